@@ -1,0 +1,54 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/partitioning"
+)
+
+// The names that the relay uses on the cluster. A lane's ring of transactional ids is fixed by the protocol: whoever takes
+// over must fence all of it, so its size is no setting.
+const ringSize = 6
+
+// CheckpointTopic is the compacted topic that holds the checkpoints of the deployment name, one partition a lane.
+func CheckpointTopic(name string) string { return "relay." + name + ".checkpoints" }
+
+// Group is the consumer group that relays of the deployment name join to share its lanes.
+func Group(name string) string { return "relay." + name }
+
+// TransactionalIDs are the ring of a lane of the deployment name, in the order in which a takeover fences them.
+func TransactionalIDs(name, lane string) []string {
+	ids := make([]string, ringSize)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("relay.%s.%s.%d", name, lane, i)
+	}
+	return ids
+}
+
+// clientOptions are common to every Kafka client of the relay.
+func clientOptions(cfg *Config) []kgo.Opt {
+	return append([]kgo.Opt{
+		kgo.SeedBrokers(cfg.Brokers...),
+		kgo.ClientID("relay." + cfg.Name),
+		// The first record to a topic that has just been made waits for this.
+		kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.WithLogger(kafkaLogger{cfg.Logger}),
+	}, cfg.KafkaOptions...)
+}
+
+// newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves.
+func newPartitioner(name, pinned string) (kgo.Partitioner, error) {
+	p, err := partitioning.New(name)
+	if err != nil {
+		return nil, err
+	}
+	return kgo.BasicConsistentPartitioner(func(topic string) func(*kgo.Record, int) int {
+		if topic == pinned {
+			return func(r *kgo.Record, _ int) int { return int(r.Partition) }
+		}
+		return func(r *kgo.Record, n int) int { return p.Partition(r.Key, n) }
+	}), nil
+}

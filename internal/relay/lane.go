@@ -1,0 +1,270 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// lane runs one outbox table in this process: it waits until it may, takes over, publishes, and starts over after any
+// doubt.
+type lane struct {
+	Lane
+	cfg       *Config
+	partition int32
+	owner     string
+	assigned  *membership
+	log       *slog.Logger
+
+	pageRows atomic.Int64 // the most rows of a page; see caution
+
+	mu      sync.Mutex
+	current LaneStatus
+
+	said LaneStatus // what the row says; used by the owner of the row only
+}
+
+func newLane(cfg *Config, l Lane, partition int32, owner string, members *membership) *lane {
+	n := &lane{Lane: l, cfg: cfg, partition: partition, owner: owner, assigned: members, log: cfg.Logger.With("lane", l.Name)}
+	n.pageRows.Store(int64(cfg.BatchRows))
+	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
+	return n
+}
+
+// run serves the lane until ctx ends. Each round holds the lane's lock.
+func (l *lane) run(ctx context.Context) {
+	pause := l.cfg.RetryMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.round(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			l.change(Standby, "")
+			continue
+		}
+		if time.Since(began) > l.cfg.RetryMax {
+			pause = l.cfg.RetryMin
+		}
+		l.change(Waiting, err.Error())
+		l.log.Warn("lane waits", "error", err, "retry_in", pause)
+		if sleep(ctx, jitter(pause)) != nil {
+			return
+		}
+		pause = min(2*pause, l.cfg.RetryMax)
+	}
+}
+
+// round opens the lane's session on Postgres, waits for the lock, and serves the lane for as long as the session lives.
+func (l *lane) round(ctx context.Context) error {
+	row, err := openLaneRow(ctx, l.cfg, l.Lane, l.owner)
+	if err != nil {
+		return err
+	}
+	defer row.close()
+	standIn, err := l.awaitLock(ctx, row)
+	if err != nil {
+		return err
+	}
+	yield, release := l.yielding(ctx, standIn)
+	defer release()
+	pause := l.cfg.RetryMin
+	for {
+		err := l.serve(ctx, row, yield)
+		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) {
+			return err
+		}
+		wait := jitter(pause)
+		if fault := (*HaltError)(nil); errors.As(err, &fault) {
+			l.halted(ctx, row, err)
+			wait = haltedRetry
+		} else {
+			l.waiting(ctx, row, err, wait)
+		}
+		// The lock is kept while the session lives: a lane that waits or has halted is not handed round.
+		if err := l.rest(ctx, row, yield, wait); err != nil {
+			return err
+		}
+		select {
+		case <-yield:
+			return nil
+		default:
+		}
+		pause = min(2*pause, l.cfg.RetryMax)
+	}
+}
+
+// haltedRetry is how often a halted lane looks whether a human has mended the cause.
+const haltedRetry = 15 * time.Second
+
+// serve takes the lane over and publishes. It returns nil when the lane was drained for another process or for the end of
+// this one.
+func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) error {
+	began := time.Now()
+	if l.status().State != Halted {
+		l.change(TakingOver, "")
+	}
+	s, err := l.takeOver(ctx, row)
+	l.cfg.Observer.TookOver(l.Name, time.Since(began), err)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	l.log.Info("lane taken over", "seq", s.last.Seq, "owner_epoch", row.epoch, "took", time.Since(began))
+	l.progressed()
+	l.said = LaneStatus{State: Running}
+	l.change(Running, "")
+
+	// The session outlives ctx by the time it takes to drain.
+	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	drain := make(chan struct{})
+	finished := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-yield:
+		case <-finished:
+			return
+		}
+		close(drain)
+		timer := time.NewTimer(l.cfg.DrainTimeout)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			l.log.Warn("draining took too long; the batches in flight are left to the next owner", "timeout", l.cfg.DrainTimeout)
+			cancel()
+		case <-finished:
+		}
+	})
+	err = s.run(runCtx, drain)
+	close(finished)
+	group.Wait()
+	if fault := (*rowError)(nil); errors.As(err, &fault) {
+		return l.caution(fault)
+	}
+	return err
+}
+
+// caution is told of a row that was refused. Brokers refuse a batch whole, so smaller pages find out which row it is; all
+// before it goes out. A page of that row alone that is refused halts the lane.
+func (l *lane) caution(fault *rowError) error {
+	rows := l.pageRows.Load()
+	if isRowFault(fault.err) && rows > 1 {
+		l.pageRows.Store(max(1, rows/8))
+		return fault
+	}
+	return &HaltError{
+		Diagnosis: fmt.Sprintf("lane %s: %v", l.Name, fault),
+		Try:       fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v", fault.id, l.Table, haltedRetry),
+	}
+}
+
+// rest waits and shows meanwhile that this process lives.
+func (l *lane) rest(ctx context.Context, row *laneRow, yield <-chan struct{}, wait time.Duration) error {
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	ping := time.NewTicker(pingInterval)
+	defer ping.Stop()
+	for {
+		select {
+		case <-deadline.C:
+			return nil
+		case <-yield:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ping.C:
+		}
+		if err := row.ping(ctx); err != nil {
+			return fmt.Errorf("hold the lock of the lane: %w", err)
+		}
+	}
+}
+
+// waiting reports a failure that mends itself.
+func (l *lane) waiting(ctx context.Context, row *laneRow, err error, wait time.Duration) {
+	l.log.Warn("lane waits", "error", err, "retry_in", wait)
+	l.change(Waiting, err.Error())
+	l.tell(ctx, row, Waiting, err.Error())
+}
+
+// halted reports a contradiction, once for each diagnosis.
+func (l *lane) halted(ctx context.Context, row *laneRow, err error) {
+	if status := l.status(); status.State != Halted || status.Reason != err.Error() {
+		l.log.Error("lane halted", "error", err)
+	}
+	l.change(Halted, err.Error())
+	l.tell(ctx, row, Halted, err.Error())
+}
+
+// tell writes the state to the lane's row, where this process may. It is best effort: the state is for people, and the
+// failure that it tells of may be that of Postgres.
+func (l *lane) tell(ctx context.Context, row *laneRow, state State, reason string) {
+	if row.epoch == 0 {
+		return
+	}
+	if err := row.say(ctx, state, reason); err != nil {
+		l.log.Debug("state of the lane not recorded", "error", err)
+		return
+	}
+	l.said = LaneStatus{State: state, Reason: reason}
+}
+
+func (l *lane) status() LaneStatus {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
+}
+
+// change sets the state and tells the observer where it differs.
+func (l *lane) change(state State, reason string) {
+	l.mu.Lock()
+	if l.current.State == state && l.current.Reason == reason {
+		l.mu.Unlock()
+		return
+	}
+	l.current.State, l.current.Reason, l.current.Since = state, reason, time.Now()
+	status := l.current
+	l.mu.Unlock()
+	l.cfg.Observer.Changed(status)
+}
+
+func (l *lane) progressed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current.Progress = time.Now()
+}
+
+func (l *lane) committed(b Batch) {
+	l.mu.Lock()
+	l.current.Seq, l.current.Progress = b.Seq, time.Now()
+	l.mu.Unlock()
+	if rows := l.pageRows.Load(); rows < int64(l.cfg.BatchRows) {
+		l.pageRows.Store(min(2*rows, int64(l.cfg.BatchRows)))
+	}
+	l.cfg.Observer.Committed(b)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// jitter spreads d over half to one and a half times its length, so that replicas do not retry in step.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + time.Duration(rand.Int64N(int64(d)+1))
+}

@@ -1,0 +1,218 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// laneRow is the lane's row in relay_lanes and the session that holds the lane's lock: the Postgres side of ownership.
+// The lock is a hint for liveness, freed by the server the moment this process is gone; safety is the owner_epoch in the
+// row and the fencing in Kafka. It is used by one goroutine at a time.
+type laneRow struct {
+	conn  *pgx.Conn
+	lane  Lane
+	owner string
+	epoch int64
+	// location is the row's ctid. Each intent replaces the row and an open transaction anywhere on the server keeps the dead
+	// versions; a look-up through the index would walk all of them, more with every batch. A ctid goes straight to the row,
+	// and misses it when anybody else has written it, which is a fence of its own.
+	location string
+	timeline int64
+}
+
+// laneQueryTimeout bounds each statement on the lane's row.
+const laneQueryTimeout = 15 * time.Second
+
+func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
+	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" lane", nil)
+	if err != nil {
+		return nil, err
+	}
+	return &laneRow{conn: conn, lane: lane, owner: owner}, nil
+}
+
+func (l *laneRow) close() { closeConn(l.conn) }
+
+// lockKey is the key of the lane's advisory lock, as an expression on $1, the lane's name.
+const lockKey = `hashtextextended('relay lane ' || $1, 0)`
+
+// tryLock takes the lane's lock where it is free.
+func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	var locked bool
+	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+lockKey+`)`, l.lane.Name).Scan(&locked)
+	if err != nil {
+		return false, fmt.Errorf("take the lock of lane %s: %w", l.lane.Name, err)
+	}
+	return locked, nil
+}
+
+// lockHolder tells which session holds the lock and for how long it has been silent; pid is 0 where none does.
+func (l *laneRow) lockHolder(ctx context.Context) (pid int32, silent time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	var seconds float64
+	err = l.conn.QueryRow(ctx, `
+SELECT l.pid, coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8
+FROM pg_locks l JOIN pg_stat_activity a USING (pid), (SELECT `+lockKey+` AS key) k
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295`, l.lane.Name).Scan(&pid, &seconds)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("look up the owner of lane %s: %w", l.lane.Name, err)
+	}
+	return pid, time.Duration(seconds * float64(time.Second)), nil
+}
+
+// evict ends the session of an owner that is silent: its process is frozen or cut off.
+func (l *laneRow) evict(ctx context.Context, pid int32) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	if _, err := l.conn.Exec(ctx, `SELECT pg_terminate_backend($1)`, pid); err != nil {
+		return fmt.Errorf("end the session of the silent owner of lane %s: %w", l.lane.Name, err)
+	}
+	return nil
+}
+
+// ping shows the others that this process lives, and this one that its session does.
+func (l *laneRow) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	_, err := l.conn.Exec(ctx, `SELECT 1`)
+	return err
+}
+
+// announce is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
+// fails, and returns the lineage of the server.
+func (l *laneRow) announce(ctx context.Context) (Lineage, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	var lineage Lineage
+	var standby bool
+	err := l.conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby)
+	if err != nil {
+		return lineage, fmt.Errorf("check the server: %w", err)
+	}
+	if standby {
+		return lineage, errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for a promotion")
+	}
+	err = l.conn.QueryRow(ctx, `
+SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
+       current_database(), (SELECT oid FROM pg_database WHERE datname = current_database())
+FROM pg_control_system()`).Scan(&lineage.SystemIdentifier, &lineage.Timeline, &lineage.Database, &lineage.DatabaseOID)
+	if err != nil {
+		return lineage, fmt.Errorf("read the identity of the server: %w", err)
+	}
+	err = l.conn.QueryRow(ctx, `
+INSERT INTO relay_lanes AS r (lane, owner_epoch, owner) VALUES ($1, 1, $2)
+ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1, owner = $2, updated_at = now()
+RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.location)
+	if err != nil {
+		return lineage, fmt.Errorf("announce the takeover of lane %s: %w", l.lane.Name, err)
+	}
+	return lineage, nil
+}
+
+// laneState is what the row says of the lane's past.
+type laneState struct {
+	seq     int64
+	started bool
+	lineage *Lineage
+}
+
+// read returns the row, if it is still ours.
+func (l *laneRow) read(ctx context.Context) (laneState, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	var state laneState
+	var lineage []byte
+	err := l.conn.QueryRow(ctx, `SELECT seq, started, lineage::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
+		l.lane.Name, l.epoch).Scan(&state.seq, &state.started, &lineage)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return state, errLost
+	}
+	if err != nil {
+		return state, fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
+	}
+	if lineage != nil {
+		state.lineage = new(Lineage)
+		if err := json.Unmarshal(lineage, state.lineage); err != nil {
+			return state, fmt.Errorf("read the lineage of lane %s: %w", l.lane.Name, err)
+		}
+	}
+	return state, nil
+}
+
+// claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
+// became a commit is thereby withdrawn.
+func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) error {
+	text, err := json.Marshal(lineage)
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, "claim", `
+UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
+       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp()
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`,
+		last.Seq, last.From.String(), snapshotParam(last.To), lastIDParam(last.Progress), string(text))
+}
+
+// intent records that batch seq is about to be committed. It is durable before the commit is asked for, and fails where
+// another process has announced itself.
+func (l *laneRow) intent(ctx context.Context, seq int64, after Progress) error {
+	return l.write(ctx, "intent", `
+UPDATE relay_lanes SET seq = $4, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
+       updated_at = clock_timestamp()
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - 1 RETURNING ctid::text`,
+		seq, after.From.String(), snapshotParam(after.To), lastIDParam(after))
+}
+
+// say records the state of the lane for relay status.
+func (l *laneRow) say(ctx context.Context, state State, reason string) error {
+	var text *string
+	if reason != "" {
+		text = &reason
+	}
+	return l.write(ctx, "state", `
+UPDATE relay_lanes SET state = $4, reason = $5, updated_at = clock_timestamp()
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`, string(state), text)
+}
+
+// write runs an update of the row as this owner left it, and follows the row to its new place.
+func (l *laneRow) write(ctx context.Context, what, query string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	args = append([]any{l.location, l.lane.Name, l.epoch}, args...)
+	err := l.conn.QueryRow(ctx, query, args...).Scan(&l.location)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errLost
+	}
+	if err != nil {
+		return fmt.Errorf("write the %s of lane %s: %w", what, l.lane.Name, err)
+	}
+	return nil
+}
+
+func snapshotParam(s Snapshot) *string {
+	if s.IsZero() {
+		return nil
+	}
+	text := s.String()
+	return &text
+}
+
+func lastIDParam(p Progress) *int64 {
+	if !p.Open() {
+		return nil
+	}
+	return &p.LastID
+}

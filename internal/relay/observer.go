@@ -1,0 +1,59 @@
+package relay
+
+import "time"
+
+// State is what a lane does.
+type State string
+
+// The states of a lane in this process.
+const (
+	// Standby: another process runs the lane, or none has been assigned yet.
+	Standby State = "standby"
+	// TakingOver: fencing the predecessor and reading the checkpoint.
+	TakingOver State = "taking-over"
+	// Running: reading and publishing, or idle with nothing to publish.
+	Running State = "running"
+	// Waiting: something outside is away (a broker, a topic, Postgres, a permission); the lane goes on by itself.
+	Waiting State = "waiting"
+	// Halted: the lane cannot go on without a human; Reason says what to do.
+	Halted State = "halted"
+)
+
+// LaneStatus is the state of a lane as this process knows it.
+type LaneStatus struct {
+	Lane   string
+	State  State
+	Reason string // why it waits or has halted; empty otherwise
+	Since  time.Time
+	Seq    int64 // of the last batch committed
+	// Progress is when the lane last completed a read of the outbox or a commit: readiness is judged by it.
+	Progress time.Time
+}
+
+// Batch describes one committed Kafka transaction.
+type Batch struct {
+	Lane  string
+	Seq   int64
+	Rows  int
+	Bytes int // of keys, values and headers
+	// Oldest is the created_at of the oldest row.
+	Oldest time.Time
+	// Took is the time from the begin of the transaction to its commit.
+	Took time.Duration
+}
+
+// Observer is told what lanes do.
+type Observer interface {
+	// Committed is called after each committed batch.
+	Committed(Batch)
+	// Changed is called when a lane changes its state or its reason.
+	Changed(LaneStatus)
+	// TookOver is called after each takeover attempt; err is nil where it succeeded.
+	TookOver(lane string, took time.Duration, err error)
+}
+
+type noObserver struct{}
+
+func (noObserver) Committed(Batch)                       {}
+func (noObserver) Changed(LaneStatus)                    {}
+func (noObserver) TookOver(string, time.Duration, error) {}

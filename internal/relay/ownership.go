@@ -1,0 +1,92 @@
+package relay
+
+import (
+	"context"
+	"time"
+)
+
+// How often a relay that waits for a lane looks at its lock. One that has been assigned the lane looks more often than a
+// stand-in, so that it comes first when both see the lock free.
+const (
+	assignedLook = 100 * time.Millisecond
+	standInLook  = 250 * time.Millisecond
+)
+
+// silentLimit is how long the session that holds the lock may be silent before the assignee ends it; a living owner
+// pings every pingInterval.
+const silentLimit = 4 * pingInterval
+
+// awaitLock waits for the lane's lock and reports whether it was taken without an assignment.
+//
+// The group says who should run a lane, and needs its session timeout to notice a death. The lock is free the moment the
+// owner's process or session is gone, so whoever is there stands in at once. An owner that is frozen keeps its session;
+// then the group assigns the lane to another process, and that one ends the silent session. None of this is needed for
+// safety.
+func (l *lane) awaitLock(ctx context.Context, row *laneRow) (standIn bool, err error) {
+	seenFree := false
+	for {
+		assigned := l.assigned.has(l.partition)
+		pid, silent, err := row.lockHolder(ctx)
+		if err != nil {
+			return false, err
+		}
+		switch {
+		case pid == 0 && (assigned || seenFree):
+			locked, err := row.tryLock(ctx)
+			if err != nil || locked {
+				return !assigned, err
+			}
+		case pid == 0:
+			seenFree = true
+		case assigned && silent > silentLimit:
+			l.log.Warn("the owner of the lane is silent; its session is ended", "silent", silent)
+			if err := row.evict(ctx, pid); err != nil {
+				return false, err
+			}
+		default:
+			seenFree = false
+			l.change(Standby, "")
+		}
+		look := standInLook
+		if assigned {
+			look = assignedLook
+		}
+		if err := sleep(ctx, jitter(look)); err != nil {
+			return false, err
+		}
+	}
+}
+
+// yielding returns a channel that is closed when the lane should go to another process: its partition was revoked, or it
+// was taken as a stand-in and the group has long had the time to find another assignee.
+func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, func()) {
+	yield := make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		patience := time.NewTimer(2*l.cfg.SessionTimeout + time.Second)
+		defer patience.Stop()
+		assigned := !standIn
+		for {
+			changed := l.assigned.changed()
+			has := l.assigned.has(l.partition)
+			if assigned && !has && l.assigned.joined() {
+				close(yield)
+				return
+			}
+			assigned = assigned || has
+			select {
+			case <-changed:
+			case <-patience.C:
+				if !assigned && l.assigned.joined() {
+					close(yield)
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return yield, func() { cancel(); <-done }
+}

@@ -1,0 +1,272 @@
+package relay
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The columns of a row as the reader selects them, in binary format.
+const (
+	colID = iota
+	colMsgID
+	colAggregateType
+	colAggregateID
+	colType
+	colTopic
+	colPayload
+	colHeaders
+	colCreatedAt
+	columns
+)
+
+const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at"
+
+// The headers that the relay sets on every record.
+const (
+	headerMsgID         = "msg_id"
+	headerType          = "type"
+	headerAggregateType = "aggregate_type"
+	headerCreatedAt     = "created_at"
+	headerContentType   = "content-type"
+)
+
+// ownHeaders is how many headers a record has at least.
+const ownHeaders = 5
+
+// page is what one Kafka transaction publishes: rows in the order of their ids, as records, and the progress after them.
+// Its memory is used again once every record has been acknowledged.
+type page struct {
+	records []kgo.Record
+	ids     []int64
+	after   Progress
+	bytes   int
+	oldest  time.Time
+
+	arena   []byte // keys, values and header values; grown by blocks, so that slices into it stay valid
+	headers []kgo.RecordHeader
+}
+
+// arenaBlock is the size of the blocks that page memory grows by.
+const arenaBlock = 256 << 10
+
+func (p *page) reset() {
+	clear(p.records)
+	clear(p.headers)
+	p.records, p.ids, p.headers, p.arena = p.records[:0], p.ids[:0], p.headers[:0], p.arena[:0]
+	p.after, p.bytes, p.oldest = Progress{}, 0, time.Time{}
+}
+
+// keep copies b into the page. A nil b stays nil.
+func (p *page) keep(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	start := p.reserve(len(b))
+	p.arena = append(p.arena, b...)
+	return p.arena[start:len(p.arena):len(p.arena)]
+}
+
+// reserve makes room for n bytes without moving what earlier slices point to, and returns where they start.
+func (p *page) reserve(n int) int {
+	if cap(p.arena)-len(p.arena) < n {
+		p.arena = make([]byte, 0, max(n, arenaBlock, min(2*cap(p.arena), 8<<20)))
+	}
+	return len(p.arena)
+}
+
+func (p *page) keepHeaders(n int) []kgo.RecordHeader {
+	if cap(p.headers)-len(p.headers) < n {
+		p.headers = make([]kgo.RecordHeader, 0, max(n, 2*cap(p.headers), 1024))
+	}
+	start := len(p.headers)
+	p.headers = p.headers[:start+n]
+	return p.headers[start : start+n : start+n]
+}
+
+// rowDecoder turns rows into records. Types, topics and aggregate types repeat, so their strings are made once.
+type rowDecoder struct {
+	route       string
+	forbidden   string // the relay's own topic
+	contentType []byte
+	strings     map[string]internedString
+}
+
+type internedString struct {
+	text  string
+	bytes []byte
+}
+
+// maxInterned bounds the strings remembered: a writer may put an identity into a type.
+const maxInterned = 10_000
+
+func newRowDecoder(cfg *Config) *rowDecoder {
+	return &rowDecoder{
+		route: cfg.Route, forbidden: CheckpointTopic(cfg.Name), contentType: []byte(cfg.ContentType),
+		strings: make(map[string]internedString),
+	}
+}
+
+func (d *rowDecoder) intern(b []byte) internedString {
+	if s, ok := d.strings[string(b)]; ok {
+		return s
+	}
+	if len(d.strings) >= maxInterned {
+		clear(d.strings)
+	}
+	s := internedString{text: string(b)}
+	s.bytes = []byte(s.text)
+	d.strings[s.text] = s
+	return s
+}
+
+// routed returns the topic of an aggregate type.
+func (d *rowDecoder) routed(aggregateType string) string {
+	key := "\x00" + aggregateType // no text in Postgres holds a NUL: not confused with an interned value
+	if s, ok := d.strings[key]; ok {
+		return s.text
+	}
+	topic := strings.ReplaceAll(d.route, routePlaceholder, aggregateType)
+	d.strings[key] = internedString{text: topic}
+	return topic
+}
+
+// errShape says that a row did not have the columns or widths that the query names.
+var errShape = errors.New("unexpected shape of a row; is the table an outbox of this version? Run relay migrate status")
+
+// add appends a row. It returns a *rowError where the row can never be sent; the page is then unchanged.
+func (d *rowDecoder) add(p *page, values [][]byte) error {
+	if len(values) < columns || len(values[colID]) != 8 || len(values[colMsgID]) != 16 || len(values[colCreatedAt]) != 8 {
+		return errShape
+	}
+	id := int64(binary.BigEndian.Uint64(values[colID]))
+	fault := func(topic string, err error) error {
+		return &rowError{id: id, msgID: uuidText(values[colMsgID]), topic: topic, err: err}
+	}
+	aggregateType := d.intern(values[colAggregateType])
+	var topic string
+	if values[colTopic] != nil {
+		topic = d.intern(values[colTopic]).text
+	} else {
+		topic = d.routed(aggregateType.text)
+	}
+	if err := checkTopic(topic); err != nil {
+		return fault(topic, err)
+	}
+	if topic == d.forbidden {
+		return fault(topic, errors.New("the topic is the relay's own"))
+	}
+	var own map[string]string
+	if values[colHeaders] != nil {
+		var err error
+		if own, err = decodeHeaders(values[colHeaders]); err != nil {
+			return fault(topic, err)
+		}
+	}
+	created := pgTime(values[colCreatedAt])
+	record := kgo.Record{Topic: topic, Key: p.keep(values[colAggregateID]), Value: p.keep(values[colPayload])}
+	record.Headers = d.headers(p, values, aggregateType, created, own)
+	p.bytes += recordBytes(&record)
+	p.records = append(p.records, record)
+	p.ids = append(p.ids, id)
+	if p.oldest.IsZero() || created.Before(p.oldest) {
+		p.oldest = created
+	}
+	return nil
+}
+
+func (d *rowDecoder) headers(p *page, values [][]byte, aggregateType internedString, created time.Time, own map[string]string) []kgo.RecordHeader {
+	contentType := d.contentType
+	if own != nil {
+		for _, reserved := range []string{headerMsgID, headerType, headerAggregateType, headerCreatedAt} {
+			delete(own, reserved)
+		}
+		if value, ok := own[headerContentType]; ok {
+			contentType = []byte(value)
+			delete(own, headerContentType)
+		}
+	}
+	start := p.reserve(36 + len(time.RFC3339Nano))
+	p.arena = appendUUID(p.arena, values[colMsgID])
+	msgID := p.arena[start:len(p.arena):len(p.arena)]
+	start = len(p.arena)
+	p.arena = created.AppendFormat(p.arena, time.RFC3339Nano)
+	createdAt := p.arena[start:len(p.arena):len(p.arena)]
+
+	headers := p.keepHeaders(ownHeaders + len(own))
+	headers[0] = kgo.RecordHeader{Key: headerMsgID, Value: msgID}
+	headers[1] = kgo.RecordHeader{Key: headerType, Value: d.intern(values[colType]).bytes}
+	headers[2] = kgo.RecordHeader{Key: headerAggregateType, Value: aggregateType.bytes}
+	headers[3] = kgo.RecordHeader{Key: headerContentType, Value: contentType}
+	headers[4] = kgo.RecordHeader{Key: headerCreatedAt, Value: createdAt}
+	for i, name := range slices.Sorted(maps.Keys(own)) {
+		headers[ownHeaders+i] = kgo.RecordHeader{Key: name, Value: []byte(own[name])}
+	}
+	return headers
+}
+
+// decodeHeaders reads the headers column: jsonb in binary format is a version byte and the text. Values must be strings;
+// numbers and booleans are taken by their JSON text.
+func decodeHeaders(b []byte) (map[string]string, error) {
+	if len(b) == 0 || b[0] != 1 {
+		return nil, fmt.Errorf("headers: unknown version of jsonb")
+	}
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(b[1:], &raw); err != nil {
+		return nil, fmt.Errorf("headers: not a JSON object: %w", err)
+	}
+	headers := make(map[string]string, len(raw))
+	for name, value := range raw {
+		switch {
+		case name == "":
+			return nil, errors.New("headers: a name is empty")
+		case value[0] == '"':
+			var text string
+			if err := json.Unmarshal(value, &text); err != nil {
+				return nil, fmt.Errorf("headers: %q: %w", name, err)
+			}
+			headers[name] = text
+		case value[0] == '{' || value[0] == '[' || value[0] == 'n':
+			return nil, fmt.Errorf("headers: the value of %q is neither a string nor a number nor a boolean", name)
+		default:
+			headers[name] = string(value)
+		}
+	}
+	return headers, nil
+}
+
+func recordBytes(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for i := range r.Headers {
+		n += len(r.Headers[i].Key) + len(r.Headers[i].Value)
+	}
+	return n
+}
+
+// pgEpoch is the zero of timestamptz: microseconds are counted from it.
+var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func pgTime(b []byte) time.Time {
+	micros := int64(binary.BigEndian.Uint64(b))
+	return time.UnixMicro(pgEpoch.UnixMicro() + micros).UTC()
+}
+
+func appendUUID(dst, b []byte) []byte {
+	for i, part := range [][]byte{b[0:4], b[4:6], b[6:8], b[8:10], b[10:16]} {
+		if i > 0 {
+			dst = append(dst, '-')
+		}
+		dst = hex.AppendEncode(dst, part)
+	}
+	return dst
+}
+
+func uuidText(b []byte) string { return string(appendUUID(nil, b)) }

@@ -1,0 +1,67 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// sessionSettings make every session of the relay durable and short to miss. synchronous_commit must be on: the intent is
+// the barrier behind which a row that was seen cannot vanish in a crash. The keepalives let the server notice within about
+// ten seconds that this host is gone, and free the lane's lock.
+var sessionSettings = map[string]string{
+	"synchronous_commit":      "on",
+	"tcp_keepalives_idle":     "5",
+	"tcp_keepalives_interval": "2",
+	"tcp_keepalives_count":    "3",
+}
+
+const connectTimeout = 10 * time.Second
+
+// connect opens a session of its own. There is no pool: each session has one user and holds state.
+func connect(ctx context.Context, url, application string, settings map[string]string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	maps.Copy(cfg.RuntimeParams, sessionSettings)
+	maps.Copy(cfg.RuntimeParams, settings)
+	cfg.RuntimeParams["application_name"] = application
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return conn, nil
+}
+
+// closeConn ends a session without waiting long for a server that may be gone.
+func closeConn(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	// The session is over either way: the error of a goodbye tells nothing.
+	_ = conn.Close(ctx)
+}
+
+// quoteTable quotes "table" or "schema.table".
+func quoteTable(table string) string {
+	return pgx.Identifier(strings.Split(table, ".")).Sanitize()
+}
+
+// databaseName is the database that url names, which is the default name of the deployment.
+func databaseName(url string) (string, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return "", err
+	}
+	if cfg.Database != "" {
+		return cfg.Database, nil
+	}
+	return cfg.User, nil
+}

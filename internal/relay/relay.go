@@ -1,0 +1,91 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+)
+
+// Relay publishes the outbox tables of one database to one Kafka cluster.
+type Relay struct {
+	cfg   Config
+	lanes atomic.Pointer[[]*lane]
+}
+
+// New validates cfg and returns a Relay; it connects to nothing.
+func New(cfg Config) (*Relay, error) {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Name == "" {
+		name, err := databaseName(cfg.DatabaseURL)
+		if err != nil {
+			return nil, fmt.Errorf("database-url: %w", err)
+		}
+		if !validName(name) {
+			return nil, fmt.Errorf("name: not set, and the name of the database, %q, cannot stand in for it; set name", name)
+		}
+		cfg.Name = name
+	}
+	return &Relay{cfg: cfg}, nil
+}
+
+// errRunning says that Run was called twice.
+var errRunning = errors.New("this Relay runs already")
+
+// Run publishes until ctx is cancelled, then drains the batches in flight and returns nil. Whatever is away while it runs
+// is waited for; it returns an error only for what waiting cannot mend.
+func (r *Relay) Run(ctx context.Context) error {
+	members, err := join(&r.cfg)
+	if err != nil {
+		return err
+	}
+	// After the lanes: the group learns that this process goes once nothing is left to drain.
+	defer members.leave()
+	owner := ownerName()
+	lanes := make([]*lane, len(r.cfg.Lanes))
+	for i, l := range r.cfg.Lanes {
+		lanes[i] = newLane(&r.cfg, l, int32(i), owner, members)
+	}
+	if !r.lanes.CompareAndSwap(nil, &lanes) {
+		return errRunning
+	}
+	defer r.lanes.Store(nil)
+	var group sync.WaitGroup
+	for _, l := range lanes {
+		group.Go(func() { l.run(ctx) })
+	}
+	group.Wait()
+	return nil
+}
+
+// Status returns the state of every lane in this process; it is empty unless Run runs.
+func (r *Relay) Status() []LaneStatus {
+	lanes := r.lanes.Load()
+	if lanes == nil {
+		return nil
+	}
+	statuses := make([]LaneStatus, len(*lanes))
+	for i, l := range *lanes {
+		statuses[i] = l.status()
+	}
+	return statuses
+}
+
+// Name returns the name of the deployment, which is that of the database unless the configuration says otherwise.
+func (r *Relay) Name() string { return r.cfg.Name }
+
+// ownerName identifies this process among all that ever owned a lane.
+func ownerName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown-host"
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8])
+}

@@ -1,0 +1,171 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+)
+
+// ring is the lane's fixed set of transactional producers, used in turn: a broker makes the next transaction of one id
+// wait until the markers of its last are written, and so another id goes meanwhile.
+type ring struct {
+	producers []*producer
+	turn      int
+}
+
+// producer is one transactional id with a client of its own.
+type producer struct {
+	client *kgo.Client
+	txnID  string
+}
+
+func newRing(cfg *Config, lane Lane, topics *topicRegistry) (*ring, error) {
+	partitioner, err := newPartitioner(cfg.Partitioner, CheckpointTopic(cfg.Name))
+	if err != nil {
+		return nil, err
+	}
+	r := &ring{}
+	for _, id := range TransactionalIDs(cfg.Name, lane.Name) {
+		client, err := kgo.NewClient(append(clientOptions(cfg),
+			kgo.TransactionalID(id),
+			kgo.TransactionTimeout(cfg.TransactionTimeout),
+			kgo.RecordPartitioner(partitioner),
+			kgo.ProducerBatchCompression(compressions[cfg.Compression], kgo.NoCompression()),
+			kgo.ProducerBatchMaxBytesFn(topics.batchMaxBytes),
+			kgo.ProducerLinger(0),
+			kgo.MaxBufferedRecords(cfg.BatchRows+ringSize),
+			// A record that cannot be delivered while the transaction may live is given up with the transaction.
+			kgo.RecordDeliveryTimeout(cfg.TransactionTimeout),
+			kgo.ProduceRequestTimeout(cfg.TransactionTimeout),
+		)...)
+		if err != nil {
+			r.close()
+			return nil, fmt.Errorf("create producer %s: %w", id, err)
+		}
+		r.producers = append(r.producers, &producer{client: client, txnID: id})
+	}
+	return r, nil
+}
+
+// fence takes every id of the ring: the broker ends the predecessor's open transactions and refuses its epochs. The first
+// id is taken before all others, and it signs the sentinel. Of two processes that fence at once, the one whose sentinel
+// succeeds has therefore fenced the whole ring after the other's first id, or will itself be fenced whole before the
+// other's sentinel: no two can each hold a part of the ring and both go on.
+func (r *ring) fence(ctx context.Context) error {
+	if err := r.producers[0].init(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range r.producers[1:] {
+		group.Go(func() error { return p.init(ctx) })
+	}
+	return group.Wait()
+}
+
+func (p *producer) init(ctx context.Context) error {
+	_, _, err := p.identity(ctx)
+	if err != nil {
+		return fmt.Errorf("fence transactional id %s: %w", p.txnID, err)
+	}
+	return nil
+}
+
+// identity returns the producer id and epoch, which change when the client had to start anew.
+func (p *producer) identity(ctx context.Context) (id int64, epoch int16, err error) {
+	id, epoch, err = p.client.ProducerID(ctx)
+	if err == nil && id < 0 {
+		err = errors.New("the brokers do not support transactions")
+	}
+	return id, epoch, err
+}
+
+func (r *ring) next() *producer {
+	p := r.producers[r.turn]
+	r.turn = (r.turn + 1) % len(r.producers)
+	return p
+}
+
+// close ends every client at once; whatever waits in one of them fails.
+func (r *ring) close() {
+	var group sync.WaitGroup
+	for _, p := range r.producers {
+		group.Go(p.client.Close)
+	}
+	group.Wait()
+}
+
+// transaction is one Kafka transaction of a producer.
+type transaction struct {
+	producer *producer
+	id       int64
+	epoch    int16
+	begun    time.Time
+
+	acked   atomic.Int64
+	failure atomic.Pointer[produceFailure]
+}
+
+type produceFailure struct {
+	record *kgo.Record
+	err    error
+}
+
+func (p *producer) begin(ctx context.Context) (*transaction, error) {
+	t := &transaction{producer: p, begun: time.Now()}
+	var err error
+	if t.id, t.epoch, err = p.identity(ctx); err != nil {
+		return nil, fmt.Errorf("begin transaction of %s: %w", p.txnID, err)
+	}
+	if err := p.client.BeginTransaction(); err != nil {
+		return nil, fmt.Errorf("begin transaction of %s: %w", p.txnID, err)
+	}
+	return t, nil
+}
+
+// produce hands a record to the client; its outcome is known after flush.
+func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
+	t.producer.client.TryProduce(ctx, r, func(r *kgo.Record, err error) {
+		if err != nil {
+			// The first failure is the cause; those of the records behind it follow from it.
+			t.failure.CompareAndSwap(nil, &produceFailure{r, err})
+		}
+		t.acked.Add(1)
+	})
+}
+
+// flush waits until the brokers have acknowledged the want records that were produced, each without an error.
+func (t *transaction) flush(ctx context.Context, want int) error {
+	err := t.producer.client.Flush(ctx)
+	if failure := t.failure.Load(); failure != nil {
+		return fmt.Errorf("produce to topic %s: %w", failure.record.Topic, failure.err)
+	}
+	if err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	if acked := t.acked.Load(); acked != int64(want) {
+		return fmt.Errorf("flush: %d of %d records were acknowledged", acked, want)
+	}
+	return nil
+}
+
+// end commits. The context is not the caller's: a cancelled EndTxn has an unknown outcome, so only closing the client may
+// interrupt it, after which the lane is taken over anew. Any error means that the outcome is unknown.
+func (t *transaction) end(ctx context.Context) error {
+	id, epoch, err := t.producer.identity(ctx)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	if id != t.id || epoch != t.epoch {
+		return fmt.Errorf("commit: the producer changed from %d/%d to %d/%d inside the transaction, which tears it", t.id, t.epoch, id, epoch)
+	}
+	if err := t.producer.client.EndTransaction(context.Background(), kgo.TryCommit); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}

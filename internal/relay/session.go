@@ -1,0 +1,300 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// session is one ownership of a lane, from its takeover to the first doubt. Three goroutines pass a batch on:
+//
+//	read     the next page, while the batches before it are in flight
+//	produce  begin, produce the rows and the checkpoint, flush; one batch at a time, so that records of a key keep their order
+//	commit   wait for the batch before, intent, check, end; one batch at a time, so that committed batches are a prefix
+//
+// The first error ends all three. Nothing survives it: the next session starts from what the two logs say.
+type session struct {
+	cfg        *Config
+	lane       *lane
+	row        *laneRow
+	ring       *ring
+	reader     *windowReader
+	topics     *topicRegistry
+	log        checkpointLog
+	lineage    Lineage
+	last       Checkpoint // committed
+	unsendable error      // the row that ended the reading, if one did
+}
+
+// batch is one Kafka transaction on its way from the producing to the committing goroutine.
+type batch struct {
+	seq     int64
+	page    *page
+	rows    int
+	bytes   int
+	oldest  time.Time
+	after   Progress
+	begun   time.Time
+	txn     *transaction
+	flushed chan error // one value, once the produce phase is over
+}
+
+// run publishes until drain is closed, when it finishes what has been read, or until something fails or ctx ends.
+func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
+	group, ctx := errgroup.WithContext(ctx)
+	// A commit is never cancelled: closing the producers is what ends it, when another goroutine has failed.
+	stop := context.AfterFunc(ctx, s.ring.close)
+	defer stop()
+	pages := make(chan *page)
+	// One place: the next batch is produced while the last one commits.
+	batches := make(chan *batch, 1)
+	group.Go(func() error {
+		defer close(pages)
+		return s.read(ctx, drain, pages)
+	})
+	group.Go(func() error {
+		defer close(batches)
+		return s.produce(ctx, pages, batches)
+	})
+	group.Go(func() error { return s.commit(ctx, batches) })
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return s.unsendable
+}
+
+// read follows the outbox. An empty read moves the progress in memory only.
+func (s *session) read(ctx context.Context, drain <-chan struct{}, pages chan<- *page) error {
+	progress := s.last.Progress
+	pause := s.cfg.PollMin
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-drain:
+			return nil
+		default:
+		}
+		s.cfg.Step(BeforeRead)
+		page, err := s.reader.next(ctx, progress)
+		if fault := (*rowError)(nil); errors.As(err, &fault) {
+			s.unsendable = fault // what was read before it goes out first
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.lane.progressed()
+		progress = page.after
+		if len(page.records) > 0 {
+			s.cfg.Step(AfterRead)
+			pause = s.cfg.PollMin
+			select {
+			case pages <- page:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			continue
+		}
+		s.reader.put(page)
+		if progress.Open() {
+			continue
+		}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-drain:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		pause = min(2*pause, s.cfg.PollMax)
+	}
+}
+
+// produce opens a transaction for each page. It waits for the acknowledgements of one page before it begins the next.
+func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<- *batch) error {
+	seq := s.last.Seq
+	for page := range pages {
+		if err := s.awaitTopics(ctx, page); err != nil {
+			return err
+		}
+		seq++
+		b, err := s.begin(ctx, seq, page)
+		if err != nil {
+			return err
+		}
+		// The committing goroutine may write the intent while this one produces.
+		select {
+		case batches <- b:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err = s.fill(ctx, b)
+		b.flushed <- err
+		if err != nil {
+			return err
+		}
+		s.reader.put(page)
+	}
+	return nil
+}
+
+func (s *session) begin(ctx context.Context, seq int64, p *page) (*batch, error) {
+	s.cfg.Step(BeforeBegin)
+	txn, err := s.ring.next().begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Step(AfterBegin)
+	return &batch{
+		seq: seq, page: p, rows: len(p.records), bytes: p.bytes, oldest: p.oldest, after: p.after,
+		begun: txn.begun, txn: txn, flushed: make(chan error, 1),
+	}, nil
+}
+
+// fill produces the rows and the checkpoint and waits until all are acknowledged.
+func (s *session) fill(ctx context.Context, b *batch) error {
+	checkpoint := Checkpoint{
+		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: b.after, Lineage: s.lineage,
+		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+	}
+	value, err := checkpoint.encode()
+	if err != nil {
+		return fmt.Errorf("encode checkpoint: %w", err)
+	}
+	// Brokers abort a transaction that stays open longer: waiting on is of no use.
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout+time.Second)
+	defer cancel()
+	s.cfg.Step(BeforeProduce)
+	for i := range b.page.records {
+		b.txn.produce(ctx, &b.page.records[i])
+	}
+	b.txn.produce(ctx, s.log.record(checkpointKey, value))
+	s.cfg.Step(AfterProduce)
+	s.cfg.Step(BeforeFlush)
+	if err := b.txn.flush(ctx, b.rows+1); err != nil {
+		return s.blame(b, err)
+	}
+	s.cfg.Step(AfterFlush)
+	return nil
+}
+
+// blame finds the row behind a failed flush, where it is a row's fault.
+func (s *session) blame(b *batch, err error) error {
+	failure := b.txn.failure.Load()
+	if failure == nil || !isRowFault(failure.err) {
+		return err
+	}
+	for i := range b.page.records {
+		if record := &b.page.records[i]; record == failure.record {
+			return &rowError{id: b.page.ids[i], msgID: string(record.Headers[0].Value), topic: record.Topic, err: failure.err}
+		}
+	}
+	return err
+}
+
+// pingInterval is how often an idle owner shows that it lives.
+const pingInterval = time.Second
+
+// commit ends the transactions in their order. Receiving a batch means that the one before it has been committed.
+func (s *session) commit(ctx context.Context, batches <-chan *batch) error {
+	ping := time.NewTicker(pingInterval)
+	defer ping.Stop()
+	for {
+		select {
+		case b, ok := <-batches:
+			if !ok {
+				return nil
+			}
+			if err := s.finish(ctx, b); err != nil {
+				return err
+			}
+		case <-ping.C:
+			if err := s.row.ping(ctx); err != nil {
+				return fmt.Errorf("hold the lock of the lane: %w", err)
+			}
+			if err := s.sayWaiting(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// finish decides one batch: intent, checks, commit.
+func (s *session) finish(ctx context.Context, b *batch) error {
+	s.cfg.Step(BeforeIntent)
+	if err := s.row.intent(ctx, b.seq, b.after); err != nil {
+		return err
+	}
+	s.cfg.Step(AfterIntent)
+	select {
+	case err := <-b.flushed:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.cfg.Step(BeforeEnd)
+	limit := time.AfterFunc(s.cfg.TransactionTimeout+time.Second, s.ring.close)
+	err := b.txn.end(ctx)
+	limit.Stop()
+	if err != nil {
+		return err
+	}
+	s.cfg.Step(AfterEnd)
+	s.lane.committed(Batch{
+		Lane: s.lane.Name, Seq: b.seq, Rows: b.rows, Bytes: b.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
+	})
+	return nil
+}
+
+// awaitTopics waits until every topic of the page exists.
+func (s *session) awaitTopics(ctx context.Context, p *page) error {
+	pause := s.cfg.RetryMin
+	waited := false
+	for {
+		unknown := s.topics.unknown(p)
+		if len(unknown) == 0 {
+			if waited {
+				s.lane.change(Running, "")
+			}
+			return nil
+		}
+		err := s.topics.lookUp(ctx, unknown)
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, errJustCreated):
+			waited = true
+			s.lane.change(Waiting, err.Error())
+		}
+		if err := sleep(ctx, jitter(pause)); err != nil {
+			return err
+		}
+		pause = min(2*pause, s.cfg.RetryMax)
+	}
+}
+
+// sayWaiting writes the lane's state to its row when it has changed: the commit goroutine owns the row.
+func (s *session) sayWaiting(ctx context.Context) error {
+	status := s.lane.status()
+	if status.State == s.lane.said.State && status.Reason == s.lane.said.Reason {
+		return nil
+	}
+	if err := s.row.say(ctx, status.State, status.Reason); err != nil {
+		return err
+	}
+	s.lane.said = status
+	return nil
+}

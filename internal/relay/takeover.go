@@ -1,0 +1,144 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided within it.
+const takeoverTimeout = time.Minute
+
+// takeOver makes this process the lane's owner. It is the only recovery path, and start-up is it:
+//
+//  1. announce: raise the epoch in Postgres, so that the predecessor's next intent fails;
+//  2. fence every transactional id of the ring, the first one first;
+//  3. write a sentinel with the first id and read the log up to it: the last checkpoint is then decided and final;
+//  4. claim: check that both logs agree, and withdraw an intent that never became a commit.
+//
+// The announcement comes before the fence and is checked by the claim: a process that claims has read a log that nobody
+// has written to since, because whoever writes next must have announced itself after it. All statements on Postgres run on
+// the session that holds the lane's lock.
+func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
+	lineage, err := row.announce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(clientOptions(l.cfg)...)
+	if err != nil {
+		return nil, fmt.Errorf("create client: %w", err)
+	}
+	admin := kadm.NewClient(client)
+	s := &session{cfg: l.cfg, lane: l, row: row, lineage: lineage, topics: newTopicRegistry(l.cfg, admin)}
+	s.log = checkpointLog{cfg: l.cfg, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
+	if err := s.claim(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	if s.reader, err = openReader(ctx, l.cfg, l.Lane, &l.pageRows); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// close frees what the session holds, but for the lane's row.
+func (s *session) close() {
+	if s.reader != nil {
+		s.reader.close()
+	}
+	if s.ring != nil {
+		s.ring.close()
+	}
+	s.log.admin.Close()
+}
+
+// claim does steps 2 to 4 of a takeover.
+func (s *session) claim(ctx context.Context) error {
+	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+	defer cancel()
+	if err := ensureCheckpointTopic(kafkaCtx, s.cfg, s.log.admin); err != nil {
+		return err
+	}
+	metadata, err := s.log.admin.BrokerMetadata(kafkaCtx)
+	if err != nil {
+		return fmt.Errorf("read the identity of the cluster: %w", err)
+	}
+	s.lineage.ClusterID = metadata.Cluster
+	if s.ring, err = newRing(s.cfg, s.lane.Lane, s.topics); err != nil {
+		return err
+	}
+	if err := s.ring.fence(kafkaCtx); err != nil {
+		return err
+	}
+	first := s.ring.producers[0]
+	last, err := s.log.last(kafkaCtx, first)
+	if err != nil {
+		return err
+	}
+	state, err := s.row.read(ctx)
+	if err != nil {
+		return err
+	}
+	if err := judge(s.lane.Name, state, last, s.lineage); err != nil {
+		return err
+	}
+	if last == nil {
+		if last, err = s.genesis(kafkaCtx, first); err != nil {
+			return err
+		}
+	}
+	s.last = *last
+	return s.row.claim(ctx, s.last, s.lineage)
+}
+
+// genesis writes the first checkpoint of a lane: nothing is published yet. From then on an empty log is a lost log.
+func (s *session) genesis(ctx context.Context, p *producer) (*Checkpoint, error) {
+	c := Checkpoint{
+		Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}, Lineage: s.lineage,
+		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+	}
+	value, err := c.encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode checkpoint: %w", err)
+	}
+	if err := s.log.write(ctx, p, checkpointKey, value); err != nil {
+		return nil, fmt.Errorf("write the first checkpoint: %w", err)
+	}
+	return &c, nil
+}
+
+// judge compares the two logs. The last checkpoint committed in Kafka is the last batch intended in Postgres or the one
+// before it; anything else means that one of the logs is not the one that the lane was run with.
+func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
+	const try = "nothing is published until this is settled; see the page on recovery in docs/"
+	if last == nil {
+		if row.started {
+			return halt(try, "lane %s has published up to batch %d, but its checkpoint topic is empty: the topic was deleted, or this is another cluster", lane, row.seq)
+		}
+		return nil
+	}
+	if last.Lane != lane {
+		return halt(try, "the checkpoint is that of lane %s, and this is lane %s: the order of the lanes in the configuration has changed", last.Lane, lane)
+	}
+	if why := last.Lineage.differs(live); why != "" {
+		return halt("give each database a name of its own (setting name), or see the page on recovery in docs/",
+			"the checkpoint of lane %s belongs elsewhere: %s", lane, why)
+	}
+	if row.lineage != nil {
+		if why := row.lineage.differs(live); why != "" {
+			return halt(try, "the row of lane %s in relay_lanes belongs elsewhere: %s", lane, why)
+		}
+	}
+	switch row.seq - last.Seq {
+	case 0, 1:
+		return nil
+	}
+	if row.seq < last.Seq {
+		return halt(try, "lane %s: Kafka holds batch %d, and Postgres knows only of batch %d: the database was restored to an earlier time, or its state was removed", lane, last.Seq, row.seq)
+	}
+	return halt(try, "lane %s: Postgres intended batch %d, and Kafka holds only batch %d: the checkpoint topic has lost records, or this is another cluster", lane, row.seq, last.Seq)
+}

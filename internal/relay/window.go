@@ -1,0 +1,303 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The reader's own session settings: each forbids a plan that reads the retained rows to find the new ones, whatever the
+// statistics say, and none touches another session. See DESIGN.md, "Reading".
+var readerSettings = map[string]string{
+	"enable_seqscan":                  "off",
+	"enable_bitmapscan":               "off",
+	"max_parallel_workers_per_gather": "0",
+	"jit":                             "off",
+	"work_mem":                        "32MB",
+	"default_transaction_read_only":   "on",
+}
+
+const (
+	tailStatement  = "relay_tail"
+	leastStatement = "relay_least"
+	pageStatement  = "relay_page"
+)
+
+// tailQuery reads the rows that became visible since a snapshot: of transactions that began after it ($1 = its xmax) and
+// of those that ran when it was taken ($2 = its xip list). One statement is one snapshot, which the first row returns.
+func tailQuery(table string) string {
+	return `SELECT NULL::bigint AS id, NULL::uuid AS msg_id, NULL::text AS aggregate_type, NULL::text AS aggregate_id,
+       NULL::text AS type, NULL::text AS topic, NULL::bytea AS payload, NULL::jsonb AS headers,
+       NULL::timestamptz AS created_at, pg_current_snapshot()::text AS snapshot
+UNION ALL
+SELECT ` + rowColumns + `, NULL FROM (
+    SELECT ` + rowColumns + ` FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
+UNION ALL
+SELECT ` + rowColumns + `, NULL FROM (
+    SELECT ` + rowColumns + ` FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
+ORDER BY id NULLS FIRST`
+}
+
+// leastQuery finds the least id of a window, given some id of it ($4). OFFSET 0 keeps the planner from walking the primary
+// key for min(); the index holds both columns, so only rows below $4 are visited.
+func leastQuery(table string) string {
+	return `SELECT least($4::bigint,
+    (SELECT min(id) FROM (SELECT id FROM ` + table + `
+        WHERE xact_id >= $1::xid8 AND id < $4::bigint AND pg_visible_in_snapshot(xact_id, $3::pg_snapshot) OFFSET 0) began),
+    (SELECT min(id) FROM (SELECT id FROM ` + table + `
+        WHERE xact_id = ANY ($2::xid8[]) AND id < $4::bigint AND pg_visible_in_snapshot(xact_id, $3::pg_snapshot) OFFSET 0) ran))`
+}
+
+// pageQuery reads the next rows of the window ($1, $2] after the id $3, in the order of their ids.
+func pageQuery(table string) string {
+	return `SELECT ` + rowColumns + ` FROM ` + table + `
+WHERE id > $3::bigint AND pg_visible_in_snapshot(xact_id, $2::pg_snapshot) AND NOT pg_visible_in_snapshot(xact_id, $1::pg_snapshot)
+ORDER BY id LIMIT $4::bigint`
+}
+
+// windowReader reads the windows of one outbox table, page by page. It is used by one goroutine.
+type windowReader struct {
+	conn     *pgx.Conn
+	decoder  *rowDecoder
+	pageRows *atomic.Int64 // the most rows of a page; few after a row was refused, to find out which
+	maxBytes int
+	rowBytes float64 // mean size of the rows read lately, to ask for no more than fits
+	free     chan *page
+}
+
+// The time limits of the three reads. A server that takes longer is taken to be gone.
+const (
+	readTimeout  = 60 * time.Second
+	leastTimeout = 30 * time.Minute
+)
+
+// openReader connects to the database and prepares the reads of table.
+func openReader(ctx context.Context, cfg *Config, lane Lane, pageRows *atomic.Int64) (*windowReader, error) {
+	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" reader", readerSettings)
+	if err != nil {
+		return nil, err
+	}
+	table := quoteTable(lane.Table)
+	for name, query := range map[string]string{
+		tailStatement: tailQuery(table), leastStatement: leastQuery(table), pageStatement: pageQuery(table),
+	} {
+		if _, err := conn.PgConn().Prepare(ctx, name, query, nil); err != nil {
+			closeConn(conn)
+			return nil, fmt.Errorf("prepare reads of %s: %w", lane.Table, err)
+		}
+	}
+	return &windowReader{
+		conn: conn, decoder: newRowDecoder(cfg),
+		pageRows: pageRows, maxBytes: cfg.BatchBytes, free: make(chan *page, 8),
+	}, nil
+}
+
+func (r *windowReader) close() { closeConn(r.conn) }
+
+// next reads the page after p. A page without records is progress all the same: nothing was there to be published.
+func (r *windowReader) next(ctx context.Context, p Progress) (*page, error) {
+	if p.Open() {
+		return r.drain(ctx, p)
+	}
+	return r.tail(ctx, p)
+}
+
+// tail reads everything since p.From. Where that is more than a page it opens a window up to the snapshot of the read,
+// and returns its first page.
+func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
+	limit := r.limit()
+	least := int64(0)
+	out := r.page()
+	result, err := r.query(ctx, tailStatement, out, readRequest{
+		params: [][]byte{xidParam(p.From.Xmax), xipParam(p.From.Xip), intParam(int64(limit) + 1)},
+		first: func(values [][]byte) error {
+			snapshot, err := ParseSnapshot(string(values[columns]))
+			if err == nil {
+				out.after.To = snapshot
+			}
+			return err
+		},
+		row: func(id int64) {
+			if least == 0 || id < least {
+				least = id
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read tail: %w", err)
+	}
+	window := Progress{From: p.From, To: out.after.To}
+	switch {
+	case result.rows <= limit && !result.cut:
+		out.after = window.close()
+		return out, nil
+	case result.rows <= limit:
+		// The window is complete, but holds more bytes than a page: what was kept is its beginning.
+		window.LastID = out.ids[len(out.ids)-1]
+		out.after = window
+		return out, nil
+	}
+	r.put(out)
+	if window.LastID, err = r.beforeLeast(ctx, window, least); err != nil {
+		return nil, err
+	}
+	return r.drain(ctx, window)
+}
+
+// beforeLeast returns the id before the least one of the window.
+func (r *windowReader) beforeLeast(ctx context.Context, w Progress, guess int64) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, leastTimeout)
+	defer cancel()
+	result := r.conn.PgConn().ExecPrepared(ctx, leastStatement, [][]byte{
+		xidParam(w.From.Xmax), xipParam(w.From.Xip), []byte(w.To.String()), intParam(guess),
+	}, nil, []int16{1}).Read()
+	if result.Err != nil {
+		return 0, fmt.Errorf("find the beginning of the window: %w", result.Err)
+	}
+	if len(result.Rows) != 1 || len(result.Rows[0][0]) != 8 {
+		return 0, fmt.Errorf("find the beginning of the window: %w", errShape)
+	}
+	return int64(binary.BigEndian.Uint64(result.Rows[0][0])) - 1, nil
+}
+
+// drain reads the next page of an open window. Fewer rows than asked for are its last.
+func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
+	limit := r.limit()
+	out := r.page()
+	result, err := r.query(ctx, pageStatement, out, readRequest{params: [][]byte{
+		[]byte(p.From.String()), []byte(p.To.String()), intParam(p.LastID), intParam(int64(limit)),
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("read page: %w", err)
+	}
+	if result.rows < limit && !result.cut {
+		out.after = p.close()
+		return out, nil
+	}
+	out.after = Progress{From: p.From, To: p.To, LastID: out.ids[len(out.ids)-1]}
+	return out, nil
+}
+
+type readRequest struct {
+	params [][]byte
+	first  func(values [][]byte) error // given the leading row, where the query has one
+	row    func(id int64)              // given every id
+}
+
+type readResult struct {
+	rows int  // that the server returned
+	cut  bool // rows were left out of the page: too many bytes, or a row that cannot be sent
+}
+
+// query runs a prepared read and fills the page with as many rows as it may hold. The rest of the result is discarded as
+// it arrives, so memory stays bounded; the adaptive limit keeps that rest small.
+func (r *windowReader) query(ctx context.Context, statement string, out *page, req readRequest) (readResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	rows := r.conn.PgConn().ExecPrepared(ctx, statement, req.params, nil, []int16{1})
+	var result readResult
+	var failed error
+	leading := req.first != nil
+	discarded := 0
+	for failed == nil && rows.NextRow() {
+		values := rows.Values()
+		if leading {
+			leading = false
+			failed = req.first(values)
+			continue
+		}
+		result.rows++
+		id := int64(binary.BigEndian.Uint64(values[colID]))
+		if req.row != nil {
+			req.row(id)
+		}
+		if result.cut = result.cut || r.full(out, id, values); result.cut {
+			discarded += rowSize(values)
+			continue
+		}
+		err := r.decoder.add(out, values)
+		if fault := (*rowError)(nil); errors.As(err, &fault) && len(out.ids) > 0 {
+			result.cut = true // what stands before it goes out first
+			continue
+		}
+		failed = err
+	}
+	_, err := rows.Close()
+	if failed = errors.Join(failed, err); failed != nil {
+		r.put(out)
+		return result, failed
+	}
+	r.learn(out, result.rows, discarded)
+	return result, nil
+}
+
+// full reports whether the page must end before this row.
+func (r *windowReader) full(out *page, id int64, values [][]byte) bool {
+	if len(out.ids) == 0 {
+		return false
+	}
+	return len(out.ids) >= int(r.pageRows.Load()) || out.bytes+rowSize(values) > r.maxBytes
+}
+
+func rowSize(values [][]byte) int {
+	n := 0
+	for _, v := range values {
+		n += len(v)
+	}
+	return n
+}
+
+// limit is how many rows to ask for: a page of rows, or fewer where rows are large.
+func (r *windowReader) limit() int {
+	most := int(r.pageRows.Load())
+	if r.rowBytes == 0 {
+		return min(most, 1000)
+	}
+	return max(1, min(most, int(float64(r.maxBytes)/r.rowBytes)))
+}
+
+// learn follows the mean size of rows: at once where they grow, slowly where they shrink.
+func (r *windowReader) learn(out *page, rows, discarded int) {
+	if rows == 0 {
+		return
+	}
+	mean := float64(out.bytes+discarded)/float64(rows) + 1
+	if mean > r.rowBytes {
+		r.rowBytes = mean
+	} else {
+		r.rowBytes += (mean - r.rowBytes) / 4
+	}
+}
+
+func (r *windowReader) page() *page {
+	select {
+	case p := <-r.free:
+		return p
+	default:
+		return &page{}
+	}
+}
+
+// put takes back a page whose records nobody uses any more.
+func (r *windowReader) put(p *page) {
+	p.reset()
+	select {
+	case r.free <- p:
+	default:
+	}
+}
+
+func xidParam(xid uint64) []byte { return strconv.AppendUint(nil, xid, 10) }
+
+func xipParam(xids []uint64) []byte {
+	b := make([]byte, 0, 2+20*len(xids))
+	return append(appendXids(append(b, '{'), xids), '}')
+}
+
+func intParam(n int64) []byte { return strconv.AppendInt(nil, n, 10) }

@@ -1,0 +1,3 @@
+-- Removes the outbox and every event in it, published or not.
+DROP TABLE outbox;
+DROP FUNCTION outbox_uuidv7();

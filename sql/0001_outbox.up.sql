@@ -1,0 +1,50 @@
+-- The outbox: one row an event, written in the transaction of the business rows that it tells of.
+-- Runs in psql as it is; every object is created in the first schema of the search_path.
+
+-- A UUID of version 7 (RFC 9562): 48 bits of milliseconds, then random bits. Postgres 18 has uuidv7(); this one works
+-- on every supported version. Not monotonic inside a millisecond: nothing in the relay orders by it. It starts from a
+-- random UUID of version 4, whose variant bits are right already; two more bits turn version 4 into 7.
+CREATE FUNCTION outbox_uuidv7() RETURNS uuid
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+    RETURN encode(
+        set_bit(
+            set_bit(
+                overlay(uuid_send(gen_random_uuid())
+                        PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
+                        FROM 1 FOR 6),
+                52, 1),
+            53, 1),
+        'hex')::uuid;
+COMMENT ON FUNCTION outbox_uuidv7() IS 'A UUID of version 7 made from the clock of the statement and random bits.';
+
+CREATE TABLE outbox (
+    -- CACHE 1: a session that cached ids would insert with an old id after it took the aggregate, and invert its order.
+    id             bigint      GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
+    msg_id         uuid        NOT NULL DEFAULT outbox_uuidv7(),
+    aggregate_type text        NOT NULL CHECK (aggregate_type <> ''),
+    aggregate_id   text        NOT NULL CHECK (aggregate_id <> ''),
+    type           text        NOT NULL CHECK (type <> ''),
+    topic          text            NULL CHECK (topic <> ''),
+    payload        bytea           NULL,
+    headers        jsonb           NULL CHECK (jsonb_typeof(headers) = 'object'),
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The top-level transaction id. Never the system column xmin: that one holds the id of a subtransaction after a
+    -- savepoint, and it is 32 bits wide.
+    xact_id        xid8        NOT NULL DEFAULT pg_current_xact_id()
+);
+
+-- The relay finds the rows that became visible since its last snapshot through this index; id stands in it so that the
+-- least id of a large window is found without a visit to the table.
+CREATE INDEX outbox_xact_id_idx ON outbox (xact_id, id);
+
+COMMENT ON TABLE outbox IS 'Events to be published to Kafka, written in the same transaction as the business rows. Read by relay.';
+COMMENT ON COLUMN outbox.id IS 'Order of publication inside one window. Drawn after the aggregate is taken, so it orders the events of an aggregate.';
+COMMENT ON COLUMN outbox.msg_id IS 'Identity of the message, header msg_id on the record. Consumers record it in their inbox.';
+COMMENT ON COLUMN outbox.aggregate_type IS 'Kind of aggregate, such as order. Chooses the topic where topic is null.';
+COMMENT ON COLUMN outbox.aggregate_id IS 'Identity of the aggregate; the key of the record. Events of one aggregate stay in order.';
+COMMENT ON COLUMN outbox.type IS 'Type of the event, such as OrderPlaced; header type on the record.';
+COMMENT ON COLUMN outbox.topic IS 'Topic to publish to. Null: the route of the relay, by default outbox.event.{aggregate_type}.';
+COMMENT ON COLUMN outbox.payload IS 'Value of the record, byte for byte. Null is a tombstone.';
+COMMENT ON COLUMN outbox.headers IS 'A JSON object of strings: further headers of the record.';
+COMMENT ON COLUMN outbox.created_at IS 'When the row was inserted; header created_at on the record.';
+COMMENT ON COLUMN outbox.xact_id IS 'Transaction that wrote the row. Set by its default; do not write it.';

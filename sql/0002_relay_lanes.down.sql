@@ -1,0 +1,2 @@
+-- Removes the relay's state. A lane whose checkpoint topic still exists halts when it finds the state gone.
+DROP TABLE relay_lanes;

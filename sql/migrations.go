@@ -1,0 +1,71 @@
+package migrations
+
+import (
+	"cmp"
+	"embed"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// FS holds the migrations: NNNN_name.up.sql and NNNN_name.down.sql, in its root.
+//
+//go:embed *.up.sql *.down.sql
+var FS embed.FS
+
+// Roles is the text of roles.sql: least-privilege roles for services that write events, and for the relay. Nothing
+// applies it by itself.
+//
+//go:embed roles.sql
+var Roles string
+
+// Migration is one step of the schema.
+type Migration struct {
+	// Version orders the steps; the first is 1.
+	Version uint
+	// Name is the part of the file name after the version, such as "outbox".
+	Name string
+	// Up and Down are the texts of the two files, each a script of many statements.
+	Up, Down string
+}
+
+// List returns the migrations in the order in which they are applied.
+func List() []Migration {
+	list, err := read(FS)
+	if err != nil {
+		// The files are part of the program, and a test reads them: this is not a state of the world.
+		panic(fmt.Sprintf("embedded migrations: %v", err))
+	}
+	return list
+}
+
+// read pairs the files of a folder.
+func read(files fs.FS) ([]Migration, error) {
+	const up, down = ".up.sql", ".down.sql"
+	names, err := fs.Glob(files, "*"+up)
+	if err != nil {
+		return nil, fmt.Errorf("list migrations: %w", err)
+	}
+	var list []Migration
+	for _, name := range names {
+		stem := strings.TrimSuffix(name, up)
+		digits, rest, found := strings.Cut(stem, "_")
+		version, err := strconv.ParseUint(digits, 10, 32)
+		if err != nil || !found || rest == "" || version == 0 {
+			return nil, fmt.Errorf("migration %s: want NNNN_name%s", name, up)
+		}
+		upText, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, fmt.Errorf("migration %s: %w", name, err)
+		}
+		downText, err := fs.ReadFile(files, stem+down)
+		if err != nil {
+			return nil, fmt.Errorf("migration %s: %w", name, err)
+		}
+		list = append(list, Migration{Version: uint(version), Name: rest, Up: string(upText), Down: string(downText)})
+	}
+	slices.SortFunc(list, func(a, b Migration) int { return cmp.Compare(a.Version, b.Version) })
+	return list, nil
+}

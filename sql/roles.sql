@@ -1,0 +1,46 @@
+-- Least-privilege roles for the outbox in the schema of the search_path. Not a migration: nothing applies it by itself.
+-- Run it in psql as the owner of the tables, who may create roles; again after a new version; as often as you like:
+--
+--     psql -1 -v ON_ERROR_STOP=1 -f roles.sql
+--     GRANT outbox_writer TO my_service;
+--     GRANT relay TO my_relay_login;
+--
+-- Roles belong to the whole cluster: in several databases or schemas the same two roles get their rights one by one.
+-- What the roles hold on these tables and functions beyond the list below is taken away.
+
+DO $$
+BEGIN
+    -- Two at once may both find no role; the slower one then finds it made.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'outbox_writer') THEN
+        BEGIN
+            CREATE ROLE outbox_writer NOLOGIN;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'relay') THEN
+        BEGIN
+            CREATE ROLE relay NOLOGIN;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO outbox_writer, relay', current_schema());
+END
+$$;
+
+REVOKE ALL ON outbox, relay_lanes FROM outbox_writer, relay;
+
+-- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
+-- either, on whose defaults order, visibility and retention rest.
+GRANT INSERT (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers) ON outbox TO outbox_writer;
+
+-- Everybody may execute a new function unless the database says otherwise; these lines are for one that does.
+GRANT EXECUTE ON FUNCTION
+    outbox_uuidv7(),
+    outbox_write(text, text, text, jsonb, jsonb, text),
+    outbox_write_bytes(text, text, text, bytea, jsonb, text),
+    outbox_lock_aggregate(text, text)
+TO outbox_writer;
+
+-- The relay reads events, deletes published ones, and keeps its state. It changes no event.
+GRANT SELECT, DELETE ON outbox TO relay;
+GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
