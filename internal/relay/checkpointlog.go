@@ -25,6 +25,17 @@ const checkpointTimeout = 30 * time.Second
 // lookBack is how many offsets before the end are read first: the last checkpoint stands near it.
 const lookBack = 512
 
+// peek returns the last committed checkpoint as far as it can be read now, or nil where there is none. It fences nobody.
+func (l *checkpointLog) peek(ctx context.Context) (*Checkpoint, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
+	defer cancel()
+	start, end, err := l.bounds(ctx, l.admin.ListCommittedOffsets)
+	if err != nil {
+		return nil, err
+	}
+	return l.search(ctx, start, end, "")
+}
+
 // last returns the last committed checkpoint, or nil where there is none. It writes a sentinel through p, which has been
 // fenced first, and reads until it sees it: whatever the predecessor committed stands before it.
 func (l *checkpointLog) last(ctx context.Context, p *producer) (*Checkpoint, error) {
@@ -34,13 +45,18 @@ func (l *checkpointLog) last(ctx context.Context, p *producer) (*Checkpoint, err
 	if err := l.write(ctx, p, sentinelKey, []byte(nonce)); err != nil {
 		return nil, fmt.Errorf("write sentinel: %w", err)
 	}
-	start, end, err := l.bounds(ctx)
+	start, end, err := l.bounds(ctx, l.admin.ListEndOffsets)
 	if err != nil {
 		return nil, err
 	}
+	return l.search(ctx, start, end, nonce)
+}
+
+// search reads backwards from the end in growing steps until it finds a checkpoint: the topic may not have been compacted.
+func (l *checkpointLog) search(ctx context.Context, start, end int64, sentinel string) (*Checkpoint, error) {
 	for back := int64(lookBack); ; back *= 16 {
 		from := max(start, end-back)
-		found, err := l.read(ctx, from, end, nonce)
+		found, err := l.read(ctx, from, end, sentinel)
 		if err != nil || found != nil || from == start {
 			return found, err
 		}
@@ -66,8 +82,9 @@ func (l *checkpointLog) record(key string, value []byte) *kgo.Record {
 	return &kgo.Record{Topic: l.topic, Partition: l.partition, Key: []byte(key), Value: value}
 }
 
-// bounds returns the first offset of the partition and the one after its last record, committed or not.
-func (l *checkpointLog) bounds(ctx context.Context) (start, end int64, err error) {
+// bounds returns the first offset of the partition and its end: the one after its last record, committed or not, or the
+// one after the last that is decided.
+func (l *checkpointLog) bounds(ctx context.Context, listEnds func(context.Context, ...string) (kadm.ListedOffsets, error)) (start, end int64, err error) {
 	starts, err := l.admin.ListStartOffsets(ctx, l.topic)
 	if err == nil {
 		err = starts.Error()
@@ -75,7 +92,7 @@ func (l *checkpointLog) bounds(ctx context.Context) (start, end int64, err error
 	if err != nil {
 		return 0, 0, fmt.Errorf("list the start of the checkpoint log: %w", err)
 	}
-	ends, err := l.admin.ListEndOffsets(ctx, l.topic)
+	ends, err := listEnds(ctx, l.topic)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -91,7 +108,7 @@ func (l *checkpointLog) bounds(ctx context.Context) (start, end int64, err error
 }
 
 // read consumes [from, end) as a read_committed consumer and returns the last checkpoint in it. It must see the sentinel,
-// and pass the end as it was listed read_uncommitted: an open transaction before it would hold the consumer back.
+// where one is given, and pass the end: an open transaction before it would hold the consumer back.
 func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel string) (*Checkpoint, error) {
 	client, err := kgo.NewClient(append(clientOptions(l.cfg),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {l.partition: kgo.NewOffset().At(from)}}),
@@ -105,7 +122,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 	}
 	defer client.Close()
 	var found *Checkpoint
-	seen, position := false, from
+	seen, position := sentinel == "", from
 	for !seen || position < end {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {

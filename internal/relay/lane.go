@@ -76,9 +76,13 @@ func (l *lane) round(ctx context.Context) error {
 	defer release()
 	pause := l.cfg.RetryMin
 	for {
+		began := time.Now()
 		err := l.serve(ctx, row, yield)
-		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) || row.conn.IsClosed() {
 			return err
+		}
+		if time.Since(began) > l.cfg.RetryMax {
+			pause = l.cfg.RetryMin
 		}
 		wait := jitter(pause)
 		if fault := (*HaltError)(nil); errors.As(err, &fault) {

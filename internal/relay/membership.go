@@ -6,22 +6,29 @@ import (
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // membership is this process's place in the consumer group that shares the lanes: partition n of the checkpoint topic
 // stands for lane n. Nothing is consumed through it.
 type membership struct {
-	client *kgo.Client
-
 	mu         sync.Mutex
 	partitions map[int32]bool
 	settled    bool          // the group has told this member its share, be it nothing
 	notify     chan struct{} // closed and replaced at each change
 }
 
-func join(cfg *Config) (*membership, error) {
-	m := &membership{partitions: make(map[int32]bool), notify: make(chan struct{})}
+func newMembership() *membership {
+	return &membership{partitions: make(map[int32]bool), notify: make(chan struct{})}
+}
+
+// run is a member of the group until ctx ends. It first sees to the topic that the group shares out, for as long as that
+// takes.
+func (m *membership) run(ctx context.Context, cfg *Config) error {
+	if err := awaitCheckpointTopic(ctx, cfg); err != nil {
+		return err
+	}
 	topic := CheckpointTopic(cfg.Name)
 	client, err := kgo.NewClient(append(clientOptions(cfg),
 		kgo.ConsumerGroup(Group(cfg.Name)),
@@ -33,14 +40,24 @@ func join(cfg *Config) (*membership, error) {
 		kgo.RebalanceTimeout(cfg.SessionTimeout+cfg.DrainTimeout),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.set(p[topic], true) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.set(p[topic], false) }),
-		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.set(p[topic], false) }),
+		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, p map[string][]int32) { m.lose(p[topic]) }),
 	)...)
 	if err != nil {
-		return nil, fmt.Errorf("join group %s: %w", Group(cfg.Name), err)
+		return fmt.Errorf("join group %s: %w", Group(cfg.Name), err)
 	}
 	client.PauseFetchTopics(topic)
-	m.client = client
-	return m, nil
+	defer m.leave(client)
+	<-ctx.Done()
+	return nil
+}
+
+// lose is told that the group cannot be reached or has dropped this member. Whether a lane has another assignee is not
+// known then: it goes on, unless it is fenced.
+func (m *membership) lose(partitions []int32) {
+	m.set(partitions, false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settled = false
 }
 
 func (m *membership) set(partitions []int32, has bool) {
@@ -79,5 +96,36 @@ func (m *membership) changed() <-chan struct{} {
 	return m.notify
 }
 
-// leave tells the group at once that this process is going. It must not be called before the lanes have been drained.
-func (m *membership) leave() { m.client.Close() }
+// leaveTimeout bounds the goodbye to a group that may be out of reach.
+const leaveTimeout = 3 * time.Second
+
+// leave tells the group that this process is going, so that its lanes are assigned to others at once.
+func (m *membership) leave(client *kgo.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	// Where the group cannot be told, its session timeout tells it.
+	_ = client.LeaveGroupContext(ctx)
+	client.Close()
+}
+
+// awaitCheckpointTopic makes the checkpoint topic, or waits until somebody has.
+func awaitCheckpointTopic(ctx context.Context, cfg *Config) error {
+	client, err := kgo.NewClient(clientOptions(cfg)...)
+	if err != nil {
+		return fmt.Errorf("create client: %w", err)
+	}
+	admin := kadm.NewClient(client)
+	defer admin.Close()
+	for pause := cfg.RetryMin; ; pause = min(2*pause, cfg.RetryMax) {
+		attempt, cancel := context.WithTimeout(ctx, takeoverTimeout)
+		err := ensureCheckpointTopic(attempt, cfg, admin)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		cfg.Logger.Debug("group not joined yet", "error", err)
+		if err := sleep(ctx, jitter(pause)); err != nil {
+			return nil
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net"
 	"strings"
 	"time"
 
@@ -15,6 +16,9 @@ import (
 // ten seconds that this host is gone, and free the lane's lock.
 var sessionSettings = map[string]string{
 	"synchronous_commit":      "on",
+	"statement_timeout":       "0", // the relay's own time limits apply, not those of a role
+	"lock_timeout":            "0",
+	"idle_session_timeout":    "0",
 	"tcp_keepalives_idle":     "5",
 	"tcp_keepalives_interval": "2",
 	"tcp_keepalives_count":    "3",
@@ -31,6 +35,9 @@ func connect(ctx context.Context, url, application string, settings map[string]s
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
+	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3,
+	}}).DialContext
 	maps.Copy(cfg.RuntimeParams, sessionSettings)
 	maps.Copy(cfg.RuntimeParams, settings)
 	cfg.RuntimeParams["application_name"] = application

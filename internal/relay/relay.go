@@ -42,12 +42,7 @@ var errRunning = errors.New("this Relay runs already")
 // Run publishes until ctx is cancelled, then drains the batches in flight and returns nil. Whatever is away while it runs
 // is waited for; it returns an error only for what waiting cannot mend.
 func (r *Relay) Run(ctx context.Context) error {
-	members, err := join(&r.cfg)
-	if err != nil {
-		return err
-	}
-	// After the lanes: the group learns that this process goes once nothing is left to drain.
-	defer members.leave()
+	members := newMembership()
 	owner := ownerName()
 	lanes := make([]*lane, len(r.cfg.Lanes))
 	for i, l := range r.cfg.Lanes {
@@ -57,12 +52,18 @@ func (r *Relay) Run(ctx context.Context) error {
 		return errRunning
 	}
 	defer r.lanes.Store(nil)
+	// The group learns that this process goes once nothing is left to drain.
+	memberCtx, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	left := make(chan error, 1)
+	go func() { left <- members.run(memberCtx, &r.cfg) }()
 	var group sync.WaitGroup
 	for _, l := range lanes {
 		group.Go(func() { l.run(ctx) })
 	}
 	group.Wait()
-	return nil
+	leave()
+	return <-left
 }
 
 // Status returns the state of every lane in this process; it is empty unless Run runs.

@@ -17,6 +17,7 @@ import (
 type ring struct {
 	producers []*producer
 	turn      int
+	closing   sync.Once
 }
 
 // producer is one transactional id with a client of its own.
@@ -91,13 +92,15 @@ func (r *ring) next() *producer {
 	return p
 }
 
-// close ends every client at once; whatever waits in one of them fails.
+// close ends every client at once; whatever waits in one of them fails. It may be called more than once.
 func (r *ring) close() {
-	var group sync.WaitGroup
-	for _, p := range r.producers {
-		group.Go(p.client.Close)
-	}
-	group.Wait()
+	r.closing.Do(func() {
+		var group sync.WaitGroup
+		for _, p := range r.producers {
+			group.Go(p.client.Close)
+		}
+		group.Wait()
+	})
 }
 
 // transaction is one Kafka transaction of a producer.

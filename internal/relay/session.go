@@ -27,6 +27,7 @@ type session struct {
 	lineage    Lineage
 	last       Checkpoint // committed
 	unsendable error      // the row that ended the reading, if one did
+	drain      <-chan struct{}
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -48,12 +49,13 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	// A commit is never cancelled: closing the producers is what ends it, when another goroutine has failed.
 	stop := context.AfterFunc(ctx, s.ring.close)
 	defer stop()
+	s.drain = drain
 	pages := make(chan *page)
 	// One place: the next batch is produced while the last one commits.
 	batches := make(chan *batch, 1)
 	group.Go(func() error {
 		defer close(pages)
-		return s.read(ctx, drain, pages)
+		return s.read(ctx, pages)
 	})
 	group.Go(func() error {
 		defer close(batches)
@@ -67,7 +69,7 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 }
 
 // read follows the outbox. An empty read moves the progress in memory only.
-func (s *session) read(ctx context.Context, drain <-chan struct{}, pages chan<- *page) error {
+func (s *session) read(ctx context.Context, pages chan<- *page) error {
 	progress := s.last.Progress
 	pause := s.cfg.PollMin
 	timer := time.NewTimer(0)
@@ -76,7 +78,7 @@ func (s *session) read(ctx context.Context, drain <-chan struct{}, pages chan<- 
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-drain:
+		case <-s.drain:
 			return nil
 		default:
 		}
@@ -96,6 +98,8 @@ func (s *session) read(ctx context.Context, drain <-chan struct{}, pages chan<- 
 			pause = s.cfg.PollMin
 			select {
 			case pages <- page:
+			case <-s.drain: // not begun, so left to the next owner
+				return nil
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -108,7 +112,7 @@ func (s *session) read(ctx context.Context, drain <-chan struct{}, pages chan<- 
 		timer.Reset(pause)
 		select {
 		case <-timer.C:
-		case <-drain:
+		case <-s.drain:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -121,7 +125,7 @@ func (s *session) read(ctx context.Context, drain <-chan struct{}, pages chan<- 
 func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<- *batch) error {
 	seq := s.last.Seq
 	for page := range pages {
-		if err := s.awaitTopics(ctx, page); err != nil {
+		if ok, err := s.awaitTopics(ctx, page); err != nil || !ok {
 			return err
 		}
 		seq++
@@ -257,30 +261,34 @@ func (s *session) finish(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// awaitTopics waits until every topic of the page exists.
-func (s *session) awaitTopics(ctx context.Context, p *page) error {
+// awaitTopics waits until every topic of the page exists. It reports false where the session was told to drain first.
+func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 	pause := s.cfg.RetryMin
-	waited := false
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		unknown := s.topics.unknown(p)
 		if len(unknown) == 0 {
-			if waited {
-				s.lane.change(Running, "")
-			}
-			return nil
+			s.lane.change(Running, "")
+			return true, nil
 		}
 		err := s.topics.lookUp(ctx, unknown)
 		switch {
 		case err == nil:
 			continue
 		case ctx.Err() != nil:
-			return ctx.Err()
+			return false, ctx.Err()
 		case !errors.Is(err, errJustCreated):
-			waited = true
 			s.lane.change(Waiting, err.Error())
+			s.lane.log.Warn("lane waits for a topic", "error", err, "retry_in", pause)
 		}
-		if err := sleep(ctx, jitter(pause)); err != nil {
-			return err
+		timer.Reset(jitter(pause))
+		select {
+		case <-timer.C:
+		case <-s.drain:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
 		}
 		pause = min(2*pause, s.cfg.RetryMax)
 	}

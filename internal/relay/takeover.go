@@ -68,6 +68,14 @@ func (s *session) claim(ctx context.Context) error {
 		return fmt.Errorf("read the identity of the cluster: %w", err)
 	}
 	s.lineage.ClusterID = metadata.Cluster
+	// Before anything is fenced: another database under the same name must not disturb the lane that it would fence.
+	known, err := s.log.peek(kafkaCtx)
+	if err != nil {
+		return err
+	}
+	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
+		return err
+	}
 	if s.ring, err = newRing(s.cfg, s.lane.Lane, s.topics); err != nil {
 		return err
 	}
@@ -111,14 +119,12 @@ func (s *session) genesis(ctx context.Context, p *producer) (*Checkpoint, error)
 	return &c, nil
 }
 
-// judge compares the two logs. The last checkpoint committed in Kafka is the last batch intended in Postgres or the one
-// before it; anything else means that one of the logs is not the one that the lane was run with.
-func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
-	const try = "nothing is published until this is settled; see the page on recovery in docs/"
+// try is the way on from a contradiction.
+const try = "nothing is published until this is settled; see the page on recovery in docs/"
+
+// judgeLineage halts where the checkpoint was written for another lane, database or cluster.
+func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
 	if last == nil {
-		if row.started {
-			return halt(try, "lane %s has published up to batch %d, but its checkpoint topic is empty: the topic was deleted, or this is another cluster", lane, row.seq)
-		}
 		return nil
 	}
 	if last.Lane != lane {
@@ -127,6 +133,21 @@ func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
 	if why := last.Lineage.differs(live); why != "" {
 		return halt("give each database a name of its own (setting name), or see the page on recovery in docs/",
 			"the checkpoint of lane %s belongs elsewhere: %s", lane, why)
+	}
+	return nil
+}
+
+// judge compares the two logs. The last checkpoint committed in Kafka is the last batch intended in Postgres or the one
+// before it; anything else means that one of the logs is not the one that the lane was run with.
+func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
+	if last == nil {
+		if row.started {
+			return halt(try, "lane %s has published up to batch %d, but its checkpoint topic is empty: the topic was deleted, or this is another cluster", lane, row.seq)
+		}
+		return nil
+	}
+	if err := judgeLineage(lane, last, live); err != nil {
+		return err
 	}
 	if row.lineage != nil {
 		if why := row.lineage.differs(live); why != "" {
