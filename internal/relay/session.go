@@ -203,56 +203,67 @@ func (s *session) blame(b *batch, err error) error {
 	return err
 }
 
-// pingInterval is how often an idle owner shows that it lives.
+// pingInterval is how often an owner shows that it lives, whatever it waits for.
 const pingInterval = time.Second
 
-// commit ends the transactions in their order. Receiving a batch means that the one before it has been committed.
+// commit ends the transactions in their order. It takes a batch only after the one before it has been committed.
 func (s *session) commit(ctx context.Context, batches <-chan *batch) error {
 	ping := time.NewTicker(pingInterval)
 	defer ping.Stop()
 	for {
+		b, ok, err := await(ctx, s, ping, batches)
+		if err != nil || !ok {
+			return err
+		}
+		if err := s.finish(ctx, ping, b); err != nil {
+			return err
+		}
+	}
+}
+
+// await receives from a channel and keeps the lane's session alive meanwhile.
+func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-chan T) (value T, ok bool, err error) {
+	for {
 		select {
-		case b, ok := <-batches:
-			if !ok {
-				return nil
-			}
-			if err := s.finish(ctx, b); err != nil {
-				return err
-			}
+		case value, ok = <-from:
+			return value, ok, nil
 		case <-ping.C:
 			if err := s.row.ping(ctx); err != nil {
-				return fmt.Errorf("hold the lock of the lane: %w", err)
+				return value, false, fmt.Errorf("hold the lock of the lane: %w", err)
 			}
-			if err := s.sayWaiting(ctx); err != nil {
-				return err
+			if err := s.sayState(ctx); err != nil {
+				return value, false, err
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return value, false, ctx.Err()
 		}
 	}
 }
 
 // finish decides one batch: intent, checks, commit.
-func (s *session) finish(ctx context.Context, b *batch) error {
+func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error {
 	s.cfg.Step(BeforeIntent)
 	if err := s.row.intent(ctx, b.seq, b.after); err != nil {
 		return err
 	}
 	s.cfg.Step(AfterIntent)
-	select {
-	case err := <-b.flushed:
-		if err != nil {
-			return err
-		}
-	case <-ctx.Done():
-		return ctx.Err()
+	failed, _, err := await(ctx, s, ping, b.flushed)
+	if err = errors.Join(failed, err); err != nil {
+		return err
 	}
 	s.cfg.Step(BeforeEnd)
+	ended := make(chan error, 1)
+	go func() { ended <- b.txn.end(ctx) }()
 	limit := time.AfterFunc(s.cfg.TransactionTimeout+time.Second, s.ring.close)
-	err := b.txn.end(ctx)
-	limit.Stop()
+	defer limit.Stop()
+	failed, _, err = await(ctx, s, ping, ended)
 	if err != nil {
-		return err
+		// The outcome is unknown, and nobody may go on before the commit has returned.
+		s.ring.close()
+		return errors.Join(err, <-ended)
+	}
+	if failed != nil {
+		return failed
 	}
 	s.cfg.Step(AfterEnd)
 	s.lane.committed(Batch{
@@ -294,8 +305,8 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 	}
 }
 
-// sayWaiting writes the lane's state to its row when it has changed: the commit goroutine owns the row.
-func (s *session) sayWaiting(ctx context.Context) error {
+// sayState writes the lane's state to its row when it has changed: the commit goroutine owns the row.
+func (s *session) sayState(ctx context.Context) error {
 	status := s.lane.status()
 	if status.State == s.lane.said.State && status.Reason == s.lane.said.Reason {
 		return nil
