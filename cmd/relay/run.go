@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/outbox-relay/relay/internal/admin"
+	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/preflight"
+	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/telemetry"
+)
+
+func (p program) runCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "run",
+		Usage:     "publish the outbox to Kafka until SIGTERM",
+		UsageText: "relay run --database-url URL --brokers HOST:PORT[,HOST:PORT] [flags]",
+		Description: `Publishes committed rows of the outbox to Kafka. Start as many as you like: each lane runs in one process,
+and another takes it over when that one ends.
+
+At the start it checks that Postgres and Kafka are there and fit, for up to --start-timeout. Once it runs it
+waits for them as long as it takes. SIGTERM or SIGINT stops it after the batches in flight; a second one at once.
+
+Every flag is also an environment variable and a key of the file: --topics-create,
+RELAY_TOPICS_CREATE, and topics.create. A flag wins over the environment, and that over the file.
+
+Examples:
+   relay run --database-url postgres://relay@db:5432/app --brokers kafka:9092
+   relay run --config /etc/relay/relay.yaml --log-level debug
+   RELAY_BROKERS=a:9092,b:9092 relay run --database-url "host=db dbname=app user=relay"`,
+		Flags: settingFlags(),
+		Action: func(c *cli.Context) error {
+			cfg, err := p.load(c, config.Everything)
+			if err != nil {
+				return err
+			}
+			step, err := failpoint(p.getenv("RELAY_FAILPOINT"))
+			if err != nil {
+				return err
+			}
+			cfg.Relay.Step = step
+			return p.runRelay(c.Context, cfg)
+		},
+	}
+}
+
+func (p program) getenv(name string) string {
+	for _, entry := range p.environ {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// runRelay checks the servers and runs the engine until ctx is cancelled. A stop by signal is no error.
+func (p program) runRelay(ctx context.Context, cfg config.Config) error {
+	logger := p.logger(cfg)
+	b := readBuild()
+	metrics := telemetry.New(telemetry.Build{Version: b.Version, Revision: b.Revision, GoVersion: b.Go})
+	cfg.Relay.Logger, cfg.Relay.Observer = logger, metrics
+	engine, err := relay.New(cfg.Relay)
+	if err != nil {
+		return err
+	}
+	var started atomic.Bool
+	status := func() []relay.LaneStatus {
+		if !started.Load() {
+			return nil
+		}
+		return engine.Status()
+	}
+	if err := metrics.Watch(status); err != nil {
+		return err
+	}
+	serve, err := p.adminServer(cfg, metrics, status, logger)
+	if err != nil {
+		return err
+	}
+	logger.Info("relay starts", "version", b.Version, "brokers", cfg.Relay.Brokers, "admin", serve.address)
+	return serve.around(ctx, func(ctx context.Context) error {
+		stopLog := context.AfterFunc(ctx, func() { logger.Info("draining", "cause", context.Cause(ctx)) })
+		defer stopLog()
+		if err := check(ctx, cfg, logger); err != nil || ctx.Err() != nil {
+			return err
+		}
+		started.Store(true)
+		err := engine.Run(ctx)
+		if err == nil {
+			logger.Info("relay stopped")
+		}
+		return err
+	})
+}
+
+// check looks at the servers. A signal meanwhile ends it without an error.
+func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
+	tables := []string{"relay_lanes"}
+	for _, lane := range cfg.Relay.Lanes {
+		tables = append(tables, lane.Table)
+	}
+	err := preflight.Check(ctx, preflight.Config{
+		DatabaseURL: cfg.Relay.DatabaseURL, Tables: tables,
+		Brokers: cfg.Relay.Brokers, KafkaOptions: cfg.Relay.KafkaOptions,
+		Timeout: cfg.StartTimeout, Logger: logger,
+	})
+	if err != nil && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// service is the admin server, or none.
+type service struct {
+	server  *admin.Server
+	address string
+}
+
+func (p program) adminServer(cfg config.Config, metrics *telemetry.Metrics, status func() []relay.LaneStatus,
+	logger *slog.Logger) (service, error) {
+	if cfg.Admin == config.AdminOff {
+		return service{address: config.AdminOff}, nil
+	}
+	server, err := admin.Listen(cfg.Admin, admin.Config{
+		Metrics: metrics.Gatherer(), Status: status, ReadyWithin: cfg.ReadyWithin, Logger: logger,
+	})
+	if err != nil {
+		return service{}, err
+	}
+	return service{server, server.Address()}, nil
+}
+
+// around serves while work runs, to its very end, so that a drain can be watched. A server that fails ends the work.
+func (s service) around(ctx context.Context, work func(context.Context) error) error {
+	if s.server == nil {
+		return work(ctx)
+	}
+	working, failed := context.WithCancelCause(ctx)
+	defer failed(nil)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() {
+		err := s.server.Serve(serving)
+		if err != nil {
+			failed(err)
+		}
+		served <- err
+	}()
+	err := work(working)
+	stop()
+	return errors.Join(err, <-served)
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/preflight"
+	"github.com/outbox-relay/relay/internal/status"
+)
+
+func (p program) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show the state of each lane, its owner and how much is behind",
+		UsageText: "relay status --database-url URL [--output json]",
+		Description: `Reads the database only: no Kafka, no running relay is needed, and nothing is changed.
+
+The JSON form is a contract, documented in docs/status.md.
+
+Examples:
+   relay status --database-url postgres://relay@db:5432/app
+   relay status --config relay.yaml --output json | jq '.lanes[] | select(.state == "halted") | .reason'`,
+		Flags: append(settingFlags("database-url", "schema", "table", "start.timeout"), outputFlag()),
+		Action: func(c *cli.Context) error {
+			form, err := parseOutput(c.String("output"))
+			if err != nil {
+				return err
+			}
+			cfg, err := p.load(c, config.Database)
+			if err != nil {
+				return err
+			}
+			return orSignal(c.Context, p.showStatus(c.Context, cfg, form))
+		},
+	}
+}
+
+func (p program) showStatus(ctx context.Context, cfg config.Config, form output) error {
+	conn, err := preflight.Connect(ctx, cfg.Relay.DatabaseURL, cfg.StartTimeout)
+	if err != nil {
+		return err
+	}
+	lanes, err := status.Read(ctx, conn, cfg.Relay.Lanes)
+	if err := errors.Join(err, conn.Close(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	if form == outputJSON {
+		return writeJSON(p.stdout, struct {
+			Lanes []status.Lane `json:"lanes"`
+		}{lanes})
+	}
+	return writeLanes(p.stdout, lanes)
+}
+
+// writeLanes prints a table, and the reasons below it: they are sentences.
+func writeLanes(to io.Writer, lanes []status.Lane) error {
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "LANE\tTABLE\tSTATE\tOWNER\tALIVE\tSEQ\tROWS BEHIND\tSECONDS BEHIND")
+	for _, l := range lanes {
+		alive := "no"
+		if l.OwnerAlive {
+			alive = "yes"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.Lane, orDash("%s", l.Table), l.State,
+			orDash("%s", l.Owner), alive, l.Seq, orDash("%d", l.RowsBehind), orDash("%.1f", l.SecondsBehind))
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	for _, l := range lanes {
+		if l.Reason != nil && *l.Reason != "" {
+			if _, err := fmt.Fprintf(to, "\n%s is %s: %s\n", l.Lane, l.State, *l.Reason); err != nil {
+				return fmt.Errorf("write output: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func orDash[T any](format string, value *T) string {
+	if value == nil {
+		return "-"
+	}
+	return fmt.Sprintf(format, *value)
+}

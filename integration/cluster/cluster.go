@@ -1,0 +1,195 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options says what cluster Start starts. The zero value works.
+type Options struct {
+	// Brokers is how many nodes there are: 1, or 3 for what needs replication. Defaults to 1.
+	Brokers int
+
+	// Properties are settings of every broker, such as message.max.bytes; they win over the harness's own.
+	Properties map[string]string
+
+	// Dir is where data and logs lie; it is kept by Stop. Defaults to a temporary folder that Stop removes.
+	Dir string
+
+	// StartTimeout is how long a start may take before it is an error. Defaults to 2 minutes.
+	StartTimeout time.Duration
+}
+
+// Cluster is a running Kafka cluster. Its methods are safe for concurrent use.
+type Cluster struct {
+	// Bootstrap are the addresses of the nodes, HOST:PORT each, in the order of their ids.
+	Bootstrap []string
+
+	options Options
+	jars    string
+	dir     string
+	id      string
+
+	mu    sync.Mutex
+	nodes []*node // node id - 1
+}
+
+// Start starts a cluster on free ports and returns once every broker knows every other. The caller ends it with Stop.
+func Start(ctx context.Context, options Options) (*Cluster, error) {
+	if options.Brokers == 0 {
+		options.Brokers = 1
+	}
+	if options.Brokers < 0 {
+		return nil, fmt.Errorf("start Kafka: %d brokers", options.Brokers)
+	}
+	if options.StartTimeout == 0 {
+		options.StartTimeout = 2 * time.Minute
+	}
+	libraries, err := jars(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, options.StartTimeout)
+	defer cancel()
+	const tries = 3
+	for try := 1; ; try++ {
+		c, err := start(ctx, options, libraries)
+		if err == nil || try == tries || !errors.Is(err, errPortTaken) {
+			return c, err
+		}
+	}
+}
+
+// start tries to start a cluster, once.
+func start(ctx context.Context, options Options, libraries string) (*Cluster, error) {
+	c := &Cluster{options: options, jars: libraries, dir: options.Dir, id: randomID()}
+	var err error
+	if c.dir == "" {
+		if c.dir, err = os.MkdirTemp("", "relay-kafka-"); err != nil {
+			return nil, fmt.Errorf("make folder for Kafka: %w", err)
+		}
+	}
+	err = c.configure(ctx)
+	for _, n := range c.nodes {
+		if err == nil {
+			err = n.launch()
+		}
+	}
+	if err == nil {
+		err = c.await(ctx, c.nodes)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start Kafka: %w", err), c.Stop())
+	}
+	return c, nil
+}
+
+// Stop ends every broker and removes the data, unless Options.Dir named the folder. A second call does nothing.
+func (c *Cluster) Stop() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var err error
+	for _, n := range c.nodes {
+		err = errors.Join(err, n.kill()) // nobody will read the data again
+	}
+	if c.options.Dir == "" {
+		err = errors.Join(err, os.RemoveAll(c.dir))
+	}
+	return err
+}
+
+// Kill ends a broker with SIGKILL. Nodes are numbered from 1.
+func (c *Cluster) Kill(id int) error {
+	return c.with(id, (*node).kill)
+}
+
+// ShutDown stops a broker in order: it hands over what it leads first. It waits until the broker has ended.
+func (c *Cluster) ShutDown(ctx context.Context, id int) error {
+	return c.with(id, func(n *node) error { return n.shutDown(ctx) })
+}
+
+// Freeze stops a broker with SIGSTOP: its sockets stay open and nothing answers.
+func (c *Cluster) Freeze(id int) error {
+	return c.with(id, func(n *node) error { return n.process.Freeze() })
+}
+
+// Thaw lets a frozen broker go on.
+func (c *Cluster) Thaw(id int) error {
+	return c.with(id, func(n *node) error { return n.process.Thaw() })
+}
+
+// Revive starts a broker again that was killed or shut down, on the same data and port, and returns once it and every
+// other broker that runs know each other.
+func (c *Cluster) Revive(ctx context.Context, id int) error {
+	ctx, cancel := context.WithTimeout(ctx, c.options.StartTimeout)
+	defer cancel()
+	err := c.with(id, func(n *node) error {
+		if n.process.Alive() {
+			return errors.New("it runs")
+		}
+		return n.launch()
+	})
+	if err != nil {
+		return fmt.Errorf("revive node %d: %w", id, err)
+	}
+	c.mu.Lock()
+	var running []*node
+	for _, n := range c.nodes {
+		if n.process.Alive() {
+			running = append(running, n)
+		}
+	}
+	c.mu.Unlock()
+	if err := c.await(ctx, running); err != nil {
+		return fmt.Errorf("revive node %d: %w", id, err)
+	}
+	return nil
+}
+
+// with calls do on a node under the lock.
+func (c *Cluster) with(id int, do func(*node) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id < 1 || id > len(c.nodes) {
+		return fmt.Errorf("find node %d: the cluster has the nodes 1 to %d", id, len(c.nodes))
+	}
+	return do(c.nodes[id-1])
+}
+
+// Tool runs one of Kafka's own command line tools by its Java class, such as org.apache.kafka.tools.TopicCommand, and
+// returns what it wrote to standard output. The tool is not told where the cluster is: most take --bootstrap-server.
+func (c *Cluster) Tool(ctx context.Context, class string, args ...string) ([]byte, error) {
+	return tool(ctx, c.jars, class, args...)
+}
+
+func tool(ctx context.Context, jars, class string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "java", append(javaArguments(jars, "256m", class), args...)...)
+	output, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return output, fmt.Errorf("run %s: %w\n%s%s", class, err, output, exit.Stderr)
+	}
+	if err != nil {
+		return output, fmt.Errorf("run %s: %w", class, err)
+	}
+	return output, nil
+}
+
+// javaArguments are those of a Java process that runs a class of Kafka with a heap of the given size.
+func javaArguments(jars, heap, class string) []string {
+	return []string{
+		"-Xmx" + heap, "-Xms" + heap, "-Djava.awt.headless=true", "-XX:-UsePerfData",
+		"-Dlog4j2.configurationFile=" + filepath.Join(jars, "logging.properties"),
+		"-cp", filepath.Join(jars, "*"), class,
+	}
+}
+
+// BootstrapServers are the addresses as Kafka's own tools take them, separated by commas.
+func (c *Cluster) BootstrapServers() string { return strings.Join(c.Bootstrap, ",") }

@@ -1,0 +1,74 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+
+	"github.com/outbox-relay/relay/internal/cache"
+)
+
+// Version is the release of Apache Kafka that is started.
+const Version = "4.3.1"
+
+// oldestJava is the oldest release of Java that this Kafka runs on.
+const oldestJava = 17
+
+//go:embed pom.xml
+var pom []byte
+
+//go:embed logging.properties
+var logging []byte
+
+// jars returns the folder that holds Kafka's jars and the settings of its log. They are fetched with Maven once.
+func jars(ctx context.Context) (string, error) {
+	if err := checkJava(ctx); err != nil {
+		return "", err
+	}
+	return cache.Folder(ctx, "kafka-"+Version, fetch)
+}
+
+func fetch(ctx context.Context, dir string) error {
+	maven, err := exec.LookPath("mvn")
+	if err != nil {
+		return fmt.Errorf("fetch Kafka %s: %w; install Maven (for example: apt-get install maven)", Version, err)
+	}
+	project := filepath.Join(dir, "pom.xml")
+	err = errors.Join(
+		os.WriteFile(project, pom, 0o644),
+		os.WriteFile(filepath.Join(dir, "logging.properties"), logging, 0o644))
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project,
+		"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s", Version, err, output)
+	}
+	return nil
+}
+
+var javaVersion = regexp.MustCompile(`version "(\d+)`)
+
+func checkJava(ctx context.Context) error {
+	const hint = "install Java 17 or later (for example: apt-get install default-jre-headless)"
+	output, err := exec.CommandContext(ctx, "java", "-version").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("run Java: %w; %s", err, hint)
+	}
+	match := javaVersion.FindSubmatch(output)
+	if match == nil {
+		return fmt.Errorf("run Java: its version is not understood: %s; %s", bytes.TrimSpace(output), hint)
+	}
+	if major, err := strconv.Atoi(string(match[1])); err != nil || major < oldestJava {
+		return fmt.Errorf("run Java: version %s is too old for Kafka %s; %s", match[1], Version, hint)
+	}
+	return nil
+}

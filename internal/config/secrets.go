@@ -1,0 +1,82 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outbox-relay/relay/internal/hint"
+)
+
+const redacted = "xxxxx"
+
+var (
+	// A password may itself hold '@', so everything up to the last '@' of the word goes.
+	userinfo = regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*://[^:/?#\s]*):\S*@`)
+	// Covers password, sslpassword and their like, as keyword, query parameter or JSON-less text.
+	keyword = regexp.MustCompile(`(?i)(password|passwd|secret)(\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&]+)`)
+)
+
+// Redact replaces the passwords of connection strings inside text, whatever their form.
+func Redact(text string) string {
+	text = userinfo.ReplaceAllString(text, "${1}:"+redacted+"@")
+	return keyword.ReplaceAllString(text, "${1}${2}"+redacted)
+}
+
+// checkDatabaseURL reports what is wrong with a connection string without a word of it: the parts that fail to parse are
+// often the password itself.
+func checkDatabaseURL(text string) error {
+	const try = "write postgres://USER:PASSWORD@HOST:5432/DATABASE; in the password, percent-encode @ / ? # % and spaces"
+	if isURL(text) {
+		if _, err := url.Parse(text); err != nil {
+			return hint.New("database-url: not a valid URL", try)
+		}
+	} else if !strings.Contains(text, "=") {
+		return hint.New("database-url: neither a URL nor keyword=value pairs", try)
+	}
+	_, err := pgconn.ParseConfig(text)
+	if err == nil {
+		return nil
+	}
+	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
+		return hint.Wrap(fmt.Errorf("database-url: %s", Redact(withoutSource(parse.Error()))), "%s", try)
+	}
+	return hint.New("database-url: not a valid connection string", try)
+}
+
+// withoutSource cuts the connection string, which pgx quotes in backticks, from the error.
+func withoutSource(text string) string {
+	if i := strings.LastIndex(text, "`: "); i >= 0 {
+		return text[i+len("`: "):]
+	}
+	return "not a valid connection string"
+}
+
+func isURL(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+}
+
+// withSchema adds the schema to the connection string as its search_path.
+func withSchema(text, schema string) string {
+	if schema == "" || text == "" {
+		return text
+	}
+	path := pgx.Identifier{schema}.Sanitize()
+	if !isURL(text) {
+		escaped := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(path)
+		return text + " search_path='" + escaped + "'"
+	}
+	parsed, err := url.Parse(text)
+	if err != nil {
+		return text // a fault of its own, reported by checkDatabaseURL
+	}
+	query := parsed.Query()
+	query.Set("search_path", path)
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
+}

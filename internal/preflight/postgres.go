@@ -1,0 +1,160 @@
+package preflight
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/hint"
+)
+
+// SQLSTATEs that the hints depend on.
+const (
+	wrongPassword     = "28P01"
+	refused           = "28000"
+	noDatabase        = "3D000"
+	noSchema          = "3F000"
+	noTable           = "42P01"
+	noColumn          = "42703"
+	notAllowed        = "42501"
+	readOnly          = "25006"
+	duplicateTable    = "42P07"
+	duplicateFunction = "42723"
+	startingUp        = "57P03"
+	tooMany           = "53300"
+)
+
+// Connect opens a connection to Postgres, trying again until the time is up where the server does not answer. Its errors
+// are explained and free of secrets.
+func Connect(ctx context.Context, databaseURL string, timeout time.Duration) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return nil, errors.New("database-url: not a valid connection string")
+	}
+	return connect(ctx, cfg, timeout, func(error) {})
+}
+
+// connect tells failed of each attempt that fails.
+func connect(ctx context.Context, cfg *pgx.ConnConfig, timeout time.Duration, failed func(error)) (*pgx.Conn, error) {
+	var conn *pgx.Conn
+	err := persist(ctx, timeout, func(ctx context.Context) (err error) {
+		if conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
+			failed(err)
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case forGood(err):
+		return nil, permanent{explainConnect(err, cfg, timeout)}
+	}
+	return nil, explainConnect(err, cfg, timeout)
+}
+
+// explainConnect says which server failed and how, in place of the several lines of the driver.
+func explainConnect(err error, cfg *pgx.ConnConfig, timeout time.Duration) error {
+	where := net.JoinHostPort(cfg.Host, fmt.Sprint(cfg.Port))
+	if strings.HasPrefix(cfg.Host, "/") {
+		where = fmt.Sprintf("%s/.s.PGSQL.%d", cfg.Host, cfg.Port)
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return explain(&serverError{pg, " at " + where})
+	}
+	err = fmt.Errorf("cannot connect to Postgres at %s within %v: %s", where, timeout, innermost(err))
+	return hint.Wrap(err, "check host, port and sslmode in --database-url, and that Postgres runs there")
+}
+
+// innermost returns the text of the cause that an operator can act on.
+func innermost(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err.Error()
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Sprintf("no address for host %s", dns.Name)
+	}
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return unknown.Error()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer"
+	}
+	text := config.Redact(err.Error())
+	// The driver puts the addresses it tried before the cause.
+	if i := strings.LastIndex(text, "): "); i >= 0 {
+		text = text[i+len("): "):]
+	}
+	return text
+}
+
+// Explain adds a hint to an error of Postgres, chosen by its SQLSTATE. Other errors come back as they are, free of
+// passwords in their connection strings.
+func Explain(err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return explain(&serverError{pg, ""})
+	}
+	return err
+}
+
+func explain(err *serverError) error {
+	try := ""
+	switch err.pg.Code {
+	case wrongPassword, refused:
+		try = "check user and password in --database-url (or PGUSER, PGPASSWORD), and pg_hba.conf on the server"
+	case noDatabase:
+		try = "check the name of the database in --database-url, or create it with createdb"
+	case noTable, noColumn:
+		try = "relay migrate up --database-url … (with --schema where the outbox has a schema of its own)"
+	case noSchema:
+		try = "create the schema first: CREATE SCHEMA name"
+	case notAllowed:
+		try = "grant the role of --database-url what it needs; relay migrate print shows the objects"
+	case readOnly:
+		try = "give the address of the primary in --database-url; this server is a standby or read-only"
+	case duplicateTable, duplicateFunction:
+		try = "relay migrate status; the objects may have been made by another tool or another schema comes first in the search_path"
+	case startingUp:
+		try = "again once Postgres is up, or a longer --start-timeout"
+	case tooMany:
+		try = "raise max_connections, or end sessions that nobody needs"
+	default:
+		return err
+	}
+	return hint.Wrap(err, "%s", try)
+}
+
+// serverError reads as what the server said, without the driver's frame around it.
+type serverError struct {
+	pg    *pgconn.PgError
+	where string
+}
+
+func (e *serverError) Error() string {
+	return fmt.Sprintf("Postgres%s says: %s (SQLSTATE %s)", e.where, e.pg.Message, e.pg.Code)
+}
+
+func (e *serverError) Unwrap() error { return e.pg }
+
+// forGood reports whether waiting cannot mend err.
+func forGood(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		_, misread := errors.AsType[*pgconn.ParseConfigError](err)
+		return misread
+	}
+	switch pg.Code {
+	case noDatabase, noSchema, noTable, noColumn, notAllowed:
+		return true
+	}
+	return strings.HasPrefix(pg.Code, "28")
+}

@@ -1,0 +1,163 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/hint"
+)
+
+// Config says what Check looks at. Every field but KafkaOptions is required.
+type Config struct {
+	// DatabaseURL is the connection string of Postgres.
+	DatabaseURL string
+
+	// Tables must exist and be readable, each with its schema where it has one: "outbox" or "billing.outbox".
+	Tables []string
+
+	// Brokers are the bootstrap servers of Kafka.
+	Brokers []string
+
+	// KafkaOptions are added to the Kafka client.
+	KafkaOptions []kgo.Opt
+
+	// Timeout bounds the wait for servers that do not answer.
+	Timeout time.Duration
+
+	// Logger is told of what is waited for.
+	Logger *slog.Logger
+}
+
+// Check looks at Postgres and Kafka at the same time. It returns nil once both are fit, the explained fault at once where waiting
+// cannot mend it, and every fault where the time is up. A cancelled ctx ends it with the context's error.
+func Check(ctx context.Context, cfg Config) error {
+	checking, stop := context.WithCancel(ctx)
+	defer stop()
+	checks := []func(context.Context, Config) error{checkPostgres, checkKafka}
+	faults := make([]error, len(checks))
+	var running sync.WaitGroup
+	for i, check := range checks {
+		running.Go(func() {
+			faults[i] = check(checking, cfg)
+			if errors.Is(faults[i], errForGood) {
+				stop()
+			}
+		})
+	}
+	running.Wait()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var found []error
+	for _, fault := range faults {
+		// What the other's fault cut short has found nothing.
+		if fault != nil && !errors.Is(fault, context.Canceled) {
+			found = append(found, fault)
+		}
+	}
+	return errors.Join(found...)
+}
+
+// errForGood is wrapped by faults that waiting cannot mend.
+var errForGood = errors.New("waiting does not help")
+
+// permanent marks a fault that waiting cannot mend.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() []error      { return []error{p.error} }
+func (p permanent) Is(target error) bool { return target == errForGood }
+
+func checkPostgres(ctx context.Context, cfg Config) error {
+	parsed, err := pgx.ParseConfig(cfg.DatabaseURL)
+	if err != nil {
+		return permanent{errors.New("database-url: not a valid connection string")}
+	}
+	conn, err := connect(ctx, parsed, cfg.Timeout, waitLogger(cfg.Logger, "Postgres"))
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := conn.Close(context.WithoutCancel(ctx)); err != nil {
+			cfg.Logger.Debug("close of the connection failed", "error", err)
+		}
+	}()
+	var faults []error
+	for _, table := range cfg.Tables {
+		name := pgx.Identifier(strings.Split(table, ".")).Sanitize()
+		if _, err := conn.Exec(ctx, "SELECT FROM "+name+" LIMIT 0"); err != nil {
+			faults = append(faults, fmt.Errorf("table %s: %w", table, Explain(err)))
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return permanent{err}
+	}
+	return nil
+}
+
+func checkKafka(ctx context.Context, cfg Config) error {
+	opts := append([]kgo.Opt{kgo.SeedBrokers(cfg.Brokers...)}, cfg.KafkaOptions...)
+	client, err := kgo.NewClient(opts...)
+	if err != nil {
+		return permanent{hint.Wrap(fmt.Errorf("brokers: %w", err), "--brokers HOST:PORT of a broker")}
+	}
+	defer client.Close()
+	waiting := waitLogger(cfg.Logger, "Kafka")
+	err = persist(ctx, cfg.Timeout, func(ctx context.Context) error {
+		err := client.Ping(ctx)
+		if err != nil {
+			waiting(err)
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return hint.Wrap(fmt.Errorf("no Kafka broker answers at %s within %v: %s",
+		strings.Join(cfg.Brokers, ", "), cfg.Timeout, innermost(err)),
+		"check --brokers, and that a broker runs there and listens in plain text")
+}
+
+// waitLogger returns a function that logs the first failure: the rest would say the same.
+func waitLogger(logger *slog.Logger, server string) func(error) {
+	var once sync.Once
+	return func(err error) {
+		if !forGood(err) && !errors.Is(err, context.Canceled) {
+			once.Do(func() { logger.Warn("waiting for "+server, "reason", innermost(err)) })
+		}
+	}
+}
+
+// persist calls try until it succeeds, fails for good, or the time is up; it returns the last error of try that says more
+// than that the time is up.
+func persist(ctx context.Context, timeout time.Duration, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	pause := 50 * time.Millisecond
+	var last error
+	for {
+		err := try(ctx)
+		if err == nil || forGood(err) {
+			return err
+		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		}
+	}
+}

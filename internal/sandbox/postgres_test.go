@@ -1,0 +1,194 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/sandbox"
+)
+
+func startPostgres(t *testing.T, options sandbox.PostgresOptions) *sandbox.Postgres {
+	t.Helper()
+	options.Notice = func(line string) { t.Log(line) }
+	server, err := sandbox.StartPostgres(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func query[T any](t *testing.T, url, statement string, args ...any) T {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}()
+	rows, err := conn.Query(t.Context(), statement, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return value
+}
+
+func TestPostgresKeepsCommittedRowsOverACrash(t *testing.T) {
+	server := startPostgres(t, sandbox.PostgresOptions{Parameters: map[string]string{"max_connections": "42"}})
+	url, err := server.CreateDatabase(t.Context(), `a "quoted" name`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := query[string](t, url, "SHOW max_connections"); got != "42" {
+		t.Errorf("max_connections is %s", got)
+	}
+	if got := query[string](t, url, "SHOW fsync"); got != "on" {
+		t.Errorf("fsync is %s", got)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "CREATE TABLE t AS SELECT 7 AS n"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Ping(t.Context()); err == nil {
+			t.Fatal("a session outlived the crash of its server")
+		}
+		if err := server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := query[int](t, url, "SELECT n FROM t"); got != 7 {
+			t.Fatalf("read %d after the crash", got)
+		}
+	}
+	if err := server.ShutDown(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := query[int](t, url, "SELECT n FROM t"); got != 7 {
+		t.Fatalf("read %d after a restart", got)
+	}
+}
+
+func TestStopLeavesNeitherProcessNorFolderNorSharedMemory(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		server := startPostgres(t, sandbox.PostgresOptions{})
+		folder := filepath.Dir(query[string](t, server.URL, "SHOW data_directory"))
+		if _, err := os.Stat(folder); err != nil {
+			t.Fatal(err)
+		}
+		segment := sharedMemory(t, folder)
+		if !slices.Contains(segments(t), segment) {
+			t.Fatalf("segment %s is not listed while the server runs", segment)
+		}
+		if crashed {
+			if err := server.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := server.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("crashed %v: the folder remains: %v", crashed, err)
+		}
+		if slices.Contains(segments(t), segment) {
+			t.Errorf("crashed %v: shared memory segment %s remains", crashed, segment)
+		}
+		if _, err := pgx.Connect(t.Context(), server.URL); err == nil {
+			t.Errorf("crashed %v: the server still answers", crashed)
+		}
+		if err := server.Restart(t.Context()); err == nil {
+			t.Errorf("crashed %v: a stopped server was restarted", crashed)
+		}
+	}
+}
+
+// sharedMemory is the id of the segment that the server names in its pid file.
+func sharedMemory(t *testing.T, folder string) string {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join(folder, "data", "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Fields(strings.Split(string(file), "\n")[6])[1]
+}
+
+func segments(t *testing.T) []string {
+	t.Helper()
+	list, err := os.ReadFile("/proc/sysvipc/shm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for line := range strings.Lines(string(list)) {
+		ids = append(ids, strings.Fields(line)[1])
+	}
+	return ids
+}
+
+func TestAFetchedVersionIsWhatItSays(t *testing.T) {
+	server := startPostgres(t, sandbox.PostgresOptions{Version: "18"})
+	if got := query[string](t, server.URL, "SHOW server_version"); !strings.HasPrefix(got, "18.") {
+		t.Fatalf("server_version is %s", got)
+	}
+}
+
+func TestAnUnknownVersionIsAnErrorThatListsTheKnownOnes(t *testing.T) {
+	_, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresOptions{Version: "9"})
+	if err == nil || !strings.Contains(err.Error(), "14, 15, 16, 17, 18") {
+		t.Fatalf("error: %v", err)
+	}
+}
+
+func TestABadParameterIsAnErrorWithTheServersOwnWords(t *testing.T) {
+	_, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresOptions{Parameters: map[string]string{"no_such_setting": "1"}})
+	if err == nil || !strings.Contains(err.Error(), `unrecognized configuration parameter "no_such_setting"`) {
+		t.Fatalf("error: %v", err)
+	}
+}
+
+func TestACancelledStartLeavesNoFolder(t *testing.T) {
+	t.Setenv("TMPDIR", "/tmp")
+	before, err := filepath.Glob("/tmp/relay-postgres-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := sandbox.StartPostgres(ctx, sandbox.PostgresOptions{}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("error: %v, want a cancelled context", err)
+	}
+	after, err := filepath.Glob("/tmp/relay-postgres-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(after) > len(before) {
+		t.Fatalf("folders before %q, after %q", before, after)
+	}
+}

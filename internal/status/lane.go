@@ -1,0 +1,137 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/preflight"
+	"github.com/outbox-relay/relay/internal/relay"
+)
+
+// Lane is how a lane stands.
+type Lane struct {
+	// Lane is the name of the lane.
+	Lane string `json:"lane"`
+	// Table is its outbox table; nil for a lane that the configuration does not name.
+	Table *string `json:"table"`
+	// State is what the owner last said: new, running, waiting or halted. New also means that no relay has run it yet.
+	State string `json:"state"`
+	// Reason says why the lane waits or has halted, and what to do about it; nil otherwise.
+	Reason *string `json:"reason"`
+	// Owner is the process that took the lane over last, as host/pid/instance; nil before the first.
+	Owner *string `json:"owner"`
+	// OwnerAlive is whether some process holds the lock of the lane at this moment.
+	OwnerAlive bool `json:"owner_alive"`
+	// OwnerEpoch counts the takeovers.
+	OwnerEpoch int64 `json:"owner_epoch"`
+	// Seq is the sequence number of the last batch intended.
+	Seq int64 `json:"seq"`
+	// RowsBehind counts the committed rows that are not known to be published; nil where the table is not known.
+	RowsBehind *int64 `json:"rows_behind"`
+	// SecondsBehind is the age of the oldest of them, 0 where there is none; nil where the table is not known.
+	SecondsBehind *float64 `json:"seconds_behind"`
+	// UpdatedAt is when the owner last wrote its row; nil before the first time.
+	UpdatedAt *time.Time `json:"updated_at"`
+}
+
+// Read returns the configured lanes in their order, then those of the database that the configuration does not name. All
+// of it is read in one snapshot. Errors are explained.
+func Read(ctx context.Context, conn *pgx.Conn, configured []relay.Lane) ([]Lane, error) {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return nil, fmt.Errorf("begin: %w", preflight.Explain(err))
+	}
+	lanes, err := read(ctx, tx, configured)
+	return lanes, errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
+}
+
+func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, error) {
+	recorded, err := records(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	var lanes []Lane
+	for _, c := range configured {
+		lane := Lane{Lane: c.Name, State: "new"}
+		i := slices.IndexFunc(recorded, func(l Lane) bool { return l.Lane == c.Name })
+		if i >= 0 {
+			lane = recorded[i]
+			recorded = slices.Delete(recorded, i, i+1)
+		} else if lane.OwnerAlive, err = alive(ctx, tx, c.Name); err != nil {
+			return nil, err
+		}
+		lane.Table = &c.Table
+		if err := behind(ctx, tx, &lane); err != nil {
+			return nil, err
+		}
+		lanes = append(lanes, lane)
+	}
+	return append(lanes, recorded...), nil
+}
+
+// held is whether a session of this database holds the advisory lock of a lane. A lock on a bigint shows its two halves in classid and
+// objid, and 1 in objsubid.
+const held = `EXISTS (
+    SELECT FROM pg_locks, hashtextextended('relay lane ' || %s, 0) AS key
+     WHERE locktype = 'advisory' AND granted AND objsubid = 1
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND classid = ((key >> 32) & x'ffffffff'::bigint)::oid
+       AND objid = (key & x'ffffffff'::bigint)::oid)`
+
+func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
+	query := `SELECT lane, state, reason, owner, ` + fmt.Sprintf(held, "lane") + `, owner_epoch, seq, updated_at
+  FROM relay_lanes ORDER BY lane`
+	rows, err := tx.Query(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))
+	}
+	lanes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Lane, err error) {
+		err = row.Scan(&l.Lane, &l.State, &l.Reason, &l.Owner, &l.OwnerAlive, &l.OwnerEpoch, &l.Seq, &l.UpdatedAt)
+		return l, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))
+	}
+	return lanes, nil
+}
+
+func alive(ctx context.Context, tx pgx.Tx, lane string) (bool, error) {
+	var yes bool
+	if err := tx.QueryRow(ctx, "SELECT "+fmt.Sprintf(held, "$1::text"), lane).Scan(&yes); err != nil {
+		return false, fmt.Errorf("look for the lock of lane %s: %w", lane, preflight.Explain(err))
+	}
+	return yes, nil
+}
+
+// behindQuery counts what the lane has yet to publish. Rows of older transactions than the snapshot's xmin are visible in
+// it, so the range of the index leaves them out; a lane without progress has no snapshot, and every row counts.
+const behindQuery = `
+WITH progress AS (
+    SELECT snapshot_from, snapshot_to, last_id FROM relay_lanes WHERE lane = $1 AND snapshot_from IS NOT NULL
+), waiting AS (
+    SELECT o.created_at
+      FROM progress p, %[1]s o
+     WHERE o.xact_id >= pg_snapshot_xmin(p.snapshot_from)
+       AND NOT pg_visible_in_snapshot(o.xact_id, p.snapshot_from)
+       AND NOT coalesce(o.id <= p.last_id AND pg_visible_in_snapshot(o.xact_id, p.snapshot_to), false)
+     UNION ALL
+    SELECT o.created_at FROM %[1]s o WHERE NOT EXISTS (SELECT FROM progress)
+)
+SELECT count(*), greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0))::float8 FROM waiting`
+
+func behind(ctx context.Context, tx pgx.Tx, lane *Lane) error {
+	table := pgx.Identifier(strings.Split(*lane.Table, ".")).Sanitize()
+	var rows int64
+	var seconds float64
+	if err := tx.QueryRow(ctx, fmt.Sprintf(behindQuery, table), lane.Lane).Scan(&rows, &seconds); err != nil {
+		return fmt.Errorf("count the rows behind in %s: %w", *lane.Table, preflight.Explain(err))
+	}
+	lane.RowsBehind, lane.SecondsBehind = &rows, &seconds
+	return nil
+}

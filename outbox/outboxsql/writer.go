@@ -1,0 +1,106 @@
+package outboxsql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/outbox-relay/relay/outbox"
+	"github.com/outbox-relay/relay/outbox/internal/event"
+)
+
+// Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
+type Writer struct {
+	rules  event.Rules
+	insert string
+	lock   string
+}
+
+// New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
+func New(cfg *outbox.Config) (*Writer, error) {
+	var c outbox.Config
+	if cfg != nil {
+		c = *cfg
+	}
+	c = c.WithDefaults()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	table, err := event.ParseTable(c.Table)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: Table: %w", err)
+	}
+	return &Writer{
+		rules:  event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
+		insert: table.InsertStatement(),
+		lock:   table.LockStatement(),
+	}, nil
+}
+
+// Insert writes the messages in tx, and returns their ids in the order of the arguments. They are published in that order,
+// once tx has committed. Any number of messages takes one statement, up to 32 MiB or 50,000 of them; more go in several.
+// No messages is no error and no round trip.
+//
+// It returns an *outbox.InvalidError where a message cannot be published as it is; nothing was sent then, and tx can go on.
+// After any other error the transaction is to be rolled back. A tx that is over gives sql.ErrTxDone.
+func (w *Writer) Insert(ctx context.Context, tx *sql.Tx, messages ...outbox.Message) ([]uuid.UUID, error) {
+	if tx == nil {
+		return nil, errNoTx
+	}
+	if len(messages) == 0 {
+		return nil, nil
+	}
+	events := make([]event.Message, len(messages))
+	for i, m := range messages {
+		events[i] = event.Message(m)
+	}
+	if err := invalid(event.Check(w.rules, events)); err != nil {
+		return nil, err
+	}
+	ids, err := event.Identities(events)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	for columns, err := range event.Statements(events, ids) {
+		if err != nil {
+			return nil, fmt.Errorf("outbox: %w", err)
+		}
+		if _, err := tx.ExecContext(ctx, w.insert, textArray(columns.IDs), textArray(columns.AggregateTypes),
+			textArray(columns.AggregateIDs), textArray(columns.Types), nullableArray(columns.Topics),
+			byteaArray(columns.Payloads), nullableArray(columns.Headers)); err != nil {
+			return nil, fmt.Errorf("outbox: insert %d messages: %w", len(columns.IDs), err)
+		}
+	}
+	return ids, nil
+}
+
+// LockAggregate takes the aggregate until tx ends, and waits while another transaction has it; see
+// outbox.Writer.LockAggregate for when to call it.
+func (w *Writer) LockAggregate(ctx context.Context, tx *sql.Tx, aggregateType, aggregateID string) error {
+	if tx == nil {
+		return errNoTx
+	}
+	if err := invalid(event.CheckAggregate(aggregateType, aggregateID)); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, w.lock, aggregateType, aggregateID); err != nil {
+		return fmt.Errorf("outbox: lock aggregate: %w", err)
+	}
+	return nil
+}
+
+var errNoTx = errors.New("outbox: the transaction is nil")
+
+func invalid(faults []event.Fault) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	e := &outbox.InvalidError{Faults: make([]outbox.Fault, len(faults))}
+	for i, f := range faults {
+		e.Faults[i] = outbox.Fault(f)
+	}
+	return e
+}

@@ -1,0 +1,109 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/outbox/internal/event"
+)
+
+// Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
+type Writer struct {
+	rules  event.Rules
+	insert string
+	lock   string
+}
+
+// New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
+func New(cfg *Config) (*Writer, error) {
+	var c Config
+	if cfg != nil {
+		c = *cfg
+	}
+	c = c.WithDefaults()
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	table, err := event.ParseTable(c.Table)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: Table: %w", err)
+	}
+	return &Writer{
+		rules:  event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
+		insert: table.InsertStatement(),
+		lock:   table.LockStatement(),
+	}, nil
+}
+
+// Insert writes the messages in tx, and returns their ids in the order of the arguments. They are published in that order,
+// once tx has committed. Any number of messages takes one round trip, up to 32 MiB or 50,000 of them; more go in several
+// statements. No messages is no error and no round trip.
+//
+// It returns an *InvalidError where a message cannot be published as it is; nothing was sent then, and tx can go on. After
+// any other error the transaction is to be rolled back, or the savepoint that tx is. A tx that is over gives
+// pgx.ErrTxClosed.
+func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]uuid.UUID, error) {
+	if tx == nil {
+		return nil, errNoTx
+	}
+	if len(messages) == 0 {
+		return nil, nil
+	}
+	events := make([]event.Message, len(messages))
+	for i, m := range messages {
+		events[i] = event.Message(m)
+	}
+	if err := invalid(event.Check(w.rules, events)); err != nil {
+		return nil, err
+	}
+	ids, err := event.Identities(events)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	for columns, err := range event.Statements(events, ids) {
+		if err != nil {
+			return nil, fmt.Errorf("outbox: %w", err)
+		}
+		// The arguments are text and bytea only, which every query mode of pgx sends without asking the server for types.
+		if _, err := tx.Exec(ctx, w.insert, columns.IDs, columns.AggregateTypes, columns.AggregateIDs, columns.Types,
+			columns.Topics, columns.Payloads, columns.Headers); err != nil {
+			return nil, fmt.Errorf("outbox: insert %d messages: %w", len(columns.IDs), err)
+		}
+	}
+	return ids, nil
+}
+
+// LockAggregate takes the aggregate until tx ends, and waits while another transaction has it. It is for writers that have
+// no row of the aggregate to lock; call it before the insert, and before anything is read that the event depends on. Who
+// takes several aggregates takes them in one order everywhere, or two writers can wait for each other.
+//
+// It returns an *InvalidError where the aggregate could have no events.
+func (w *Writer) LockAggregate(ctx context.Context, tx pgx.Tx, aggregateType, aggregateID string) error {
+	if tx == nil {
+		return errNoTx
+	}
+	if err := invalid(event.CheckAggregate(aggregateType, aggregateID)); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, w.lock, aggregateType, aggregateID); err != nil {
+		return fmt.Errorf("outbox: lock aggregate: %w", err)
+	}
+	return nil
+}
+
+var errNoTx = errors.New("outbox: the transaction is nil")
+
+func invalid(faults []event.Fault) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	e := &InvalidError{Faults: make([]Fault, len(faults))}
+	for i, f := range faults {
+		e.Faults[i] = Fault(f)
+	}
+	return e
+}
