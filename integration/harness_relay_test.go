@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/process"
+	"github.com/outbox-relay/relay/internal/scratch"
 )
 
 // relayBinary builds the command once a run, with the failpoints in it, and returns its path. RELAY_TEST_RACE=1 builds it
@@ -20,10 +21,10 @@ import (
 func relayBinary(t testing.TB) string {
 	t.Helper()
 	err := shared.once("binary", func() (err error) {
-		if shared.binaryDir, err = os.MkdirTemp("", "relay-binary-"); err != nil {
+		if shared.binaryDir, err = scratch.New("", "relay-binary-"); err != nil {
 			return err
 		}
-		shared.binary = filepath.Join(shared.binaryDir, "relay")
+		shared.binary = filepath.Join(shared.binaryDir.Path, "relay")
 		arguments := []string{"build", "-tags", "failpoint", "-o", shared.binary}
 		if os.Getenv("RELAY_TEST_RACE") == "1" {
 			arguments = append(arguments, "-race")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/outbox-relay/relay/integration/cluster"
 	"github.com/outbox-relay/relay/internal/sandbox"
+	"github.com/outbox-relay/relay/internal/scratch"
 )
 
 // The environment that names servers to test against.
@@ -63,7 +64,7 @@ type servers struct {
 	postgres   *sandbox.Postgres
 	kafka      *cluster.Cluster
 	binary     string
-	binaryDir  string
+	binaryDir  *scratch.Folder
 	errors     map[string]error
 	stopped    bool
 	maintained string // URL of the database from which others are created
@@ -134,8 +135,8 @@ func (s *servers) stop() error {
 	if s.postgres != nil {
 		errs = append(errs, s.postgres.Stop())
 	}
-	if s.binaryDir != "" {
-		errs = append(errs, os.RemoveAll(s.binaryDir))
+	if s.binaryDir != nil {
+		errs = append(errs, s.binaryDir.Remove())
 	}
 	return errors.Join(errs...)
 }

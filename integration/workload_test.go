@@ -97,6 +97,11 @@ func (w *workload) transaction(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if rand.IntN(4) == 0 { // may vanish in a crash of Postgres after it was seen
+			if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
+				return err
+			}
+		}
 		if rand.IntN(3) == 0 { // takes its transaction id before the aggregate
 			if _, err := tx.Exec(ctx, "SELECT pg_current_xact_id()"); err != nil {
 				return err

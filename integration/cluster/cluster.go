@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/scratch"
 )
 
 // Options says what cluster Start starts. The zero value works.
@@ -35,6 +36,7 @@ type Cluster struct {
 	options Options
 	jars    string
 	dir     string
+	scratch *scratch.Folder // nil where Options.Dir named one
 	id      string
 
 	mu    sync.Mutex
@@ -72,9 +74,10 @@ func start(ctx context.Context, options Options, libraries string) (*Cluster, er
 	c := &Cluster{options: options, jars: libraries, dir: options.Dir, id: randomID()}
 	var err error
 	if c.dir == "" {
-		if c.dir, err = os.MkdirTemp("", "relay-kafka-"); err != nil {
+		if c.scratch, err = scratch.New("", "relay-kafka-"); err != nil {
 			return nil, fmt.Errorf("make folder for Kafka: %w", err)
 		}
+		c.dir = c.scratch.Path
 	}
 	err = c.configure(ctx)
 	for _, n := range c.nodes {
@@ -99,8 +102,8 @@ func (c *Cluster) Stop() error {
 	for _, n := range c.nodes {
 		err = errors.Join(err, n.kill()) // nobody will read the data again
 	}
-	if c.options.Dir == "" {
-		err = errors.Join(err, os.RemoveAll(c.dir))
+	if c.scratch != nil {
+		err = errors.Join(err, c.scratch.Remove())
 	}
 	return err
 }

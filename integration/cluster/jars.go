@@ -36,9 +36,9 @@ func jars(ctx context.Context) (string, error) {
 }
 
 func fetch(ctx context.Context, dir string) error {
-	maven, err := exec.LookPath("mvn")
+	maven, err := maven(ctx)
 	if err != nil {
-		return fmt.Errorf("fetch Kafka %s: %w; install Maven (for example: apt-get install maven)", Version, err)
+		return err
 	}
 	project := filepath.Join(dir, "pom.xml")
 	err = errors.Join(
@@ -50,7 +50,8 @@ func fetch(ctx context.Context, dir string) error {
 	cmd := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project,
 		"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir)
 	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s", Version, err, output)
+		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s\nallow this machine to reach Maven Central, or name a mirror "+
+			"in Maven's settings.xml", Version, err, output)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type lane struct {
 	log       *slog.Logger
 
 	pageRows atomic.Int64 // the most rows of a page; see caution
+	batches  atomic.Int64 // committed by this process
 
 	mu      sync.Mutex
 	current LaneStatus
@@ -40,7 +41,7 @@ func newLane(cfg *Config, l Lane, partition int32, owner string, members *member
 func (l *lane) run(ctx context.Context) {
 	pause := l.cfg.RetryMin
 	for ctx.Err() == nil {
-		began := time.Now()
+		batches := l.batches.Load()
 		err := l.round(ctx)
 		if ctx.Err() != nil {
 			return
@@ -49,7 +50,7 @@ func (l *lane) run(ctx context.Context) {
 			l.change(Standby, "")
 			continue
 		}
-		if time.Since(began) > l.cfg.RetryMax {
+		if l.batches.Load() > batches { // it had worked: this failure is a new one
 			pause = l.cfg.RetryMin
 		}
 		l.change(Waiting, err.Error())
@@ -76,12 +77,12 @@ func (l *lane) round(ctx context.Context) error {
 	defer release()
 	pause := l.cfg.RetryMin
 	for {
-		began := time.Now()
+		batches := l.batches.Load()
 		err := l.serve(ctx, row, yield)
 		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) || row.conn.IsClosed() {
 			return err
 		}
-		if time.Since(began) > l.cfg.RetryMax {
+		if l.batches.Load() > batches {
 			pause = l.cfg.RetryMin
 		}
 		wait := jitter(pause)
@@ -251,6 +252,7 @@ func (l *lane) committed(b Batch) {
 	l.mu.Lock()
 	l.current.Seq, l.current.Progress = b.Seq, time.Now()
 	l.mu.Unlock()
+	l.batches.Add(1)
 	if rows := l.pageRows.Load(); rows < int64(l.cfg.BatchRows) {
 		l.pageRows.Store(min(2*rows, int64(l.cfg.BatchRows)))
 	}

@@ -164,17 +164,18 @@ func (r *windowReader) beforeLeast(ctx context.Context, w Progress, guess int64)
 	return int64(binary.BigEndian.Uint64(result.Rows[0][0])) - 1, nil
 }
 
-// drain reads the next page of an open window. Fewer rows than asked for are its last.
+// drain reads the next page of an open window. It asks for one row more than a page, so that the last page is known as such
+// and its checkpoint closes the window.
 func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
 	limit := r.limit()
 	out := r.page()
 	result, err := r.query(ctx, pageStatement, out, readRequest{params: [][]byte{
-		[]byte(p.From.String()), []byte(p.To.String()), intParam(p.LastID), intParam(int64(limit)),
+		[]byte(p.From.String()), []byte(p.To.String()), intParam(p.LastID), intParam(int64(limit) + 1),
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("read page: %w", err)
 	}
-	if result.rows < limit && !result.cut {
+	if result.rows <= limit && !result.cut {
 		out.after = p.close()
 		return out, nil
 	}
