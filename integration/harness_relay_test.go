@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +28,7 @@ func relayBinary(t testing.TB) string {
 		if os.Getenv("RELAY_TEST_RACE") == "1" {
 			arguments = append(arguments, "-race")
 		}
-		build := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), append(arguments, "../cmd/relay")...)
+		build := exec.Command("go", append(arguments, "../cmd/relay")...)
 		if output, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("build relay: %w\n%s", err, output)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -172,8 +173,18 @@ func (c *Cluster) Tool(ctx context.Context, class string, args ...string) ([]byt
 	return tool(ctx, c.jars, class, args...)
 }
 
+// ToolInput is Tool for one that reads its standard input, such as the console producer.
+func (c *Cluster) ToolInput(ctx context.Context, input io.Reader, class string, args ...string) ([]byte, error) {
+	return toolInput(ctx, c.jars, input, class, args...)
+}
+
 func tool(ctx context.Context, jars, class string, args ...string) ([]byte, error) {
+	return toolInput(ctx, jars, nil, class, args...)
+}
+
+func toolInput(ctx context.Context, jars string, input io.Reader, class string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, "java", append(javaArguments(jars, "256m", class), args...)...)
+	cmd.Stdin = input
 	output, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

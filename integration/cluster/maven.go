@@ -22,7 +22,8 @@ import (
 // The release of Maven that is fetched where none is installed, and the checksum that its makers publish for it.
 const (
 	mavenVersion = "3.9.11"
-	mavenSHA512  = "bcfe4fe305c962ace56ac7b5fc7a08b87d5abd8b7e89027ab251069faebee516b0ded8961445d6d91ec1985dfe30f8153268843c89aa392733d1a3ec956c9978"
+	mavenSHA512  = "bcfe4fe305c962ace56ac7b5fc7a08b87d5abd8b7e89027ab251069faebee516" +
+		"b0ded8961445d6d91ec1985dfe30f8153268843c89aa392733d1a3ec956c9978"
 )
 
 // mavenArchive is where Maven's makers publish that release: a machine that can fetch Kafka can fetch this too.
