@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes this machine ready for `make test`: Go, Java 17 or later, a Postgres and a Kafka. What can be fetched is fetched into
+# Makes this machine ready for `make test`: Go, Java 17 or later, Maven, a Postgres and a Kafka. What can be fetched is fetched into
 # the user's cache folder. What must be installed is installed with apt-get where we are root and there is one; otherwise
 # the script says what is missing and ends with status 1.
 set -euo pipefail
@@ -34,6 +34,9 @@ command -v go >/dev/null || fail "Go is missing: install it from https://go.dev/
 command -v "$(go env CC)" >/dev/null || apt_install "a C compiler, which the race detector needs," build-essential
 [ "$(java_major)" -ge 17 ] || apt_install "Java 17 or later" default-jre-headless
 [ "$(java_major)" -ge 17 ] || fail "Java $(java_major) is too old: install Java 17 or later"
+if ! command -v mvn >/dev/null && [ -z "${RELAY_TEST_MAVEN_REPOSITORY:-}" ]; then
+  apt_install "Maven, which fetches Kafka," maven
+fi
 
 check=$(mktemp -d)
 trap 'rm -rf "$check"' EXIT

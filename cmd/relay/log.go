@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/outbox-relay/relay/internal/config"
 )
@@ -19,11 +20,13 @@ func (p program) logger(cfg config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, options))
 }
 
-// redactAttr is the last line of defence: errors of drivers may quote a connection string.
+// redactAttr writes durations as people do, and is the last line of defence for passwords: errors of drivers may quote a connection string.
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:
 		return slog.String(a.Key, config.Redact(v))
+	case time.Duration:
+		return slog.String(a.Key, v.String()) // JSON would show a number of nanoseconds
 	case error:
 		return slog.String(a.Key, config.Redact(v.Error()))
 	}

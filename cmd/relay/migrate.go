@@ -19,8 +19,9 @@ func (p program) migrateCommand() *cli.Command {
 		Name:      "migrate",
 		Usage:     "make, show and remove the tables of the outbox",
 		UsageText: "relay migrate up|down|status|print [flags]",
-		Description: `Works in the first schema of the search_path, or in --schema. Which migrations are there is recorded in the table
-relay_schema_migrations, apart from that of other tools. Teams with a tool of their own take the SQL from relay migrate print.`,
+		Description: `Works in the first schema of the search_path, or in --schema. Which migrations are there is recorded in
+the table relay_schema_migrations, apart from that of other tools. Teams with a tool of their own take the
+SQL from relay migrate print.`,
 		Subcommands: []*cli.Command{p.migrateUp(), p.migrateDown(), p.migrateStatus(), p.migratePrint()},
 	}
 }
@@ -38,8 +39,8 @@ func (p program) migrateUp() *cli.Command {
 		Name:      "up",
 		Usage:     "apply the migrations that are missing",
 		UsageText: "relay migrate up --database-url URL [--schema NAME] [--dry-run]",
-		Description: `Creates only, and deletes nothing. Safe to run again, and by several at once. Each migration is one transaction; a wait of more
-than 5 s for a lock ends it, so that it never holds up the application.
+		Description: `Creates only, and deletes nothing. Safe to run again, and by several at once. Each migration is one
+transaction; a wait of more than 5 s for a lock ends it, so that it never holds up the application.
 
 Examples:
    relay migrate up --database-url postgres://owner@db:5432/app
@@ -71,8 +72,8 @@ func (p program) migrateDown() *cli.Command {
 		Name:      "down",
 		Usage:     "take migrations out again, newest first",
 		UsageText: "relay migrate down --database-url URL (--steps N | --all) [--dry-run] [--yes]",
-		Description: `Refuses to delete rows unless --yes says so: the rows of the outbox are events, of which those not yet published exist
-nowhere else, and the row of a lane is what it needs to go on.
+		Description: `Refuses to delete rows unless --yes says so: the rows of the outbox are events, of which those not yet
+published exist nowhere else, and the row of a lane is what it needs to go on.
 
 Examples:
    relay migrate down --database-url postgres://owner@db:5432/app --steps 1 --dry-run

@@ -74,13 +74,23 @@ func writeLanes(to io.Writer, lanes []status.Lane) error {
 		return fmt.Errorf("write output: %w", err)
 	}
 	for _, l := range lanes {
-		if l.Reason != nil && *l.Reason != "" {
-			if _, err := fmt.Fprintf(to, "\n%s is %s: %s\n", l.Lane, l.State, *l.Reason); err != nil {
-				return fmt.Errorf("write output: %w", err)
-			}
+		if _, err := io.WriteString(to, remarks(l)); err != nil {
+			return fmt.Errorf("write output: %w", err)
 		}
 	}
 	return nil
+}
+
+// remarks returns what the table leaves out, a paragraph each.
+func remarks(l status.Lane) string {
+	text := ""
+	if l.Reason != nil && *l.Reason != "" {
+		text += fmt.Sprintf("\n%s is %s: %s\n", l.Lane, l.State, *l.Reason)
+	}
+	if l.Owner != nil && !l.OwnerAlive {
+		text += fmt.Sprintf("\nNo relay runs %s at this moment; %s was the last.\n", l.Lane, *l.Owner)
+	}
+	return text
 }
 
 func orDash[T any](format string, value *T) string {

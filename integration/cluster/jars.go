@@ -49,6 +49,10 @@ func fetch(ctx context.Context, dir string) error {
 	}
 	cmd := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project,
 		"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir)
+	if home, err := os.UserHomeDir(); err == nil {
+		// Java takes the home folder from the account, not from HOME, and an account may have none.
+		cmd.Env = append(os.Environ(), "MAVEN_OPTS="+os.Getenv("MAVEN_OPTS")+" -Duser.home="+home)
+	}
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s\nallow this machine to reach Maven Central, or name a mirror "+
 			"in Maven's settings.xml", Version, err, output)

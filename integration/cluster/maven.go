@@ -26,9 +26,12 @@ const (
 		"b0ded8961445d6d91ec1985dfe30f8153268843c89aa392733d1a3ec956c9978"
 )
 
-// mavenArchive is where Maven's makers publish that release: a machine that can fetch Kafka can fetch this too.
-const mavenArchive = "https://repo.maven.apache.org/maven2/org/apache/maven/apache-maven/" + mavenVersion +
-	"/apache-maven-" + mavenVersion + "-bin.tar.gz"
+// RepositoryVariable names a Maven repository, by its base address, from which Maven itself is fetched where none is
+// installed.
+const RepositoryVariable = "RELAY_TEST_MAVEN_REPOSITORY"
+
+// mavenArchive is where that release lies in a repository.
+const mavenArchive = "/org/apache/maven/apache-maven/" + mavenVersion + "/apache-maven-" + mavenVersion + "-bin.tar.gz"
 
 // maven returns the path of the program mvn: an installed one, so that its settings hold, or one that is fetched once.
 func maven(ctx context.Context) (string, error) {
@@ -36,7 +39,11 @@ func maven(ctx context.Context) (string, error) {
 		return installed, nil
 	}
 	dir, err := cache.Folder(ctx, "maven-"+mavenVersion, func(ctx context.Context, dir string) error {
-		archive, err := download(ctx, mavenArchive, mavenSHA512)
+		repository := strings.TrimRight(os.Getenv(RepositoryVariable), "/")
+		if repository == "" {
+			return fmt.Errorf("none is installed, and %s names no repository to fetch it from", RepositoryVariable)
+		}
+		archive, err := download(ctx, repository+mavenArchive, mavenSHA512)
 		if err != nil {
 			return err
 		}

@@ -63,7 +63,11 @@ func Load(src Source, needs Needs) (Config, error) {
 			continue
 		}
 		if err := s.set(&cfg, value); err != nil {
-			faults.add(s.Name, fmt.Errorf("%s: %w (%s)", s.Name, err, origin))
+			err = fmt.Errorf("%s: %w (%s)", s.Name, err, origin)
+			if s.Default != "" && s.Choices == nil {
+				err = hint.Wrap(err, "leave %s out, or a value such as the default, %s", s.Name, s.Default)
+			}
+			faults.add(s.Name, err)
 		}
 	}
 	cfg.check(needs, faults)

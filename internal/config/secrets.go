@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -75,8 +76,11 @@ func withSchema(text, schema string) string {
 	if err != nil {
 		return text // a fault of its own, reported by checkDatabaseURL
 	}
-	query := parsed.Query()
-	query.Set("search_path", path)
-	parsed.RawQuery = query.Encode()
+	// Postgres reads %20 as a space and leaves a plus as it is, so the query is not decoded and encoded as a form.
+	query := slices.DeleteFunc(strings.Split(parsed.RawQuery, "&"), func(parameter string) bool {
+		return parameter == "" || strings.HasPrefix(parameter, "search_path=")
+	})
+	escaped := strings.ReplaceAll(url.QueryEscape(path), "+", "%20")
+	parsed.RawQuery = strings.Join(append(query, "search_path="+escaped), "&")
 	return parsed.String()
 }

@@ -140,3 +140,6 @@ func insert(t failer, conn *pgx.Conn, key, value string) {
 	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload) VALUES ('order', $1, 'Changed', $2)`,
 		key, []byte(value))
 }
+
+// outboxMigration is the text of the migration that makes the outbox.
+func outboxMigration() string { return migrations.List()[0].Up }

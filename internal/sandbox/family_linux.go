@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/outbox-relay/relay/internal/process"
 )
@@ -28,7 +29,32 @@ func killFamily(parent *process.Process) error {
 			err = errors.Join(err, fmt.Errorf("kill process %d: %w", child, killErr))
 		}
 	}
-	return errors.Join(err, parent.Kill())
+	return errors.Join(err, parent.Kill(), awaitEnd(children))
+}
+
+// awaitEnd waits until killed processes are gone: one that was in the middle of a write finishes that write first, and a
+// server that is started again must not meet it.
+func awaitEnd(ids []int) error {
+	deadline := time.Now().Add(stopTimeout)
+	for _, id := range ids {
+		for running(id) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("kill process %d: it does not end", id)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// running reports whether a process exists and is not only waiting for its parent to take note of its end.
+func running(id int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(stat), ") ")
+	return !strings.HasPrefix(state, "Z")
 }
 
 func childrenOf(parent int) ([]int, error) {

@@ -4,8 +4,9 @@ package sandbox
 
 import (
 	"fmt"
-	"os"
 	"syscall"
+
+	"github.com/outbox-relay/relay/internal/scratch"
 )
 
 // owner is the user that a server runs as: ourselves.
@@ -15,12 +16,12 @@ func ownerOfServers() (owner, error) { return owner{}, nil }
 
 func (owner) attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
-func (owner) makeFolder() (string, error) {
-	dir, err := os.MkdirTemp("", "relay-postgres-")
+func (owner) makeFolder() (*scratch.Folder, error) {
+	folder, err := scratch.New("", folderPrefix)
 	if err != nil {
-		return "", fmt.Errorf("make folder for Postgres: %w", err)
+		return nil, fmt.Errorf("make folder for Postgres: %w", err)
 	}
-	return dir, nil
+	return folder, nil
 }
 
 func (owner) own(string) error { return nil }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/outbox-relay/relay/internal/cache"
+	"github.com/outbox-relay/relay/internal/scratch"
 )
 
 // owner is the user that a server runs as. Postgres refuses to run as root, so root gives it to somebody else.
@@ -46,12 +47,15 @@ func (o owner) attributes() *syscall.SysProcAttr {
 }
 
 // makeFolder makes a temporary folder that the owner can reach and owns.
-func (o owner) makeFolder() (string, error) {
-	dir, err := os.MkdirTemp(o.temporary(), "relay-postgres-")
+func (o owner) makeFolder() (*scratch.Folder, error) {
+	folder, err := scratch.New(o.temporary(), folderPrefix)
 	if err != nil {
-		return "", fmt.Errorf("make folder for Postgres: %w", err)
+		return nil, fmt.Errorf("make folder for Postgres: %w", err)
 	}
-	return dir, o.own(dir)
+	if err := o.own(folder.Path); err != nil {
+		return nil, errors.Join(fmt.Errorf("hand over folder to Postgres: %w", err), folder.Remove())
+	}
+	return folder, nil
 }
 
 // temporary is the folder for temporary files; for root, the first that is open to the user who will need it.

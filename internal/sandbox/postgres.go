@@ -18,10 +18,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/process"
+	"github.com/outbox-relay/relay/internal/scratch"
 )
 
 // superuser is the role that a sandbox's URL logs in as.
 const superuser = "postgres"
+
+// folderPrefix begins the name of every server's folder.
+const folderPrefix = "relay-postgres-"
 
 // PostgresOptions says what server StartPostgres starts. The zero value works.
 type PostgresOptions struct {
@@ -48,7 +52,7 @@ type Postgres struct {
 	options  PostgresOptions
 	binaries string
 	owner    owner
-	folder   string // of this server: data, log and password
+	folder   *scratch.Folder // of this server: data, log and password
 	port     int
 	password string
 
@@ -119,7 +123,7 @@ func (p *Postgres) databaseURL(database string) string {
 
 // initialise makes the data folder with initdb. Other users of the machine can reach the port, so there is a password.
 func (p *Postgres) initialise(ctx context.Context) error {
-	passwordFile := filepath.Join(p.folder, "password")
+	passwordFile := filepath.Join(p.folder.Path, "password")
 	if err := os.WriteFile(passwordFile, []byte(p.password), 0o600); err != nil {
 		return fmt.Errorf("write password: %w", err)
 	}
@@ -145,8 +149,9 @@ func (p *Postgres) initialise(ctx context.Context) error {
 // command prepares a program of the server, run as its owner with an environment that says nothing of ours.
 func (p *Postgres) command(output *os.File, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.binaries, program), args...)
-	cmd.Dir = p.folder
-	cmd.Env = []string{"PATH=" + p.binaries + string(os.PathListSeparator) + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "HOME=" + p.folder}
+	cmd.Dir = p.folder.Path
+	path := p.binaries + string(os.PathListSeparator) + os.Getenv("PATH")
+	cmd.Env = []string{"PATH=" + path, "LC_ALL=C", "TZ=UTC", "HOME=" + p.folder.Path}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = p.owner.attributes()
 	return cmd

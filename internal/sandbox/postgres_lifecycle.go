@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,7 +28,7 @@ func (p *Postgres) Stop() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.shutDown(syscall.SIGQUIT) // nobody will read the data again: no checkpoint
-	return errors.Join(err, removeFolder(p.folder))
+	return errors.Join(err, p.folder.Remove())
 }
 
 // ShutDown stops the server in order, with a checkpoint, and keeps its data for Restart. Sessions are ended.
@@ -147,9 +146,9 @@ func (p *Postgres) answers(ctx context.Context) error {
 	return errors.Join(conn.Ping(ctx), conn.Close(ctx))
 }
 
-func (p *Postgres) dataFolder() string { return filepath.Join(p.folder, "data") }
+func (p *Postgres) dataFolder() string { return filepath.Join(p.folder.Path, "data") }
 
-func (p *Postgres) logFile() string { return filepath.Join(p.folder, "server.log") }
+func (p *Postgres) logFile() string { return filepath.Join(p.folder.Path, "server.log") }
 
 // portWasTaken reports whether the last start failed because something else listens on the port.
 func (p *Postgres) portWasTaken() bool {
@@ -166,21 +165,4 @@ func (p *Postgres) logTail() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	return "the end of the server's log:\n  " + strings.Join(lines[max(0, len(lines)-most):], "\n  ")
-}
-
-// removeFolder removes a server's folder. A process of a server that was just killed may still be writing a last file, so
-// that a folder is not empty a moment after it was emptied.
-func removeFolder(dir string) error {
-	var err error
-	for range 50 {
-		err = os.RemoveAll(dir)
-		if err == nil || errors.Is(err, fs.ErrPermission) {
-			break
-		}
-		time.Sleep(startPoll)
-	}
-	if err != nil {
-		return fmt.Errorf("remove the folder of a server: %w", err)
-	}
-	return nil
 }

@@ -3,9 +3,7 @@ package sandbox_test
 import (
 	"context"
 	"errors"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -93,63 +91,6 @@ func TestPostgresKeepsCommittedRowsOverACrash(t *testing.T) {
 	if got := query[int](t, url, "SELECT n FROM t"); got != 7 {
 		t.Fatalf("read %d after a restart", got)
 	}
-}
-
-func TestStopLeavesNeitherProcessNorFolderNorSharedMemory(t *testing.T) {
-	for _, crashed := range []bool{false, true} {
-		server := startPostgres(t, sandbox.PostgresOptions{})
-		folder := filepath.Dir(query[string](t, server.URL, "SHOW data_directory"))
-		if _, err := os.Stat(folder); err != nil {
-			t.Fatal(err)
-		}
-		segment := sharedMemory(t, folder)
-		if !slices.Contains(segments(t), segment) {
-			t.Fatalf("segment %s is not listed while the server runs", segment)
-		}
-		if crashed {
-			if err := server.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := server.Stop(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := os.Stat(folder); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("crashed %v: the folder remains: %v", crashed, err)
-		}
-		if slices.Contains(segments(t), segment) {
-			t.Errorf("crashed %v: shared memory segment %s remains", crashed, segment)
-		}
-		if _, err := pgx.Connect(t.Context(), server.URL); err == nil {
-			t.Errorf("crashed %v: the server still answers", crashed)
-		}
-		if err := server.Restart(t.Context()); err == nil {
-			t.Errorf("crashed %v: a stopped server was restarted", crashed)
-		}
-	}
-}
-
-// sharedMemory is the id of the segment that the server names in its pid file.
-func sharedMemory(t *testing.T, folder string) string {
-	t.Helper()
-	file, err := os.ReadFile(filepath.Join(folder, "data", "postmaster.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Fields(strings.Split(string(file), "\n")[6])[1]
-}
-
-func segments(t *testing.T) []string {
-	t.Helper()
-	list, err := os.ReadFile("/proc/sysvipc/shm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ids []string
-	for line := range strings.Lines(string(list)) {
-		ids = append(ids, strings.Fields(line)[1])
-	}
-	return ids
 }
 
 func TestAFetchedVersionIsWhatItSays(t *testing.T) {

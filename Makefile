@@ -1,0 +1,54 @@
+# `make test` needs nothing beforehand but Go: it sets up what it is missing, or says how to.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+# Two test binaries at a time: some of them start servers.
+TEST_FLAGS ?= -p 2
+
+.PHONY: help
+help: ## show this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## fetch or install what the tests need
+	./integration/setup.sh
+
+.PHONY: test
+test: setup ## every test but the long ones, on real servers, with the race detector
+	go test -race -timeout 15m $(TEST_FLAGS) ./...
+
+.PHONY: test-long
+test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
+	go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
+
+.PHONY: bench
+bench: setup ## the drain of a backlog beside a raw producer, and latency at steady rates, on real servers
+	go test -count=1 -timeout 30m -tags bench -run 'TestDrainBeside|TestLatency' -v ./integration
+
+.PHONY: test-unit
+test-unit: ## the tests outside of integration/: no Kafka is started
+	go test -race -timeout 5m $$(go list ./... | grep -v /integration)
+
+.PHONY: vet
+vet: ## go vet, with every build tag
+	go vet ./...
+	go vet -tags failpoint,long,bench ./...
+
+.PHONY: lint
+lint: ## golangci-lint with .golangci.yml; the first run builds it
+	go run $(GOLANGCI_LINT) run ./...
+
+.PHONY: build
+build: ## the command, as bin/relay
+	go build -trimpath -o bin/relay ./cmd/relay
+
+.PHONY: demo
+demo: ## the main job on throw-away servers, with crashes on the way
+	go run ./cmd/relay demo
+
+.PHONY: clean
+clean: ## remove what was built; fetched servers stay in the cache
+	rm -rf bin dist

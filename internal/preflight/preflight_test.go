@@ -1,0 +1,232 @@
+package preflight
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/sandbox"
+)
+
+var (
+	server *sandbox.Postgres
+	broker *sandbox.Broker
+)
+
+func TestMain(m *testing.M) { os.Exit(withServers(m)) }
+
+func withServers(m *testing.M) (code int) {
+	var err error
+	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err == nil {
+		broker, err = sandbox.StartBroker(context.Background(), sandbox.BrokerOptions{})
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = m.Run()
+	broker.Stop()
+	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// fit returns a Config that Check is content with.
+func fit() Config {
+	return Config{
+		DatabaseURL: server.URL,
+		Tables:      []string{"pg_class"},
+		Brokers:     broker.Addresses,
+		Timeout:     20 * time.Second,
+		Logger:      slog.New(slog.DiscardHandler),
+	}
+}
+
+// closedPort returns an address that nobody listens at.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return listener.Addr().String()
+}
+
+// silentPort returns an address that accepts connections and never answers.
+func silentPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return listener.Addr().String()
+}
+
+func TestServersThatAreFitPass(t *testing.T) {
+	if err := Check(t.Context(), fit()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
+	_, password, _ := strings.Cut(strings.TrimPrefix(server.URL, "postgres://"), ":")
+	password, _, _ = strings.Cut(password, "@")
+	tests := map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"wrong password": {
+			func(c *Config) { c.DatabaseURL = strings.Replace(c.DatabaseURL, password, "hunter2", 1) },
+			`password authentication failed for user "postgres"`},
+		"unknown role": {
+			func(c *Config) {
+				c.DatabaseURL = strings.Replace(c.DatabaseURL, "postgres:"+password, "nobody:hunter2", 1)
+			},
+			`"nobody"`},
+		"unknown database": {
+			func(c *Config) { c.DatabaseURL = strings.Replace(c.DatabaseURL, "/postgres?", "/absent?", 1) },
+			`database "absent" does not exist`},
+		"missing table": {
+			func(c *Config) { c.Tables = []string{"outbox"} },
+			`table outbox: Postgres says: relation "outbox" does not exist`},
+		"missing schema": {
+			func(c *Config) { c.Tables = []string{"billing.outbox"} },
+			`table billing.outbox: `},
+		"not a connection string": {
+			func(c *Config) { c.DatabaseURL = "hunter2" },
+			"database-url: "},
+		"not a broker's address": {
+			func(c *Config) { c.Brokers = []string{"kafka:port"} },
+			"brokers: "},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			cfg := fit()
+			// The other server never answers: the check must not wait for it. Far longer than the test may take.
+			cfg.Timeout = time.Hour
+			if name == "not a broker's address" {
+				cfg.DatabaseURL = "postgres://postgres@" + silentPort(t) + "/postgres?sslmode=disable"
+			} else {
+				cfg.Brokers = []string{closedPort(t)}
+			}
+			test.change(&cfg)
+			err := Check(t.Context(), cfg)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !errors.Is(err, errForGood) {
+				t.Fatalf("got %v, want %q", err, test.want)
+			}
+			if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), password) {
+				t.Errorf("the error shows a password: %v", err)
+			}
+			if name != "not a connection string" && len(hint.Of(err)) != 1 {
+				t.Errorf("got the hints %q", hint.Of(err))
+			}
+		})
+	}
+}
+
+func TestServersThatDoNotAnswerInTimeAreNamedAllAtOnce(t *testing.T) {
+	for name, port := range map[string]func(*testing.T) string{"closed": closedPort, "silent": silentPort} {
+		t.Run(name, func(t *testing.T) {
+			cfg := fit()
+			cfg.Timeout = 300 * time.Millisecond
+			postgres, kafka := port(t), port(t)
+			cfg.DatabaseURL = "postgres://relay:hunter2@" + postgres + "/app?sslmode=disable"
+			cfg.Brokers = []string{kafka}
+			err := Check(t.Context(), cfg)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range []string{
+				"cannot connect to Postgres at " + postgres + " within 300ms", "no Kafka broker answers at " + kafka + " within 300ms",
+			} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v does not say %q", err, want)
+				}
+			}
+			if strings.Contains(err.Error(), "hunter2") || len(hint.Of(err)) != 2 {
+				t.Errorf("got %v with hints %q", err, hint.Of(err))
+			}
+		})
+	}
+}
+
+// watcher is a log that tells when a text is written.
+type watcher struct {
+	mu   sync.Mutex
+	text string
+	seen chan struct{}
+	log  bytes.Buffer
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if strings.Contains(string(p), w.text) {
+		close(w.seen) // a second time would panic: what is waited for is logged once
+	}
+	return w.log.Write(p)
+}
+
+func TestAServerThatComesUpInTimeIsWaitedFor(t *testing.T) {
+	late, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := late.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := late.ShutDown(); err != nil {
+		t.Fatal(err)
+	}
+	log := &watcher{text: "waiting for Postgres", seen: make(chan struct{})}
+	cfg := fit()
+	cfg.DatabaseURL, cfg.Timeout = late.URL, time.Minute
+	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	done := make(chan error, 1)
+	go func() { done <- Check(t.Context(), cfg) }()
+	<-log.seen
+	if err := late.Restart(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACancelledCheckReturnsTheContextsError(t *testing.T) {
+	log := &watcher{text: "waiting for Kafka", seen: make(chan struct{})}
+	cfg := fit()
+	cfg.Brokers, cfg.Timeout = []string{closedPort(t)}, time.Hour
+	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Check(ctx, cfg) }()
+	<-log.seen
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

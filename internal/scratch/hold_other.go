@@ -1,0 +1,16 @@
+//go:build !unix
+
+package scratch
+
+import (
+	"errors"
+	"os"
+)
+
+// hold opens the file for its maker. There is no lock here that ends with its holder, so nothing is ever abandoned.
+func hold(file string, flag int) (*os.File, error) {
+	if flag&os.O_CREATE == 0 {
+		return nil, errors.ErrUnsupported
+	}
+	return os.OpenFile(file, os.O_RDWR|flag, 0o600)
+}

@@ -1,0 +1,272 @@
+package status
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/sandbox"
+	"github.com/outbox-relay/relay/internal/schema"
+)
+
+var server *sandbox.Postgres
+
+func TestMain(m *testing.M) { os.Exit(withServer(m)) }
+
+func withServer(m *testing.M) (code int) {
+	var err error
+	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = m.Run()
+	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+var configured = []relay.Lane{{Name: "outbox", Table: "outbox"}}
+
+// outbox makes a database with an empty outbox and returns connections to it.
+func outbox(t *testing.T, name string, connections int) []*pgx.Conn {
+	t.Helper()
+	databaseURL, err := server.CreateDatabase(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := schema.Open(t.Context(), databaseURL, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Up(t.Context(), func(schema.Migration) {}), m.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	var conns []*pgx.Conn
+	for range connections {
+		conn, err := pgx.Connect(t.Context(), databaseURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := conn.Close(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+		conns = append(conns, conn)
+	}
+	return conns
+}
+
+func execute(t *testing.T, conn *pgx.Conn, query string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), query); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func insert(t *testing.T, conn *pgx.Conn, rows int) {
+	t.Helper()
+	execute(t, conn, fmt.Sprintf(`INSERT INTO outbox (aggregate_type, aggregate_id, type)
+		SELECT 'order', '1', 'x' FROM generate_series(1, %d)`, rows))
+}
+
+// one reads the state of the only lane.
+func one(t *testing.T, conn *pgx.Conn) Lane {
+	t.Helper()
+	lanes, err := Read(t.Context(), conn, configured)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lanes) != 1 {
+		t.Fatalf("got %d lanes", len(lanes))
+	}
+	return lanes[0]
+}
+
+func wantRows(t *testing.T, conn *pgx.Conn, want int64, when string) {
+	t.Helper()
+	if got := one(t, conn).RowsBehind; got == nil || *got != want {
+		t.Errorf("%s: rows behind are %d, want %d", when, *got, want)
+	}
+}
+
+func TestALaneThatNoRelayHasRunIsNewAndAllRowsAreBehind(t *testing.T) {
+	conn := outbox(t, "new", 1)[0]
+	lane := one(t, conn)
+	if lane.State != "new" || lane.Owner != nil || lane.OwnerAlive || *lane.RowsBehind != 0 || *lane.SecondsBehind != 0 {
+		t.Errorf("got %+v", lane)
+	}
+	insert(t, conn, 3)
+	wantRows(t, conn, 3, "without a row of the lane")
+	execute(t, conn, "INSERT INTO relay_lanes (lane) VALUES ('outbox')")
+	wantRows(t, conn, 3, "with a row that has no progress")
+}
+
+func TestRowsBehindAreThoseThatTheSnapshotDoesNotShow(t *testing.T) {
+	conns := outbox(t, "behind", 2)
+	conn, other := conns[0], conns[1]
+	insert(t, conn, 5)
+	// A transaction that is open when the snapshot is taken, and commits later.
+	execute(t, other, "BEGIN")
+	insert(t, other, 2)
+	insert(t, conn, 1)
+	execute(t, conn, "INSERT INTO relay_lanes (lane, snapshot_from) VALUES ('outbox', pg_current_snapshot())")
+	wantRows(t, conn, 0, "all committed rows are published")
+	insert(t, conn, 4)
+	wantRows(t, conn, 4, "with four new ones")
+	execute(t, other, "COMMIT")
+	wantRows(t, conn, 6, "with those of the transaction that was open")
+}
+
+func TestRowsOfAnOpenWindowThatArePublishedAreNotBehind(t *testing.T) {
+	conns := outbox(t, "backlog", 2)
+	conn, other := conns[0], conns[1]
+	execute(t, conn, "INSERT INTO relay_lanes (lane, snapshot_from) VALUES ('outbox', pg_current_snapshot())")
+	execute(t, other, "BEGIN")
+	insert(t, other, 1) // has the least id, and is not in the window
+	insert(t, conn, 10) // ids 2 to 11: the window
+	execute(t, conn, "UPDATE relay_lanes SET snapshot_to = pg_current_snapshot()")
+	wantRows(t, conn, 10, "nothing of the window is published")
+	execute(t, conn, "UPDATE relay_lanes SET last_id = 7")
+	wantRows(t, conn, 4, "ids 2 to 7 are published")
+	execute(t, other, "COMMIT")
+	wantRows(t, conn, 5, "a late row with a lesser id counts")
+	insert(t, conn, 3)
+	wantRows(t, conn, 8, "rows after the window count")
+}
+
+func TestSecondsBehindAreTheAgeOfTheOldestRowBehind(t *testing.T) {
+	conn := outbox(t, "seconds", 1)[0]
+	execute(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, created_at)
+		VALUES ('order', '1', 'x', now() - interval '90 s'), ('order', '1', 'x', now() - interval '10 s')`)
+	if got := *one(t, conn).SecondsBehind; got < 90 || got > 150 {
+		t.Errorf("seconds behind are %v, want 90 and a little", got)
+	}
+	execute(t, conn, "INSERT INTO relay_lanes (lane, snapshot_from) VALUES ('outbox', pg_current_snapshot())")
+	execute(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, created_at)
+		VALUES ('order', '1', 'x', now() + interval '1 h')`)
+	if got := *one(t, conn).SecondsBehind; got != 0 {
+		t.Errorf("a row from a clock that is ahead is %v seconds behind, want 0", got)
+	}
+}
+
+func TestTheOwnerIsAliveWhileItHoldsTheLockOfTheLane(t *testing.T) {
+	conns := outbox(t, "alive", 2)
+	conn, owner := conns[0], conns[1]
+	const lock = "pg_advisory_lock(hashtextextended('relay lane ' || 'outbox', 0))"
+	execute(t, owner, "SELECT "+lock)
+	if !one(t, conn).OwnerAlive {
+		t.Error("the owner of a lane without a row does not count as alive")
+	}
+	execute(t, conn, "INSERT INTO relay_lanes (lane, owner, owner_epoch, seq, state) VALUES ('outbox', 'h/1/a', 2, 7, 'running')")
+	lane := one(t, conn)
+	if !lane.OwnerAlive || *lane.Owner != "h/1/a" || lane.OwnerEpoch != 2 || lane.Seq != 7 || lane.State != "running" {
+		t.Errorf("got %+v", lane)
+	}
+	execute(t, owner, "SELECT pg_advisory_unlock_all()")
+	// Locks on other keys, and one on the same number in two halves, which is another kind of key.
+	execute(t, owner, "SELECT pg_advisory_lock(hashtextextended('relay lane other', 0))")
+	execute(t, owner, `SELECT pg_advisory_lock((key >> 32)::int, ((key << 32) >> 32)::int)
+		FROM hashtextextended('relay lane outbox', 0) AS key`)
+	if one(t, conn).OwnerAlive {
+		t.Error("the owner counts as alive without its lock")
+	}
+}
+
+func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
+	conns := outbox(t, "signs", 2)
+	for i := range 20 {
+		name := fmt.Sprintf("lane-%d", i)
+		execute(t, conns[1], fmt.Sprintf("SELECT pg_advisory_lock(hashtextextended('relay lane %s', 0))", name))
+		lanes, err := Read(t.Context(), conns[0], []relay.Lane{{Name: name, Table: "outbox"}})
+		if err != nil || !lanes[0].OwnerAlive {
+			t.Errorf("%s: got %+v with %v", name, lanes, err)
+		}
+	}
+}
+
+func TestALaneThatTheConfigurationDoesNotNameIsShownWithoutRows(t *testing.T) {
+	conn := outbox(t, "unnamed", 1)[0]
+	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('billing', 'halted', 'a restored database')")
+	lanes, err := Read(t.Context(), conn, configured)
+	if err != nil || len(lanes) != 2 {
+		t.Fatalf("got %+v with %v", lanes, err)
+	}
+	got := lanes[1]
+	if got.Lane != "billing" || got.Table != nil || got.RowsBehind != nil || got.SecondsBehind != nil ||
+		got.State != "halted" || *got.Reason != "a restored database" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestMissingTablesAreExplained(t *testing.T) {
+	conn := outbox(t, "missing", 1)[0]
+	if _, err := Read(t.Context(), conn, []relay.Lane{{Name: "x", Table: "billing.events"}}); len(hint.Of(err)) != 1 {
+		t.Errorf("got %v with hints %q", err, hint.Of(err))
+	}
+	execute(t, conn, "DROP TABLE relay_lanes")
+	if _, err := Read(t.Context(), conn, configured); len(hint.Of(err)) != 1 {
+		t.Errorf("got %v with hints %q", err, hint.Of(err))
+	}
+}
+
+func TestTheRoleOfTheRelayMayReadTheStatus(t *testing.T) {
+	conn := outbox(t, "role", 1)[0]
+	roles, err := os.ReadFile("../../sql/roles.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute(t, conn, string(roles))
+	insert(t, conn, 1)
+	execute(t, conn, "SET ROLE relay")
+	wantRows(t, conn, 1, "as the role relay")
+}
+
+func TestRowsOfOldTransactionsAreLeftOutThroughTheIndex(t *testing.T) {
+	conn := outbox(t, "plan", 1)[0]
+	insert(t, conn, 20_000)
+	execute(t, conn, "INSERT INTO relay_lanes (lane, snapshot_from) VALUES ('outbox', pg_current_snapshot())")
+	execute(t, conn, "ANALYZE outbox")
+	var plan []struct {
+		Plan node
+	}
+	query := "EXPLAIN (FORMAT json, ANALYZE) " + fmt.Sprintf(behindQuery, `"outbox"`)
+	if err := conn.QueryRow(t.Context(), query, "outbox").Scan(&plan); err != nil {
+		t.Fatal(err)
+	}
+	indexed := false
+	plan[0].Plan.walk(func(n node) {
+		if n.Type == "Seq Scan" && n.Relation == "outbox" && n.Loops > 0 {
+			t.Error("the whole outbox is scanned")
+		}
+		indexed = indexed || n.Index == "outbox_xact_id_idx" && n.Loops > 0
+	})
+	if !indexed {
+		t.Error("the index on xact_id is not used")
+	}
+}
+
+type node struct {
+	Type     string  `json:"Node Type"`
+	Relation string  `json:"Relation Name"`
+	Index    string  `json:"Index Name"`
+	Loops    float64 `json:"Actual Loops"`
+	Plans    []node
+}
+
+func (n node) walk(visit func(node)) {
+	visit(n)
+	for _, below := range n.Plans {
+		below.walk(visit)
+	}
+}
