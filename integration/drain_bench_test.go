@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -128,7 +129,7 @@ func drained(t *testing.T, conn *pgx.Conn) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := conn.QueryRow(ctx, "SELECT seq < 2 OR snapshot_to IS NOT NULL FROM relay_lanes").Scan(&open)
-	if err != nil && err != pgx.ErrNoRows {
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		t.Fatal(fmt.Errorf("read the lane: %w", err))
 	}
 	return err == nil && !open

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -60,7 +61,7 @@ func laneOwner(t testing.TB, url string) (owner string, epoch int64) {
 	conn := connect(t, url)
 	defer closeQuietly(conn)
 	err := conn.QueryRow(t.Context(), "SELECT owner, owner_epoch FROM relay_lanes").Scan(&owner, &epoch)
-	if err != nil && err != pgx.ErrNoRows {
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		t.Fatal(err)
 	}
 	return owner, epoch

@@ -122,9 +122,15 @@ func (s *Server) Serve(ctx context.Context) error {
 	if err := s.http.Shutdown(grace); err != nil {
 		// Whoever is still connected is cut off: the process is about to end.
 		err = s.http.Close()
-		<-served
-		return err
+		return errors.Join(err, ended(<-served))
 	}
-	<-served
-	return nil
+	return ended(<-served)
+}
+
+// ended drops the error by which a server says that it was told to end.
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }

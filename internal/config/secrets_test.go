@@ -100,7 +100,7 @@ func TestTheSchemaBecomesTheSearchPath(t *testing.T) {
 func TestNearest(t *testing.T) {
 	known := []string{"run", "migrate", "status", "version"}
 	for name, want := range map[string]string{
-		"rnu": "", "runs": "run", "migrat": "migrate", "statsu": "status", "verison": "version", "demo": "", "": "",
+		"rnu": "", "runs": "run", "migrat": "migrate", "statsu": "status", "versin": "version", "demo": "", "": "",
 	} {
 		if got := Nearest(name, known); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)

@@ -45,11 +45,12 @@ func Of(err error) []string {
 	return hints
 }
 
+// walk visits the tree itself, where errors.As would stop at the first that it finds.
 func walk(err error, visit func(*Error)) {
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // each node is looked at by itself
 		visit(e)
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // as above
 	case interface{ Unwrap() error }:
 		walk(e.Unwrap(), visit)
 	case interface{ Unwrap() []error }:

@@ -34,7 +34,8 @@ func decodeCheckpoint(value []byte) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("decode checkpoint: %w", err)
 	}
 	if c.Version != checkpointVersion {
-		return Checkpoint{}, fmt.Errorf("decode checkpoint: version %d, and this relay knows only version %d", c.Version, checkpointVersion)
+		return Checkpoint{}, fmt.Errorf("decode checkpoint: version %d, and this relay knows only version %d",
+			c.Version, checkpointVersion)
 	}
 	if c.Seq < 0 || c.From.IsZero() {
 		return Checkpoint{}, fmt.Errorf("decode checkpoint: seq %d with from %q is not a checkpoint", c.Seq, c.From)
@@ -61,9 +62,11 @@ type Lineage struct {
 func (l Lineage) differs(live Lineage) string {
 	switch {
 	case l.SystemIdentifier != live.SystemIdentifier:
-		return fmt.Sprintf("it was written for the Postgres cluster with system identifier %s, and this is %s", l.SystemIdentifier, live.SystemIdentifier)
+		return fmt.Sprintf("it was written for the Postgres cluster with system identifier %s, and this is %s",
+			l.SystemIdentifier, live.SystemIdentifier)
 	case l.DatabaseOID != live.DatabaseOID:
-		return fmt.Sprintf("it was written for database %s (oid %d), and this is %s (oid %d)", l.Database, l.DatabaseOID, live.Database, live.DatabaseOID)
+		return fmt.Sprintf("it was written for database %s (oid %d), and this is %s (oid %d)",
+			l.Database, l.DatabaseOID, live.Database, live.DatabaseOID)
 	case l.ClusterID != live.ClusterID:
 		return fmt.Sprintf("it was written for the Kafka cluster %s, and this is %s", l.ClusterID, live.ClusterID)
 	case l.Timeline > live.Timeline:

@@ -84,7 +84,9 @@ func (l *checkpointLog) record(key string, value []byte) *kgo.Record {
 
 // bounds returns the first offset of the partition and its end: the one after its last record, committed or not, or the
 // one after the last that is decided.
-func (l *checkpointLog) bounds(ctx context.Context, listEnds func(context.Context, ...string) (kadm.ListedOffsets, error)) (start, end int64, err error) {
+func (l *checkpointLog) bounds(
+	ctx context.Context, listEnds func(context.Context, ...string) (kadm.ListedOffsets, error),
+) (start, end int64, err error) {
 	starts, err := l.admin.ListStartOffsets(ctx, l.topic)
 	if err == nil {
 		err = starts.Error()
@@ -127,7 +129,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				return nil, fmt.Errorf("read the checkpoint: the log of %s/%d was not readable up to offset %d within %v (position %d, sentinel seen: %t); "+
+				return nil, fmt.Errorf("read the checkpoint: %s/%d was not readable up to offset %d within %v (position %d, sentinel seen: %t); "+
 					"a transaction may be open on it", l.topic, l.partition, end, checkpointTimeout, position, seen)
 			}
 			return nil, fmt.Errorf("read the checkpoint: %w", err)
@@ -141,7 +143,8 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 			case string(record.Key) == checkpointKey:
 				checkpoint, err := decodeCheckpoint(record.Value)
 				if err != nil {
-					return nil, halt("upgrade this relay, or see relay recover", "the checkpoint at %s/%d offset %d cannot be read: %v", l.topic, l.partition, record.Offset, err)
+					return nil, halt("upgrade this relay", "the checkpoint at %s/%d offset %d cannot be read: %v",
+						l.topic, l.partition, record.Offset, err)
 				}
 				found = &checkpoint
 			}

@@ -195,15 +195,18 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
-	fault(c.DatabaseURL == "", "database-url: not set; give the connection string of the primary, such as postgres://relay@db:5432/app")
+	fault(c.DatabaseURL == "",
+		"database-url: not set; give the connection string of the primary, such as postgres://relay@db:5432/app")
 	fault(len(c.Brokers) == 0, "brokers: not set; give HOST:PORT of at least one broker")
 	for _, b := range c.Brokers {
 		fault(strings.TrimSpace(b) == "", "brokers: an empty address in the list")
 	}
-	fault(c.Name != "" && !validName(c.Name), "name: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", c.Name)
+	fault(c.Name != "" && !validName(c.Name),
+		"name: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", c.Name)
 	seen := map[string]bool{}
 	for _, l := range c.Lanes {
-		fault(!validName(l.Name), "lanes: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", l.Name)
+		fault(!validName(l.Name),
+			"lanes: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", l.Name)
 		fault(l.Table == "", "lanes: lane %q has no table", l.Name)
 		fault(seen[l.Name], "lanes: two lanes are named %q", l.Name)
 		seen[l.Name] = true

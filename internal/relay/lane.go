@@ -168,7 +168,8 @@ func (l *lane) caution(fault *rowError) error {
 	}
 	return &HaltError{
 		Diagnosis: fmt.Sprintf("lane %s: %v", l.Name, fault),
-		Try:       fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v", fault.id, l.Table, haltedRetry),
+		Try: fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v",
+			fault.id, l.Table, haltedRetry),
 	}
 }
 

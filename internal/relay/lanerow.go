@@ -22,7 +22,6 @@ type laneRow struct {
 	// versions; a look-up through the index would walk all of them, more with every batch. A ctid goes straight to the row,
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
-	timeline int64
 }
 
 // laneQueryTimeout bounds each statement on the lane's row.

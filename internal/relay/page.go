@@ -183,7 +183,9 @@ func (d *rowDecoder) add(p *page, values [][]byte) error {
 	return nil
 }
 
-func (d *rowDecoder) headers(p *page, values [][]byte, aggregateType internedString, created time.Time, own map[string]string) []kgo.RecordHeader {
+func (d *rowDecoder) headers(
+	p *page, values [][]byte, aggregateType internedString, created time.Time, own map[string]string,
+) []kgo.RecordHeader {
 	contentType := d.contentType
 	if own != nil {
 		for _, reserved := range []string{headerMsgID, headerType, headerAggregateType, headerCreatedAt} {

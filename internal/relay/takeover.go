@@ -128,7 +128,8 @@ func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
 		return nil
 	}
 	if last.Lane != lane {
-		return halt(try, "the checkpoint is that of lane %s, and this is lane %s: the order of the lanes in the configuration has changed", last.Lane, lane)
+		return halt(try, "the checkpoint is that of lane %s, and this is lane %s: the order of the lanes in the configuration has changed",
+			last.Lane, lane)
 	}
 	if why := last.Lineage.differs(live); why != "" {
 		return halt("give each database a name of its own (setting name), or see the page on recovery in docs/",
@@ -142,7 +143,8 @@ func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
 func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
 	if last == nil {
 		if row.started {
-			return halt(try, "lane %s has published up to batch %d, but its checkpoint topic is empty: the topic was deleted, or this is another cluster", lane, row.seq)
+			return halt(try, "lane %s has published up to batch %d, but its checkpoint topic is empty: "+
+				"the topic was deleted, or this is another cluster", lane, row.seq)
 		}
 		return nil
 	}
@@ -159,7 +161,9 @@ func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
 		return nil
 	}
 	if row.seq < last.Seq {
-		return halt(try, "lane %s: Kafka holds batch %d, and Postgres knows only of batch %d: the database was restored to an earlier time, or its state was removed", lane, last.Seq, row.seq)
+		return halt(try, "lane %s: Kafka holds batch %d, and Postgres knows only of batch %d: "+
+			"the database was restored to an earlier time, or its state was removed", lane, last.Seq, row.seq)
 	}
-	return halt(try, "lane %s: Postgres intended batch %d, and Kafka holds only batch %d: the checkpoint topic has lost records, or this is another cluster", lane, row.seq, last.Seq)
+	return halt(try, "lane %s: Postgres intended batch %d, and Kafka holds only batch %d: "+
+		"the checkpoint topic has lost records, or this is another cluster", lane, row.seq, last.Seq)
 }

@@ -200,7 +200,8 @@ func createCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client,
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("create the checkpoint topic: %w%s; make it with: kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s",
+		return fmt.Errorf("create the checkpoint topic: %w%s; make it with: "+
+			"kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s",
 			err, detail(response.ErrMessage), cfg.Brokers[0], topic, len(cfg.Lanes), flags.String())
 	}
 	cfg.Logger.Info("checkpoint topic created", "topic", topic, "partitions", len(cfg.Lanes))

@@ -35,7 +35,7 @@ func dirtyError(table string, version int64) error {
 func explainRun(err error) error {
 	pg, ok := pgError(err)
 	if !ok {
-		if original, ok := asDatabaseError(err); ok {
+		if original := original(err); original != nil {
 			return fmt.Errorf("the connection failed: %w", original)
 		}
 		return err
@@ -50,20 +50,20 @@ func explainRun(err error) error {
 	return preflight.Explain(pg)
 }
 
-// asDatabaseError returns what an error of golang-migrate's drivers stands for.
-func asDatabaseError(err error) (error, bool) {
+// original returns what an error of golang-migrate's drivers stands for, nil where it is no such error.
+func original(err error) error {
 	if byValue, ok := errors.AsType[database.Error](err); ok {
-		return byValue.OrigErr, byValue.OrigErr != nil
+		return byValue.OrigErr
 	}
 	if byPointer, ok := errors.AsType[*database.Error](err); ok {
-		return byPointer.OrigErr, byPointer.OrigErr != nil
+		return byPointer.OrigErr
 	}
-	return nil, false
+	return nil
 }
 
 // pgError finds the error of Postgres; golang-migrate's own error type hides it from errors.As.
 func pgError(err error) (*pgconn.PgError, bool) {
-	if original, ok := asDatabaseError(err); ok {
+	if original := original(err); original != nil {
 		err = original
 	}
 	return errors.AsType[*pgconn.PgError](err)

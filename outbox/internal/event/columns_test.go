@@ -110,7 +110,10 @@ func TestStatementsHoldABoundedNumberOfMessages(t *testing.T) {
 
 func TestStatementsEndWithTheConsumer(t *testing.T) {
 	calls := 0
-	for range Statements(make([]Message, 2*statementMessages), make([]uuid.UUID, 2*statementMessages)) {
+	for _, err := range Statements(make([]Message, 2*statementMessages), make([]uuid.UUID, 2*statementMessages)) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		calls++
 		break
 	}
