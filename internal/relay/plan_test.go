@@ -81,28 +81,25 @@ func (n *planNode) buffers() int { return n.Hit + n.Read }
 func (n *planNode) expectScans(t *testing.T, count int, index string, maySort bool, columns ...string) {
 	t.Helper()
 	found := 0
-	n.walk(func(n *planNode) {
-		if strings.Contains(n.Type, "Sort") && !maySort {
+	n.walk(func(scan *planNode) {
+		if strings.Contains(scan.Type, "Sort") && !maySort {
 			t.Errorf("%s: sorts", n.statement)
 		}
-		if n.Relation == "" && n.Index == "" {
+		if scan.Relation == "" && scan.Index == "" {
 			return
 		}
 		found++
-		if n.Index != index || !slices.Contains([]string{"Index Scan", "Index Only Scan"}, n.Type) {
-			t.Errorf("%s of %s through %q, want an index scan of %s", n.Type, n.Relation, n.Index, index)
+		if scan.Index != index || !slices.Contains([]string{"Index Scan", "Index Only Scan"}, scan.Type) {
+			t.Errorf("%s: %s of %s through %q, want an index scan of %s", n.statement, scan.Type, scan.Relation, scan.Index, index)
 		}
 		for _, column := range columns {
-			if !strings.Contains(n.Cond, "("+column+" ") {
-				t.Errorf("%s has the condition %q, want one on %s", n.Type, n.Cond, column)
+			if !strings.Contains(scan.Cond, "("+column+" ") {
+				t.Errorf("%s: %s has the condition %q, want one on %s", n.statement, scan.Type, scan.Cond, column)
 			}
 		}
 	})
 	if found != count {
-		t.Errorf("the table is read in %d places, want %d", found, count)
-	}
-	if t.Failed() {
-		t.Logf("%s\n%+v", n.statement, *n)
+		t.Errorf("%s: the table is read in %d places, want %d", n.statement, found, count)
 	}
 }
 
@@ -124,7 +121,7 @@ func TestPlansHoldWhateverTheStatistics(t *testing.T) {
 					tail := explain(t, f.reader.conn, false, tailStatement, at[0], at[1], "1001")
 					tail.expectScans(t, 2, "outbox_xact_id_idx", true, "xact_id")
 					least := explain(t, f.reader.conn, false, leastStatement, at[0], at[1], next+":"+next+":", "150000")
-					least.expectScans(t, 2, "outbox_xact_id_idx", false, "xact_id", "id")
+					least.expectScans(t, 2, "outbox_xact_id_idx", false, "xact_id")
 					from := at[0] + ":" + at[0] + ":"
 					page := explain(t, f.reader.conn, false, pageStatement, from, next+":"+next+":", "100000", "1000")
 					page.expectScans(t, 1, "outbox_pkey", false, "id")
@@ -189,12 +186,12 @@ func TestReadsTouchNoMoreThanTheyReturn(t *testing.T) {
 	t.Logf("the table has %d pages", table)
 }
 
-// A window that begins behind a million retained rows is found through the index, and so is its least id.
+// The least id of a window behind many retained rows is found through the index, before a vacuum has passed as well.
 func TestTheLeastIDIsFoundInTheIndex(t *testing.T) {
 	url := newDatabase(t)
 	f, conn := followAll(t, url), open(t, url)
 	withRetainedRows(t, conn)
-	exec(t, conn, `VACUUM (ANALYZE) outbox`)
+	exec(t, conn, `ANALYZE outbox`)
 	from := now(t, f)
 	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'order', 'x', 'T' FROM generate_series(1, 2000)`)
 	to := now(t, f)
