@@ -116,6 +116,9 @@ func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	return err
 }
 
+// anyPort is where metrics and health are served when another relay on this machine has the default address.
+const anyPort = "127.0.0.1:0"
+
 // service is the admin server, or none.
 type service struct {
 	server  *admin.Server
@@ -127,9 +130,14 @@ func (p program) adminServer(cfg config.Config, metrics *telemetry.Metrics, stat
 	if cfg.Admin == config.AdminOff {
 		return service{address: config.AdminOff}, nil
 	}
-	server, err := admin.Listen(cfg.Admin, admin.Config{
-		Metrics: metrics.Gatherer(), Status: status, ReadyWithin: cfg.ReadyWithin, Logger: logger,
-	})
+	served := admin.Config{Metrics: metrics.Gatherer(), Status: status, ReadyWithin: cfg.ReadyWithin, Logger: logger}
+	server, err := admin.Listen(cfg.Admin, served)
+	if errors.Is(err, admin.ErrTaken) && cfg.Admin == config.DefaultAdmin {
+		// Nobody asked for that port: a second relay on one machine must not fail for it.
+		logger.Warn("the default admin address is taken by another process, so a free port is used; --admin names one",
+			"taken", cfg.Admin)
+		server, err = admin.Listen(anyPort, served)
+	}
 	if err != nil {
 		return service{}, err
 	}

@@ -82,11 +82,14 @@ type Server struct {
 	http     *http.Server
 }
 
+// ErrTaken is wrapped by the error of Listen where another process listens on the address.
+var ErrTaken = errors.New("taken by another process")
+
 // Listen opens address, HOST:PORT. The error holds a hint where the address is taken.
 func Listen(address string, cfg Config) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, hint.New(fmt.Sprintf("admin address %s is taken by another process", address),
+		return nil, hint.Wrap(fmt.Errorf("admin address %s is %w", address, ErrTaken),
 			"--admin with another port (127.0.0.1:0 picks a free one), or --admin off")
 	}
 	if err != nil {

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 
@@ -164,9 +166,10 @@ func fetch(ctx context.Context, release embeddedpostgres.PostgresVersion, major,
 		}()
 		fetched <- library.Start()
 	}()
+	defer removeLibraryLog()
 	select {
-	case <-ctx.Done(): // the library cannot be interrupted: the goroutine ends when its download does
-		return ctx.Err()
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), abandon(filepath.Join(dir, "fetch"), fetched))
 	case err = <-fetched:
 	}
 	programs := filepath.Join(dir, "fetch", "programs")
@@ -179,4 +182,24 @@ func fetch(ctx context.Context, release embeddedpostgres.PostgresVersion, major,
 		}
 	}
 	return os.RemoveAll(filepath.Join(dir, "fetch"))
+}
+
+// abandon ends a fetch that cannot be interrupted: a file takes the place of its folder, so that it can write nothing more, and
+// does not make the folder again after it was removed. While it unpacks it ends by that at once; while it downloads it
+// writes nothing, and is not waited for.
+func abandon(folder string, fetched <-chan error) error {
+	const unpackEnds = 2 * time.Second
+	for {
+		if err := os.RemoveAll(folder); err != nil && !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+		if err := os.WriteFile(folder, nil, 0o600); err == nil {
+			break // otherwise the folder was made again meanwhile
+		}
+	}
+	select {
+	case <-fetched: // it fails, by design
+	case <-time.After(unpackEnds):
+	}
+	return nil
 }

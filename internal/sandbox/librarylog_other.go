@@ -1,0 +1,6 @@
+//go:build !linux
+
+package sandbox
+
+// removeLibraryLog does nothing: where a process cannot list its open files, the library's log stays among the temporary files.
+func removeLibraryLog() {}
