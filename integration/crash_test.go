@@ -64,6 +64,7 @@ func TestKilledAtEveryStepNothingIsLostDoubledOrOutOfOrder(t *testing.T) {
 func finish(t testing.TB, load *workload, settings []string, topics ...string) {
 	t.Helper()
 	last := startRelay(t, settings, "run")
+	last.AwaitLog(time.Minute, "lane taken over")
 	awaitPublished(t, load)
 	last.Terminate()
 	if status := last.Wait(30 * time.Second); status != 0 {

@@ -37,15 +37,18 @@ func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*la
 
 func (l *laneRow) close() { closeConn(l.conn) }
 
-// lockKey is the key of the lane's advisory lock, as an expression on $1, the lane's name.
-const lockKey = `hashtextextended('relay lane ' || $1, 0)`
+// LockKey is the key of a lane's advisory lock, a bigint, as an SQL expression on the expression of the lane's name. The
+// table's oid keeps apart the lanes of two schemas of one database.
+func LockKey(lane string) string {
+	return `hashtextextended('relay lane ' || ` + lane + `, 'relay_lanes'::regclass::oid::bigint)`
+}
 
 // tryLock takes the lane's lock where it is free.
 func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
 	var locked bool
-	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+lockKey+`)`, l.lane.Name).Scan(&locked)
+	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+LockKey("$1")+`)`, l.lane.Name).Scan(&locked)
 	if err != nil {
 		return false, fmt.Errorf("take the lock of lane %s: %w", l.lane.Name, err)
 	}
@@ -59,7 +62,7 @@ func (l *laneRow) lockHolder(ctx context.Context) (pid int32, silent time.Durati
 	var seconds float64
 	err = l.conn.QueryRow(ctx, `
 SELECT l.pid, coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8
-FROM pg_locks l JOIN pg_stat_activity a USING (pid), (SELECT `+lockKey+` AS key) k
+FROM pg_locks l JOIN pg_stat_activity a USING (pid), (SELECT `+LockKey("$1")+` AS key) k
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295`, l.lane.Name).Scan(&pid, &seconds)

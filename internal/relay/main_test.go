@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -29,6 +30,11 @@ func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
 // runTests ends the server and then looks for goroutines that nobody joined.
 func runTests(m *testing.M) int {
+	// The tests that run side by side wait for servers most of the time. The command line may say otherwise.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	code := m.Run()
 	if server.postgres != nil {
 		if err := server.postgres.Stop(); err != nil {

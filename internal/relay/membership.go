@@ -30,7 +30,10 @@ func (m *membership) run(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	topic := CheckpointTopic(cfg.Name)
+	clientCtx, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
 	client, err := kgo.NewClient(append(clientOptions(cfg),
+		kgo.WithContext(clientCtx),
 		kgo.ConsumerGroup(Group(cfg.Name)),
 		kgo.ConsumeTopics(topic),
 		kgo.DisableAutoCommit(),
@@ -46,8 +49,8 @@ func (m *membership) run(ctx context.Context, cfg *Config) error {
 		return fmt.Errorf("join group %s: %w", Group(cfg.Name), err)
 	}
 	client.PauseFetchTopics(topic)
-	defer m.leave(client)
 	<-ctx.Done()
+	leaveGroup(client, abandon)
 	return nil
 }
 
@@ -99,12 +102,12 @@ func (m *membership) changed() <-chan struct{} {
 // leaveTimeout bounds the goodbye to a group that may be out of reach.
 const leaveTimeout = 3 * time.Second
 
-// leave tells the group that this process is going, so that its lanes are assigned to others at once.
-func (m *membership) leave(client *kgo.Client) {
-	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
-	defer cancel()
+// leaveGroup tells the group that this process is going, so that its lanes are assigned to others at once. A join that is
+// under way is waited for by the client, for as long as the group takes: abandon, which ends the client's context, bounds it.
+func leaveGroup(client *kgo.Client, abandon func()) {
+	limit := time.AfterFunc(leaveTimeout, abandon)
+	defer limit.Stop()
 	// Where the group cannot be told, its session timeout tells it.
-	_ = client.LeaveGroupContext(ctx)
 	client.Close()
 }
 

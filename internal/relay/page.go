@@ -67,8 +67,11 @@ func (p *page) reset() {
 
 // keep copies b into the page. A nil b stays nil.
 func (p *page) keep(b []byte) []byte {
-	if b == nil {
-		return nil
+	switch {
+	case b == nil:
+		return nil // a tombstone, which an empty payload is not
+	case len(b) == 0:
+		return []byte{}
 	}
 	start := p.reserve(len(b))
 	p.arena = append(p.arena, b...)
@@ -98,6 +101,7 @@ type rowDecoder struct {
 	forbidden   string // the relay's own topic
 	contentType []byte
 	strings     map[string]internedString
+	routes      map[string]string // by aggregate type
 }
 
 type internedString struct {
@@ -111,7 +115,7 @@ const maxInterned = 10_000
 func newRowDecoder(cfg *Config) *rowDecoder {
 	return &rowDecoder{
 		route: cfg.Route, forbidden: CheckpointTopic(cfg.Name), contentType: []byte(cfg.ContentType),
-		strings: make(map[string]internedString),
+		strings: make(map[string]internedString), routes: make(map[string]string),
 	}
 }
 
@@ -130,12 +134,14 @@ func (d *rowDecoder) intern(b []byte) internedString {
 
 // routed returns the topic of an aggregate type.
 func (d *rowDecoder) routed(aggregateType string) string {
-	key := "\x00" + aggregateType // no text in Postgres holds a NUL: not confused with an interned value
-	if s, ok := d.strings[key]; ok {
-		return s.text
+	if topic, ok := d.routes[aggregateType]; ok {
+		return topic
+	}
+	if len(d.routes) >= maxInterned {
+		clear(d.routes)
 	}
 	topic := strings.ReplaceAll(d.route, routePlaceholder, aggregateType)
-	d.strings[key] = internedString{text: topic}
+	d.routes[aggregateType] = topic
 	return topic
 }
 
@@ -209,6 +215,9 @@ func (d *rowDecoder) headers(
 	headers[2] = kgo.RecordHeader{Key: headerAggregateType, Value: aggregateType.bytes}
 	headers[3] = kgo.RecordHeader{Key: headerContentType, Value: contentType}
 	headers[4] = kgo.RecordHeader{Key: headerCreatedAt, Value: createdAt}
+	if len(own) == 0 {
+		return headers
+	}
 	for i, name := range slices.Sorted(maps.Keys(own)) {
 		headers[ownHeaders+i] = kgo.RecordHeader{Key: name, Value: []byte(own[name])}
 	}

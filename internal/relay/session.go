@@ -141,6 +141,10 @@ func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<
 		}
 		err = s.fill(ctx, b)
 		b.flushed <- err
+		if fault := (*rowError)(nil); errors.As(err, &fault) {
+			// The committing goroutine comes upon it once the batch before has been committed, which is good.
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -215,6 +215,10 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 			failed = req.first(values)
 			continue
 		}
+		if len(values[colID]) != 8 {
+			failed = errShape
+			continue
+		}
 		result.rows++
 		id := int64(binary.BigEndian.Uint64(values[colID]))
 		if req.row != nil {

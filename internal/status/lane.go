@@ -77,8 +77,8 @@ func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, erro
 
 // held is whether a session of this database holds the advisory lock of a lane. A lock on a bigint shows its two halves in classid and
 // objid, and 1 in objsubid.
-const held = `EXISTS (
-    SELECT FROM pg_locks, hashtextextended('relay lane ' || %s, 0) AS key
+var held = `EXISTS (
+    SELECT FROM pg_locks, ` + relay.LockKey("%s") + ` AS key
      WHERE locktype = 'advisory' AND granted AND objsubid = 1
        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND classid = ((key >> 32) & x'ffffffff'::bigint)::oid

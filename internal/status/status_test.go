@@ -163,7 +163,7 @@ func TestSecondsBehindAreTheAgeOfTheOldestRowBehind(t *testing.T) {
 func TestTheOwnerIsAliveWhileItHoldsTheLockOfTheLane(t *testing.T) {
 	conns := outbox(t, "alive", 2)
 	conn, owner := conns[0], conns[1]
-	const lock = "pg_advisory_lock(hashtextextended('relay lane ' || 'outbox', 0))"
+	lock := "pg_advisory_lock(" + relay.LockKey("'outbox'") + ")"
 	execute(t, owner, "SELECT "+lock)
 	if !one(t, conn).OwnerAlive {
 		t.Error("the owner of a lane without a row does not count as alive")
@@ -175,9 +175,9 @@ func TestTheOwnerIsAliveWhileItHoldsTheLockOfTheLane(t *testing.T) {
 	}
 	execute(t, owner, "SELECT pg_advisory_unlock_all()")
 	// Locks on other keys, and one on the same number in two halves, which is another kind of key.
-	execute(t, owner, "SELECT pg_advisory_lock(hashtextextended('relay lane other', 0))")
+	execute(t, owner, "SELECT pg_advisory_lock("+relay.LockKey("'other'")+")")
 	execute(t, owner, `SELECT pg_advisory_lock((key >> 32)::int, ((key << 32) >> 32)::int)
-		FROM hashtextextended('relay lane outbox', 0) AS key`)
+		FROM `+relay.LockKey("'outbox'")+` AS key`)
 	if one(t, conn).OwnerAlive {
 		t.Error("the owner counts as alive without its lock")
 	}
@@ -187,7 +187,7 @@ func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
 	conns := outbox(t, "signs", 2)
 	for i := range 20 {
 		name := fmt.Sprintf("lane-%d", i)
-		execute(t, conns[1], fmt.Sprintf("SELECT pg_advisory_lock(hashtextextended('relay lane %s', 0))", name))
+		execute(t, conns[1], "SELECT pg_advisory_lock("+relay.LockKey("'"+name+"'")+")")
 		lanes, err := Read(t.Context(), conns[0], []relay.Lane{{Name: name, Table: "outbox"}})
 		if err != nil || !lanes[0].OwnerAlive {
 			t.Errorf("%s: got %+v with %v", name, lanes, err)

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/outbox-relay/relay/internal/demo"
+)
+
+func (p program) demoCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "demo",
+		Usage:     "show it all on servers of its own: writers, kills, and a count of what arrived",
+		UsageText: "relay demo [--messages N] [--output json]",
+		Description: `Needs no server and no configuration. It starts a throw-away Postgres (an installed one, or one that is
+fetched once and cached) and a Kafka broker simulated in this process. Many writers commit and roll back
+business transactions, the relay is killed again and again while it publishes, and a consumer counts
+what was lost, duplicated or reordered. Ctrl-C stops it; no process and no folder stays behind.
+
+The exit status is 0 if nothing was lost, duplicated, reordered or invented, and 1 if something was.
+With --output json the last line of standard output is the result, and progress goes to standard error.
+
+Examples:
+   relay demo
+   relay demo --messages 200000 --output json`,
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "messages", Aliases: []string{"n"}, Value: 20_000,
+				Usage: fmt.Sprintf("`N` messages to commit, from 1 to %d; unset, 20000", demo.MostMessages)},
+			outputFlag(),
+		},
+		Action: func(c *cli.Context) error {
+			form, err := parseOutput(c.String("output"))
+			if err != nil {
+				return err
+			}
+			n := c.Int("messages")
+			if n < 1 || n > demo.MostMessages {
+				return usage("--messages 20000", "--messages: %d is not between 1 and %d", n, demo.MostMessages)
+			}
+			return p.demo(c.Context, n, form)
+		},
+	}
+}
+
+// errUnsound ends a demo that found what must not be; the verdict has said what.
+var errUnsound = errors.New("messages were lost, duplicated, reordered or invented")
+
+func (p program) demo(ctx context.Context, messages int, form output) error {
+	ctx, stop := untilClosed(ctx)
+	defer stop(nil)
+	progress := p.stdout
+	if form == outputJSON {
+		progress = p.stderr
+	}
+	screen := demo.NewScreen(progress, isTerminal(progress), stop)
+	result, err := demo.Run(ctx, demo.Config{Messages: messages, View: screen})
+	screen.Close()
+	if err != nil {
+		return orSignal(ctx, err)
+	}
+	if form == outputJSON {
+		err = json.NewEncoder(p.stdout).Encode(result)
+	} else {
+		_, err = io.WriteString(p.stdout, "\n"+result.Verdict())
+	}
+	if err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	if !result.Sound() {
+		return errUnsound
+	}
+	return nil
+}
+
+// untilClosed returns a context that also ends when the terminal is closed. A reader of our output that goes away must not
+// end the process either, as it does by default, with its servers' folder left behind: then writes fail, and stop is called.
+func untilClosed(ctx context.Context) (_ context.Context, stop context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	hangups, pipes := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	signal.Notify(pipes, syscall.SIGPIPE) // nobody listens: a socket that is closed raises it too
+	go func() {
+		select {
+		case s := <-hangups:
+			cancel(interrupted{s})
+		case <-ctx.Done():
+			signal.Stop(hangups)
+		}
+	}()
+	return ctx, cancel
+}
+
+// isTerminal reports whether a person may watch lines being redrawn.
+func isTerminal(to io.Writer) bool {
+	file, ok := to.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

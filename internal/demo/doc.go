@@ -1,0 +1,10 @@
+// Package demo is `relay demo`: the main job of the relay, shown on servers of its own and checked from outside.
+//
+// It starts a throw-away Postgres and a simulated Kafka broker, lets many writers commit and roll back business
+// transactions that write to the outbox, runs the relay as a child process, kills that with SIGKILL again and again, and
+// reads what arrived with a read_committed consumer. Nothing of the engine is trusted: the writers keep a ledger of what they
+// committed, the consumer enters what it read, and the ledger tells what was lost, duplicated, reordered or invented.
+//
+// The files: demo.go runs it all; stage.go holds the servers; writer.go and transaction.go write, gate.go paces them;
+// relays.go starts and kills the relay; consumer.go reads; ledger.go judges; view.go shows progress and verdict.go the end.
+package demo

@@ -1,0 +1,298 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/outbox-relay/relay/internal/process"
+)
+
+// How the relay is killed.
+const (
+	fewestKills       = 3
+	mostKills         = 12
+	messagesAKill     = 40_000
+	lateKillBy        = 5 * time.Millisecond   // after the messages that it was waited for
+	earlyKillBy       = 600 * time.Millisecond // after the start of a relay that is killed while it starts
+	drainTimeout      = 30 * time.Second
+	sessionTimeout    = "1s"
+	rowsOfTransaction = "500"
+)
+
+// kills is how often the relay is killed while it publishes that many messages.
+func kills(messages int) int {
+	return min(mostKills, fewestKills+messages/messagesAKill)
+}
+
+// relays runs one relay after another as a child process.
+type relays struct {
+	command []string
+	environ []string
+	ledger  *ledger
+	gate    *gate
+	events  func(string)
+
+	mu     sync.Mutex
+	killed int
+}
+
+// settings is the environment of a relay: ours without what would configure a relay or a Postgres client otherwise.
+func settings(environ []string, databaseURL string, brokers []string) []string {
+	kept := slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		return strings.HasPrefix(entry, "RELAY_") || strings.HasPrefix(entry, "PG")
+	})
+	return append(kept,
+		"RELAY_DATABASE_URL="+databaseURL,
+		"RELAY_BROKERS="+strings.Join(brokers, ","),
+		"RELAY_TOPICS_CREATE=true",
+		"RELAY_ADMIN=off",
+		"RELAY_LOG_FORMAT=text",
+		// A dead relay's successor waits for this; a real cluster asks for 6 s at least.
+		"RELAY_SESSION_TIMEOUT="+sessionTimeout,
+		"RELAY_RETRY_MAX=500ms",
+		// A part of the time for which the group waits for its dead members when a relay joins, or leaves.
+		// Small transactions: a kill then falls into the middle of one more often than between two.
+		"RELAY_BATCH_ROWS="+rowsOfTransaction,
+	)
+}
+
+// run kills count relays at random moments while they publish, some of their successors while these still start, and
+// returns the last one, which is left alone. Each kill of a relay that publishes opens one more slice of the gate, so that
+// writers are never kept waiting for long, and never done before the last kill.
+func (r *relays) run(ctx context.Context, count int) (*child, error) {
+	c, err := r.start()
+	if err != nil {
+		return nil, err
+	}
+	for i := range count {
+		if c, err = r.killWhilePublishing(ctx, c, i); err != nil {
+			return nil, err
+		}
+		if i%2 == 0 {
+			if c, err = r.killWhileStarting(ctx, c); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, nil
+}
+
+// killWhilePublishing kills c at a random point, opens the slice after the next, and starts a successor.
+func (r *relays) killWhilePublishing(ctx context.Context, c *child, slice int) (*child, error) {
+	if err := r.await(ctx, c, r.mark(slice)); err != nil {
+		return nil, errors.Join(err, c.process.Kill())
+	}
+	if err := c.live(ctx, rand.N(lateKillBy)); err != nil {
+		return nil, errors.Join(err, c.process.Kill())
+	}
+	return r.replace(c, r.gate.openNext)
+}
+
+// mark draws after how many published messages the relay of a slice is killed: more than there are now, so that it has
+// published some, and no more than the writers can commit before that kill.
+func (r *relays) mark(slice int) int {
+	before, end := r.gate.bounds(slice)
+	_, most := r.gate.bounds(slice + 1) // open already
+	s, _ := r.ledger.now()
+	least := max(before, s.published)
+	if spread := min(end-before, most-least); spread > 0 {
+		return least + 1 + rand.IntN(spread)
+	}
+	return min(least, most) // a demo of very few messages
+}
+
+// killWhileStarting kills c before it may have published anything.
+func (r *relays) killWhileStarting(ctx context.Context, c *child) (*child, error) {
+	if err := c.live(ctx, rand.N(earlyKillBy)); err != nil {
+		return nil, errors.Join(err, c.process.Kill())
+	}
+	return r.replace(c, func() {})
+}
+
+// replace kills c, sees that it died of it, and starts a successor.
+func (r *relays) replace(c *child, killed func()) (*child, error) {
+	if err := c.kill(); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	r.killed++
+	number := r.killed
+	r.mu.Unlock()
+	killed()
+	s, _ := r.ledger.now()
+	when := "soon after its start"
+	if s.published > c.found {
+		when = "while it published"
+	}
+	successor, err := r.start()
+	if err != nil {
+		return nil, err
+	}
+	r.events(fmt.Sprintf("kill %d: relay %d ended by SIGKILL %s, %s messages published, %s waiting; relay %d takes over",
+		number, c.process.ID(), when, grouped(s.published), grouped(s.missing), successor.process.ID()))
+	return successor, nil
+}
+
+// count is how many relays have been killed.
+func (r *relays) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.killed
+}
+
+// await waits until so many messages are published.
+func (r *relays) await(ctx context.Context, c *child, published int) error {
+	for {
+		s, changed := r.ledger.now()
+		if s.published >= published {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-c.process.Done():
+			return c.endedByItself()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// child is a relay.
+type child struct {
+	process *process.Process
+	log     *tail
+	found   int // messages published when it started
+}
+
+// start runs a relay. It dies with us, whatever becomes of us.
+func (r *relays) start() (*child, error) {
+	output, input, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start a relay: %w", err)
+	}
+	cmd := exec.Command(r.command[0], r.command[1:]...)
+	cmd.Env = r.environ
+	cmd.Stdout, cmd.Stderr = input, input
+	p, err := process.Start(cmd, syscall.SIGKILL)
+	if closeErr := input.Close(); err == nil && closeErr != nil {
+		err = errors.Join(closeErr, p.Kill())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start a relay: %w", err), output.Close())
+	}
+	s, _ := r.ledger.now()
+	return &child{process: p, log: follow(output), found: s.published}, nil
+}
+
+// live waits for d, in which the relay must not end by itself.
+func (c *child) live(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-c.process.Done():
+		return c.endedByItself()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// kill ends the relay with SIGKILL, and is an error where it ended of something else.
+func (c *child) kill() error {
+	if err := c.process.Kill(); err != nil {
+		return err
+	}
+	if how := c.process.Wait(context.Background()); !diedOf(how, syscall.SIGKILL) {
+		return c.endedByItself()
+	}
+	return nil
+}
+
+// stop lets the relay finish what it has begun and end in order.
+func (c *child) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	if err := c.process.Signal(syscall.SIGTERM); err != nil {
+		return errors.Join(err, c.process.Kill())
+	}
+	err := c.process.Wait(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return errors.Join(fmt.Errorf("stop the last relay: %w%s", err, c.log.quote()), c.process.Kill())
+	case err != nil && !diedOf(err, syscall.SIGTERM): // SIGTERM found it before it watched for it
+		return fmt.Errorf("stop the last relay: %w%s", err, c.log.quote())
+	}
+	return nil
+}
+
+func (c *child) endedByItself() error {
+	return fmt.Errorf("relay %d ended by itself: %w%s", c.process.ID(), c.process.Wait(context.Background()), c.log.quote())
+}
+
+// diedOf reports whether err, of Wait, says that the signal ended the process.
+func diedOf(err error, signal syscall.Signal) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == signal
+}
+
+// tail keeps the last lines that a relay wrote.
+type tail struct {
+	done chan struct{} // closed at the end of the output
+
+	mu    sync.Mutex
+	lines []string
+}
+
+const tailLines = 12
+
+// follow reads lines until the other end is closed, which the death of the relay does.
+func follow(output io.ReadCloser) *tail {
+	t := &tail{done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		lines := bufio.NewScanner(output)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			t.add(lines.Text())
+		}
+		if err := lines.Err(); err != nil {
+			t.add(fmt.Sprintf("(the rest of the log cannot be read: %v)", err))
+		}
+		_ = output.Close() // read only
+	}()
+	return t
+}
+
+func (t *tail) add(line string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.lines) == tailLines {
+		t.lines = t.lines[1:]
+	}
+	t.lines = append(t.lines, line)
+}
+
+// quote waits for the end of the output and returns its last lines, for an error.
+func (t *tail) quote() string {
+	<-t.done
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.lines) == 0 {
+		return "; it wrote no log"
+	}
+	return "; the end of its log:\n  " + strings.Join(t.lines, "\n  ")
+}

@@ -1,0 +1,131 @@
+package demo
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Result is what a demo found. Its JSON form is a contract: the first eight fields stand in this order, others may follow.
+type Result struct {
+	// Written is how many messages were committed.
+	Written int `json:"written"`
+	// RolledBack is how many were written and rolled back, with their transaction or to a savepoint.
+	RolledBack int `json:"rolled_back"`
+	// Published is how many distinct messages a read_committed consumer read.
+	Published int `json:"published"`
+	// Lost is how many were committed and never read.
+	Lost int `json:"lost"`
+	// Duplicated is how often a message was read again.
+	Duplicated int `json:"duplicated"`
+	// Reordered is how many were read after a later event of their aggregate.
+	Reordered int `json:"reordered"`
+	// RelayKills is how many relays were ended by SIGKILL.
+	RelayKills int `json:"relay_kills"`
+	// Seconds from the first write to the end of the checks, without the start of the servers.
+	Seconds float64 `json:"seconds"`
+
+	// Invented is how many were read that nobody committed: rolled back, never written, or altered on the way.
+	Invented int `json:"invented"`
+	// Hidden is how many records stand in the topic that a read_committed consumer is not shown: killed relays left them in
+	// transactions that were aborted.
+	Hidden int `json:"hidden"`
+	// PerSecond is Published by Seconds.
+	PerSecond float64 `json:"messages_per_second"`
+	// Postgres is the version of the server.
+	Postgres string `json:"postgres"`
+
+	writers    int
+	stalled    bool
+	stallAfter time.Duration
+	examples   map[fault][]string
+}
+
+// Sound reports whether nothing was lost, duplicated, reordered or invented.
+func (r *Result) Sound() bool {
+	return r.Lost == 0 && r.Duplicated == 0 && r.Reordered == 0 && r.Invented == 0
+}
+
+// Verdict explains the result to a person.
+func (r *Result) Verdict() string {
+	var b strings.Builder
+	if r.Sound() {
+		b.WriteString("Verdict: exactly once, and in order.\n\n")
+	} else {
+		b.WriteString("Verdict: NOT exactly once in order. This must not happen; please report it with this output.\n\n")
+	}
+	if r.stalled {
+		fmt.Fprintf(&b, "  Nothing more arrived for %v although messages were waiting: the demo gave up.\n\n", r.stallAfter)
+	}
+	r.writeCounts(&b)
+	r.writeExamples(&b)
+	fmt.Fprintf(&b, explanation, r.writers, r.Postgres)
+	return b.String()
+}
+
+func (r *Result) writeCounts(b *strings.Builder) {
+	row := func(n int, name, text string) { fmt.Fprintf(b, "  %11s  %-12s %s\n", grouped(n), name, text) }
+	row(r.Written, "written", "committed to the outbox, by "+strconv.Itoa(r.writers)+" writers at once")
+	row(r.RolledBack, "rolled back", "written too, then undone with the transaction or to a savepoint")
+	row(r.Published, "published", "distinct messages that a read_committed consumer read")
+	b.WriteString("\n")
+	row(r.Lost, string(lost), "committed in Postgres, never read from Kafka")
+	row(r.Duplicated, string(duplicated), "read a second time")
+	row(r.Reordered, string(reordered), "read after a later event of the same account")
+	row(r.Invented, string(invented), "read, but rolled back, never written, or altered")
+	b.WriteString("\n")
+	row(r.RelayKills, "kills", "relays ended by SIGKILL, while they published or while they took over")
+	row(r.Hidden, "hidden", "records that killed relays left in aborted transactions; consumers are not shown them")
+	fmt.Fprintf(b, "\n  %.1f s, %s messages/s, with the kills, the restarts and everything else on this one machine\n\n",
+		r.Seconds, grouped(int(r.PerSecond)))
+}
+
+func (r *Result) writeExamples(b *strings.Builder) {
+	for _, f := range []fault{lost, duplicated, reordered, invented} {
+		for _, example := range r.examples[f] {
+			fmt.Fprintf(b, "  %s: %s\n", f, example)
+		}
+	}
+	if len(r.examples) > 0 {
+		b.WriteString("\n")
+	}
+}
+
+// explanation takes the number of writers and the version of Postgres.
+const explanation = `How it was checked
+  %d writers booked on shared accounts in Postgres %s. Each event got the next version of its account
+  under the account's row lock, and its id was noted only once its transaction had ended. Some transactions took their
+  transaction id first and the account late, some used savepoints, about a tenth was rolled back, and some stayed open
+  for a second and more while others committed. The relay was a child process. A consumer with no code of
+  the engine compared the id, key and version of every record with those notes, to the very end of the topic.
+
+What "exactly once" means here
+  A consumer that reads committed records sees each committed message once, whenever the relay dies, and the
+  messages of one aggregate in the order of their transactions, as long as these take the aggregate before they insert.
+
+What this does not show
+  The broker was kfake, simulated in this process. It is not Apache Kafka: nothing is replicated, no broker crashed.
+  make test shows the same on real Kafka, where brokers and Postgres go away too.
+
+Where to go next
+  README.md has a five-minute guide to your own database and cluster, and the guarantees with their conditions.
+`
+
+// grouped writes a number with a comma between thousands.
+func grouped(n int) string {
+	if n < 0 {
+		return "-" + grouped(-n)
+	}
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+func round(x float64, digits int) float64 {
+	unit := math.Pow10(digits)
+	return math.Round(x*unit) / unit
+}

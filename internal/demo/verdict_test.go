@@ -1,0 +1,88 @@
+package demo
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs; go test -update writes it anew. Got:\n%s", path, got)
+	}
+}
+
+func soundResult() *Result {
+	return &Result{
+		Written: 20_000, RolledBack: 2214, Published: 20_000, RelayKills: 5, Seconds: 6.412, Hidden: 1213, PerSecond: 3119,
+		Postgres: "18.3", writers: 16, stallAfter: time.Minute,
+	}
+}
+
+func faultyResult() *Result {
+	r := soundResult()
+	r.Published, r.Lost, r.Duplicated, r.Reordered, r.Invented, r.stalled = 19_998, 3, 2, 1, 1, true
+	r.examples = map[fault][]string{
+		lost:       {"message 1 (version 7 of account-001) was committed and never read"},
+		duplicated: {"message 2 (version 8 of account-001) was read again"},
+		reordered:  {"message 3 (version 9 of account-001) was read after version 10"},
+		invented:   {"message 4 (version 11 of account-001) was read, and nobody wrote it"},
+	}
+	return r
+}
+
+func TestVerdict(t *testing.T) {
+	golden(t, "verdict_sound.txt", []byte(soundResult().Verdict()))
+	golden(t, "verdict_faulty.txt", []byte(faultyResult().Verdict()))
+}
+
+func TestJSONIsTheWrittenContract(t *testing.T) {
+	text, err := json.Marshal(faultyResult())
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "result.json", append(text, '\n'))
+}
+
+func TestEachFaultAloneIsUnsound(t *testing.T) {
+	if !soundResult().Sound() {
+		t.Error("a sound result is unsound")
+	}
+	for name, spoil := range map[string]func(*Result){
+		"lost":       func(r *Result) { r.Lost = 1 },
+		"duplicated": func(r *Result) { r.Duplicated = 1 },
+		"reordered":  func(r *Result) { r.Reordered = 1 },
+		"invented":   func(r *Result) { r.Invented = 1 },
+	} {
+		r := soundResult()
+		spoil(r)
+		if r.Sound() {
+			t.Errorf("%s: sound", name)
+		}
+	}
+}
+
+func TestGrouped(t *testing.T) {
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "-1,234"} {
+		if got := grouped(n); got != want {
+			t.Errorf("%d is written %s, want %s", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package relay
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestConfigDefaults(t *testing.T) {
+	c := Config{}.WithDefaults()
+	for name, pair := range map[string][2]any{
+		"Lanes":              {c.Lanes, []Lane{{Name: "outbox", Table: "outbox"}}},
+		"Route":              {c.Route, "outbox.event.{aggregate_type}"},
+		"Topics":             {c.Topics, Topics{}},
+		"Partitioner":        {c.Partitioner, "murmur2"},
+		"Compression":        {c.Compression, "lz4"},
+		"ContentType":        {c.ContentType, "application/json"},
+		"BatchRows":          {c.BatchRows, 5000},
+		"BatchBytes":         {c.BatchBytes, 8 << 20},
+		"PollMin":            {c.PollMin, 2 * time.Millisecond},
+		"PollMax":            {c.PollMax, 50 * time.Millisecond},
+		"TransactionTimeout": {c.TransactionTimeout, 15 * time.Second},
+		"SessionTimeout":     {c.SessionTimeout, 6 * time.Second},
+		"DrainTimeout":       {c.DrainTimeout, 10 * time.Second},
+		"RetryMin":           {c.RetryMin, 100 * time.Millisecond},
+		"RetryMax":           {c.RetryMax, 5 * time.Second},
+		"Name":               {c.Name, ""},
+		"KafkaOptions":       {len(c.KafkaOptions), 0},
+	} {
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Errorf("%s defaults to %v, its doc says %v", name, pair[0], pair[1])
+		}
+	}
+	if c.Logger == nil || c.Observer == nil || c.Step == nil {
+		t.Error("a hook has no default")
+	}
+	c.Step(BeforeRead)
+	c.Observer.Committed(Batch{})
+	c.Observer.Changed(LaneStatus{})
+	c.Observer.TookOver("outbox", 0, nil)
+	set := valid()
+	set.BatchRows, set.Route, set.PollMax = 7, "events", time.Second
+	if got := set.WithDefaults(); got.BatchRows != 7 || got.Route != "events" || got.PollMax != time.Second {
+		t.Errorf("defaults replace what is set: %+v", got)
+	}
+	if set.Compression != "" {
+		t.Error("WithDefaults changed its receiver")
+	}
+}
+
+func valid() Config {
+	return Config{DatabaseURL: "postgres://relay@db/app", Brokers: []string{"kafka:9092"}}
+}
+
+func TestConfigThatIsValid(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"the least":  func(*Config) {},
+		"many lanes": func(c *Config) { c.Lanes = []Lane{{"a", "a"}, {"b", "billing.outbox"}} },
+		"every edge, least": func(c *Config) {
+			c.BatchRows, c.BatchBytes, c.PollMin, c.RetryMin = 1, 1024, 100*time.Microsecond, time.Millisecond
+		},
+		"every edge, most": func(c *Config) { c.BatchRows, c.BatchBytes = 100_000, 1<<30 },
+		"equal bounds":     func(c *Config) { c.PollMin, c.PollMax, c.RetryMin, c.RetryMax = 1e9, 1e9, 1e9, 1e9 },
+		"a fixed route":    func(c *Config) { c.Route = "events" },
+		"a long name":      func(c *Config) { c.Name = strings.Repeat("n", 100) },
+		"another library":  func(c *Config) { c.Partitioner, c.Compression = "librdkafka", "zstd" },
+	} {
+		c := valid()
+		change(&c)
+		if err := c.WithDefaults().Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestConfigFaults(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"database-url: not set":                      func(c *Config) { c.DatabaseURL = "" },
+		"brokers: not set":                           func(c *Config) { c.Brokers = nil },
+		"brokers: an empty address":                  func(c *Config) { c.Brokers = []string{"a:1", " "} },
+		`name: "a b"`:                                func(c *Config) { c.Name = "a b" },
+		"name: \"nnn":                                func(c *Config) { c.Name = strings.Repeat("n", 101) },
+		`lanes: "" has`:                              func(c *Config) { c.Lanes = []Lane{{"", "t"}} },
+		`lanes: "a/b" has`:                           func(c *Config) { c.Lanes = []Lane{{"a/b", "t"}} },
+		`lanes: lane "a" has no table`:               func(c *Config) { c.Lanes = []Lane{{"a", ""}} },
+		`lanes: two lanes are named "a"`:             func(c *Config) { c.Lanes = []Lane{{"a", "t"}, {"a", "u"}} },
+		"route: ":                                    func(c *Config) { c.Route = "x.{aggregate}" },
+		`compression: "brotli" is none of gzip, lz4`: func(c *Config) { c.Compression = "brotli" },
+		"partitioner: ":                              func(c *Config) { c.Partitioner = "random" },
+		"batch.rows: -1":                             func(c *Config) { c.BatchRows = -1 },
+		"batch.rows: 100001":                         func(c *Config) { c.BatchRows = 100_001 },
+		"batch.bytes: 1023":                          func(c *Config) { c.BatchBytes = 1023 },
+		"batch.bytes: 1073741825":                    func(c *Config) { c.BatchBytes = 1<<30 + 1 },
+		"poll.min: 99":                               func(c *Config) { c.PollMin = 99 * time.Microsecond },
+		"poll.min: -1s":                              func(c *Config) { c.PollMin = -time.Second },
+		"poll.max: 1ms is less than poll.min (2ms)":  func(c *Config) { c.PollMax = time.Millisecond },
+		"transaction.timeout: 999ms":                 func(c *Config) { c.TransactionTimeout = 999 * time.Millisecond },
+		"session.timeout: 1ms":                       func(c *Config) { c.SessionTimeout = time.Millisecond },
+		"drain.timeout: -1ns":                        func(c *Config) { c.DrainTimeout = -1 },
+		"retry.min: 1µs":                             func(c *Config) { c.RetryMin = time.Microsecond },
+		"retry.max: 1ms is less than retry.min":      func(c *Config) { c.RetryMax = time.Millisecond },
+		"topics.partitions: -1":                      func(c *Config) { c.Topics.Partitions = -1 },
+		"topics.replication-factor: -1":              func(c *Config) { c.Topics.ReplicationFactor = -1 },
+	} {
+		c := valid()
+		change(&c)
+		err := c.WithDefaults().Validate()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want a fault %q, got %v", want, err)
+			continue
+		}
+		if lines := strings.Split(err.Error(), "\n"); len(lines) != 1 {
+			t.Errorf("one fault, %d lines: %q", len(lines), lines)
+		}
+		if _, err := New(c); err == nil {
+			t.Errorf("New takes a Config with %q", want)
+		}
+	}
+}
+
+func TestConfigNamesAllFaultsAtOnce(t *testing.T) {
+	c := Config{
+		Brokers: []string{""}, Name: "/", Lanes: []Lane{{"/", ""}}, Route: "{", Compression: "x", Partitioner: "x", BatchRows: -1, BatchBytes: -1,
+		PollMin: -1, PollMax: -2, TransactionTimeout: -1, SessionTimeout: -1, DrainTimeout: -1, RetryMin: -1, RetryMax: -2,
+		Topics: Topics{Partitions: -1, ReplicationFactor: -1},
+	}
+	err := c.WithDefaults().Validate()
+	if err == nil {
+		t.Fatal("no fault")
+	}
+	for _, setting := range []string{
+		"database-url", "brokers", "name", "lanes", "route", "compression", "partitioner", "batch.rows", "batch.bytes", "poll.min", "poll.max",
+		"transaction.timeout", "session.timeout", "drain.timeout", "retry.min", "retry.max", "topics.partitions", "topics.replication-factor",
+	} {
+		if !strings.Contains("\n"+err.Error(), "\n"+setting+": ") {
+			t.Errorf("%s is not among the faults:\n%v", setting, err)
+		}
+	}
+}
+
+func TestNameIsThatOfTheDatabase(t *testing.T) {
+	for url, want := range map[string]string{
+		"postgres://relay@db:5432/app": "app",
+		"host=db user=relay":           "relay",
+		"dbname=app-1.x host=db":       "app-1.x",
+	} {
+		c := valid()
+		c.DatabaseURL = url
+		r, err := New(c)
+		if err != nil || r.Name() != want || len(r.Status()) != 0 {
+			t.Errorf("%s: name %v, %v", url, r, err)
+		}
+	}
+	for _, url := range []string{"postgres://relay@db/a%20b", "postgres://[", "port=x"} {
+		c := valid()
+		c.DatabaseURL = url
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: no fault", url)
+		}
+	}
+	c := valid()
+	c.DatabaseURL, c.Name = "postgres://relay@db/a%20b", "named"
+	if r, err := New(c); err != nil || r.Name() != "named" {
+		t.Errorf("a name of its own: %v", err)
+	}
+}
+
+func TestNamesOnTheClusterAreStable(t *testing.T) {
+	if got := CheckpointTopic("app"); got != "relay.app.checkpoints" {
+		t.Error(got)
+	}
+	if got := Group("app"); got != "relay.app" {
+		t.Error(got)
+	}
+	want := []string{"relay.app.l.0", "relay.app.l.1", "relay.app.l.2", "relay.app.l.3", "relay.app.l.4", "relay.app.l.5"}
+	if got := TransactionalIDs("app", "l"); !reflect.DeepEqual(got, want) {
+		t.Error(got)
+	}
+}
+
+func TestStepsListsEachStepOnceBeforeAndAfter(t *testing.T) {
+	seen := make(map[Step]bool)
+	for i, s := range Steps() {
+		want := "before-"
+		if i%2 == 1 {
+			want = "after-"
+		}
+		if seen[s] || !strings.HasPrefix(string(s), want) {
+			t.Errorf("step %d is %q", i, s)
+		}
+		seen[s] = true
+	}
+	if len(seen) != 12 {
+		t.Errorf("%d steps", len(seen))
+	}
+}
