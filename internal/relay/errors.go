@@ -39,7 +39,7 @@ func (e *rowError) Unwrap() error { return e.err }
 // isRowFault reports whether a produce error condemns the record itself, not the broker, the topic or the permission.
 func isRowFault(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||
-		errors.Is(err, kerr.InvalidRecord) || errors.Is(err, kerr.InvalidTimestamp)
+		errors.Is(err, kerr.InvalidRecord)
 }
 
 // errLost says that another process has taken the lane over.

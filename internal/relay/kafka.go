@@ -39,8 +39,9 @@ func clientOptions(cfg *Config) []kgo.Opt {
 	}, cfg.KafkaOptions...)
 }
 
-// newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves.
-func newPartitioner(name, pinned string) (kgo.Partitioner, error) {
+// newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves. The
+// number of partitions is the session's, not the single producer's.
+func newPartitioner(name, pinned string, topics *topicRegistry) (kgo.Partitioner, error) {
 	p, err := partitioning.New(name)
 	if err != nil {
 		return nil, err
@@ -49,6 +50,12 @@ func newPartitioner(name, pinned string) (kgo.Partitioner, error) {
 		if topic == pinned {
 			return func(r *kgo.Record, _ int) int { return int(r.Partition) }
 		}
-		return func(r *kgo.Record, n int) int { return p.Partition(r.Key, n) }
+		var partitions int // of the topic, looked up once a producer
+		return func(r *kgo.Record, n int) int {
+			if partitions == 0 {
+				partitions = topics.partitions(topic, n)
+			}
+			return p.Partition(r.Key, partitions)
+		}
 	}), nil
 }

@@ -23,6 +23,7 @@ type lane struct {
 
 	pageRows atomic.Int64 // the most rows of a page; see caution
 	batches  atomic.Int64 // committed by this process
+	yields   atomic.Int64 // of this lane as a stand-in, since it was last assigned
 
 	mu      sync.Mutex
 	current LaneStatus
@@ -79,14 +80,18 @@ func (l *lane) round(ctx context.Context) error {
 	for {
 		batches := l.batches.Load()
 		err := l.serve(ctx, row, yield)
-		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) || row.conn.IsClosed() {
+		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) {
+			return err
+		}
+		fault := (*HaltError)(nil)
+		if halted := errors.As(err, &fault); !halted && row.conn.IsClosed() {
 			return err
 		}
 		if l.batches.Load() > batches {
 			pause = l.cfg.RetryMin
 		}
 		wait := jitter(pause)
-		if fault := (*HaltError)(nil); errors.As(err, &fault) {
+		if fault != nil {
 			l.halted(ctx, row, err)
 			wait = haltedRetry
 		} else {
@@ -124,7 +129,9 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 	l.log.Info("lane taken over", "seq", s.last.Seq, "owner_epoch", row.epoch, "took", time.Since(began))
 	l.progressed()
 	l.said = LaneStatus{State: Running}
-	l.change(Running, "")
+	if l.status().State != Halted { // a lane that halted for a row runs again once that row is past
+		l.change(Running, "")
+	}
 
 	// The session outlives ctx by the time it takes to drain.
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -249,11 +256,19 @@ func (l *lane) progressed() {
 	l.current.Progress = time.Now()
 }
 
+// caughtUp is told when nothing is left to read: whatever a lane has halted for is gone.
+func (l *lane) caughtUp() {
+	if l.status().State == Halted {
+		l.change(Running, "")
+	}
+}
+
 func (l *lane) committed(b Batch) {
 	l.mu.Lock()
 	l.current.Seq, l.current.Progress = b.Seq, time.Now()
 	l.mu.Unlock()
 	l.batches.Add(1)
+	l.change(Running, "")
 	if rows := l.pageRows.Load(); rows < int64(l.cfg.BatchRows) {
 		l.pageRows.Store(min(2*rows, int64(l.cfg.BatchRows)))
 	}

@@ -22,6 +22,7 @@ type laneRow struct {
 	// versions; a look-up through the index would walk all of them, more with every batch. A ctid goes straight to the row,
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
+	server   serverIdentity // that the session talks to, since announce
 }
 
 // laneQueryTimeout bounds each statement on the lane's row.
@@ -55,13 +56,14 @@ func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
 	return locked, nil
 }
 
-// lockHolder tells which session holds the lock and for how long it has been silent; pid is 0 where none does.
+// lockHolder tells which session holds the lock and for how long it has been silent; pid is 0 where none does. A session that
+// waits for the server is not silent.
 func (l *laneRow) lockHolder(ctx context.Context) (pid int32, silent time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
 	var seconds float64
 	err = l.conn.QueryRow(ctx, `
-SELECT l.pid, coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0)::float8
+SELECT l.pid, CASE WHEN a.state = 'active' THEN 0 ELSE coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0) END::float8
 FROM pg_locks l JOIN pg_stat_activity a USING (pid), (SELECT `+LockKey("$1")+` AS key) k
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -85,12 +87,53 @@ func (l *laneRow) evict(ctx context.Context, pid int32) error {
 	return nil
 }
 
+// cancelGrace is how long a statement may go on once its session of the pipeline is over: cancelling it would close the
+// connection, and with it give up the lock, for a failure that lies elsewhere.
+const cancelGrace = 3 * time.Second
+
+// limited is the context of one statement.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	statement, cancel := context.WithTimeout(context.WithoutCancel(ctx), laneQueryTimeout)
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(cancelGrace)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-statement.Done():
+		}
+	})
+	return statement, func() { stop(); cancel() }
+}
+
 // ping shows the others that this process lives, and this one that its session does.
 func (l *laneRow) ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	_, err := l.conn.Exec(ctx, `SELECT 1`)
 	return err
+}
+
+// pingWhile runs work, which must not use the row, and shows meanwhile that this process lives. It ends work where the session
+// is lost.
+func (l *laneRow) pingWhile(ctx context.Context, work func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- work(ctx) }()
+	ping := time.NewTicker(pingInterval)
+	defer ping.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-ping.C:
+		}
+		if err := l.ping(ctx); err != nil {
+			cancel()
+			return errors.Join(fmt.Errorf("hold the lock of the lane: %w", err), <-done)
+		}
+	}
 }
 
 // announce is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
@@ -98,22 +141,14 @@ func (l *laneRow) ping(ctx context.Context) error {
 func (l *laneRow) announce(ctx context.Context) (Lineage, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
-	var lineage Lineage
-	var standby bool
-	err := l.conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby)
-	if err != nil {
-		return lineage, fmt.Errorf("check the server: %w", err)
+	var err error
+	if l.server, err = identify(ctx, l.conn); err != nil {
+		if errors.Is(err, errStandby) {
+			closeConn(l.conn) // the next connection may find the primary
+		}
+		return Lineage{}, err
 	}
-	if standby {
-		return lineage, errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for a promotion")
-	}
-	err = l.conn.QueryRow(ctx, `
-SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
-       current_database(), (SELECT oid FROM pg_database WHERE datname = current_database())
-FROM pg_control_system()`).Scan(&lineage.SystemIdentifier, &lineage.Timeline, &lineage.Database, &lineage.DatabaseOID)
-	if err != nil {
-		return lineage, fmt.Errorf("read the identity of the server: %w", err)
-	}
+	lineage := l.server.Lineage
 	err = l.conn.QueryRow(ctx, `
 INSERT INTO relay_lanes AS r (lane, owner_epoch, owner) VALUES ($1, 1, $2)
 ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1, owner = $2, updated_at = now()
@@ -191,10 +226,19 @@ WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::te
 
 // write runs an update of the row as this owner left it, and follows the row to its new place.
 func (l *laneRow) write(ctx context.Context, what, query string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	args = append([]any{l.location, l.lane.Name, l.epoch}, args...)
 	err := l.conn.QueryRow(ctx, query, args...).Scan(&l.location)
+	if errors.Is(err, pgx.ErrNoRows) {
+		// VACUUM FULL moves the row as well. Where it is still ours it is written at its new place; the epoch, and in an
+		// intent the sequence number, are checked again.
+		err = l.conn.QueryRow(ctx, `SELECT ctid::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
+			l.lane.Name, l.epoch).Scan(&args[0])
+		if err == nil {
+			err = l.conn.QueryRow(ctx, query, args...).Scan(&l.location)
+		}
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return errLost
 	}

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -34,6 +36,7 @@ func (m *membership) run(ctx context.Context, cfg *Config) error {
 	defer abandon()
 	client, err := kgo.NewClient(append(clientOptions(cfg),
 		kgo.WithContext(clientCtx),
+		kgo.WithHooks(&groupErrors{log: cfg.Logger, group: Group(cfg.Name)}),
 		kgo.ConsumerGroup(Group(cfg.Name)),
 		kgo.ConsumeTopics(topic),
 		kgo.DisableAutoCommit(),
@@ -57,13 +60,12 @@ func (m *membership) run(ctx context.Context, cfg *Config) error {
 // lose is told that the group cannot be reached or has dropped this member. Whether a lane has another assignee is not
 // known then: it goes on, unless it is fenced.
 func (m *membership) lose(partitions []int32) {
-	m.set(partitions, false)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.settled = false
+	m.change(partitions, false, false)
 }
 
-func (m *membership) set(partitions []int32, has bool) {
+func (m *membership) set(partitions []int32, has bool) { m.change(partitions, has, true) }
+
+func (m *membership) change(partitions []int32, has, settled bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range partitions {
@@ -73,7 +75,7 @@ func (m *membership) set(partitions []int32, has bool) {
 			delete(m.partitions, p)
 		}
 	}
-	m.settled = true
+	m.settled = settled
 	close(m.notify)
 	m.notify = make(chan struct{})
 }
@@ -99,6 +101,22 @@ func (m *membership) changed() <-chan struct{} {
 	return m.notify
 }
 
+// groupErrors logs why this process is not in the group, each reason once in a row. The lanes go on without it.
+type groupErrors struct {
+	log   *slog.Logger
+	group string
+	last  string // used by the client's group goroutine only
+}
+
+// OnGroupManageError is called by the client when it drops out of the group.
+func (h *groupErrors) OnGroupManageError(err error) {
+	if err == nil || errors.Is(err, context.Canceled) || err.Error() == h.last {
+		return
+	}
+	h.last = err.Error()
+	h.log.Warn("not in the group that shares the lanes; a free lane is still taken", "group", h.group, "error", err)
+}
+
 // leaveTimeout bounds the goodbye to a group that may be out of reach.
 const leaveTimeout = 3 * time.Second
 
@@ -121,7 +139,7 @@ func awaitCheckpointTopic(ctx context.Context, cfg *Config) error {
 	defer admin.Close()
 	for pause := cfg.RetryMin; ; pause = min(2*pause, cfg.RetryMax) {
 		attempt, cancel := context.WithTimeout(ctx, takeoverTimeout)
-		err := ensureCheckpointTopic(attempt, cfg, admin)
+		err := ensureCheckpointTopic(attempt, cfg, admin, 1)
 		cancel()
 		if err == nil {
 			return nil

@@ -57,6 +57,12 @@ func (l *lane) awaitLock(ctx context.Context, row *laneRow) (standIn bool, err e
 	}
 }
 
+// patience is how long a stand-in runs a lane before it gives it to the assignee. It doubles each time that the assignee
+// has not taken it, so that one that cannot does not disturb the lane for ever.
+func (l *lane) patience() time.Duration {
+	return (2*l.cfg.SessionTimeout + time.Second) << min(l.yields.Load(), 6)
+}
+
 // yielding returns a channel that is closed when the lane should go to another process: its partition was revoked, or it
 // was taken as a stand-in and the group has long had the time to find another assignee.
 func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, func()) {
@@ -65,12 +71,15 @@ func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, fun
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		patience := time.NewTimer(2*l.cfg.SessionTimeout + time.Second)
+		patience := time.NewTimer(l.patience())
 		defer patience.Stop()
 		assigned := !standIn
 		for {
 			changed := l.assigned.changed()
 			has := l.assigned.has(l.partition)
+			if has {
+				l.yields.Store(0)
+			}
 			if assigned && !has && l.assigned.joined() {
 				close(yield)
 				return
@@ -80,9 +89,11 @@ func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, fun
 			case <-changed:
 			case <-patience.C:
 				if !assigned && l.assigned.joined() {
+					l.yields.Add(1)
 					close(yield)
 					return
 				}
+				patience.Reset(l.patience())
 			case <-ctx.Done():
 				return
 			}

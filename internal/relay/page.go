@@ -98,7 +98,6 @@ func (p *page) keepHeaders(n int) []kgo.RecordHeader {
 // rowDecoder turns rows into records. Types, topics and aggregate types repeat, so their strings are made once.
 type rowDecoder struct {
 	route       string
-	forbidden   string // the relay's own topic
 	contentType []byte
 	strings     map[string]internedString
 	routes      map[string]string // by aggregate type
@@ -114,7 +113,7 @@ const maxInterned = 10_000
 
 func newRowDecoder(cfg *Config) *rowDecoder {
 	return &rowDecoder{
-		route: cfg.Route, forbidden: CheckpointTopic(cfg.Name), contentType: []byte(cfg.ContentType),
+		route: cfg.Route, contentType: []byte(cfg.ContentType),
 		strings: make(map[string]internedString), routes: make(map[string]string),
 	}
 }
@@ -167,8 +166,8 @@ func (d *rowDecoder) add(p *page, values [][]byte) error {
 	if err := checkTopic(topic); err != nil {
 		return fault(topic, err)
 	}
-	if topic == d.forbidden {
-		return fault(topic, errors.New("the topic is the relay's own"))
+	if reservedTopic(topic) {
+		return fault(topic, errors.New("the topic is the relay's own or Kafka's"))
 	}
 	var own map[string]string
 	if values[colHeaders] != nil {

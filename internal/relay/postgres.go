@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // sessionSettings make every session of the relay durable and short to miss. synchronous_commit must be on: the intent is
@@ -35,7 +37,11 @@ func connect(ctx context.Context, url, application string, settings map[string]s
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
-	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+	if cfg.ValidateConnect == nil {
+		// Of several hosts the primary is taken, whichever it is now.
+		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	cfg.DialFunc = (&net.Dialer{Control: boundUnacknowledged, KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3,
 	}}).DialContext
 	maps.Copy(cfg.RuntimeParams, sessionSettings)
@@ -47,6 +53,36 @@ func connect(ctx context.Context, url, application string, settings map[string]s
 	}
 	return conn, nil
 }
+
+// serverIdentity is which server a session talks to, and since when it runs.
+type serverIdentity struct {
+	Lineage
+	started time.Time
+}
+
+// identify reads the identity of the server. A standby is refused: its snapshots say nothing about transactions that run on
+// the primary.
+func identify(ctx context.Context, conn *pgx.Conn) (serverIdentity, error) {
+	var s serverIdentity
+	var standby bool
+	// Two statements: a standby cannot tell where its write-ahead log is.
+	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
+		return s, fmt.Errorf("read the identity of the server: %w", err)
+	}
+	if standby {
+		return s, errStandby
+	}
+	err := conn.QueryRow(ctx, `
+SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
+       current_database(), (SELECT oid FROM pg_database WHERE datname = current_database()), pg_postmaster_start_time()
+FROM pg_control_system()`).Scan(&s.SystemIdentifier, &s.Timeline, &s.Database, &s.DatabaseOID, &s.started)
+	if err != nil {
+		return s, fmt.Errorf("read the identity of the server: %w", err)
+	}
+	return s, nil
+}
+
+var errStandby = errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for one")
 
 // closeConn ends a session without waiting long for a server that may be gone.
 func closeConn(conn *pgx.Conn) {

@@ -126,10 +126,26 @@ func (r *rig) expect(topic string, want map[string][]string) {
 // theEnd is an event that is written last.
 var theEnd = map[string][]string{"end": {"end"}}
 
-// ended reports whether a consumer sees it.
-func (r *rig) ended(topic string) bool {
+// awaitEnd reads the topic until a read_committed consumer sees it.
+func (r *rig) awaitEnd(topic string) {
 	r.t.Helper()
-	return slices.ContainsFunc(r.records(topic, false), func(record *kgo.Record) bool { return string(record.Key) == "end" })
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
+	defer cancel()
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(topic),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(50*time.Millisecond))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer client.Close()
+	for {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			r.t.Fatalf("the last row of %s did not come: %v", topic, err)
+		}
+		if slices.ContainsFunc(fetches.Records(), func(record *kgo.Record) bool { return string(record.Key) == "end" }) {
+			return
+		}
+	}
 }
 
 func merge(parts ...map[string][]string) map[string][]string {

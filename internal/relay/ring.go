@@ -27,7 +27,7 @@ type producer struct {
 }
 
 func newRing(cfg *Config, lane Lane, topics *topicRegistry) (*ring, error) {
-	partitioner, err := newPartitioner(cfg.Partitioner, CheckpointTopic(cfg.Name))
+	partitioner, err := newPartitioner(cfg.Partitioner, CheckpointTopic(cfg.Name), topics)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,11 @@ func checkRoute(template string) error {
 	return nil
 }
 
+// reservedTopic reports whether no event may go there: the checkpoints of any deployment, and Kafka's internal topics.
+func reservedTopic(name string) bool {
+	return strings.HasPrefix(name, "__") || strings.HasPrefix(name, "relay.") && strings.HasSuffix(name, ".checkpoints")
+}
+
 // checkTopic applies Kafka's rule for the names of topics.
 func checkTopic(name string) error {
 	switch {

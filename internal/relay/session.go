@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -20,6 +21,7 @@ type session struct {
 	cfg        *Config
 	lane       *lane
 	row        *laneRow
+	client     *kgo.Client // for questions to the cluster
 	ring       *ring
 	reader     *windowReader
 	topics     *topicRegistry
@@ -109,6 +111,7 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 		if progress.Open() {
 			continue
 		}
+		s.lane.caughtUp()
 		timer.Reset(pause)
 		select {
 		case <-timer.C:
@@ -281,10 +284,13 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 	pause := s.cfg.RetryMin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	waited := false
 	for {
 		unknown := s.topics.unknown(p)
 		if len(unknown) == 0 {
-			s.lane.change(Running, "")
+			if waited {
+				s.lane.change(Running, "")
+			}
 			return true, nil
 		}
 		err := s.topics.lookUp(ctx, unknown)
@@ -294,6 +300,7 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
 		case !errors.Is(err, errJustCreated):
+			waited = true
 			s.lane.change(Waiting, err.Error())
 			s.lane.log.Warn("lane waits for a topic", "error", err, "retry_in", pause)
 		}

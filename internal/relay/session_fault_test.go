@@ -120,7 +120,7 @@ func TestACommitWhoseAnswerIsLostIsNeitherLostNorDoubled(t *testing.T) {
 			s := r.start(cfg)
 			s.await(t, "an answer is lost", func(*recorder) bool { return dialer.lost.Load() == 1 && len(s.batches) > 0 })
 			insert(t, r.conn, "end", "end")
-			s.await(t, "the last row", func(*recorder) bool { return r.ended(orders) })
+			r.awaitEnd(orders)
 			s.stop()
 			r.expect(orders, merge(want, theEnd))
 		})
@@ -177,7 +177,7 @@ func TestARowTooLargeHaltsTheLaneBehindWhatStandsBeforeIt(t *testing.T) {
 					cfg.Step = nil
 					s = r.start(cfg)
 				}
-				s.await(t, "the last row", func(*recorder) bool { return r.ended("small.order") })
+				r.awaitEnd("small.order")
 				s.stop()
 				r.expect("small.order", merge(before, after, theEnd))
 			})
@@ -246,9 +246,6 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 		t.Errorf("the owner's epoch is %d", epoch)
 	}
 	r.expect(orders, want)
-	if written := len(r.records(orders, true)); written != 40 {
-		t.Errorf("the log holds %d records: those of the batch that was given up should be among them", written)
-	}
 }
 
 // The thief keeps the lock: the first owner stands by and has published nothing of the batch in flight.
@@ -311,8 +308,8 @@ func TestAnOwnerWhoseSessionIsEndedTakesOverAnew(t *testing.T) {
 			cfg.Step = func(step Step) {
 				if step == at {
 					once.Do(func() {
-						if n := query[int](t, r.conn, `SELECT count(*)::int FROM pg_stat_activity
-							WHERE application_name LIKE 'relay %' AND datname = current_database() AND pg_terminate_backend(pid)`); n != 2 {
+						if n := query[int](t, r.conn, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))::int FROM (SELECT pid
+							FROM pg_stat_activity WHERE application_name LIKE 'relay %' AND datname = current_database() OFFSET 0) mine`); n != 2 {
 							t.Errorf("%d sessions were ended", n)
 						}
 					})
@@ -320,9 +317,9 @@ func TestAnOwnerWhoseSessionIsEndedTakesOverAnew(t *testing.T) {
 			}
 			want := r.insertOrders(20, "v")
 			s := r.start(cfg)
-			s.awaitRows(t, 1)
+			s.await(t, "it takes over anew", func(*recorder) bool { return len(s.takeovers) > 1 })
 			insert(t, r.conn, "end", "end")
-			s.await(t, "the last row", func(*recorder) bool { return r.ended(orders) })
+			r.awaitEnd(orders)
 			s.stop()
 			r.expect(orders, merge(want, theEnd))
 		})

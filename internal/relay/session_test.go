@@ -83,7 +83,7 @@ func TestARelayGoesOnWhereAnotherEnded(t *testing.T) {
 	}
 	last := r.start(cfg)
 	insert(t, r.conn, "end", "end")
-	last.await(t, "the last row", func(*recorder) bool { return len(last.batches) > 0 && r.ended(orders) })
+	r.awaitEnd(orders)
 	last.stop()
 	r.expect(orders, merge(want, theEnd))
 }
@@ -168,7 +168,7 @@ func TestADrainThatTakesTooLongIsGivenUp(t *testing.T) {
 	s.stop()
 	next := r.start(r.config())
 	insert(t, r.conn, "end", "end")
-	next.await(t, "the last row", func(*recorder) bool { return len(next.batches) > 0 && r.ended(orders) })
+	r.awaitEnd(orders)
 	next.stop()
 	r.expect(orders, merge(want, theEnd))
 }

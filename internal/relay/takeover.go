@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided within it.
@@ -14,7 +16,7 @@ const takeoverTimeout = time.Minute
 
 // takeOver makes this process the lane's owner. It is the only recovery path, and start-up is it:
 //
-//  1. announce: raise the epoch in Postgres, so that the predecessor's next intent fails;
+//  1. announce: check that this is a primary, and raise the epoch in Postgres, so that the predecessor's next intent fails;
 //  2. fence every transactional id of the ring, the first one first;
 //  3. write a sentinel with the first id and read the log up to it: the last checkpoint is then decided and final;
 //  4. claim: check that both logs agree, and withdraw an intent that never became a commit.
@@ -32,13 +34,16 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	admin := kadm.NewClient(client)
-	s := &session{cfg: l.cfg, lane: l, row: row, lineage: lineage, topics: newTopicRegistry(l.cfg, admin)}
+	s := &session{cfg: l.cfg, lane: l, row: row, client: client, lineage: lineage, topics: newTopicRegistry(l.cfg, admin)}
 	s.log = checkpointLog{cfg: l.cfg, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
-	if err := s.claim(ctx); err != nil {
-		s.close()
-		return nil, err
+	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
+	if s.reader, err = openReader(ctx, l.cfg, l.Lane, &l.pageRows); err == nil {
+		err = s.reader.mustBe(ctx, row.server)
 	}
-	if s.reader, err = openReader(ctx, l.cfg, l.Lane, &l.pageRows); err != nil {
+	if err == nil {
+		err = s.claim(ctx)
+	}
+	if err != nil {
 		s.close()
 		return nil, err
 	}
@@ -60,33 +65,15 @@ func (s *session) close() {
 func (s *session) claim(ctx context.Context) error {
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	if err := ensureCheckpointTopic(kafkaCtx, s.cfg, s.log.admin); err != nil {
+	var last *Checkpoint
+	err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) (err error) {
+		last, err = s.fenceAndRead(ctx)
 		return err
-	}
-	metadata, err := s.log.admin.BrokerMetadata(kafkaCtx)
+	})
 	if err != nil {
-		return fmt.Errorf("read the identity of the cluster: %w", err)
-	}
-	s.lineage.ClusterID = metadata.Cluster
-	// Before anything is fenced: another database under the same name must not disturb the lane that it would fence.
-	known, err := s.log.peek(kafkaCtx)
-	if err != nil {
-		return err
-	}
-	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
-		return err
-	}
-	if s.ring, err = newRing(s.cfg, s.lane.Lane, s.topics); err != nil {
-		return err
-	}
-	if err := s.ring.fence(kafkaCtx); err != nil {
 		return err
 	}
 	first := s.ring.producers[0]
-	last, err := s.log.last(kafkaCtx, first)
-	if err != nil {
-		return err
-	}
 	state, err := s.row.read(ctx)
 	if err != nil {
 		return err
@@ -95,7 +82,12 @@ func (s *session) claim(ctx context.Context) error {
 		return err
 	}
 	if last == nil {
-		if last, err = s.genesis(kafkaCtx, first); err != nil {
+		last = &Checkpoint{Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}}
+	}
+	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
+	// log, and the server before the promotion is a stranger.
+	if last.Lineage != s.lineage {
+		if last, err = s.sign(kafkaCtx, first, *last); err != nil {
 			return err
 		}
 	}
@@ -103,18 +95,75 @@ func (s *session) claim(ctx context.Context) error {
 	return s.row.claim(ctx, s.last, s.lineage)
 }
 
-// genesis writes the first checkpoint of a lane: nothing is published yet. From then on an empty log is a lost log.
-func (s *session) genesis(ctx context.Context, p *producer) (*Checkpoint, error) {
-	c := Checkpoint{
-		Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}, Lineage: s.lineage,
-		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+// fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.
+func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
+	if err := ensureCheckpointTopic(ctx, s.cfg, s.log.admin, int(s.lane.partition)+1); err != nil {
+		return nil, err
 	}
+	if err := checkTransactionVersion(ctx, s.client); err != nil {
+		return nil, err
+	}
+	metadata, err := s.log.admin.BrokerMetadata(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the identity of the cluster: %w", err)
+	}
+	s.lineage.ClusterID = metadata.Cluster
+	// Before anything is fenced: another database under the same name must not disturb the lane that it would fence.
+	known, err := s.log.peek(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
+		return nil, err
+	}
+	if s.ring, err = newRing(s.cfg, s.lane.Lane, s.topics); err != nil {
+		return nil, err
+	}
+	if err := s.ring.fence(ctx); err != nil {
+		return nil, err
+	}
+	return s.log.last(ctx, s.ring.producers[0])
+}
+
+// The feature of the cluster that makes a delayed EndTxn harmless: the epoch is raised at each end of a transaction
+// (KIP-890). Without it a straggler could end the next transaction of its id.
+const (
+	transactionFeature = "transaction.version"
+	transactionVersion = 2
+)
+
+func checkTransactionVersion(ctx context.Context, client *kgo.Client) error {
+	request := kmsg.NewPtrApiVersionsRequest() // to whichever broker answers: a feature is finalized for the whole cluster
+	request.ClientSoftwareName, request.ClientSoftwareVersion = "relay", "1"
+	response, err := request.RequestWith(ctx, client)
+	if err == nil {
+		err = kerr.ErrorForCode(response.ErrorCode)
+	}
+	if err != nil {
+		return fmt.Errorf("read the features of the cluster: %w", err)
+	}
+	finalized := int16(0)
+	for _, feature := range response.FinalizedFeatures {
+		if feature.Name == transactionFeature {
+			finalized = feature.MaxVersionLevel
+		}
+	}
+	if finalized < transactionVersion {
+		return halt("run kafka-features.sh --bootstrap-server … upgrade --feature transaction.version=2 (Apache Kafka 4)",
+			"the cluster's %s is %d, and the relay needs %d", transactionFeature, finalized, transactionVersion)
+	}
+	return nil
+}
+
+// sign writes the checkpoint again under the lineage and the owner of this session.
+func (s *session) sign(ctx context.Context, p *producer, c Checkpoint) (*Checkpoint, error) {
+	c.Lineage, c.Owner, c.OwnerEpoch = s.lineage, s.row.owner, s.row.epoch
 	value, err := c.encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode checkpoint: %w", err)
 	}
 	if err := s.log.write(ctx, p, checkpointKey, value); err != nil {
-		return nil, fmt.Errorf("write the first checkpoint: %w", err)
+		return nil, fmt.Errorf("sign the checkpoint: %w", err)
 	}
 	return &c, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,24 +22,42 @@ type topicRegistry struct {
 	cfg   *Config
 
 	mu    sync.Mutex
-	known map[string]int32 // topic to its max.message.bytes
+	known map[string]knownTopic
+}
+
+// knownTopic is what a session goes by for as long as it lasts.
+type knownTopic struct {
+	maxBytes int32 // its max.message.bytes
+	// partitions there were at the first look. Producers learn of more at different times, which would send one key to and
+	// fro; the next session goes by the new number as a whole.
+	partitions int
 }
 
 // defaultBatchMaxBytes is Kafka's default of max.message.bytes, for a topic whose setting may not be read.
 const defaultBatchMaxBytes = 1048588
 
 func newTopicRegistry(cfg *Config, admin *kadm.Client) *topicRegistry {
-	return &topicRegistry{admin: admin, cfg: cfg, known: make(map[string]int32)}
+	return &topicRegistry{admin: admin, cfg: cfg, known: make(map[string]knownTopic)}
 }
 
 // batchMaxBytes is the largest batch that the topic takes. The client asks once for each partition it meets.
 func (t *topicRegistry) batchMaxBytes(topic string) int32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n, ok := t.known[topic]; ok {
-		return min(max(n, 512), 1<<28)
+	if known, ok := t.known[topic]; ok {
+		return min(max(known.maxBytes, 512), 1<<28)
 	}
 	return defaultBatchMaxBytes
+}
+
+// partitions is how many partitions keys are spread over, given how many the producer knows.
+func (t *topicRegistry) partitions(topic string, producer int) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known, ok := t.known[topic]; ok {
+		return known.partitions
+	}
+	return producer
 }
 
 // unknown returns which of the page's topics have not been looked up.
@@ -69,7 +88,8 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	if err != nil {
 		return fmt.Errorf("look up topics %s: %w", strings.Join(topics, ", "), err)
 	}
-	var missing, present []string
+	var missing []string
+	present := make(map[string]knownTopic)
 	for _, topic := range topics {
 		detail := details[topic]
 		switch {
@@ -78,11 +98,13 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 		case detail.Err != nil:
 			return fmt.Errorf("look up topic %s: %w", topic, detail.Err)
 		default:
-			present = append(present, topic)
+			present[topic] = knownTopic{maxBytes: defaultBatchMaxBytes, partitions: len(detail.Partitions)}
 		}
 	}
 	if len(present) > 0 {
-		t.learn(ctx, present)
+		if err := t.learn(ctx, present); err != nil {
+			return err
+		}
 	}
 	if len(missing) == 0 {
 		return nil
@@ -94,31 +116,35 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 }
 
 // learn reads max.message.bytes of the topics, where the relay may.
-func (t *topicRegistry) learn(ctx context.Context, topics []string) {
-	limits := make(map[string]int32, len(topics))
-	for _, topic := range topics {
-		limits[topic] = defaultBatchMaxBytes
-	}
-	configs, err := t.admin.DescribeTopicConfigs(ctx, topics...)
+func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic) error {
+	configs, err := t.admin.DescribeTopicConfigs(ctx, slices.Sorted(maps.Keys(topics))...)
 	if err != nil {
-		// Without the permission to describe, Kafka's default is assumed; a topic with a smaller limit says so when produced to.
-		t.cfg.Logger.Debug("topic settings cannot be read", "topics", topics, "error", err)
+		return fmt.Errorf("read the settings of topics: %w", err)
 	}
 	for _, config := range configs {
+		if config.Err != nil {
+			if !errors.Is(config.Err, kerr.TopicAuthorizationFailed) {
+				return fmt.Errorf("read the settings of topic %s: %w", config.Name, config.Err)
+			}
+			// Kafka's default is assumed. A topic with a smaller limit says so when it is produced to.
+			t.cfg.Logger.Warn("the settings of a topic may not be read (DescribeConfigs), so its max.message.bytes is taken to be the default",
+				"topic", config.Name, "assumed", defaultBatchMaxBytes)
+		}
 		for _, c := range config.Configs {
 			if c.Key != "max.message.bytes" || c.Value == nil {
 				continue
 			}
 			if n, err := strconv.ParseInt(*c.Value, 10, 32); err == nil && n > 0 {
-				limits[config.Name] = int32(n)
+				known := topics[config.Name]
+				known.maxBytes = int32(n)
+				topics[config.Name] = known
 			}
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for topic, limit := range limits {
-		t.known[topic] = limit
-	}
+	maps.Copy(t.known, topics)
+	return nil
 }
 
 // create makes the topics. They are looked up again before they are used: a new topic takes a moment to have leaders.
@@ -163,8 +189,9 @@ var checkpointSettings = map[string]string{
 	"min.cleanable.dirty.ratio": "0.1",
 }
 
-// ensureCheckpointTopic makes the relay's own topic, one partition a lane.
-func ensureCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client) error {
+// ensureCheckpointTopic makes the relay's own topic, one partition a lane, and adds partitions for new lanes. It is no error
+// if it may not, where there are at least need partitions.
+func ensureCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client, need int) error {
 	topic := CheckpointTopic(cfg.Name)
 	details, err := admin.ListTopics(ctx, topic)
 	if err != nil {
@@ -177,9 +204,16 @@ func ensureCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client)
 	case detail.Err != nil:
 		return fmt.Errorf("look up the checkpoint topic %s: %w", topic, detail.Err)
 	case len(detail.Partitions) < lanes:
-		return fmt.Errorf("checkpoint topic %s has %d partitions and %d lanes need one each; "+
+		responses, err := admin.UpdatePartitions(ctx, lanes, topic)
+		if err == nil {
+			err = responses.Error()
+		}
+		if err == nil || len(detail.Partitions) >= need {
+			return nil
+		}
+		return fmt.Errorf("checkpoint topic %s has %d partitions and %d lanes need one each: %w; "+
 			"run kafka-topics.sh --bootstrap-server %s --alter --topic %s --partitions %d",
-			topic, len(detail.Partitions), lanes, cfg.Brokers[0], topic, lanes)
+			topic, len(detail.Partitions), lanes, err, cfg.Brokers[0], topic, lanes)
 	}
 	return nil
 }

@@ -21,7 +21,6 @@ var readerSettings = map[string]string{
 	"max_parallel_workers_per_gather": "0",
 	"jit":                             "off",
 	"work_mem":                        "32MB",
-	"default_transaction_read_only":   "on",
 }
 
 const (
@@ -85,6 +84,11 @@ func openReader(ctx context.Context, cfg *Config, lane Lane, pageRows *atomic.In
 	if err != nil {
 		return nil, err
 	}
+	// Not with the settings above, which are part of the connection: target_session_attrs=read-write would refuse it.
+	if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("make the reader's session read-only: %w", err)
+	}
 	table := quoteTable(lane.Table)
 	for name, query := range map[string]string{
 		tailStatement: tailQuery(table), leastStatement: leastQuery(table), pageStatement: pageQuery(table),
@@ -101,6 +105,21 @@ func openReader(ctx context.Context, cfg *Config, lane Lane, pageRows *atomic.In
 }
 
 func (r *windowReader) close() { closeConn(r.conn) }
+
+// mustBe checks that the reader talks to the server that the lane's session talks to. A name may stand for several servers,
+// and rows of one must not be published under the intents of another.
+func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	got, err := identify(ctx, r.conn)
+	if err != nil {
+		return err
+	}
+	if got.Lineage != want.Lineage || !got.started.Equal(want.started) {
+		return errors.New("the address of Postgres led to two different servers; it must lead to the primary only")
+	}
+	return nil
+}
 
 // next reads the page after p. A page without records is progress all the same: nothing was there to be published.
 func (r *windowReader) next(ctx context.Context, p Progress) (*page, error) {
@@ -135,10 +154,17 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 		return nil, fmt.Errorf("read tail: %w", err)
 	}
 	window := Progress{From: p.From, To: out.after.To}
+	if window.To.Xmax < p.From.Xmax || window.To.Xmin < p.From.Xmin {
+		r.put(out)
+		return nil, fmt.Errorf("read tail: the snapshot %s is older than the last one, %s: this is another server", window.To, p.From)
+	}
 	switch {
 	case result.rows <= limit && !result.cut:
 		out.after = window.close()
 		return out, nil
+	case result.rows <= limit && result.unsendable != nil:
+		r.put(out)
+		return nil, result.unsendable
 	case result.rows <= limit:
 		// The window is complete, but holds more bytes than a page: what was kept is its beginning.
 		window.LastID = out.ids[len(out.ids)-1]
@@ -179,6 +205,10 @@ func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read page: %w", err)
 	}
+	if result.unsendable != nil {
+		r.put(out)
+		return nil, result.unsendable
+	}
 	if result.rows <= limit && !result.cut {
 		out.after = p.close()
 		return out, nil
@@ -196,6 +226,8 @@ type readRequest struct {
 type readResult struct {
 	rows int  // that the server returned
 	cut  bool // rows were left out of the page: too many bytes, or a row that cannot be sent
+	// unsendable is the first row of the page where that is the one that cannot be sent.
+	unsendable error
 }
 
 // query runs a prepared read and fills the page with as many rows as it may hold. The rest of the result is discarded as
@@ -229,8 +261,11 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 			continue
 		}
 		err := r.decoder.add(out, values)
-		if fault := (*rowError)(nil); errors.As(err, &fault) && len(out.ids) > 0 {
+		if fault := (*rowError)(nil); errors.As(err, &fault) {
 			result.cut = true // what stands before it goes out first
+			if len(out.ids) == 0 {
+				result.unsendable = err
+			}
 			continue
 		}
 		failed = err
