@@ -112,7 +112,9 @@ func share(events, accounts, i int) int {
 }
 
 // book writes the events of one account, where the plan says so in two parts, the second behind a savepoint.
-func (w *writer) book(ctx context.Context, tx pgx.Tx, t transaction, order int64, account string, events int) (written, undone []entry, err error) {
+func (w *writer) book(
+	ctx context.Context, tx pgx.Tx, t transaction, order int64, account string, events int,
+) (written, undone []entry, err error) {
 	if !t.savepoint {
 		written, err = w.insert(ctx, tx, order, account, events)
 		return written, nil, err

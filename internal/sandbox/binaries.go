@@ -198,7 +198,7 @@ func abandon(folder string, fetched <-chan error) error {
 		}
 	}
 	select {
-	case <-fetched: // it fails, by design
+	case <-fetched: //nolint:errcheck // it fails, by design
 	case <-time.After(unpackEnds):
 	}
 	return nil
