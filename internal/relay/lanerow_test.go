@@ -39,6 +39,7 @@ func claim(t testing.TB, row *laneRow, seq int64) {
 }
 
 func TestLaneRowLivesThroughATakeover(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	row := laneOwner(t, url, "host/1/a")
 	lineage := announce(t, row)
@@ -102,6 +103,7 @@ func TestAClaimWithdrawsAnIntentThatWasNotCommitted(t *testing.T) {
 
 // Everything that a stale owner could still write fails, from the moment another has announced itself.
 func TestAStaleOwnerWritesNothing(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	stale, next := laneOwner(t, url, "stale"), laneOwner(t, url, "next")
 	claim(t, stale, 3)
@@ -129,6 +131,7 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 }
 
 func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	rows := make([]*laneRow, 8)
 	for i := range rows {
@@ -165,6 +168,7 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 
 // A transaction that stays open anywhere on the server keeps every version of the row that an intent leaves behind.
 func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	row, old := laneOwner(t, url, "a"), open(t, url)
 	claim(t, row, 0)
@@ -197,6 +201,7 @@ func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
 }
 
 func TestTheLockShowsItsHolder(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	holder, other := laneOwner(t, url, "holder"), laneOwner(t, url, "other")
 	if pid, _, err := other.lockHolder(t.Context()); pid != 0 || err != nil {

@@ -268,6 +268,7 @@ func TestAPageThatWasResetUsesItsMemoryAgain(t *testing.T) {
 }
 
 func TestStringsAreRememberedWithinBounds(t *testing.T) {
+	t.Parallel()
 	d, p := decoder(), &page{}
 	for i := range 3 * maxInterned {
 		if err := d.add(p, binaryRow(1, with(colType, fmt.Appendf(nil, "type %d", i)))); err != nil {

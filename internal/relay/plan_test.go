@@ -105,6 +105,7 @@ func (n *planNode) expectScans(t *testing.T, count int, index string, maySort bo
 
 // The plan must be right whatever the planner believes of the table: that it is empty, that it knows nothing, or the truth.
 func TestPlansHoldWhateverTheStatistics(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, conn := followAll(t, url), open(t, url)
 	check := func(t *testing.T) {
@@ -160,6 +161,7 @@ func outboxTable(t testing.TB) string {
 
 // The work of a read follows what is new, never what is retained.
 func TestReadsTouchNoMoreThanTheyReturn(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, conn := followAll(t, url), open(t, url)
 	withRetainedRows(t, conn)
@@ -188,6 +190,7 @@ func TestReadsTouchNoMoreThanTheyReturn(t *testing.T) {
 
 // The least id of a window behind many retained rows is found through the index, before a vacuum has passed as well.
 func TestTheLeastIDIsFoundInTheIndex(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, conn := followAll(t, url), open(t, url)
 	withRetainedRows(t, conn)

@@ -287,6 +287,7 @@ func (s *schedule) clean(t testing.TB, conn *pgx.Conn) {
 // rollbacks, prepared transactions, reads, page sizes and takeovers, each aggregate's events come out once each, in the
 // order in which its transactions took it, as soon as they have committed.
 func TestAnySchedule(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	admin := withAggregates(t, url)
 	reader := followAll(t, url)

@@ -108,6 +108,7 @@ func TestSnapshotTextRoundTrip(t *testing.T) {
 }
 
 func TestSnapshotVisibleAgreesWithPostgres(t *testing.T) {
+	t.Parallel()
 	conn := open(t, newDatabase(t))
 	rapid.Check(t, func(t *rapid.T) {
 		s := anySnapshot(t)

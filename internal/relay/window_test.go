@@ -30,6 +30,7 @@ func take(t failer, conn *pgx.Conn, name string) {
 func takeXid(t failer, conn *pgx.Conn) { t.Helper(); exec(t, conn, `SELECT pg_current_xact_id()`) }
 
 func TestRolledBackRowsNeverAppear(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, one, two := followAll(t, url), open(t, url), open(t, url)
 	exec(t, one, `BEGIN`)
@@ -50,6 +51,7 @@ func TestRolledBackRowsNeverAppear(t *testing.T) {
 }
 
 func TestAnOpenTransactionLosesNothingAndDelaysNobody(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, slow, quick := followAll(t, url), open(t, url), open(t, url)
 	exec(t, slow, `BEGIN`)
@@ -92,6 +94,7 @@ func TestOrderIsThatOfTheLocksNotOfTheXids(t *testing.T) {
 }
 
 func TestOrderHoldsThroughSavepoints(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	withAggregates(t, url)
 	f, one, two := followAll(t, url), open(t, url), open(t, url)
@@ -114,6 +117,7 @@ func TestOrderHoldsThroughSavepoints(t *testing.T) {
 }
 
 func TestOrderHoldsThroughPreparedTransactions(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	withAggregates(t, url)
 	f, one, two := followAll(t, url), open(t, url), open(t, url)
@@ -143,6 +147,7 @@ func values(events []event) []string {
 }
 
 func TestAWindowOfManyPagesStartsAtItsLeastID(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, early, late := follow(t, url, Progress{From: beginning}, 7, 8<<20), open(t, url), open(t, url)
 	exec(t, early, `BEGIN`)
@@ -178,6 +183,7 @@ func TestRowsThatCommitWhileAWindowIsDrainedComeInTheNext(t *testing.T) {
 }
 
 func TestPagesAreBoundedByBytes(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	f, conn := follow(t, url, Progress{From: beginning}, 5000, 4096), open(t, url)
 	var want []string
@@ -223,6 +229,7 @@ func TestARowThatCannotBeSentEndsAPageBeforeIt(t *testing.T) {
 }
 
 func TestOpenReaderSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
 	url := newDatabase(t)
 	conn := open(t, url)
 	exec(t, conn, `CREATE SCHEMA billing; CREATE TABLE billing.outbox (LIKE public.outbox INCLUDING ALL)`)

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+func TestJitterStaysWithinHalfAndOneAndAHalf(t *testing.T) {
+	least, most := time.Hour, time.Duration(0)
+	for range 2000 {
+		d := jitter(time.Second)
+		least, most = min(least, d), max(most, d)
+	}
+	if least < time.Second/2 || most > 3*time.Second/2 || least > 600*time.Millisecond || most < 1400*time.Millisecond {
+		t.Errorf("jitter of 1s goes from %v to %v", least, most)
+	}
+	if d := jitter(0); d != 0 {
+		t.Errorf("jitter of nothing is %v", d)
+	}
+}
+
+func TestSleepEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := sleep(t.Context(), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+// observed is a lane that is told to nobody but the recorder.
+func observed(rows int) (*lane, *recorder) {
+	seen := newRecorder()
+	cfg := Config{Observer: seen, BatchRows: rows}.WithDefaults()
+	return newLane(&cfg, cfg.Lanes[0], 0, "owner", newMembership()), seen
+}
+
+func TestAStateIsToldOnceEachTimeItChanges(t *testing.T) {
+	l, seen := observed(10)
+	if got := l.status(); got.State != Standby || got.Lane != "outbox" || got.Since.IsZero() {
+		t.Errorf("a new lane is %+v", got)
+	}
+	for _, s := range []struct {
+		state  State
+		reason string
+	}{{Waiting, "a"}, {Waiting, "a"}, {Waiting, "b"}, {Running, ""}, {Running, ""}, {Waiting, "b"}} {
+		l.change(s.state, s.reason)
+	}
+	var told []string
+	for _, s := range seen.states {
+		told = append(told, string(s.State)+s.Reason)
+	}
+	if want := []string{"waitinga", "waitingb", "running", "waitingb"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+func TestRefusedRowsMakePagesSmallAndCommitsMakeThemGrow(t *testing.T) {
+	l, seen := observed(5000)
+	tooLarge := &rowError{id: 7, topic: "t", err: fmt.Errorf("produce: %w", kerr.MessageTooLarge)}
+	var sizes []int64
+	for l.pageRows.Load() > 1 {
+		if err := l.caution(tooLarge); !errors.Is(err, kerr.MessageTooLarge) {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, l.pageRows.Load())
+	}
+	if want := []int64{625, 78, 9, 1}; !slices.Equal(sizes, want) {
+		t.Errorf("pages become %v, want %v", sizes, want)
+	}
+	if fault := (*HaltError)(nil); !errors.As(l.caution(tooLarge), &fault) {
+		t.Error("a page of the row alone does not halt the lane")
+	}
+	for range 20 {
+		l.committed(Batch{Seq: 3})
+	}
+	if got := l.pageRows.Load(); got != 5000 {
+		t.Errorf("pages grow to %d", got)
+	}
+	if len(seen.batches) != 20 || l.status().Seq != 3 {
+		t.Errorf("%d batches were told, the last has seq %d", len(seen.batches), l.status().Seq)
+	}
+	// What the relay itself refuses names the row at once.
+	if fault := (*HaltError)(nil); !errors.As(l.caution(&rowError{id: 7, err: errors.New("illegal topic")}), &fault) || l.pageRows.Load() != 5000 {
+		t.Error("a row that the relay refuses is looked for")
+	}
+}
+
+func TestOnlyTheRecordsOwnFaultsCondemnARow(t *testing.T) {
+	for _, err := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord} {
+		if !isRowFault(fmt.Errorf("produce: %w", err)) {
+			t.Errorf("%v is no fault of the row", err)
+		}
+	}
+	for _, err := range []error{
+		nil, context.DeadlineExceeded, kgo.ErrRecordTimeout, kerr.TopicAuthorizationFailed, kerr.UnknownTopicOrPartition, kerr.NotLeaderForPartition,
+		kerr.NotEnoughReplicas, kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.UnknownServerError, kerr.PolicyViolation, kerr.ThrottlingQuotaExceeded,
+	} {
+		if isRowFault(err) {
+			t.Errorf("%v is taken for a fault of the row", err)
+		}
+	}
+}
+
+func TestTopicRegistryLearnsWhatTopicsTake(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.small("small.order")
+	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.MetadataMinAge(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	cfg := r.config().WithDefaults()
+	topics := newTopicRegistry(&cfg, kadm.NewClient(client))
+	p := &page{records: []kgo.Record{{Topic: orders}, {Topic: "small.order"}, {Topic: "missing"}, {Topic: orders}, {Topic: "missing"}}}
+	if got, want := topics.unknown(p), []string{orders, "small.order", "missing"}; !slices.Equal(got, want) {
+		t.Errorf("unknown are %q, want %q", got, want)
+	}
+	if err := topics.lookUp(t.Context(), topics.unknown(p)); err == nil {
+		t.Error("a missing topic is no error")
+	}
+	if got := topics.unknown(p); !slices.Equal(got, []string{"missing"}) {
+		t.Errorf("after the look-up unknown are %q", got)
+	}
+	for topic, want := range map[string]int32{"small.order": 2000, orders: defaultBatchMaxBytes, "never seen": defaultBatchMaxBytes} {
+		if got := topics.batchMaxBytes(topic); got != want {
+			t.Errorf("%s takes batches of %d bytes, want %d", topic, got, want)
+		}
+	}
+}
