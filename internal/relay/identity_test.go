@@ -1,0 +1,60 @@
+package relay
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+// An address may lead to several servers, one after the other: rows of one must not go out under the intents of another.
+func TestTheReaderMustBeOnTheServerOfTheLanesSession(t *testing.T) {
+	url := newDatabase(t)
+	f := followAll(t, url)
+	row := laneOwner(t, url, "one")
+	announce(t, row)
+	if err := f.reader.mustBe(t.Context(), row.server); err != nil {
+		t.Errorf("the same server: %v", err)
+	}
+	for name, change := range map[string]func(*serverIdentity){
+		"another cluster":  func(s *serverIdentity) { s.SystemIdentifier = "1" },
+		"another database": func(s *serverIdentity) { s.DatabaseOID++ },
+		"a promotion":      func(s *serverIdentity) { s.Timeline++ },
+		"a restart":        func(s *serverIdentity) { s.started = s.started.Add(-time.Second) },
+	} {
+		other := row.server
+		change(&other)
+		if err := f.reader.mustBe(t.Context(), other); err == nil || !strings.Contains(err.Error(), "two different servers") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A snapshot older than the last one comes from a server that lags: its rows may be ones that were published already.
+func TestASnapshotThatGoesBackwardsIsRefused(t *testing.T) {
+	f := followAll(t, newDatabase(t))
+	ahead := f.at
+	ahead.From = Snapshot{Xmin: 1 << 40, Xmax: 1 << 40}
+	if _, err := f.reader.next(t.Context(), ahead); err == nil || !strings.Contains(err.Error(), "another server") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// VACUUM FULL and pg_repack move the row under its owner.
+func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
+	url := newDatabase(t)
+	row := laneOwner(t, url, "one")
+	claim(t, row, 0)
+	for seq := range int64(3) {
+		if err := row.intent(t.Context(), seq+1, Progress{From: beginning}); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, open(t, url), `VACUUM FULL relay_lanes`)
+	}
+	next := laneOwner(t, url, "other")
+	announce(t, next)
+	exec(t, open(t, url), `VACUUM FULL relay_lanes`)
+	if err := row.intent(t.Context(), 4, Progress{From: beginning}); !errors.Is(err, errLost) {
+		t.Errorf("an intent after another has announced itself: %v", err)
+	}
+}
