@@ -16,6 +16,19 @@ func awaitGoingOn(t *testing.T, url string) {
 	eventually(t, 2*time.Minute, "the lane goes on", func() bool { return laneSeq(t, url) > before+settleSeqs })
 }
 
+// survived judges a relay that has lived through an outage without a human.
+func survived(t *testing.T, load *workload, r *relayProcess, settings []string, topic string) {
+	t.Helper()
+	if !r.Alive() {
+		t.Fatalf("the relay ended with status %d", r.ExitCode())
+	}
+	load.stop()
+	awaitPublished(t, load)
+	r.Terminate()
+	r.Wait(time.Minute)
+	finish(t, load, settings, topic)
+}
+
 func TestTheOnlyBrokerGoesAwayAndComesBack(t *testing.T) {
 	kafka := ownCluster(t, cluster.Options{})
 	url := database(t)
@@ -34,14 +47,7 @@ func TestTheOnlyBrokerGoesAwayAndComesBack(t *testing.T) {
 		}
 		awaitGoingOn(t, url)
 	}
-	if !r.Alive() {
-		t.Fatalf("the relay ended with status %d", r.ExitCode())
-	}
-	load.stop()
-	awaitPublished(t, load)
-	r.Terminate()
-	r.Wait(time.Minute)
-	finish(t, load, settings, "outbox.event.account")
+	survived(t, load, r, settings, "outbox.event.account")
 }
 
 // Every broker of three is killed in turn, and comes back.
@@ -62,14 +68,7 @@ func TestBrokersOfThreeAreKilledInTurn(t *testing.T) {
 		}
 		awaitGoingOn(t, url)
 	}
-	if !r.Alive() {
-		t.Fatalf("the relay ended with status %d", r.ExitCode())
-	}
-	load.stop()
-	awaitPublished(t, load)
-	r.Terminate()
-	r.Wait(time.Minute)
-	finish(t, load, settings, "outbox.event.account")
+	survived(t, load, r, settings, "outbox.event.account")
 }
 
 func TestPostgresCrashesAndComesBack(t *testing.T) {
@@ -88,12 +87,5 @@ func TestPostgresCrashesAndComesBack(t *testing.T) {
 		}
 		awaitGoingOn(t, url)
 	}
-	if !r.Alive() {
-		t.Fatalf("the relay ended with status %d", r.ExitCode())
-	}
-	load.stop()
-	awaitPublished(t, load)
-	r.Terminate()
-	r.Wait(time.Minute)
-	finish(t, load, settings, topic)
+	survived(t, load, r, settings, topic)
 }

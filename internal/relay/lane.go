@@ -127,7 +127,7 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 	}
 	defer s.close()
 	l.log.Info("lane taken over", "seq", s.last.Seq, "owner_epoch", row.epoch, "took", time.Since(began))
-	l.progressed()
+	l.resumed(s.last.Seq)
 	l.said = LaneStatus{State: Running}
 	if l.status().State != Halted { // a lane that halted for a row runs again once that row is past
 		l.change(Running, "")
@@ -248,6 +248,13 @@ func (l *lane) change(state State, reason string) {
 	status := l.current
 	l.mu.Unlock()
 	l.cfg.Observer.Changed(status)
+}
+
+// resumed is told the sequence number from which a session goes on.
+func (l *lane) resumed(seq int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current.Seq, l.current.Progress = seq, time.Now()
 }
 
 func (l *lane) progressed() {
