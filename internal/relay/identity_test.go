@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -49,6 +50,9 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 		if err := row.intent(t.Context(), seq+1, Progress{From: beginning}); err != nil {
 			t.Fatal(err)
 		}
+		if got := query[int64](t, open(t, url), `SELECT seq FROM relay_lanes`); got != seq+1 {
+			t.Fatalf("the row holds batch %d after the intent of %d", got, seq+1)
+		}
 		exec(t, open(t, url), `VACUUM FULL relay_lanes`)
 	}
 	next := laneOwner(t, url, "other")
@@ -56,5 +60,29 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	exec(t, open(t, url), `VACUUM FULL relay_lanes`)
 	if err := row.intent(t.Context(), 4, Progress{From: beginning}); !errors.Is(err, errLost) {
 		t.Errorf("an intent after another has announced itself: %v", err)
+	}
+}
+
+// A statement on the lane's session is let finish when its session of the pipeline ends: cancelling it would close the
+// connection, and with it give up the lock.
+func TestACancelledSessionKeepsTheLanesConnection(t *testing.T) {
+	url := newDatabase(t)
+	row := laneOwner(t, url, "one")
+	claim(t, row, 0)
+	blocker := open(t, url)
+	exec(t, blocker, `BEGIN; SELECT FROM relay_lanes FOR UPDATE`)
+	ctx, cancel := context.WithCancel(t.Context())
+	written := make(chan error, 1)
+	go func() { written <- row.intent(ctx, 1, Progress{From: beginning}) }()
+	watcher := open(t, url)
+	for query[int](t, watcher, `SELECT count(*)::int FROM pg_locks WHERE NOT granted`) == 0 {
+		if t.Context().Err() != nil {
+			t.Fatal("the intent never waited")
+		}
+	}
+	cancel()
+	exec(t, blocker, `COMMIT`)
+	if err := <-written; err != nil || row.conn.IsClosed() {
+		t.Errorf("the intent ended with %v, and the connection is closed: %t", err, row.conn.IsClosed())
 	}
 }
