@@ -57,18 +57,28 @@ func Load(src Source, needs Needs) (Config, error) {
 	checkEnvironment(env, faults)
 
 	cfg := defaultConfig()
+	given := map[string]string{}
 	for _, s := range Settings() {
 		value, origin := choose(s, src.Flags, env, fromFile, path)
 		if origin == "" {
 			continue
 		}
-		if err := s.set(&cfg, value); err != nil {
+		given[s.Name] = origin
+		if value.lanes != nil {
+			cfg.Relay.Lanes = value.lanes
+			continue
+		}
+		if err := s.set(&cfg, value.text); err != nil {
 			err = fmt.Errorf("%s: %w (%s)", s.Name, err, origin)
 			if s.Default != "" && s.Choices == nil {
 				err = hint.Wrap(err, "leave %s out, or a value such as the default, %s", s.Name, s.Default)
 			}
 			faults.add(s.Name, err)
 		}
+	}
+	if given["table"] != "" && given["lanes"] != "" {
+		faults.add("table", hint.New(fmt.Sprintf("table: set together with lanes (%s and %s)", given["table"], given["lanes"]),
+			"name every table in lanes, and leave table out"))
 	}
 	cfg.check(needs, faults)
 	if err := faults.join(); err != nil {
@@ -80,17 +90,17 @@ func Load(src Source, needs Needs) (Config, error) {
 
 // choose picks the value that wins, and says where it came from; an empty origin means nowhere. A variable that is set to
 // nothing counts as not set, as templates of containers leave it so.
-func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value, origin string) {
+func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value fileValue, origin string) {
 	if v, ok := flags[s.Name]; ok {
-		return v, "--" + s.Flag()
+		return fileValue{text: v}, "--" + s.Flag()
 	}
 	if v := env[s.Env()]; v != "" {
-		return v, s.Env()
+		return fileValue{text: v}, s.Env()
 	}
 	if v, ok := file[s.Name]; ok {
-		return v.text, fmt.Sprintf("%s line %d", path, v.line)
+		return v, fmt.Sprintf("%s line %d", path, v.line)
 	}
-	return "", ""
+	return fileValue{}, ""
 }
 
 // check reports what no single value shows. A setting that already has a fault is left alone: its field holds the

@@ -275,11 +275,11 @@ func (c Config) Validate() error {
 			tables[l.Table], l.Name, l.Table)
 		seen[l.Name], tables[l.Table] = true, l.Name
 	}
-	if err := c.validateLane(""); err != nil {
-		faults = append(faults, err)
-	} else {
-		for _, l := range c.Lanes {
-			faults = append(faults, c.of(l).validateLane("lane "+l.Name+": "))
+	shared := c.validateLane("")
+	faults = append(faults, shared...)
+	for _, l := range c.Lanes {
+		if len(shared) == 0 {
+			faults = append(faults, c.of(l).validateLane("lane "+l.Name+": ")...)
 		}
 	}
 	fault(c.TransactionTimeout < time.Second, "transaction.timeout: %v is less than 1s", c.TransactionTimeout)
@@ -294,8 +294,7 @@ func (c Config) Validate() error {
 }
 
 // validateLane reports the faults of what a lane may have for itself, each after the prefix.
-func (c Config) validateLane(prefix string) error {
-	var faults []error
+func (c Config) validateLane(prefix string) (faults []error) {
 	fault := func(bad bool, format string, args ...any) {
 		if bad {
 			faults = append(faults, fmt.Errorf(prefix+format, args...))
@@ -316,7 +315,7 @@ func (c Config) validateLane(prefix string) error {
 	fault(c.BatchBytes < 1<<10 || c.BatchBytes > 1<<30, "batch.bytes: %d is not between 1 KiB and 1 GiB", c.BatchBytes)
 	fault(c.PollMin < 100*time.Microsecond, "poll.min: %v is less than 100µs", c.PollMin)
 	fault(c.PollMax < c.PollMin, "poll.max: %v is less than poll.min (%v)", c.PollMax, c.PollMin)
-	return errors.Join(faults...)
+	return faults
 }
 
 // validName reports whether s can stand in a transactional id, a group and a topic.
