@@ -126,12 +126,14 @@ func TestStatusAsTextAndAsJSON(t *testing.T) {
 		('billing', 0, 0, NULL, 'new', NULL, NULL, '2026-01-02 03:04:05Z')`)
 	execute(t, databaseURL, `INSERT INTO outbox (aggregate_type, aggregate_id, type, created_at)
 		VALUES ('order', '1', 'x', now() + interval '1 h')`) // from a clock that is ahead, so that no second passes
+	execute(t, databaseURL, `INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause, parked_at)
+		SELECT 'outbox', id, gen_random_uuid(), 'order', '1', 'x', now(), 1, 'refused', '2026-01-02 03:04:05Z' FROM generate_series(1, 3) AS id`)
 	golden(t, "status-text", must(t, env, "status"))
-	golden(t, "status-json", localTime.ReplaceAllString(must(t, env, "status", "--output", "json"), `"updated_at": "TIME"`))
+	golden(t, "status-json", localTime.ReplaceAllString(must(t, env, "status", "--output", "json"), `"$1": "TIME"`))
 }
 
 // localTime is a time in the zone of whoever runs the tests.
-var localTime = regexp.MustCompile(`"updated_at": "[^"]+"`)
+var localTime = regexp.MustCompile(`"(updated_at|parked_since)": "[^"]+"`)
 
 func TestRunRefusesToStartWhereItCannotWork(t *testing.T) {
 	empty, _ := database(t)

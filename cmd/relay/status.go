@@ -61,14 +61,14 @@ func (p program) showStatus(ctx context.Context, cfg config.Config, form output)
 // writeLanes prints a table, and the reasons below it: they are sentences.
 func writeLanes(to io.Writer, lanes []status.Lane) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "LANE\tTABLE\tSTATE\tOWNER\tALIVE\tSEQ\tROWS BEHIND\tSECONDS BEHIND")
+	fmt.Fprintln(table, "LANE\tTABLE\tSTATE\tOWNER\tALIVE\tSEQ\tROWS BEHIND\tSECONDS BEHIND\tPARKED")
 	for _, l := range lanes {
 		alive := "no"
 		if l.OwnerAlive {
 			alive = "yes"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", l.Lane, orDash("%s", l.Table), l.State,
-			orDash("%s", l.Owner), alive, l.Seq, orDash("%d", l.RowsBehind), orDash("%.1f", l.SecondsBehind))
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%d\n", l.Lane, orDash("%s", l.Table), l.State,
+			orDash("%s", l.Owner), alive, l.Seq, orDash("%d", l.RowsBehind), orDash("%.1f", l.SecondsBehind), l.ParkedAggregates)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write output: %w", err)
@@ -86,6 +86,10 @@ func remarks(l status.Lane) string {
 	text := ""
 	if l.Reason != nil && *l.Reason != "" {
 		text += fmt.Sprintf("\n%s is %s: %s\n", l.Lane, l.State, *l.Reason)
+	}
+	if l.ParkedSince != nil {
+		text += fmt.Sprintf("\n%s has parked %s with %s, the first at %s; relay parked list tells why.\n", l.Lane,
+			counted(l.ParkedAggregates, "aggregate", "aggregates"), counted(l.ParkedRows, "event", "events"), second(*l.ParkedSince))
 	}
 	if l.Owner != nil && !l.OwnerAlive {
 		text += fmt.Sprintf("\nNo relay runs %s at this moment; %s was the last.\n", l.Lane, *l.Owner)

@@ -27,6 +27,9 @@ type LaneReadiness struct {
 	Ready bool `json:"ready"`
 	// Reason says why it is not ready; empty where it is.
 	Reason string `json:"reason,omitempty"`
+	// Remark is what a ready lane has to say nevertheless: which topics it runs without, or what it has waited for since a moment
+	// ago.
+	Remark string `json:"remark,omitempty"`
 }
 
 // judge decides whether lanes are ready at the time now.
@@ -37,7 +40,11 @@ func judge(lanes []relay.LaneStatus, within time.Duration, now time.Time) Readin
 	}
 	for _, l := range lanes {
 		reason := notReady(l, within, now)
-		answer.Lanes = append(answer.Lanes, LaneReadiness{Lane: l.Lane, State: l.State, Ready: reason == "", Reason: reason})
+		lane := LaneReadiness{Lane: l.Lane, State: l.State, Ready: reason == "", Reason: reason}
+		if lane.Ready {
+			lane.Remark = l.Reason
+		}
+		answer.Lanes = append(answer.Lanes, lane)
 		answer.Ready = answer.Ready && reason == ""
 	}
 	return answer

@@ -43,6 +43,7 @@ func TestReadinessIsProgress(t *testing.T) {
 	tests := map[string]struct {
 		lanes  []relay.LaneStatus
 		reason string // of the last lane; "" where the process is ready
+		remark string
 	}{
 		"another process runs the lane": {
 			lanes: []relay.LaneStatus{{State: relay.Standby}}},
@@ -50,6 +51,12 @@ func TestReadinessIsProgress(t *testing.T) {
 			lanes: []relay.LaneStatus{{State: relay.Standby, Progress: ago(time.Hour)}}},
 		"running and progressing": {
 			lanes: []relay.LaneStatus{{State: relay.Running, Progress: ago(time.Second)}}},
+		"running without a topic that is away": {
+			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is away", Progress: ago(time.Second)}},
+			remark: "topic late is away"},
+		"stuck, and without a topic that is away": {
+			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is away", Progress: ago(time.Minute)}},
+			reason: "no progress for 1m0s"},
 		"running and stuck": {
 			lanes:  []relay.LaneStatus{{State: relay.Running, Progress: ago(42 * time.Second)}},
 			reason: "no progress for 42s"},
@@ -57,7 +64,8 @@ func TestReadinessIsProgress(t *testing.T) {
 			lanes:  []relay.LaneStatus{{State: relay.Running}},
 			reason: "no progress yet"},
 		"waiting since a moment ago": {
-			lanes: []relay.LaneStatus{{State: relay.Waiting, Reason: "no broker", Progress: ago(3 * time.Second)}}},
+			lanes:  []relay.LaneStatus{{State: relay.Waiting, Reason: "no broker", Progress: ago(3 * time.Second)}},
+			remark: "no broker"},
 		"waiting for too long": {
 			lanes:  []relay.LaneStatus{{State: relay.Waiting, Reason: "no broker", Progress: ago(31 * time.Second)}},
 			reason: "waiting: no broker"},
@@ -78,8 +86,8 @@ func TestReadinessIsProgress(t *testing.T) {
 			if got.Ready != (test.reason == "") {
 				t.Errorf("ready is %v", got.Ready)
 			}
-			if last := got.Lanes[len(got.Lanes)-1]; last.Reason != test.reason {
-				t.Errorf("the reason is %q, want %q", last.Reason, test.reason)
+			if last := got.Lanes[len(got.Lanes)-1]; last.Reason != test.reason || last.Remark != test.remark {
+				t.Errorf("the reason is %q, want %q; the remark %q, want %q", last.Reason, test.reason, last.Remark, test.remark)
 			}
 		})
 	}

@@ -170,7 +170,7 @@ func records() []Setting {
 			Help:  "how long a lane waits for a topic that is away before it parks its aggregates and goes on",
 			field: func(c *Config) any { return &c.Relay.Topics.Patience }},
 		{Name: "poison", Kind: Text, Choices: []string{"park", "skip", "halt"},
-			Help:  "what becomes of a row that can never be sent: its aggregate is parked, it is left out, or the lane halts",
+			Help:  "a row that can never be sent parks its aggregate, is left out, or halts the lane",
 			field: func(c *Config) any { return (*string)(&c.Relay.Poison) }},
 		{Name: "partitioner", Kind: Text,
 			Help:  "how a key chooses its partition; murmur2 is what Java clients do",

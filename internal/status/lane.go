@@ -22,7 +22,8 @@ type Lane struct {
 	Table *string `json:"table"`
 	// State is what the owner last said: new, running, waiting or halted. New also means that no relay has run it yet.
 	State string `json:"state"`
-	// Reason says why the lane waits or has halted, and what to do about it; nil otherwise.
+	// Reason says why the lane waits or has halted, and what to do about it, or which topics a running lane works without; nil
+	// otherwise.
 	Reason *string `json:"reason"`
 	// Owner is the process that took the lane over last, as host/pid/instance; nil before the first.
 	Owner *string `json:"owner"`
@@ -36,6 +37,11 @@ type Lane struct {
 	RowsBehind *int64 `json:"rows_behind"`
 	// SecondsBehind is the age of the oldest of them, 0 where there is none; nil where the table is not known.
 	SecondsBehind *float64 `json:"seconds_behind"`
+	// ParkedAggregates and ParkedRows count what is parked; ParkedSince is when the row that waits longest was parked, nil where
+	// there is none.
+	ParkedAggregates int64      `json:"parked_aggregates"`
+	ParkedRows       int64      `json:"parked_rows"`
+	ParkedSince      *time.Time `json:"parked_since"`
 	// UpdatedAt is when the owner last wrote its row; nil before the first time.
 	UpdatedAt *time.Time `json:"updated_at"`
 }
@@ -84,15 +90,24 @@ var held = `EXISTS (
        AND classid = ((key >> 32) & x'ffffffff'::bigint)::oid
        AND objid = (key & x'ffffffff'::bigint)::oid)`
 
+// parkedQuery counts what is parked. Rows that are on their way out are parked no more.
+const parkedQuery = `
+SELECT lane, count(*) AS aggregates, sum(rows) AS rows, min(since) AS since
+  FROM (SELECT lane, count(*) AS rows, min(parked_at) AS since
+          FROM outbox_parked WHERE released_seq IS NULL GROUP BY lane, aggregate_type, aggregate_id) AS queues
+ GROUP BY lane`
+
 func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
-	query := `SELECT lane, state, reason, owner, ` + fmt.Sprintf(held, "lane") + `, owner_epoch, seq, updated_at
-  FROM relay_lanes ORDER BY lane`
+	query := `SELECT lane, state, reason, owner, ` + fmt.Sprintf(held, "lane") + `, owner_epoch, seq, updated_at,
+       coalesce(p.aggregates, 0), coalesce(p.rows, 0)::bigint, p.since
+  FROM relay_lanes LEFT JOIN (` + parkedQuery + `) AS p USING (lane) ORDER BY lane`
 	rows, err := tx.Query(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))
 	}
 	lanes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Lane, err error) {
-		err = row.Scan(&l.Lane, &l.State, &l.Reason, &l.Owner, &l.OwnerAlive, &l.OwnerEpoch, &l.Seq, &l.UpdatedAt)
+		err = row.Scan(&l.Lane, &l.State, &l.Reason, &l.Owner, &l.OwnerAlive, &l.OwnerEpoch, &l.Seq, &l.UpdatedAt,
+			&l.ParkedAggregates, &l.ParkedRows, &l.ParkedSince)
 		return l, err
 	})
 	if err != nil {

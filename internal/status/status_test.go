@@ -209,6 +209,46 @@ func TestALaneThatTheConfigurationDoesNotNameIsShownWithoutRows(t *testing.T) {
 	}
 }
 
+func TestWhatIsParkedIsCountedByLane(t *testing.T) {
+	conn := outbox(t, "parked", 1)[0]
+	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('outbox', 'running', 'topic late is away'), ('billing', 'new', NULL)")
+	if lane := named(t, conn, "outbox"); lane.ParkedAggregates != 0 || lane.ParkedRows != 0 || lane.ParkedSince != nil {
+		t.Errorf("with nothing parked: %+v", lane)
+	}
+	execute(t, conn, `
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause, parked_at, released_seq)
+SELECT lane, id, gen_random_uuid(), 'order', key, 'T', now(), 1, 'refused', now() - make_interval(secs => age), released
+  FROM (VALUES ('outbox', 1, 'a', 60, NULL), ('outbox', 2, 'a', 30, NULL), ('outbox', 3, 'b', 90, NULL), ('outbox', 4, 'c', 300, 7),
+               ('billing', 5, 'a', 10, NULL)) AS r (lane, id, key, age, released)`)
+	lane := named(t, conn, "outbox")
+	if lane.ParkedAggregates != 2 || lane.ParkedRows != 3 || lane.ParkedSince == nil ||
+		time.Since(*lane.ParkedSince) < 90*time.Second || time.Since(*lane.ParkedSince) > 200*time.Second {
+		t.Errorf("got %+v", lane)
+	}
+	if lane.State != "running" || *lane.Reason != "topic late is away" {
+		t.Errorf("a running lane says %v", lane.Reason)
+	}
+	if lane := named(t, conn, "billing"); lane.ParkedAggregates != 1 || lane.ParkedRows != 1 {
+		t.Errorf("got %+v", lane)
+	}
+}
+
+// named reads the state of the named lane.
+func named(t *testing.T, conn *pgx.Conn, name string) Lane {
+	t.Helper()
+	lanes, err := Read(t.Context(), conn, configured)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range lanes {
+		if l.Lane == name {
+			return l
+		}
+	}
+	t.Fatalf("no lane %s in %+v", name, lanes)
+	return Lane{}
+}
+
 func TestMissingTablesAreExplained(t *testing.T) {
 	conn := outbox(t, "missing", 1)[0]
 	if _, err := Read(t.Context(), conn, []relay.Lane{{Name: "x", Table: "billing.events"}}); len(hint.Of(err)) != 1 {

@@ -13,6 +13,10 @@ var (
 		"Unix time of the last completed read or commit of a lane that this process has run.", []string{"lane"}, nil)
 	laneSeq = prometheus.NewDesc("relay_lane_seq",
 		"Sequence number of the last batch that this process knows to be committed.", []string{"lane"}, nil)
+	laneParked = prometheus.NewDesc("relay_parked_aggregates",
+		"Aggregates that are parked, as the owner of the lane knows; 0 in other processes.", []string{"lane"}, nil)
+	laneImpaired = prometheus.NewDesc("relay_lane_impaired",
+		"1 while the lane gives a reason: it waits, has halted, or runs without topics that are away.", []string{"lane"}, nil)
 )
 
 // states are all the values of the label state.
@@ -28,6 +32,8 @@ func (c laneCollector) Describe(to chan<- *prometheus.Desc) {
 	to <- laneState
 	to <- laneProgress
 	to <- laneSeq
+	to <- laneParked
+	to <- laneImpaired
 }
 
 // Collect sends the metrics of every lane.
@@ -41,10 +47,27 @@ func (c laneCollector) Collect(to chan<- prometheus.Metric) {
 			to <- prometheus.MustNewConstMetric(laneState, prometheus.GaugeValue, value, lane.Lane, string(state))
 		}
 		to <- prometheus.MustNewConstMetric(laneSeq, prometheus.GaugeValue, float64(lane.Seq), lane.Lane)
+		to <- prometheus.MustNewConstMetric(laneParked, prometheus.GaugeValue, parked(lane), lane.Lane)
+		to <- prometheus.MustNewConstMetric(laneImpaired, prometheus.GaugeValue, impaired(lane), lane.Lane)
 		// A lane that this process has never run has no time of progress; zero would read as 1970.
 		if !lane.Progress.IsZero() {
 			seconds := float64(lane.Progress.UnixMicro()) / 1e6
 			to <- prometheus.MustNewConstMetric(laneProgress, prometheus.GaugeValue, seconds, lane.Lane)
 		}
 	}
+}
+
+// parked leaves out what a process knows of a lane that it does not run any more: it would never be corrected.
+func parked(lane relay.LaneStatus) float64 {
+	if lane.State == relay.Standby {
+		return 0
+	}
+	return float64(lane.ParkedAggregates)
+}
+
+func impaired(lane relay.LaneStatus) float64 {
+	if lane.Reason == "" {
+		return 0
+	}
+	return 1
 }

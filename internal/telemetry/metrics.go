@@ -20,13 +20,14 @@ type Metrics struct {
 	registry *prometheus.Registry
 	now      func() time.Time
 
-	rows, batches, bytes *prometheus.CounterVec
-	batchRows            *prometheus.HistogramVec
-	batchSeconds         *prometheus.HistogramVec
-	lag                  *prometheus.GaugeVec
-	takeovers            *prometheus.CounterVec
-	takeoverSeconds      *prometheus.HistogramVec
-	changes              *prometheus.CounterVec
+	rows, batches, bytes      *prometheus.CounterVec
+	parked, skipped, released *prometheus.CounterVec
+	batchRows                 *prometheus.HistogramVec
+	batchSeconds              *prometheus.HistogramVec
+	lag                       *prometheus.GaugeVec
+	takeovers                 *prometheus.CounterVec
+	takeoverSeconds           *prometheus.HistogramVec
+	changes                   *prometheus.CounterVec
 }
 
 var _ relay.Observer = (*Metrics)(nil)
@@ -37,6 +38,9 @@ func New(build Build) *Metrics {
 	m.rows = m.counter("relay_rows_published_total", "Outbox rows committed to Kafka.", "lane")
 	m.batches = m.counter("relay_batches_total", "Kafka transactions committed.", "lane")
 	m.bytes = m.counter("relay_bytes_total", "Bytes of keys, values and headers committed to Kafka.", "lane")
+	m.parked = m.counter("relay_rows_parked_total", "Outbox rows that were parked in place of being published.", "lane")
+	m.skipped = m.counter("relay_rows_skipped_total", "Outbox rows that were left out for good, under the policy skip.", "lane")
+	m.released = m.counter("relay_rows_released_total", "Parked rows that were published or discarded.", "lane")
 	m.batchRows = m.histogram("relay_batch_rows", "Rows in a committed Kafka transaction.",
 		[]float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000}, "lane")
 	m.batchSeconds = m.histogram("relay_batch_seconds", "Seconds from the begin of a Kafka transaction to its commit.",
@@ -73,6 +77,9 @@ func (m *Metrics) Watch(status func() []relay.LaneStatus) error {
 func (m *Metrics) Committed(b relay.Batch) {
 	m.rows.WithLabelValues(b.Lane).Add(float64(b.Rows))
 	m.batches.WithLabelValues(b.Lane).Inc()
+	m.parked.WithLabelValues(b.Lane).Add(float64(b.Parked))
+	m.skipped.WithLabelValues(b.Lane).Add(float64(b.Skipped))
+	m.released.WithLabelValues(b.Lane).Add(float64(b.Released))
 	m.bytes.WithLabelValues(b.Lane).Add(float64(b.Bytes))
 	m.batchRows.WithLabelValues(b.Lane).Observe(float64(b.Rows))
 	m.batchSeconds.WithLabelValues(b.Lane).Observe(b.Took.Seconds())

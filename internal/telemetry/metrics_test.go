@@ -26,15 +26,15 @@ func observed(t *testing.T) *Metrics {
 	m.now = func() time.Time { return now }
 	err := m.Watch(func() []relay.LaneStatus {
 		return []relay.LaneStatus{
-			{Lane: "outbox", State: relay.Running, Seq: 7, Progress: time.Unix(999, 500_000_000)},
-			{Lane: "billing", State: relay.Standby},
+			{Lane: "outbox", State: relay.Running, Reason: "topic late is away", ParkedAggregates: 4, Seq: 7, Progress: time.Unix(999, 500_000_000)},
+			{Lane: "billing", State: relay.Standby, ParkedAggregates: 3}, // what it knew when it ran the lane
 		}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Committed(relay.Batch{Lane: "outbox", Rows: 3, Bytes: 300, Oldest: now.Add(-2 * time.Second), Took: time.Millisecond})
-	m.Committed(relay.Batch{Lane: "outbox", Rows: 2, Bytes: 50, Oldest: now.Add(-time.Second), Took: time.Millisecond})
+	m.Committed(relay.Batch{Lane: "outbox", Rows: 3, Bytes: 300, Parked: 5, Skipped: 1, Oldest: now.Add(-2 * time.Second), Took: time.Millisecond})
+	m.Committed(relay.Batch{Lane: "outbox", Rows: 2, Bytes: 50, Parked: 1, Released: 2, Oldest: now.Add(-time.Second), Took: time.Millisecond})
 	m.TookOver("outbox", time.Second, errors.New("no"))
 	m.TookOver("outbox", time.Second, nil)
 	m.Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
@@ -58,6 +58,10 @@ relay_lag_seconds{lane="outbox"} 1
 # HELP relay_lane_changes_total Changes of a lane to a state, or of its reason for being in it.
 # TYPE relay_lane_changes_total counter
 relay_lane_changes_total{lane="outbox",state="waiting"} 1
+# HELP relay_lane_impaired 1 while the lane gives a reason: it waits, has halted, or runs without topics that are away.
+# TYPE relay_lane_impaired gauge
+relay_lane_impaired{lane="billing"} 0
+relay_lane_impaired{lane="outbox"} 1
 # HELP relay_lane_seq Sequence number of the last batch that this process knows to be committed.
 # TYPE relay_lane_seq gauge
 relay_lane_seq{lane="billing"} 0
@@ -77,9 +81,22 @@ relay_lane_state{lane="outbox",state="waiting"} 0
 # HELP relay_last_progress_timestamp_seconds Unix time of the last completed read or commit of a lane that this process has run.
 # TYPE relay_last_progress_timestamp_seconds gauge
 relay_last_progress_timestamp_seconds{lane="outbox"} 999.5
+# HELP relay_parked_aggregates Aggregates that are parked, as the owner of the lane knows; 0 in other processes.
+# TYPE relay_parked_aggregates gauge
+relay_parked_aggregates{lane="billing"} 0
+relay_parked_aggregates{lane="outbox"} 4
+# HELP relay_rows_parked_total Outbox rows that were parked in place of being published.
+# TYPE relay_rows_parked_total counter
+relay_rows_parked_total{lane="outbox"} 6
 # HELP relay_rows_published_total Outbox rows committed to Kafka.
 # TYPE relay_rows_published_total counter
 relay_rows_published_total{lane="outbox"} 5
+# HELP relay_rows_released_total Parked rows that were published or discarded.
+# TYPE relay_rows_released_total counter
+relay_rows_released_total{lane="outbox"} 2
+# HELP relay_rows_skipped_total Outbox rows that were left out for good, under the policy skip.
+# TYPE relay_rows_skipped_total counter
+relay_rows_skipped_total{lane="outbox"} 1
 # HELP relay_takeovers_total Attempts of this process to take a lane over, by result.
 # TYPE relay_takeovers_total counter
 relay_takeovers_total{lane="outbox",result="failed"} 1

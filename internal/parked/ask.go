@@ -1,0 +1,196 @@
+package parked
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/status"
+)
+
+// Action is what is asked for.
+type Action string
+
+// The actions.
+const (
+	// Retry publishes the queue in order, up to the first row that is refused again.
+	Retry Action = "retry"
+	// Discard removes the queue, or one row of it, for good.
+	Discard Action = "discard"
+)
+
+// Asked is a request about one parked aggregate.
+type Asked struct {
+	// Lane, AggregateType and AggregateID name the aggregate.
+	Lane          string `json:"lane"`
+	AggregateType string `json:"aggregate_type"`
+	AggregateID   string `json:"aggregate_id"`
+	// MsgID is the one event meant; nil for the whole queue.
+	MsgID *uuid.UUID `json:"msg_id"`
+	// Rows counts the rows that are meant, as they were when it was asked.
+	Rows int64 `json:"rows"`
+	// Request is the number of the request; nil in a dry run.
+	Request *int64 `json:"request"`
+	// Joined is true where the same had been asked for before and was still open: no second request was made.
+	Joined bool `json:"joined"`
+	// Done is true once it has been carried out; Outcome then says what came of it, and Events were published or discarded.
+	Done    bool    `json:"done"`
+	Outcome *string `json:"outcome"`
+	Events  int64   `json:"events"`
+}
+
+// RefusedAgain reports whether a retry ended at a row that can still not be sent.
+func (a Asked) RefusedAgain() bool {
+	return a.Outcome != nil && strings.HasPrefix(*a.Outcome, "refused again")
+}
+
+// askQuery makes a request for each aggregate that is parked and matches, where the same is not open already. Who asks is
+// the default of requested_by.
+const askQuery = `WITH ` + matching + `, asked AS (
+    INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason)
+    SELECT m.lane, $9::text, m.aggregate_type, m.aggregate_id, $7::uuid, $10::text
+      FROM matching m
+     WHERE NOT EXISTS (` + openQuery + `)
+     ORDER BY m.lane, m.seq, m.id
+    RETURNING request, lane, aggregate_type, aggregate_id
+)
+SELECT m.lane, m.aggregate_type, m.aggregate_id, m.rows, coalesce(a.request, (` + openQuery + ` ORDER BY o.request LIMIT 1)), a.request IS NULL
+  FROM matching m LEFT JOIN asked a USING (lane, aggregate_type, aggregate_id)
+ ORDER BY m.lane, m.seq, m.id`
+
+const openQuery = `SELECT o.request FROM outbox_parked_audit o
+    WHERE o.lane = m.lane AND o.aggregate_type = m.aggregate_type AND o.aggregate_id = m.aggregate_id
+      AND o.action = $9::text AND o.msg_id IS NOT DISTINCT FROM $7::uuid AND o.done_seq IS NULL`
+
+// Plan returns what Ask would ask for, and changes nothing. Errors are explained.
+func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
+	list, err := Read(ctx, conn, f)
+	if err != nil {
+		return nil, err
+	}
+	asked := []Asked{}
+	for _, a := range list.Aggregates {
+		asked = append(asked, Asked{Lane: a.Lane, AggregateType: a.AggregateType, AggregateID: a.AggregateID, MsgID: f.MsgID, Rows: a.Rows})
+	}
+	return asked, nil
+}
+
+// Ask asks for the action on each aggregate that the filter chooses, for the given reason, which must not be empty, and does
+// not wait. All requests are made or none. Retry is about whole queues: its filter must not name an event. Errors are
+// explained.
+func Ask(ctx context.Context, conn *pgx.Conn, action Action, f Filter, reason string) ([]Asked, error) {
+	asked := []Asked{}
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if err := checkLane(ctx, tx, f.Lane); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, askQuery, append(f.args(), string(action), reason)...)
+		if err != nil {
+			return fmt.Errorf("write outbox_parked_audit: %w", explain(err))
+		}
+		a := Asked{MsgID: f.MsgID}
+		var request int64
+		_, err = pgx.ForEachRow(rows, []any{&a.Lane, &a.AggregateType, &a.AggregateID, &a.Rows, &request, &a.Joined}, func() error {
+			one, number := a, request
+			one.Request = &number
+			asked = append(asked, one)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("write outbox_parked_audit: %w", explain(err))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return asked, nil
+}
+
+// The pauses between the looks of Await.
+const (
+	lookMin = 50 * time.Millisecond
+	lookMax = 500 * time.Millisecond
+)
+
+// Await waits until every request has been carried out, and fills in what came of them. The end of ctx ends it with its error;
+// what was done by then is filled in. Other errors are explained.
+func Await(ctx context.Context, conn *pgx.Conn, asked []Asked) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pause := lookMin
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		// A statement that is cut short would take the connection with it, so it is let through to its end.
+		open, err := look(context.WithoutCancel(ctx), conn, asked)
+		if err != nil || open == 0 {
+			return err
+		}
+		timer.Reset(pause)
+		pause = min(2*pause, lookMax)
+	}
+}
+
+// look fills in which of the requests are done, and returns how many are not.
+func look(ctx context.Context, conn *pgx.Conn, asked []Asked) (open int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	places := make(map[int64]int)
+	numbers := []int64{}
+	for i, a := range asked {
+		if a.Request != nil && !a.Done {
+			places[*a.Request] = i
+			numbers = append(numbers, *a.Request)
+		}
+	}
+	if len(numbers) == 0 {
+		return 0, nil
+	}
+	rows, err := conn.Query(ctx, `SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1) AND done_at IS NOT NULL`, numbers)
+	if err != nil {
+		return 0, fmt.Errorf("read outbox_parked_audit: %w", explain(err))
+	}
+	var request, events int64
+	var outcome *string
+	tag, err := pgx.ForEachRow(rows, []any{&request, &outcome, &events}, func() error {
+		a := &asked[places[request]]
+		a.Done, a.Outcome, a.Events = true, outcome, events
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read outbox_parked_audit: %w", explain(err))
+	}
+	return len(numbers) - int(tag.RowsAffected()), nil
+}
+
+// Idle says of each lane that the requests are about why nobody carries them out now: no relay runs it, or it waits or has
+// halted. It is empty where all of them run. Errors are explained.
+func Idle(ctx context.Context, conn *pgx.Conn, asked []Asked) ([]string, error) {
+	lanes, err := status.Read(ctx, conn, nil)
+	if err != nil {
+		return nil, err
+	}
+	about := make(map[string]bool)
+	for _, a := range asked {
+		about[a.Lane] = true
+	}
+	var idle []string
+	for _, l := range lanes {
+		switch {
+		case !about[l.Lane]:
+		case !l.OwnerAlive:
+			idle = append(idle, fmt.Sprintf("no relay runs lane %s at this moment, so requests about it wait until one does", l.Lane))
+		case l.State != "running" && l.Reason != nil:
+			idle = append(idle, fmt.Sprintf("lane %s is %s, so requests about it wait: %s", l.Lane, l.State, *l.Reason))
+		}
+	}
+	return idle, nil
+}

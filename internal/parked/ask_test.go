@@ -1,0 +1,155 @@
+package parked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/relay"
+)
+
+// audit lists the requests as by/action/key/event/reason.
+func audit(t *testing.T, conn *pgx.Conn) []string {
+	t.Helper()
+	rows, err := conn.Query(t.Context(), `SELECT concat_ws('/', requested_by, action, lane, aggregate_id, coalesce(msg_id::text, '-'), reason)
+		FROM outbox_parked_audit ORDER BY request`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func wantAudit(t *testing.T, conn *pgx.Conn, want ...string) {
+	t.Helper()
+	if got := audit(t, conn); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the audit table holds\n%q, want\n%q", got, want)
+	}
+}
+
+func TestAnOperatorAsksInItsOwnNameAndForWhatIsParkedOnly(t *testing.T) {
+	databaseURL, owner := database(t, "ask")
+	parkSome(t, owner)
+	conn := operator(t, databaseURL, owner, "ada")
+	id := uuid.MustParse(event)
+	for _, f := range []Filter{{Lane: "outbox"}, {AggregateID: "4"}, {AggregateID: "17"}} {
+		if _, err := Ask(t.Context(), conn, Retry, f, "mended"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked, err := Ask(t.Context(), conn, Discard, Filter{MsgID: &id}, "test data")
+	if err != nil || len(asked) != 1 || asked[0].Rows != 1 || *asked[0].MsgID != id || asked[0].Joined {
+		t.Errorf("got %+v, %v", asked, err)
+	}
+	wantAudit(t, owner, "ada/retry/outbox/2/-/mended", "ada/retry/outbox/1/-/mended", "ada/discard/outbox/1/"+event+"/test data")
+	if _, err := Read(t.Context(), conn, Filter{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Show(t.Context(), conn, "", "order", "1", 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := Payload(t.Context(), conn, "", "order", "1", nil); err != nil {
+		t.Error(err)
+	}
+	if idle, err := Idle(t.Context(), conn, asked); err != nil || len(idle) != 1 {
+		t.Errorf("%v, %v", idle, err)
+	}
+	execute(t, owner, "REVOKE INSERT ON outbox_parked_audit FROM relay_operator")
+	_, err = Ask(t.Context(), conn, Retry, Filter{}, "x")
+	if err == nil || !strings.Contains(strings.Join(hint.Of(err), ""), "relay_operator") {
+		t.Errorf("without the right: %v with hints %q", err, hint.Of(err))
+	}
+}
+
+func TestWhatIsOpenAlreadyIsJoined(t *testing.T) {
+	_, conn := database(t, "joined")
+	parkSome(t, conn)
+	first, err := Ask(t.Context(), conn, Retry, Filter{AggregateID: "1"}, "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Ask(t.Context(), conn, Retry, Filter{Lane: "outbox"}, "second")
+	if err != nil || len(second) != 2 {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	if joined := second[1]; !joined.Joined || *joined.Request != *first[0].Request || second[0].Joined {
+		t.Errorf("got %+v", second)
+	}
+	if _, err := Ask(t.Context(), conn, Discard, Filter{AggregateID: "1"}, "another action"); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, conn, "UPDATE outbox_parked_audit SET done_seq = 9, done_at = now() WHERE request = 1")
+	if _, err := Ask(t.Context(), conn, Retry, Filter{AggregateID: "1"}, "after the first was done"); err != nil {
+		t.Fatal(err)
+	}
+	wantAudit(t, conn, "postgres/retry/outbox/1/-/first", "postgres/retry/outbox/2/-/second", "postgres/discard/outbox/1/-/another action",
+		"postgres/retry/outbox/1/-/after the first was done")
+}
+
+func TestADryRunAsksForNothing(t *testing.T) {
+	_, conn := database(t, "dry")
+	parkSome(t, conn)
+	asked, err := Plan(t.Context(), conn, Filter{Lane: "outbox", Limit: 1})
+	if err != nil || len(asked) != 1 || asked[0].Request != nil || asked[0].AggregateID != "2" || asked[0].Rows != 1 {
+		t.Errorf("got %+v, %v", asked, err)
+	}
+	wantAudit(t, conn)
+}
+
+func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
+	databaseURL, conn := database(t, "await")
+	parkSome(t, conn)
+	asked, err := Ask(t.Context(), conn, Retry, Filter{Lane: "outbox"}, "why")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Await(over, conn, asked); !errors.Is(err, context.Canceled) || asked[0].Done {
+		t.Errorf("got %v and %+v", err, asked)
+	}
+	relay := connect(t, databaseURL)
+	done := make(chan error, 1)
+	go func() { done <- Await(t.Context(), conn, asked) }()
+	// Closed, and not yet committed to Kafka: that is not done.
+	execute(t, relay, "UPDATE outbox_parked_audit SET done_seq = 9, outcome = 'published'")
+	execute(t, relay, "UPDATE outbox_parked_audit SET done_at = now(), events = 3 WHERE aggregate_id = '1'")
+	execute(t, relay, "UPDATE outbox_parked_audit SET done_at = now(), outcome = 'refused again: too large' WHERE aggregate_id = '2'")
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	refused, published := asked[0], asked[1]
+	if !published.Done || *published.Outcome != "published" || published.Events != 3 || published.RefusedAgain() {
+		t.Errorf("got %+v", published)
+	}
+	if !refused.Done || refused.Events != 0 || !refused.RefusedAgain() {
+		t.Errorf("got %+v", refused)
+	}
+}
+
+func TestALaneThatCarriesNothingOutIsNamed(t *testing.T) {
+	databaseURL, conn := database(t, "idle")
+	owner := connect(t, databaseURL)
+	asked := []Asked{{Lane: "outbox"}}
+	want := func(part string) {
+		t.Helper()
+		idle, err := Idle(t.Context(), conn, asked)
+		if err != nil || !strings.Contains(strings.Join(idle, "; "), part) || len(idle) > 1 || part == "" && len(idle) != 0 {
+			t.Errorf("got %q, %v; want %q", idle, err, part)
+		}
+	}
+	want("no relay runs lane outbox")
+	execute(t, owner, "SELECT pg_advisory_lock("+relay.LockKey("'outbox'")+")")
+	want("")
+	execute(t, conn, "UPDATE relay_lanes SET state = 'halted', reason = 'the checkpoint topic is gone'")
+	want("lane outbox is halted, so requests about it wait: the checkpoint topic is gone")
+}

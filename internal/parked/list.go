@@ -1,0 +1,213 @@
+package parked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// The causes of a parked row.
+const (
+	// Refused: the row can never be sent as it is.
+	Refused = "refused"
+	// Topic: the topic of the row is away; the row goes out by itself once it is back.
+	Topic = "topic"
+	// Behind: the row waits for an earlier one of its aggregate.
+	Behind = "behind"
+)
+
+// Filter chooses parked aggregates. The zero value chooses all of them; several fields must all hold.
+type Filter struct {
+	// Lane is the name of a lane; empty for any.
+	Lane string
+	// AggregateType and AggregateID name aggregates; empty for any.
+	AggregateType, AggregateID string
+	// Cause of the first row: Refused, Topic or Behind; empty for any.
+	Cause string
+	// Error is a part of the error of the first row, in any case; empty for any.
+	Error string
+	// OlderThan is how long the first row has been parked at least; 0 for any.
+	OlderThan time.Duration
+	// MsgID is the identity of one event, which may stand anywhere in the queue; nil for any.
+	MsgID *uuid.UUID
+	// Limit bounds the aggregates, those that have been parked for longest first; 0 for no bound.
+	Limit int
+}
+
+// Empty reports whether the filter chooses everything, up to its limit.
+func (f Filter) Empty() bool {
+	f.Limit = 0
+	return f == Filter{}
+}
+
+// Aggregate is a parked aggregate.
+type Aggregate struct {
+	// Lane, AggregateType and AggregateID name it.
+	Lane          string `json:"lane"`
+	AggregateType string `json:"aggregate_type"`
+	AggregateID   string `json:"aggregate_id"`
+	// Rows counts its parked rows.
+	Rows int64 `json:"rows"`
+	// ID and MsgID are those of its first row, the one that is to be published next.
+	ID    int64     `json:"id"`
+	MsgID uuid.UUID `json:"msg_id"`
+	// Cause is why the first row waits: Refused, Topic, or Behind where the row before it was discarded a moment ago.
+	Cause string `json:"cause"`
+	// Error says it in words; nil for Behind.
+	Error *string `json:"error"`
+	// Attempts is how often the first row was refused.
+	Attempts int `json:"attempts"`
+	// CreatedAt is when the first row was written to the outbox.
+	CreatedAt time.Time `json:"created_at"`
+	// Since is when the first row was parked, by the clock of Postgres; AgeSeconds is the time from then to now.
+	Since      time.Time `json:"since"`
+	AgeSeconds float64   `json:"age_seconds"`
+	// Request is the oldest request that is not done, and Action what it asks for; nil where there is none.
+	Request *int64  `json:"request"`
+	Action  *string `json:"action"`
+}
+
+// List is what a filter has chosen.
+type List struct {
+	// Aggregates are those chosen, by lane, the one parked first at the top.
+	Aggregates []Aggregate `json:"aggregates"`
+	// TotalAggregates and TotalRows count all that match, also beyond the limit.
+	TotalAggregates int64 `json:"total_aggregates"`
+	TotalRows       int64 `json:"total_rows"`
+}
+
+// matching finds the aggregates that a filter chooses, as the parameters of Filter.args. The condition on the lane and the
+// aggregate goes to the index; the rest is about the first row of each queue. Of a filter with an event, rows counts that event.
+const matching = `
+queues AS (
+    SELECT DISTINCT ON (lane, aggregate_type, aggregate_id)
+           lane, aggregate_type, aggregate_id, seq, id, msg_id, cause, error, attempts, created_at, parked_at,
+           count(*) FILTER (WHERE $7::uuid IS NULL OR msg_id = $7) OVER (PARTITION BY lane, aggregate_type, aggregate_id) AS rows
+      FROM outbox_parked
+     WHERE released_seq IS NULL
+       AND ($1::text IS NULL OR lane = $1) AND ($2::text IS NULL OR aggregate_type = $2) AND ($3::text IS NULL OR aggregate_id = $3)
+     ORDER BY lane, aggregate_type, aggregate_id, seq, id
+), matching AS (
+    SELECT *, extract(epoch FROM clock_timestamp() - parked_at)::float8 AS age,
+           count(*) OVER () AS total_aggregates, (sum(rows) OVER ())::bigint AS total_rows
+      FROM queues
+     WHERE rows > 0
+       AND ($4::text IS NULL OR cause = $4)
+       AND ($5::text IS NULL OR strpos(lower(error), lower($5)) > 0)
+       AND ($6::float8 IS NULL OR parked_at <= clock_timestamp() - make_interval(secs => $6))
+     ORDER BY lane, seq, id
+     LIMIT $8
+)`
+
+func (f Filter) args() []any {
+	text := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	var seconds *float64
+	if f.OlderThan > 0 {
+		s := f.OlderThan.Seconds()
+		seconds = &s
+	}
+	var limit *int
+	if f.Limit > 0 {
+		limit = &f.Limit
+	}
+	var event *string // the driver has no codec for the type itself
+	if f.MsgID != nil {
+		event = text(f.MsgID.String())
+	}
+	return []any{text(f.Lane), text(f.AggregateType), text(f.AggregateID), text(f.Cause), text(f.Error), seconds, event, limit}
+}
+
+// columns of an Aggregate, of matching as m and its open request as open.
+const columns = `m.lane, m.aggregate_type, m.aggregate_id, m.rows, m.id, m.msg_id::text, m.cause, m.error, m.attempts, m.created_at, m.parked_at,
+       m.age, open.request, open.action, m.total_aggregates, m.total_rows`
+
+const listQuery = `WITH ` + matching + `
+SELECT ` + columns + `
+  FROM matching m LEFT JOIN LATERAL (
+       SELECT a.request, a.action FROM outbox_parked_audit a
+        WHERE a.lane = m.lane AND a.aggregate_type = m.aggregate_type AND a.aggregate_id = m.aggregate_id
+          AND a.done_seq IS NULL AND a.action <> 'skip'
+        ORDER BY a.request LIMIT 1) AS open ON true
+ ORDER BY m.lane, m.seq, m.id`
+
+// Read lists what is parked, in one snapshot. A lane that does not exist is an error. Errors are explained.
+func Read(ctx context.Context, conn *pgx.Conn, f Filter) (List, error) {
+	var list List
+	err := readOnly(ctx, conn, func(tx pgx.Tx) (err error) {
+		if err = checkLane(ctx, tx, f.Lane); err != nil {
+			return err
+		}
+		list, err = read(ctx, tx, f)
+		return err
+	})
+	return list, err
+}
+
+func read(ctx context.Context, tx pgx.Tx, f Filter) (List, error) {
+	list := List{Aggregates: []Aggregate{}}
+	rows, err := tx.Query(ctx, listQuery, f.args()...)
+	if err != nil {
+		return list, fmt.Errorf("read outbox_parked: %w", explain(err))
+	}
+	var a Aggregate
+	var event string
+	fields := []any{
+		&a.Lane, &a.AggregateType, &a.AggregateID, &a.Rows, &a.ID, &event, &a.Cause, &a.Error, &a.Attempts, &a.CreatedAt, &a.Since,
+		&a.AgeSeconds, &a.Request, &a.Action, &list.TotalAggregates, &list.TotalRows,
+	}
+	_, err = pgx.ForEachRow(rows, fields, func() error {
+		if a.MsgID, err = uuid.Parse(event); err != nil {
+			return err
+		}
+		a.CreatedAt, a.Since = a.CreatedAt.UTC(), a.Since.UTC()
+		list.Aggregates = append(list.Aggregates, a)
+		return nil
+	})
+	if err != nil {
+		return list, fmt.Errorf("read outbox_parked: %w", explain(err))
+	}
+	return list, nil
+}
+
+// readOnly runs work in one snapshot that changes nothing.
+func readOnly(ctx context.Context, conn *pgx.Conn, work func(pgx.Tx) error) error {
+	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return fmt.Errorf("begin: %w", explain(err))
+	}
+	return errors.Join(work(tx), tx.Rollback(context.WithoutCancel(ctx)))
+}
+
+// checkLane returns an error where no relay has ever known the lane: most likely its name is misspelt.
+func checkLane(ctx context.Context, tx pgx.Tx, lane string) error {
+	if lane == "" {
+		return nil
+	}
+	rows, err := tx.Query(ctx, `SELECT lane FROM relay_lanes ORDER BY lane`)
+	if err != nil {
+		return fmt.Errorf("read relay_lanes: %w", explain(err))
+	}
+	lanes, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("read relay_lanes: %w", explain(err))
+	}
+	for _, known := range lanes {
+		if known == lane {
+			return nil
+		}
+	}
+	if len(lanes) == 0 {
+		return hintf("relay status; nothing is parked before a relay has run", "no relay has run a lane in this database or schema")
+	}
+	return hintf("--lane with one of "+strings.Join(lanes, ", "), "no lane is named %q in this database or schema", lane)
+}

@@ -1,0 +1,135 @@
+package parked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/outbox-relay/relay/internal/sandbox"
+	"github.com/outbox-relay/relay/internal/schema"
+	migrations "github.com/outbox-relay/relay/sql"
+)
+
+var server *sandbox.Postgres
+
+func TestMain(m *testing.M) { os.Exit(withServer(m)) }
+
+func withServer(m *testing.M) (code int) {
+	var err error
+	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = m.Run()
+	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// database makes a database with every migration and the roles, and returns its URL and a connection to it.
+func database(t *testing.T, name string) (string, *pgx.Conn) {
+	t.Helper()
+	databaseURL, err := server.CreateDatabase(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := schema.Open(t.Context(), databaseURL, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Up(t.Context(), func(schema.Migration) {}), m.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	conn := connect(t, databaseURL)
+	execute(t, conn, `INSERT INTO relay_lanes (lane, state) VALUES ('outbox', 'running'), ('billing', 'running')`)
+	return databaseURL, conn
+}
+
+func connect(t *testing.T, databaseURL string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+// operator returns a connection of a login that holds the role relay_operator and no other.
+func operator(t *testing.T, databaseURL string, owner *pgx.Conn, login string) *pgx.Conn {
+	t.Helper()
+	execute(t, owner, "BEGIN;"+migrations.Roles+"COMMIT")
+	execute(t, owner, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD 'secret' IN ROLE relay_operator", login))
+	address, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword(login, "secret")
+	return connect(t, address.String())
+}
+
+func execute(t *testing.T, conn *pgx.Conn, statements string) {
+	t.Helper()
+	if _, err := conn.PgConn().Exec(t.Context(), statements).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", statements, err)
+	}
+}
+
+// row is a parked row; what is left out is that of an ordinary one.
+type row struct {
+	lane, key, cause, err, msgID string
+	id, seq                      int64
+	released                     bool
+	ago                          string
+}
+
+func park(t *testing.T, conn *pgx.Conn, rows ...row) {
+	t.Helper()
+	for _, r := range rows {
+		if r.lane == "" {
+			r.lane = "outbox"
+		}
+		if r.ago == "" {
+			r.ago = "1 minute"
+		}
+		if r.seq == 0 {
+			r.seq = 1
+		}
+		_, err := conn.Exec(t.Context(), `
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, payload, created_at, seq, cause, error, parked_at, released_seq)
+VALUES ($1, $2, coalesce(nullif($3, '')::uuid, gen_random_uuid()), 'order', $4, 'Placed', convert_to('payload ' || $2::bigint, 'UTF8'), now(), $5, $6,
+        nullif($7, ''), now() - $8::text::interval, CASE WHEN $9 THEN 9 END)`,
+			r.lane, r.id, r.msgID, r.key, r.seq, r.cause, r.err, r.ago, r.released)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const event = "01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111"
+
+// parkSome parks two aggregates of lane outbox, one of lane billing, and one that is on its way out.
+func parkSome(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	park(t, conn,
+		row{id: 11, seq: 3, key: "1", cause: Refused, err: "MESSAGE_TOO_LARGE: 100% of it", ago: "2 hours"},
+		row{id: 5, seq: 4, key: "1", cause: Behind, msgID: event}, // an older id in a later batch
+		row{id: 12, seq: 4, key: "1", cause: Behind},
+		row{id: 13, seq: 2, key: "2", cause: Topic, err: "topic late is away"},
+		row{id: 14, seq: 5, key: "3", cause: Refused, err: "invalid", lane: "billing"},
+		row{id: 15, seq: 5, key: "4", cause: Refused, err: "invalid", released: true},
+	)
+}

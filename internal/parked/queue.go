@@ -1,0 +1,218 @@
+package parked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/hint"
+)
+
+// Queue is one parked aggregate in full.
+type Queue struct {
+	// Lane, AggregateType and AggregateID name it.
+	Lane          string `json:"lane"`
+	AggregateType string `json:"aggregate_type"`
+	AggregateID   string `json:"aggregate_id"`
+	// TotalRows counts the parked rows, also beyond the limit; 0 where the aggregate is not parked.
+	TotalRows int64 `json:"total_rows"`
+	// Leaving counts rows of a batch that is being committed at this moment: they are parked no more.
+	Leaving int64 `json:"leaving"`
+	// Rows are the first rows, in the order in which they are to be published.
+	Rows []Row `json:"rows"`
+	// Requests are the newest requests about the aggregate, the newest first.
+	Requests []Request `json:"requests"`
+}
+
+// Row is a parked row.
+type Row struct {
+	// ID and MsgID are those of the row in the outbox.
+	ID    int64     `json:"id"`
+	MsgID uuid.UUID `json:"msg_id"`
+	// Type of the event, and its Topic; nil where the relay's route decides.
+	Type  string  `json:"type"`
+	Topic *string `json:"topic"`
+	// PayloadBytes is the size of the payload; nil for a row without one.
+	PayloadBytes *int64 `json:"payload_bytes"`
+	// CreatedAt is when the row was written to the outbox, ParkedAt when it was parked.
+	CreatedAt time.Time `json:"created_at"`
+	ParkedAt  time.Time `json:"parked_at"`
+	// Cause is Refused, Topic or Behind; Error says it in words, nil for Behind; Attempts is how often the row was refused.
+	Cause    string  `json:"cause"`
+	Error    *string `json:"error"`
+	Attempts int     `json:"attempts"`
+}
+
+// Request is an entry of the audit table.
+type Request struct {
+	// Request is its number.
+	Request int64 `json:"request"`
+	// Action is retry or discard, or skip where the policy of that name left a row out.
+	Action string `json:"action"`
+	// MsgID is the one event meant; nil for the whole queue.
+	MsgID *uuid.UUID `json:"msg_id"`
+	// RequestedBy is the login that asked, Reason what it gave as the reason, RequestedAt when.
+	RequestedBy string    `json:"requested_by"`
+	Reason      string    `json:"reason"`
+	RequestedAt time.Time `json:"requested_at"`
+	// DoneAt is when it had been carried out; nil before. Outcome says what came of it; Events were published or discarded.
+	DoneAt  *time.Time `json:"done_at"`
+	Outcome *string    `json:"outcome"`
+	Events  int64      `json:"events"`
+}
+
+// ErrNotThere is wrapped by the errors of Show and Payload where nothing is parked under that name.
+var ErrNotThere = errors.New("nothing is parked")
+
+const lanesQuery = `
+SELECT lane FROM outbox_parked WHERE ($1::text IS NULL OR lane = $1) AND aggregate_type = $2 AND aggregate_id = $3
+ UNION
+SELECT lane FROM outbox_parked_audit WHERE ($1::text IS NULL OR lane = $1) AND aggregate_type = $2 AND aggregate_id = $3
+ ORDER BY lane`
+
+const rowsQuery = `
+SELECT id, msg_id::text, type, topic, octet_length(payload)::bigint, created_at, parked_at, cause, error, attempts
+  FROM outbox_parked WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL
+ ORDER BY seq, id LIMIT $4`
+
+const countQuery = `
+SELECT count(*) FILTER (WHERE released_seq IS NULL), count(released_seq)
+  FROM outbox_parked WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3`
+
+const requestsQuery = `
+SELECT request, action, msg_id::text, requested_by, reason, requested_at, done_at, outcome, events
+  FROM outbox_parked_audit WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3
+ ORDER BY request DESC LIMIT $4`
+
+// Show reads up to limit rows and up to limit requests of one aggregate, in one snapshot; 0 is no bound. lane may be empty
+// where only one lane has the aggregate. Errors are explained, and wrap ErrNotThere where there is neither a parked row nor a
+// request.
+func Show(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregateID string, limit int) (Queue, error) {
+	q := Queue{Lane: lane, AggregateType: aggregateType, AggregateID: aggregateID, Rows: []Row{}, Requests: []Request{}}
+	var most *int
+	if limit > 0 {
+		most = &limit
+	}
+	err := readOnly(ctx, conn, func(tx pgx.Tx) error {
+		if err := checkLane(ctx, tx, lane); err != nil {
+			return err
+		}
+		if err := q.findLane(ctx, tx); err != nil {
+			return err
+		}
+		if err := tx.QueryRow(ctx, countQuery, q.Lane, q.AggregateType, q.AggregateID).Scan(&q.TotalRows, &q.Leaving); err != nil {
+			return fmt.Errorf("count rows in outbox_parked: %w", explain(err))
+		}
+		if err := q.readRows(ctx, tx, most); err != nil {
+			return fmt.Errorf("read outbox_parked: %w", explain(err))
+		}
+		if err := q.readRequests(ctx, tx, most); err != nil {
+			return fmt.Errorf("read outbox_parked_audit: %w", explain(err))
+		}
+		return nil
+	})
+	return q, err
+}
+
+func (q *Queue) findLane(ctx context.Context, tx pgx.Tx) error {
+	rows, err := tx.Query(ctx, lanesQuery, Filter{Lane: q.Lane}.args()[0], q.AggregateType, q.AggregateID)
+	if err != nil {
+		return fmt.Errorf("read outbox_parked: %w", explain(err))
+	}
+	lanes, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	switch {
+	case err != nil:
+		return fmt.Errorf("read outbox_parked: %w", explain(err))
+	case len(lanes) == 0:
+		return notThere("nothing is parked of %s/%s, and nothing was asked for", q.AggregateType, q.AggregateID)
+	case len(lanes) > 1:
+		return hintf("--lane with one of "+strings.Join(lanes, ", "), "%d lanes have %s/%s", len(lanes), q.AggregateType, q.AggregateID)
+	}
+	q.Lane = lanes[0]
+	return nil
+}
+
+// missing is an error that wraps ErrNotThere and reads as its text alone.
+type missing struct{ text string }
+
+func (m missing) Error() string        { return m.text }
+func (m missing) Is(target error) bool { return target == ErrNotThere }
+
+func notThere(format string, args ...any) error {
+	return hint.Wrap(missing{fmt.Sprintf(format, args...)}, "relay parked list")
+}
+
+func (q *Queue) readRows(ctx context.Context, tx pgx.Tx, most *int) error {
+	rows, err := tx.Query(ctx, rowsQuery, q.Lane, q.AggregateType, q.AggregateID, most)
+	if err != nil {
+		return err
+	}
+	var r Row
+	var event string
+	fields := []any{&r.ID, &event, &r.Type, &r.Topic, &r.PayloadBytes, &r.CreatedAt, &r.ParkedAt, &r.Cause, &r.Error, &r.Attempts}
+	_, err = pgx.ForEachRow(rows, fields, func() (err error) {
+		r.MsgID, err = uuid.Parse(event)
+		r.CreatedAt, r.ParkedAt = r.CreatedAt.UTC(), r.ParkedAt.UTC()
+		q.Rows = append(q.Rows, r)
+		return err
+	})
+	return err
+}
+
+func (q *Queue) readRequests(ctx context.Context, tx pgx.Tx, most *int) error {
+	rows, err := tx.Query(ctx, requestsQuery, q.Lane, q.AggregateType, q.AggregateID, most)
+	if err != nil {
+		return err
+	}
+	q.Requests, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
+		var event *string
+		if err := row.Scan(&r.Request, &r.Action, &event, &r.RequestedBy, &r.Reason, &r.RequestedAt, &r.DoneAt, &r.Outcome, &r.Events); err != nil {
+			return r, err
+		}
+		r.RequestedAt = r.RequestedAt.UTC()
+		if r.DoneAt != nil {
+			done := r.DoneAt.UTC()
+			r.DoneAt = &done
+		}
+		if event != nil {
+			id, err := uuid.Parse(*event)
+			if err != nil {
+				return r, err
+			}
+			r.MsgID = &id
+		}
+		return r, nil
+	})
+	return err
+}
+
+// Payload reads the payload of the first parked row of an aggregate, or of the row that msgID names; nil is a row without one.
+// Errors are as those of Show.
+func Payload(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregateID string, msgID *uuid.UUID) (payload []byte, err error) {
+	q := Queue{Lane: lane, AggregateType: aggregateType, AggregateID: aggregateID}
+	err = readOnly(ctx, conn, func(tx pgx.Tx) error {
+		if err := checkLane(ctx, tx, lane); err != nil {
+			return err
+		}
+		if err := q.findLane(ctx, tx); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `
+SELECT payload FROM outbox_parked
+ WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL AND ($4::uuid IS NULL OR msg_id = $4)
+ ORDER BY seq, id LIMIT 1`, q.Lane, aggregateType, aggregateID, Filter{MsgID: msgID}.args()[6]).Scan(&payload)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return notThere("no such row of %s/%s is parked", aggregateType, aggregateID)
+		}
+		if err != nil {
+			return fmt.Errorf("read outbox_parked: %w", explain(err))
+		}
+		return nil
+	})
+	return payload, err
+}
