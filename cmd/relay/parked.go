@@ -136,14 +136,16 @@ func name(parts ...string) string {
 	return text
 }
 
-// sentence is an error text on one line, cut to at most so many characters; 0 is no limit.
+// sentence is an error text on one line, with at most so many characters; 0 is no limit. What is too much is left out near the
+// beginning: an error begins with what all of its kind have in common.
 func sentence(text *string, most int) string {
 	if text == nil {
 		return "-"
 	}
 	runes := []rune(strings.Join(strings.FieldsFunc(*text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " "))
 	if most > 0 && len(runes) > most {
-		return string(runes[:most-1]) + "…"
+		head := most / 4
+		return string(runes[:head]) + "…" + string(runes[len(runes)-(most-head-1):])
 	}
 	return string(runes)
 }

@@ -72,7 +72,7 @@ func writeParked(to io.Writer, list parked.List, filter parked.Filter) error {
 	}
 	more := ""
 	if n := list.TotalAggregates - int64(len(list.Aggregates)); n > 0 {
-		more = fmt.Sprintf("; %d more are not shown (--limit)", n)
+		more = fmt.Sprintf("; %d more not shown (--limit)", n)
 	}
 	return writeLine(to, "\n%s with %s%s", counted(list.TotalAggregates, "aggregate", "aggregates"),
 		counted(list.TotalRows, "event", "events"), more)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/google/uuid"
@@ -111,18 +112,21 @@ func writeQueue(to io.Writer, q parked.Queue) error {
 		fmt.Fprintln(table, "\nID\tMSG_ID\tTYPE\tTOPIC\tBYTES\tCREATED\tPARKED\tCAUSE\tATTEMPTS")
 	}
 	for _, r := range q.Rows {
-		topic := "-"
+		topic, attempts := "-", "-" // a row that only waits was never refused
 		if r.Topic != nil {
 			topic = name(*r.Topic)
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\n", r.ID, r.MsgID, name(r.Type), topic, orDash("%d", r.PayloadBytes),
-			second(r.CreatedAt), second(r.ParkedAt), r.Cause, r.Attempts)
+		if r.Cause != parked.Behind {
+			attempts = strconv.Itoa(r.Attempts)
+		}
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.MsgID, name(r.Type), topic, orDash("%d", r.PayloadBytes),
+			second(r.CreatedAt), second(r.ParkedAt), r.Cause, attempts)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write output: %w", err)
 	}
 	if n := q.TotalRows - int64(len(q.Rows)); n > 0 {
-		if err := writeLine(to, "%d more are not shown (--limit)", n); err != nil {
+		if err := writeLine(to, "%d more not shown (--limit)", n); err != nil {
 			return err
 		}
 	}
