@@ -153,7 +153,8 @@ func judgeAsked(r askRequest, asked []parked.Asked) error {
 	open, refused := tally(asked)
 	var faults []error
 	if refused > 0 {
-		faults = append(faults, hint.New(fmt.Sprintf("refused again: %s", counted(int64(refused), "aggregate is still parked", "aggregates are still parked")),
+		still := counted(int64(refused), "aggregate is still parked", "aggregates are still parked")
+		faults = append(faults, hint.New("refused again: "+still,
 			"mend the cause first, or relay parked discard; relay parked show --aggregate TYPE/ID tells the cause"))
 	}
 	if open > 0 {

@@ -24,7 +24,7 @@ Examples:
    relay parked list --database-url postgres://operator@db:5432/app
    relay parked list --lane orders --error "too large" --older-than 1h
    relay parked list --cause refused --output json | jq -r '.aggregates[].error'`,
-		Flags: append(append(filterFlags(), limitFlag("the first `N` of each list at most; 0 for all", 100), outputFlag()), parkedSettings()...),
+		Flags: append(append(filterFlags(), limitFlag("the first `N` at most; 0 for all", 100), outputFlag()), parkedSettings()...),
 		Action: func(c *cli.Context) error {
 			form, err := parseOutput(c.String("output"))
 			if err != nil {

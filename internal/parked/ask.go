@@ -58,7 +58,8 @@ const askQuery = `WITH ` + matching + `, asked AS (
      ORDER BY m.lane, m.seq, m.id
     RETURNING request, lane, aggregate_type, aggregate_id
 )
-SELECT m.lane, m.aggregate_type, m.aggregate_id, m.rows, coalesce(a.request, (` + openQuery + ` ORDER BY o.request LIMIT 1)), a.request IS NULL
+SELECT m.lane, m.aggregate_type, m.aggregate_id, m.rows,
+       coalesce(a.request, (` + openQuery + ` ORDER BY o.request LIMIT 1)), a.request IS NULL
   FROM matching m LEFT JOIN asked a USING (lane, aggregate_type, aggregate_id)
  ORDER BY m.lane, m.seq, m.id`
 
@@ -113,8 +114,8 @@ func Ask(ctx context.Context, conn *pgx.Conn, action Action, f Filter, reason st
 
 // The pauses between the looks of Await.
 const (
-	lookMin = 50 * time.Millisecond
-	lookMax = 500 * time.Millisecond
+	firstPause   = 50 * time.Millisecond
+	longestPause = 500 * time.Millisecond
 )
 
 // Await waits until every request has been carried out, and fills in what came of them. The end of ctx ends it with its error;
@@ -122,7 +123,7 @@ const (
 func Await(ctx context.Context, conn *pgx.Conn, asked []Asked) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pause := lookMin
+	pause := firstPause
 	for {
 		select {
 		case <-timer.C:
@@ -135,7 +136,7 @@ func Await(ctx context.Context, conn *pgx.Conn, asked []Asked) error {
 			return err
 		}
 		timer.Reset(pause)
-		pause = min(2*pause, lookMax)
+		pause = min(2*pause, longestPause)
 	}
 }
 
@@ -154,7 +155,8 @@ func look(ctx context.Context, conn *pgx.Conn, asked []Asked) (open int, err err
 	if len(numbers) == 0 {
 		return 0, nil
 	}
-	rows, err := conn.Query(ctx, `SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1) AND done_at IS NOT NULL`, numbers)
+	rows, err := conn.Query(ctx, `
+SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1) AND done_at IS NOT NULL`, numbers)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox_parked_audit: %w", explain(err))
 	}

@@ -17,7 +17,7 @@ func hintf(try, format string, args ...any) error {
 // explain adds a hint to an error of Postgres.
 func explain(err error) error {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42501" {
-		return hint.Wrap(fmt.Errorf("Postgres says: %s (SQLSTATE %s)", pg.Message, pg.Code),
+		return hint.New(preflight.Explain(err).Error(),
 			"GRANT relay_operator TO the login of --database-url; sql/roles.sql makes that role")
 	}
 	return preflight.Explain(err)

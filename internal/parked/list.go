@@ -128,8 +128,8 @@ func (f Filter) args() []any {
 }
 
 // columns of an Aggregate, of matching as m and its open request as open.
-const columns = `m.lane, m.aggregate_type, m.aggregate_id, m.rows, m.id, m.msg_id::text, m.cause, m.error, m.attempts, m.created_at, m.parked_at,
-       m.age, open.request, open.action, m.total_aggregates, m.total_rows`
+const columns = `m.lane, m.aggregate_type, m.aggregate_id, m.rows, m.id, m.msg_id::text, m.cause, m.error, m.attempts,
+       m.created_at, m.parked_at, m.age, open.request, open.action, m.total_aggregates, m.total_rows`
 
 const listQuery = `WITH ` + matching + `
 SELECT ` + columns + `

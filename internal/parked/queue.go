@@ -171,7 +171,8 @@ func (q *Queue) readRequests(ctx context.Context, tx pgx.Tx, most *int) error {
 	}
 	q.Requests, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (r Request, err error) {
 		var event *string
-		if err := row.Scan(&r.Request, &r.Action, &event, &r.RequestedBy, &r.Reason, &r.RequestedAt, &r.DoneAt, &r.Outcome, &r.Events); err != nil {
+		err = row.Scan(&r.Request, &r.Action, &event, &r.RequestedBy, &r.Reason, &r.RequestedAt, &r.DoneAt, &r.Outcome, &r.Events)
+		if err != nil {
 			return r, err
 		}
 		r.RequestedAt = r.RequestedAt.UTC()
