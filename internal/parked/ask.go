@@ -48,24 +48,27 @@ func (a Asked) RefusedAgain() bool {
 	return a.Outcome != nil && strings.HasPrefix(*a.Outcome, "refused again")
 }
 
-// askQuery makes a request for each aggregate that is parked and matches, where the same is not open already. Who asks is
-// the default of requested_by.
-const askQuery = `WITH ` + matching + `, asked AS (
+// askQuery makes a request for each of the named aggregates that is still parked, where the same is not open already. It is quick,
+// however much is parked: a request that came after the owner has stopped looking would lie there until it looks again. Who
+// asks is the default of requested_by.
+const askQuery = `
+WITH m AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS named (lane, aggregate_type, aggregate_id, place)
+     WHERE EXISTS (SELECT FROM outbox_parked p
+                    WHERE p.lane = named.lane AND p.aggregate_type = named.aggregate_type AND p.aggregate_id = named.aggregate_id
+                      AND p.released_seq IS NULL AND ($4::uuid IS NULL OR p.msg_id = $4))
+), asked AS (
     INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason)
-    SELECT m.lane, $9::text, m.aggregate_type, m.aggregate_id, $7::uuid, $10::text
-      FROM matching m
-     WHERE NOT EXISTS (` + openQuery + `)
-     ORDER BY m.lane, m.seq, m.id
+    SELECT m.lane, $5::text, m.aggregate_type, m.aggregate_id, $4, $6::text
+      FROM m WHERE NOT EXISTS (` + openQuery + `) ORDER BY m.place
     RETURNING request, lane, aggregate_type, aggregate_id
 )
-SELECT m.lane, m.aggregate_type, m.aggregate_id, m.rows,
-       coalesce(a.request, (` + openQuery + ` ORDER BY o.request LIMIT 1)), a.request IS NULL
-  FROM matching m LEFT JOIN asked a USING (lane, aggregate_type, aggregate_id)
- ORDER BY m.lane, m.seq, m.id`
+SELECT m.place, coalesce(a.request, (` + openQuery + ` ORDER BY o.request LIMIT 1)), a.request IS NULL
+  FROM m LEFT JOIN asked a USING (lane, aggregate_type, aggregate_id) ORDER BY m.place`
 
 const openQuery = `SELECT o.request FROM outbox_parked_audit o
     WHERE o.lane = m.lane AND o.aggregate_type = m.aggregate_type AND o.aggregate_id = m.aggregate_id
-      AND o.action = $9::text AND o.msg_id IS NOT DISTINCT FROM $7::uuid AND o.done_seq IS NULL`
+      AND o.action = $5 AND o.msg_id IS NOT DISTINCT FROM $4 AND o.done_seq IS NULL`
 
 // Plan returns what Ask would ask for, and changes nothing. Errors are explained.
 func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
@@ -84,30 +87,30 @@ func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
 // not wait. All requests are made or none. Retry is about whole queues: its filter must not name an event. Errors are
 // explained.
 func Ask(ctx context.Context, conn *pgx.Conn, action Action, f Filter, reason string) ([]Asked, error) {
+	plan, err := Plan(ctx, conn, f)
+	if err != nil || len(plan) == 0 {
+		return plan, err
+	}
+	lanes, types, ids := make([]string, len(plan)), make([]string, len(plan)), make([]string, len(plan))
+	for i, a := range plan {
+		lanes[i], types[i], ids[i] = a.Lane, a.AggregateType, a.AggregateID
+	}
+	rows, err := conn.Query(ctx, askQuery, lanes, types, ids, f.event(), string(action), reason)
+	if err != nil {
+		return nil, fmt.Errorf("write outbox_parked_audit: %w", explain(err))
+	}
 	asked := []Asked{}
-	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if err := checkLane(ctx, tx, f.Lane); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, askQuery, append(f.args(), string(action), reason)...)
-		if err != nil {
-			return fmt.Errorf("write outbox_parked_audit: %w", explain(err))
-		}
-		a := Asked{MsgID: f.MsgID}
-		var request int64
-		_, err = pgx.ForEachRow(rows, []any{&a.Lane, &a.AggregateType, &a.AggregateID, &a.Rows, &request, &a.Joined}, func() error {
-			one, number := a, request
-			one.Request = &number
-			asked = append(asked, one)
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("write outbox_parked_audit: %w", explain(err))
-		}
+	var place int
+	var request int64
+	var joined bool
+	_, err = pgx.ForEachRow(rows, []any{&place, &request, &joined}, func() error {
+		a, number := plan[place-1], request
+		a.Request, a.Joined = &number, joined
+		asked = append(asked, a)
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("write outbox_parked_audit: %w", explain(err))
 	}
 	return asked, nil
 }

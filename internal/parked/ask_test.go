@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/relay"
@@ -68,6 +69,44 @@ func TestAnOperatorAsksInItsOwnNameAndForWhatIsParkedOnly(t *testing.T) {
 	if err == nil || !strings.Contains(strings.Join(hint.Of(err), ""), "relay_operator") {
 		t.Errorf("without the right: %v with hints %q", err, hint.Of(err))
 	}
+}
+
+func TestAnOperatorCannotChangeRowsNorForgeTheRecord(t *testing.T) {
+	databaseURL, owner := database(t, "rights")
+	parkSome(t, owner)
+	conn := operator(t, databaseURL, owner, "eve")
+	for _, statement := range []string{
+		"UPDATE outbox_parked SET payload = NULL", "DELETE FROM outbox_parked", "TRUNCATE outbox_parked",
+		"UPDATE outbox_parked_audit SET reason = 'x'", "DELETE FROM outbox_parked_audit", "SELECT * FROM outbox", "UPDATE relay_lanes SET seq = 0",
+		`INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, reason, requested_by) VALUES ('outbox', 'retry', 'order', '1', 'x', 'ada')`,
+		`INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, reason, done_seq) VALUES ('outbox', 'retry', 'order', '1', 'x', 1)`,
+	} {
+		_, err := conn.Exec(t.Context(), statement)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "42501" {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
+}
+
+// What the owner has freed between the look and the request is not asked about: nobody would look at it.
+func TestOnlyWhatIsStillParkedIsAskedAbout(t *testing.T) {
+	_, conn := database(t, "freed")
+	parkSome(t, conn)
+	lanes, types, ids := []string{"outbox", "outbox", "outbox"}, []string{"order", "order", "order"}, []string{"17", "4", "1"}
+	rows, err := conn.Query(t.Context(), askQuery, lanes, types, ids, nil, "retry", "why")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var place int
+	if _, err = pgx.ForEachRow(rows, []any{&place, new(int64), new(bool)}, func() error {
+		if place != 3 {
+			t.Errorf("asked about %s", ids[place-1])
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantAudit(t, conn, "postgres/retry/outbox/1/-/why")
 }
 
 func TestWhatIsOpenAlreadyIsJoined(t *testing.T) {

@@ -120,11 +120,16 @@ func (f Filter) args() []any {
 	if f.Limit > 0 {
 		limit = &f.Limit
 	}
-	var event *string // the driver has no codec for the type itself
-	if f.MsgID != nil {
-		event = text(f.MsgID.String())
+	return []any{text(f.Lane), text(f.AggregateType), text(f.AggregateID), text(f.Cause), text(f.Error), seconds, f.event(), limit}
+}
+
+// event is MsgID as a parameter; the driver has no codec for the type itself.
+func (f Filter) event() *string {
+	if f.MsgID == nil {
+		return nil
 	}
-	return []any{text(f.Lane), text(f.AggregateType), text(f.AggregateID), text(f.Cause), text(f.Error), seconds, event, limit}
+	text := f.MsgID.String()
+	return &text
 }
 
 // columns of an Aggregate, of matching as m and its open request as open.

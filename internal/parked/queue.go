@@ -206,7 +206,7 @@ func Payload(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregate
 		err := tx.QueryRow(ctx, `
 SELECT payload FROM outbox_parked
  WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL AND ($4::uuid IS NULL OR msg_id = $4)
- ORDER BY seq, id LIMIT 1`, q.Lane, aggregateType, aggregateID, Filter{MsgID: msgID}.args()[6]).Scan(&payload)
+ ORDER BY seq, id LIMIT 1`, q.Lane, aggregateType, aggregateID, Filter{MsgID: msgID}.event()).Scan(&payload)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return notThere("no such row of %s/%s is parked", aggregateType, aggregateID)
 		}
