@@ -176,7 +176,7 @@ func TestParkedAggregatesAreRetriedAndDiscardedWhileTheRelayIsKilled(t *testing.
 
 	v := judge((&workload{url: url}).ledger(t), everything(t, brokers(t), topic))
 	v.require(t)
-	if want := 6*parkedAccounts + 2; v.committed != want {
+	if want := 5*parkedAccounts + 2; v.committed != want {
 		t.Errorf("%d events were committed, want %d", v.committed, want)
 	}
 }
@@ -206,13 +206,19 @@ func retryWhileKilled(t testing.TB, url string, settings []string, load *parkedL
 	t.Helper()
 	retry := startRelay(t, []string{"RELAY_DATABASE_URL=" + url}, "parked", "retry", "--all", "--why", "the limit was raised", "--wait", "60s",
 		"--output", "json")
-	eventually(t, 20*time.Second, "the retry is asked for", func() bool { return openRequests(t, url) == 2 })
-	for _, step := range []string{"after-intent", "after-flush", "after-end"} {
+	eventually(t, 20*time.Second, "the retry is asked for", func() bool { return count(t, url, openRequests) == 2 })
+	for kill, step := range []string{"after-intent", "before-end", "after-end"} {
 		killed := startRelay(t, append(settings, fmt.Sprintf("RELAY_FAILPOINT=%s:1", step)), "run")
 		if status := killed.Wait(time.Minute); status != -1 {
 			t.Fatalf("the relay ended with status %d before it was killed at %s", status, step)
 		}
-		load.round() // arrives behind what is parked
+		// Nothing but the retry is there to be done at first, so the batch that was cut off is that one.
+		if leaving := count(t, url, `SELECT count(*) FROM outbox_parked WHERE released_seq IS NOT NULL`); kill < 2 && leaving != 2*3 {
+			t.Errorf("killed at %s: %d parked rows were on their way out, want 6", step, leaving)
+		}
+		if kill > 0 {
+			load.round() // arrives behind what is parked
+		}
 	}
 	last := startRelay(t, settings, "run")
 	if status := retry.Wait(time.Minute); status != 0 {
@@ -241,12 +247,14 @@ func retryWhileKilled(t testing.TB, url string, settings []string, load *parkedL
 	}
 }
 
-func openRequests(t testing.TB, url string) (open int) {
+const openRequests = `SELECT count(*) FROM outbox_parked_audit WHERE done_seq IS NULL`
+
+func count(t testing.TB, url, query string) (n int) {
 	t.Helper()
 	conn := connect(t, url)
 	defer closeQuietly(conn)
-	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM outbox_parked_audit WHERE done_seq IS NULL`).Scan(&open); err != nil {
+	if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
-	return open
+	return n
 }
