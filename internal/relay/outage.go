@@ -70,6 +70,13 @@ func (o *outages) limit(topic string) int32 {
 	return math.MaxInt32
 }
 
+// forgetLimit has the settings of the topic believed again.
+func (o *outages) forgetLimit(topic string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.limits, topic)
+}
+
 // note records that a topic is away, and reports whether it is held from now on.
 func (o *outages) note(topic string, cause error) (begins bool) {
 	o.mu.Lock()
