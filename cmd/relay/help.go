@@ -30,11 +30,23 @@ func helpTemplate(c *cli.Command) string {
 	if c.Description != "" {
 		text += "\nDESCRIPTION:\n" + indent(c.Description) + "\n"
 	}
+	if c.Subcommands != nil {
+		text += "\nCOMMANDS:\n" + commandLines(c.Subcommands)
+	}
 	text += "\nFLAGS:\n" + own.String() + "   --help, -h\n       show this text\n"
 	if settings.Len() > 0 {
 		text += "\nSETTINGS: flag, environment variable, default\n" + settings.String()
 	}
 	return text
+}
+
+// commandLines lists subcommands of a command that does something by itself.
+func commandLines(commands []*cli.Command) string {
+	var lines strings.Builder
+	for _, c := range commands {
+		fmt.Fprintf(&lines, "   %s  %s\n", c.Name, c.Usage)
+	}
+	return lines.String()
 }
 
 func settingOf(flag cli.Flag) (config.Setting, bool) {
