@@ -39,7 +39,7 @@ Examples:
    relay bench --database-url postgres://owner@db:5432/app --brokers kafka:9092
    relay bench --config relay.yaml --rows 5000000 --rounds 1 --rate 2000,5000 --output json
    relay bench --config relay.yaml --retained 20000000 --open-transaction`,
-		Flags:       slices.Concat(benchFlags(), []cli.Flag{outputFlag()}, settingFlags(benchSettings()...)),
+		Flags:       slices.Concat(benchFlags(), []cli.Flag{profileFlag(false), outputFlag()}, settingFlags(benchSettings()...)),
 		Subcommands: []*cli.Command{p.benchInsertCommand()},
 		Action:      p.bench,
 	}
@@ -104,6 +104,9 @@ func (p program) bench(c *cli.Context) error {
 		return fmt.Errorf("find this program, to run it as the relay: %w", err)
 	}
 	cfg.Relay = []string{self, "run"}
+	if folder := c.String("profile"); folder != "" {
+		cfg.Relay = append(cfg.Relay, "--profile", folder)
+	}
 	if err := cfg.WithDefaults().Validate(); err != nil {
 		return usage("relay bench --help", "%v", err)
 	}

@@ -15,6 +15,9 @@ func helpTemplate(c *cli.Command) string {
 	var own, settings strings.Builder
 	group := ""
 	for _, flag := range c.Flags {
+		if visible, ok := flag.(cli.VisibleFlag); ok && !visible.IsVisible() {
+			continue
+		}
 		s, ok := settingOf(flag)
 		if !ok {
 			writeFlag(&own, flag)
