@@ -109,6 +109,7 @@ type transaction struct {
 	id       int64
 	epoch    int16
 	begun    time.Time
+	promise  func(*kgo.Record, error) // settle, made once and not for each record
 
 	acked   atomic.Int64
 	failure atomic.Pointer[produceFailure]
@@ -121,6 +122,7 @@ type produceFailure struct {
 
 func (p *producer) begin(ctx context.Context) (*transaction, error) {
 	t := &transaction{producer: p, begun: time.Now()}
+	t.promise = t.settle
 	var err error
 	if t.id, t.epoch, err = p.identity(ctx); err != nil {
 		return nil, fmt.Errorf("begin transaction of %s: %w", p.txnID, err)
@@ -133,13 +135,16 @@ func (p *producer) begin(ctx context.Context) (*transaction, error) {
 
 // produce hands a record to the client; its outcome is known after flush.
 func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
-	t.producer.client.TryProduce(ctx, r, func(r *kgo.Record, err error) {
-		if err != nil {
-			// The first failure is the cause; those of the records behind it follow from it.
-			t.failure.CompareAndSwap(nil, &produceFailure{r, err})
-		}
-		t.acked.Add(1)
-	})
+	t.producer.client.TryProduce(ctx, r, t.promise)
+}
+
+// settle is told the outcome of a record.
+func (t *transaction) settle(r *kgo.Record, err error) {
+	if err != nil {
+		// The first failure is the cause; those of the records behind it follow from it.
+		t.failure.CompareAndSwap(nil, &produceFailure{r, err})
+	}
+	t.acked.Add(1)
 }
 
 // flush waits until the brokers have acknowledged the want records that were produced, each without an error.

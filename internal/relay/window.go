@@ -260,15 +260,17 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 			discarded += rowSize(values)
 			continue
 		}
-		err := r.decoder.add(out, values)
-		if fault := (*rowError)(nil); errors.As(err, &fault) {
+		if err := r.decoder.add(out, values); err != nil {
+			fault := (*rowError)(nil)
+			if !errors.As(err, &fault) {
+				failed = err
+				continue
+			}
 			result.cut = true // what stands before it goes out first
 			if len(out.ids) == 0 {
 				result.unsendable = err
 			}
-			continue
 		}
-		failed = err
 	}
 	_, err := rows.Close()
 	if failed = errors.Join(failed, err); failed != nil {
