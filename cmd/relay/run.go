@@ -45,6 +45,7 @@ Examples:
 				return err
 			}
 			cfg.Relay.Step = step
+			p.boundMemory()
 			return profiled(c.String("profile"), func() error { return p.runRelay(c.Context, cfg) })
 		},
 	}

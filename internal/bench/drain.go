@@ -40,7 +40,7 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 	}
 	took := time.Since(began)
 	if err != nil {
-		return Drain{}, errors.Join(err, c.process.Kill())
+		return Drain{}, errors.Join(err, c.stop())
 	}
 	end, err := usageOf(c.process.ID())
 	if err = errors.Join(err, c.stop()); err != nil {

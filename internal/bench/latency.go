@@ -154,12 +154,13 @@ func arrivals(ctx context.Context, client *kgo.Client, arrived []time.Time, limi
 	return nil
 }
 
-// bareTransactions is how many Kafka transactions of one record are measured, and barePace the time from one to the next:
-// enough for the markers of the last to be written, as a broker otherwise makes the next one of the same id wait.
+// How many Kafka transactions of one record are measured, and the time from one to the next: enough for the markers of the
+// last to be written, as a broker otherwise makes the next one of the same id wait.
 const (
-	bareTransactions = 400
-	bareWarmUp       = 50
-	barePace         = 25 * time.Millisecond
+	fewestBare = 40
+	mostBare   = 400
+	bareWarmUp = 50
+	barePace   = 25 * time.Millisecond
 )
 
 // bare measures Kafka transactions of one record on a topic of their own, from before the begin to the arrival at a
@@ -181,7 +182,8 @@ func (b *bench) bare(ctx context.Context) (_ Latency, err error) {
 	}
 	defer consumer.Close()
 	b.progress("latency of a bare Kafka transaction")
-	t := newTimes(bareTransactions)
+	n := bareWarmUp + min(mostBare, max(fewestBare, int(b.cfg.Duration/barePace)))
+	t := newTimes(n)
 	group, working := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		value := payload(0, b.cfg.Size)
@@ -203,7 +205,7 @@ func (b *bench) bare(ctx context.Context) (_ Latency, err error) {
 		return nil
 	})
 	group.Go(func() error {
-		return arrivals(working, consumer, t.arrived, bareTransactions*barePace+arrivalLimit)
+		return arrivals(working, consumer, t.arrived, time.Duration(n)*barePace+arrivalLimit)
 	})
 	if err := group.Wait(); err != nil {
 		return Latency{}, err

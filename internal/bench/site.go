@@ -154,10 +154,20 @@ func (s *site) newPlace(ctx context.Context, timeout time.Duration) (*place, err
 // forget removes what a relay of the deployment has left on the cluster. Its transactional ids expire by themselves.
 func (s *site) forget(ctx context.Context, deployment string) error {
 	err := s.deleteTopic(ctx, relay.CheckpointTopic(deployment))
-	_, groupErr := s.admin.DeleteGroup(ctx, relay.Group(deployment))
-	if errors.Is(groupErr, kerr.GroupIDNotFound) {
-		groupErr = nil
-	}
+	// A relay that was killed stays a member until its session times out.
+	groupErr := poll(ctx, 200*time.Millisecond, 20*time.Second, "group "+relay.Group(deployment)+" is empty", func() (bool, error) {
+		response, err := s.admin.DeleteGroup(ctx, relay.Group(deployment))
+		if err == nil {
+			err = response.Err
+		}
+		switch {
+		case err == nil || errors.Is(err, kerr.GroupIDNotFound):
+			return true, nil
+		case errors.Is(err, kerr.NonEmptyGroup):
+			return false, nil
+		}
+		return false, fmt.Errorf("delete group %s: %w", relay.Group(deployment), err)
+	})
 	return errors.Join(err, groupErr)
 }
 
