@@ -45,7 +45,7 @@ Examples:
 				return err
 			}
 			cfg.Relay.Step = step
-			p.boundMemory()
+			p.boundMemory(cfg.Relay)
 			return profiled(c.String("profile"), func() error { return p.runRelay(c.Context, cfg) })
 		},
 	}
