@@ -45,7 +45,7 @@ const (
 	Switch   Kind = "switch"   // true or false
 	Number   Kind = "number"   // a whole number, not negative
 	Size     Kind = "size"     // bytes, with an optional unit: KiB, MiB or GiB
-	Duration Kind = "duration" // a number and a unit: 500ms, 2s, 1m30s; greater than zero
+	Duration Kind = "duration" // a number and a unit: 500ms, 2s, 1m30s; greater than zero, unless its help says otherwise
 )
 
 // Setting is one thing that can be configured.
@@ -188,6 +188,9 @@ func batches() []Setting {
 
 func times() []Setting {
 	return []Setting{
+		{Name: "retention", Kind: Duration,
+			Help:  "how long a published row stays in the outbox; 0 removes it as soon as it is published, forever never",
+			field: func(c *Config) any { return (*retentionOf)(&c.Relay.Retention) }},
 		{Name: "poll.min", Kind: Duration,
 			Help:  "pause after the first read that finds nothing; it doubles up to poll.max",
 			field: func(c *Config) any { return &c.Relay.PollMin }},

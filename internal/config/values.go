@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // sizeOf is a number of bytes: it is written with a unit.
@@ -17,6 +19,11 @@ var units = []struct {
 	name  string
 	bytes int
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// retentionOf is a duration with two more values: 0, and forever.
+type retentionOf time.Duration
+
+const forever = "forever"
 
 // write returns the value behind a field as a person would write it.
 func write(field any) string {
@@ -37,6 +44,8 @@ func write(field any) string {
 		return writeSize(int(*v))
 	case *time.Duration:
 		return writeDuration(*v)
+	case *retentionOf:
+		return writeRetention(time.Duration(*v))
 	}
 	panic(fmt.Sprintf("config: no way to write a %T", field))
 }
@@ -62,6 +71,16 @@ func writeDuration(d time.Duration) string {
 	return text
 }
 
+func writeRetention(d time.Duration) string {
+	switch d {
+	case relay.KeepForever:
+		return forever
+	case relay.RemoveAtOnce:
+		return "0"
+	}
+	return writeDuration(d)
+}
+
 // set parses text into the field of s. The error does not name the setting and does not hold the value of a secret.
 func (s Setting) set(c *Config, text string) error {
 	if s.Choices != nil && !slices.Contains(s.Choices, text) {
@@ -84,6 +103,8 @@ func (s Setting) set(c *Config, text string) error {
 		return setSize(field, text)
 	case *time.Duration:
 		return setDuration(field, text)
+	case *retentionOf:
+		return setRetention(field, text)
 	default:
 		panic(fmt.Sprintf("config: no way to parse a %T", field))
 	}
@@ -163,5 +184,23 @@ func setDuration(field *time.Duration, text string) error {
 		return errors.New("0 is not allowed; it must be longer")
 	}
 	*field = d
+	return nil
+}
+
+func setRetention(field *retentionOf, text string) error {
+	if text == forever {
+		*field = retentionOf(relay.KeepForever)
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no retention; write a number and a unit, such as 24h, or 0 or %s", text, forever)
+	case d < 0:
+		return fmt.Errorf("%s is negative", text)
+	case d == 0:
+		d = relay.RemoveAtOnce // the engine takes zero for "not set"
+	}
+	*field = retentionOf(d)
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -58,6 +59,10 @@ type Config struct {
 	// alone. Defaults to 8 MiB.
 	BatchBytes int
 
+	// Retention is how long a published row stays in the outbox, by its created_at and the clock of Postgres. RemoveAtOnce lets
+	// it go as soon as it is published, KeepForever never. Defaults to 24 h.
+	Retention time.Duration
+
 	// PollMin is the pause after the first read that finds nothing; it doubles up to PollMax. Defaults to 2 ms.
 	PollMin time.Duration
 
@@ -93,6 +98,14 @@ type Config struct {
 	// there.
 	Step func(Step)
 }
+
+// The ends of the scale of Retention, whose zero is "not set".
+const (
+	// RemoveAtOnce removes a row as soon as it is published.
+	RemoveAtOnce = time.Duration(-1)
+	// KeepForever removes nothing.
+	KeepForever = time.Duration(math.MaxInt64)
+)
 
 // Lane is one outbox table and its stream.
 type Lane struct {
@@ -153,6 +166,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.ContentType, "application/json")
 	setDefault(&c.BatchRows, 5000)
 	setDefault(&c.BatchBytes, 8<<20)
+	setDefault(&c.Retention, 24*time.Hour)
 	setDefault(&c.PollMin, 2*time.Millisecond)
 	setDefault(&c.PollMax, 50*time.Millisecond)
 	setDefault(&c.TransactionTimeout, 15*time.Second)
@@ -223,6 +237,7 @@ func (c Config) Validate() error {
 	}
 	fault(c.BatchRows < 1 || c.BatchRows > 100_000, "batch.rows: %d is not between 1 and 100000", c.BatchRows)
 	fault(c.BatchBytes < 1<<10 || c.BatchBytes > 1<<30, "batch.bytes: %d is not between 1 KiB and 1 GiB", c.BatchBytes)
+	fault(c.Retention < 0 && c.Retention != RemoveAtOnce, "retention: %v is negative", c.Retention)
 	fault(c.PollMin < 100*time.Microsecond, "poll.min: %v is less than 100µs", c.PollMin)
 	fault(c.PollMax < c.PollMin, "poll.max: %v is less than poll.min (%v)", c.PollMax, c.PollMin)
 	fault(c.TransactionTimeout < time.Second, "transaction.timeout: %v is less than 1s", c.TransactionTimeout)

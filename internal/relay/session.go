@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,6 +31,7 @@ type session struct {
 	last       Checkpoint // committed
 	unsendable error      // the row that ended the reading, if one did
 	drain      <-chan struct{}
+	published  atomic.Pointer[Progress] // committed; what the janitor may go by
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -52,6 +54,9 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	stop := context.AfterFunc(ctx, s.ring.close)
 	defer stop()
 	s.drain = drain
+	s.published.Store(&s.last.Progress)
+	stopJanitor := s.startJanitor(ctx)
+	defer stopJanitor()
 	pages := make(chan *page)
 	// One place: the next batch is produced while the last one commits.
 	batches := make(chan *batch, 1)
@@ -273,6 +278,8 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 		return failed
 	}
 	s.cfg.Step(AfterEnd)
+	after := b.after
+	s.published.Store(&after)
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: b.rows, Bytes: b.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
 	})
