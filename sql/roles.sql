@@ -44,3 +44,16 @@ TO outbox_writer;
 -- The relay reads events, deletes published ones, and keeps its state. It changes no event.
 GRANT SELECT, DELETE ON outbox TO relay;
 GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
+
+-- In the partitioned layout the relay adds and drops partitions through functions of the owner, and deletes the rows of the
+-- default partition. What it reads, it reads through the table as a whole.
+DO $$
+BEGIN
+    IF to_regclass('outbox_default') IS NOT NULL THEN
+        REVOKE ALL ON outbox_default FROM outbox_writer, relay;
+        GRANT SELECT, DELETE ON outbox_default TO relay;
+        REVOKE ALL ON FUNCTION outbox_add_partition(int), outbox_drop_partition(pg_snapshot, bigint, interval) FROM outbox_writer;
+        GRANT EXECUTE ON FUNCTION outbox_add_partition(int), outbox_drop_partition(pg_snapshot, bigint, interval) TO relay;
+    END IF;
+END
+$$;

@@ -38,33 +38,41 @@ func (p program) migrateUp() *cli.Command {
 	return &cli.Command{
 		Name:      "up",
 		Usage:     "apply the migrations that are missing",
-		UsageText: "relay migrate up --database-url URL [--schema NAME] [--dry-run]",
+		UsageText: "relay migrate up --database-url URL [--schema NAME] [--layout partitioned] [--dry-run]",
 		Description: `Creates only, and deletes nothing. Safe to run again, and by several at once. Each migration is one
 transaction; a wait of more than 5 s for a lock ends it, so that it never holds up the application.
 
 Examples:
    relay migrate up --database-url postgres://owner@db:5432/app
-   relay migrate up --database-url postgres://owner@db:5432/app --schema billing --dry-run`,
-		Flags: migrateFlags(dryRunFlag()),
-		Action: p.withMigrator(func(c *cli.Context, m *schema.Migrator) error {
-			if c.Bool("dry-run") {
-				plan, err := m.PlanUp(c.Context)
-				if err != nil {
-					return err
-				}
-				return p.printPlan(plan, true)
-			}
-			applied := 0
-			err := m.Up(c.Context, func(done schema.Migration) {
-				applied++
-				fmt.Fprintf(p.stdout, "applied %s\n", done)
-			})
-			if err == nil && applied == 0 {
-				fmt.Fprintf(p.stdout, "nothing to do: every migration is in schema %s\n", m.Schema())
-			}
-			return err
-		}),
+   relay migrate up --database-url postgres://owner@db:5432/app --schema billing --dry-run
+   relay migrate up --database-url postgres://owner@db:5432/app --layout partitioned`,
+		Flags:  migrateFlags(layoutFlag("bring the outbox into the layout `NAME`: plain or partitioned"), partitionRowsFlag(), dryRunFlag()),
+		Before: checkLayout,
+		Action: p.withMigrator(p.up),
 	}
+}
+
+func (p program) up(c *cli.Context, m *schema.Migrator) error {
+	layout := schema.Layout(c.String("layout"))
+	if c.Bool("dry-run") {
+		return p.planUp(c, m, layout)
+	}
+	applied := 0
+	count := func(done schema.Migration) {
+		applied++
+		fmt.Fprintf(p.stdout, "applied %s\n", done)
+	}
+	err := m.Up(c.Context, count)
+	if err == nil && layout != "" {
+		err = m.Arrange(c.Context, layout, c.Int("partition-rows"), func(done schema.Migration) {
+			applied++
+			fmt.Fprintf(p.stdout, "layout %s: step %s\n", layout, done)
+		})
+	}
+	if err == nil && applied == 0 {
+		fmt.Fprintf(p.stdout, "nothing to do: every migration is in schema %s\n", m.Schema())
+	}
+	return err
 }
 
 func (p program) migrateDown() *cli.Command {
@@ -184,10 +192,17 @@ func (p program) migratePrint() *cli.Command {
 	return &cli.Command{
 		Name:      "print",
 		Usage:     "print the SQL of every migration; needs no database",
-		UsageText: "relay migrate print [--down] > outbox.sql",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "down", Usage: "the SQL that takes them out"}},
+		UsageText: "relay migrate print [--layout partitioned] [--down] > outbox.sql",
+		Flags: []cli.Flag{
+			layoutFlag("with the steps to the layout `NAME`: plain or partitioned"),
+			&cli.BoolFlag{Name: "down", Usage: "the SQL that takes them out"},
+		},
+		Before: checkLayout,
 		Action: func(c *cli.Context) error {
 			all := schema.Migrations()
+			if c.String("layout") == string(schema.Partitioned) {
+				all = append(all, schema.LayoutSteps()...)
+			}
 			if c.Bool("down") {
 				slices.Reverse(all)
 			}

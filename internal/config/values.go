@@ -20,8 +20,8 @@ var units = []struct {
 	bytes int
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
-// retentionOf is a duration with two more values: 0, and forever.
-type retentionOf time.Duration
+// anyDuration is a duration with two more values: 0, and forever.
+type anyDuration time.Duration
 
 const forever = "forever"
 
@@ -44,8 +44,8 @@ func write(field any) string {
 		return writeSize(int(*v))
 	case *time.Duration:
 		return writeDuration(*v)
-	case *retentionOf:
-		return writeRetention(time.Duration(*v))
+	case *anyDuration:
+		return writeAnyDuration(time.Duration(*v))
 	}
 	panic(fmt.Sprintf("config: no way to write a %T", field))
 }
@@ -71,7 +71,7 @@ func writeDuration(d time.Duration) string {
 	return text
 }
 
-func writeRetention(d time.Duration) string {
+func writeAnyDuration(d time.Duration) string {
 	switch d {
 	case relay.KeepForever:
 		return forever
@@ -103,8 +103,8 @@ func (s Setting) set(c *Config, text string) error {
 		return setSize(field, text)
 	case *time.Duration:
 		return setDuration(field, text)
-	case *retentionOf:
-		return setRetention(field, text)
+	case *anyDuration:
+		return setAnyDuration(field, text)
 	default:
 		panic(fmt.Sprintf("config: no way to parse a %T", field))
 	}
@@ -187,20 +187,20 @@ func setDuration(field *time.Duration, text string) error {
 	return nil
 }
 
-func setRetention(field *retentionOf, text string) error {
+func setAnyDuration(field *anyDuration, text string) error {
 	if text == forever {
-		*field = retentionOf(relay.KeepForever)
+		*field = anyDuration(relay.KeepForever)
 		return nil
 	}
 	d, err := time.ParseDuration(text)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%q is no retention; write a number and a unit, such as 24h, or 0 or %s", text, forever)
+		return fmt.Errorf("%q is not a duration; write a number and a unit, such as 24h, or 0, or %s", text, forever)
 	case d < 0:
 		return fmt.Errorf("%s is negative", text)
 	case d == 0:
 		d = relay.RemoveAtOnce // the engine takes zero for "not set"
 	}
-	*field = retentionOf(d)
+	*field = anyDuration(d)
 	return nil
 }

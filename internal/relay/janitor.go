@@ -21,8 +21,8 @@ type janitor struct {
 	age   time.Duration
 
 	conn  *pgx.Conn
-	sweep *sweep // of the table, or of the default partition of a partitioned one
-	parts *partitions
+	sweep *sweep      // of the table, or of the default partition of a partitioned one
+	parts *partitions // nil where the table is not partitioned
 }
 
 // The pauses of the janitor: between two rounds, and after a failure. A round follows a hundred times in the span of the retention,
@@ -102,7 +102,11 @@ func (j *janitor) slowest() time.Duration { return min(max(roundMin, j.age/10), 
 // round removes what is due now.
 func (j *janitor) round(ctx context.Context, published Progress) (removal Removal) {
 	removal.Lane = j.s.lane.Name
-	if removal.Err = j.connect(ctx); removal.Err != nil {
+	if removal.Err = j.connect(ctx); removal.Err == nil {
+		removal.Err = j.look(ctx)
+	}
+	if removal.Err != nil {
+		j.disconnect()
 		return removal
 	}
 	rule := rule{published: published, age: j.age}
@@ -113,12 +117,12 @@ func (j *janitor) round(ctx context.Context, published Progress) (removal Remova
 	}
 	removal.Rows, swept = j.sweep.round(ctx, j.conn, rule)
 	if removal.Err = errors.Join(added, dropped, swept); removal.Err != nil {
-		j.disconnect() // and look at the table anew: it may have been partitioned meanwhile
+		j.disconnect()
 	}
 	return removal
 }
 
-// connect opens the janitor's connection and finds out how the table is laid out.
+// connect opens the janitor's connection where it has none.
 func (j *janitor) connect(ctx context.Context) error {
 	if j.conn != nil {
 		return nil
@@ -134,19 +138,24 @@ func (j *janitor) connect(ctx context.Context) error {
 		closeConn(conn)
 		return err
 	}
+	j.conn = conn
+	return nil
+}
+
+// look finds out how the table is laid out, which may change under a running relay.
+func (j *janitor) look(ctx context.Context) error {
 	var partitioned bool
 	var overflow *string
-	err = conn.QueryRow(ctx, `
+	err := j.conn.QueryRow(ctx, `
 SELECT c.relkind = 'p', (SELECT quote_ident(nspname) || '.' || quote_ident(d.relname)
                            FROM pg_partitioned_table JOIN pg_class d ON d.oid = partdefid JOIN pg_namespace n ON n.oid = d.relnamespace
                           WHERE partrelid = c.oid)
 FROM pg_class c WHERE c.oid = $1::text::regclass`, j.table).Scan(&partitioned, &overflow)
 	if err != nil {
-		closeConn(conn)
 		return fmt.Errorf("look at the layout of %s: %w", j.s.lane.Table, err)
 	}
-	j.conn, j.parts = conn, nil
 	swept := j.table
+	j.parts = nil
 	if partitioned {
 		j.parts, swept = newPartitions(j.s.lane.Table), ""
 		if overflow != nil {
