@@ -5,3 +5,4 @@ DROP FUNCTION outbox_uuidv7();
 DROP FUNCTION IF EXISTS outbox_drop_partition(pg_snapshot, bigint, interval);
 DROP FUNCTION IF EXISTS outbox_add_partition(int);
 DROP FUNCTION IF EXISTS outbox_partitions();
+DROP FUNCTION IF EXISTS outbox_partition_rows();

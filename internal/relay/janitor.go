@@ -21,8 +21,8 @@ type janitor struct {
 	age   time.Duration
 
 	conn  *pgx.Conn
-	sweep *sweep      // of the table, or of the default partition of a partitioned one
-	parts *partitions // nil where the table is not partitioned
+	sweep *sweep      // of a plain table
+	parts *partitions // of a partitioned one
 }
 
 // The pauses of the janitor: between two rounds, and after a failure. A round follows a hundred times in the span of the retention,
@@ -39,7 +39,7 @@ const (
 var janitorSettings = map[string]string{
 	"synchronous_commit":              "off",
 	"lock_timeout":                    "100ms",
-	"statement_timeout":               "30s",
+	"statement_timeout":               "5min",
 	"enable_seqscan":                  "off",
 	"enable_bitmapscan":               "off",
 	"enable_sort":                     "off",
@@ -110,13 +110,15 @@ func (j *janitor) round(ctx context.Context, published Progress) (removal Remova
 		return removal
 	}
 	rule := rule{published: published, age: j.age}
-	var added, dropped, swept error
 	if j.parts != nil {
+		var added, dropped error
 		removal.Added, added = j.parts.add(ctx, j.conn)
 		removal.Dropped, dropped = j.parts.drop(ctx, j.conn, rule)
+		removal.Err = errors.Join(added, dropped)
+	} else {
+		removal.Rows, removal.Err = j.sweep.round(ctx, j.conn, rule)
 	}
-	removal.Rows, swept = j.sweep.round(ctx, j.conn, rule)
-	if removal.Err = errors.Join(added, dropped, swept); removal.Err != nil {
+	if removal.Err != nil {
 		j.disconnect()
 	}
 	return removal
@@ -145,25 +147,15 @@ func (j *janitor) connect(ctx context.Context) error {
 // look finds out how the table is laid out, which may change under a running relay.
 func (j *janitor) look(ctx context.Context) error {
 	var partitioned bool
-	var overflow *string
-	err := j.conn.QueryRow(ctx, `
-SELECT c.relkind = 'p', (SELECT quote_ident(nspname) || '.' || quote_ident(d.relname)
-                           FROM pg_partitioned_table JOIN pg_class d ON d.oid = partdefid JOIN pg_namespace n ON n.oid = d.relnamespace
-                          WHERE partrelid = c.oid)
-FROM pg_class c WHERE c.oid = $1::text::regclass`, j.table).Scan(&partitioned, &overflow)
+	err := j.conn.QueryRow(ctx, `SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass`, j.table).Scan(&partitioned)
 	if err != nil {
 		return fmt.Errorf("look at the layout of %s: %w", j.s.lane.Table, err)
 	}
-	swept := j.table
-	j.parts = nil
-	if partitioned {
-		j.parts, swept = newPartitions(j.s.lane.Table), ""
-		if overflow != nil {
-			swept = *overflow
-		}
-	}
-	if j.sweep == nil || j.sweep.table != swept {
-		j.sweep = &sweep{table: swept}
+	switch {
+	case !partitioned && j.sweep == nil:
+		j.sweep, j.parts = &sweep{table: j.table}, nil
+	case partitioned && j.parts == nil:
+		j.sweep, j.parts = nil, &partitions{table: j.s.lane.Table}
 	}
 	return nil
 }

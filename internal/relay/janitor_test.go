@@ -59,7 +59,8 @@ func TestNothingGoesForever(t *testing.T) {
 	s := r.start(cfg)
 	r.insertOrders(10, "kept")
 	s.awaitRows(t, 10)
-	if n := query[int](t, r.conn, `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'relay outbox retention'`); n != 0 {
+	if n := query[int](t, r.conn, `SELECT count(*) FROM pg_stat_activity
+		WHERE application_name = 'relay outbox retention' AND datname = current_database()`); n != 0 {
 		t.Errorf("%d sessions of a janitor", n)
 	}
 	s.stop()

@@ -18,8 +18,6 @@ type partitions struct {
 // mostPartitions bounds what one round adds or drops.
 const mostPartitions = 16
 
-func newPartitions(table string) *partitions { return &partitions{table: table} }
-
 // function returns the quoted name of one of the functions.
 func (p *partitions) function(name string) string { return quoteTable(p.table + name) }
 

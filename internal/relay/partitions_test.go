@@ -33,7 +33,7 @@ func layout(t testing.TB, conn *pgx.Conn) string {
 	t.Helper()
 	names := query[[]string](t, conn, `SELECT array_agg(p.partition::text ORDER BY p.upper) FROM outbox_partitions() p`)
 	var list []string
-	for _, name := range append(names, "outbox_default") {
+	for _, name := range names {
 		list = append(list, fmt.Sprintf("%s:%d", name, query[int](t, conn, `SELECT count(*) FROM `+name)))
 	}
 	return strings.Join(list, " ")
@@ -48,7 +48,7 @@ func expectLayout(t testing.TB, conn *pgx.Conn, want string) {
 
 func addAll(t testing.TB, conn *pgx.Conn) int {
 	t.Helper()
-	n, err := newPartitions("outbox").add(t.Context(), conn)
+	n, err := (&partitions{table: "outbox"}).add(t.Context(), conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func addAll(t testing.TB, conn *pgx.Conn) int {
 
 func dropAll(t testing.TB, conn *pgx.Conn, r rule) int {
 	t.Helper()
-	n, err := newPartitions("outbox").drop(t.Context(), conn, r)
+	n, err := (&partitions{table: "outbox"}).drop(t.Context(), conn, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,13 +69,13 @@ func TestPartitionsAreAddedAheadAndDroppedBehind(t *testing.T) {
 	url := newDatabase(t)
 	conn, janitor := open(t, url), janitorConn(t, url)
 	partition(t, conn, 1000)
-	expectLayout(t, conn, "outbox_p0:0 outbox_p1000:0 outbox_p2000:0 outbox_p3000:0 outbox_default:0")
+	expectLayout(t, conn, "outbox_p0:0 outbox_p1000:0 outbox_p2000:0 outbox_p3000:0 outbox_overflow:0")
 	events(t, conn, 2500)
 	published := current(t, conn)
 	if n := addAll(t, janitor); n != 2 {
 		t.Errorf("%d partitions were added, want 2", n)
 	}
-	expectLayout(t, conn, "outbox_p0:999 outbox_p1000:1000 outbox_p2000:501 outbox_p3000:0 outbox_p4000:0 outbox_p5000:0 outbox_default:0")
+	expectLayout(t, conn, "outbox_p0:999 outbox_p1000:1000 outbox_p2000:501 outbox_p3000:0 outbox_p4000:0 outbox_p5000:0 outbox_overflow:0")
 	if n := dropAll(t, janitor, rule{published, 3600e9}); n != 0 {
 		t.Errorf("%d partitions went that are too young", n)
 	}
@@ -85,7 +85,7 @@ func TestPartitionsAreAddedAheadAndDroppedBehind(t *testing.T) {
 	if n := dropAll(t, janitor, rule{published, 0}); n != 2 {
 		t.Errorf("%d partitions went, want the two that are full", n)
 	}
-	expectLayout(t, conn, "outbox_p2000:501 outbox_p3000:0 outbox_p4000:0 outbox_p5000:0 outbox_default:0")
+	expectLayout(t, conn, "outbox_p2000:501 outbox_p3000:0 outbox_p4000:0 outbox_p5000:0 outbox_overflow:0")
 }
 
 // A partition stays as long as a single row of it is unpublished, younger than the retention, or not committed yet.
@@ -98,7 +98,7 @@ func TestAPartitionGoesWithItsLastRow(t *testing.T) {
 	insert(t, late, "o", "late") // id 1
 	events(t, conn, 1500)
 	before := current(t, conn)
-	if _, err := newPartitions("outbox").drop(t.Context(), janitor, rule{before, 0}); !isLockTimeout(err) {
+	if _, err := (&partitions{table: "outbox"}).drop(t.Context(), janitor, rule{before, 0}); !isLockTimeout(err) {
 		t.Errorf("beside a writer: %v, want a lock timeout", err)
 	}
 	exec(t, late, `COMMIT`)
@@ -123,30 +123,37 @@ func TestAPartitionGoesWithItsLastRow(t *testing.T) {
 	}
 }
 
-// Ids that outrun the partitions go to the default partition; new ones begin beyond, and the ids jump there.
+// Ids that outrun the partitions lose no row: what took them becomes a partition like any other, and ids jump behind it.
 func TestRowsWithoutAPartitionAreKeptAndPassed(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
 	conn, janitor := open(t, url), janitorConn(t, url)
 	partition(t, conn, 1000)
 	events(t, conn, 5500)
-	expectLayout(t, conn, "outbox_p0:999 outbox_p1000:1000 outbox_p2000:1000 outbox_p3000:1000 outbox_default:1501")
-	if n := addAll(t, janitor); n != 4 {
-		t.Errorf("%d partitions were added, want 4", n)
+	const before = "outbox_p0:999 outbox_p1000:1000 outbox_p2000:1000 outbox_p3000:1000 "
+	expectLayout(t, conn, before+"outbox_overflow:1501")
+	for range 2 { // the bound is added, and proved, while writers go on
+		if n := addAll(t, janitor); n != 0 {
+			t.Errorf("%d partitions were added, want none yet", n)
+		}
+		insert(t, conn, "o", "goes on")
+	}
+	if n := addAll(t, janitor); n != 5 {
+		t.Errorf("%d partitions were added, want 5", n)
 	}
 	events(t, conn, 2)
-	expectLayout(t, conn, "outbox_p0:999 outbox_p1000:1000 outbox_p2000:1000 outbox_p3000:1000 "+
-		"outbox_p6000:2 outbox_p7000:0 outbox_p8000:0 outbox_p9000:0 outbox_default:1501")
-	if got := ids(t, conn); got[5500] != 6000 || got[5501] != 6001 {
-		t.Errorf("ids went on at %d, want 6000", got[5500])
+	expectLayout(t, conn, before+"outbox_p4000:1503 outbox_p1000006000:2 outbox_p1000007000:0 outbox_p1000008000:0 outbox_p1000009000:0 outbox_overflow:0")
+	if n := dropAll(t, janitor, rule{current(t, conn), 0}); n != 5 {
+		t.Errorf("%d partitions went, want 5", n)
 	}
-	r := rule{current(t, conn), 0}
-	dropAll(t, janitor, r)
-	w := &sweep{table: "outbox_default"}
-	if n := w.test(t, janitor, r, true); n != 1501 {
-		t.Errorf("%d rows of the default partition went, want 1501", n)
+	expectLayout(t, conn, "outbox_p1000006000:2 outbox_p1000007000:0 outbox_p1000008000:0 outbox_p1000009000:0 outbox_overflow:0")
+	if n := query[int](t, conn, `SELECT count(*) FROM pg_class WHERE relname LIKE '%overflow%' AND relkind IN ('i', 'r')`); n != 3 {
+		t.Errorf("%d tables and indexes are named for the overflow, want one and two", n)
 	}
-	expectLayout(t, conn, "outbox_p6000:2 outbox_p7000:0 outbox_p8000:0 outbox_p9000:0 outbox_default:0")
+	events(t, conn, 3500)
+	if addAll(t, janitor)+addAll(t, janitor)+addAll(t, janitor) == 0 {
+		t.Error("the second time no partition was added")
+	}
 }
 
 // A transaction that has written keeps partitions from being added and dropped, and no writer waits for long behind that.
@@ -159,10 +166,10 @@ func TestAddingAndDroppingGiveWayToWriters(t *testing.T) {
 	r := rule{current(t, conn), 0}
 	exec(t, writer, `BEGIN`)
 	insert(t, writer, "o", "open")
-	if _, err := newPartitions("outbox").add(t.Context(), janitor); !isLockTimeout(err) {
+	if _, err := (&partitions{table: "outbox"}).add(t.Context(), janitor); !isLockTimeout(err) {
 		t.Errorf("add beside a writer: %v, want a lock timeout", err)
 	}
-	if _, err := newPartitions("outbox").drop(t.Context(), janitor, r); !isLockTimeout(err) {
+	if _, err := (&partitions{table: "outbox"}).drop(t.Context(), janitor, r); !isLockTimeout(err) {
 		t.Errorf("drop beside a writer: %v, want a lock timeout", err)
 	}
 	insert(t, conn, "o", "another goes on")

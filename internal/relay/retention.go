@@ -48,7 +48,7 @@ SELECT count(*), (SELECT count(*) FROM gone), coalesce(max(id) FILTER (WHERE due
 // deleted rows stay until a vacuum has passed, and are not walked again each time. Rows that were passed over (a low id
 // that committed late, a locked row) are found when it begins again.
 type sweep struct {
-	table string // quoted; empty where there is none
+	table string // quoted
 	after int64
 	rows  int       // of the next statement
 	again time.Time // when to begin at the lowest id again
@@ -56,9 +56,6 @@ type sweep struct {
 
 // round deletes until nothing more is due, and returns how many rows it deleted.
 func (w *sweep) round(ctx context.Context, conn *pgx.Conn, r rule) (removed int64, err error) {
-	if w.table == "" {
-		return 0, nil
-	}
 	if !time.Now().Before(w.again) {
 		frontier := w.after
 		w.after, w.rows = 0, sweepRows

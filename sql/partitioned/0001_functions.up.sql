@@ -5,37 +5,50 @@
 -- Step 1: the functions that the relay calls to add and drop partitions, and a bound for the rows that are there. The functions
 -- run with the rights of the owner of the table, whoever calls them; so they trust nothing that they are told.
 
--- The range partitions in their order. The oldest may have no lower bound; the default partition has no range and is left out.
+-- The partitions in the order of their ranges. The oldest may have no lower bound; the last one, outbox_overflow, has no upper
+-- one: it takes the rows for whose ids there is no other partition, so that no insert ever fails for want of one. It is not a default
+-- partition, because then Postgres would not know that the partitions follow one another, and a read in the order of ids would
+-- look into all of them.
 CREATE FUNCTION outbox_partitions() RETURNS TABLE (partition regclass, lower bigint, upper bigint)
     LANGUAGE sql STABLE
 AS $$
     SELECT c.oid::regclass, bounds[1]::bigint, bounds[2]::bigint
       FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid,
-           regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \((?:MINVALUE|''(-?\d+)'')\) TO \(''(-?\d+)''\)$') AS bounds
+           regexp_match(pg_get_expr(c.relpartbound, c.oid),
+                        '^FOR VALUES FROM \((?:MINVALUE|''(-?\d+)'')\) TO \((?:MAXVALUE|''(-?\d+)'')\)$') AS bounds
      WHERE inhparent = to_regclass('outbox') AND bounds IS NOT NULL
-     ORDER BY bounds[2]::bigint
+     ORDER BY bounds[2]::bigint NULLS LAST
 $$;
 
--- Adds the next partition, as wide as the newest one, unless so many lie ahead of the ids that are drawn now; returns its name, or
--- NULL where enough are there. Called again and again by the relay.
+-- Adds the next partition unless so many lie ahead of the ids that are drawn now; returns its name, or NULL where nothing was added.
+-- Called again and again by the relay. Three ways:
 --
--- The lock keeps writers out for the moment of the attachment: a statement that began without the partition would take its
--- rows to the default partition, which must not hold them any more, and fail. Writers wait no longer than lock_timeout allows.
+-- Where outbox_overflow is empty, its range is cut: the new partition comes before it. The lock keeps writers out for that moment,
+-- since a statement that began before would go on by the old ranges and fail; they wait no longer than lock_timeout allows.
 --
--- Where the ids have outrun the partitions, their rows are in the default partition. Then the next partition begins beyond
--- them, and the sequence jumps there: ids need not be without gaps. It happens under the lock, when no id is on its way.
+-- Where ids have outrun the partitions, outbox_overflow becomes an ordinary partition, and a new one follows it. Postgres must
+-- know that no row lies beyond its new upper bound, and to read them all under the lock would take long. So one call adds a
+-- constraint that no insert reaches for a long time, the next one validates it while writers go on, and a third one takes it as the
+-- proof. Then the sequence jumps to the bound: ids need not be without gaps, and under the lock none is on its way.
 CREATE FUNCTION outbox_add_partition(ahead int DEFAULT 3) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
+    -- Whatever the statistics say, what is looked up under the lock is looked up in the index.
+    SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
-    ids   regclass := pg_get_serial_sequence('outbox', 'id')::regclass;
-    taken bigint;
-    width bigint;
-    top   bigint;
-    jump  boolean  := false;
-    name  text;
-    home  text     := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'outbox'::regclass);
+    ids    regclass := pg_get_serial_sequence('outbox', 'id')::regclass;
+    home   text     := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'outbox'::regclass);
+    width  bigint   := outbox_partition_rows();
+    like_outbox text := 'CREATE TABLE %s.%I (LIKE outbox INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE) '
+                        'WITH (autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1)';
+    attach text     := 'ALTER TABLE outbox ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)';
+    taken  bigint;
+    top    bigint;
+    bound  bigint;
+    proven boolean;
+    name   text;
+    index  name;
 BEGIN
     IF ahead IS NULL OR ahead NOT BETWEEN 1 AND 100 THEN
         RAISE EXCEPTION 'outbox_add_partition: ahead must be between 1 and 100' USING ERRCODE = 'invalid_parameter_value';
@@ -44,28 +57,46 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('outbox partitions', 'outbox'::regclass::oid::bigint)) THEN
         RETURN NULL;
     END IF;
-    SELECT p.upper, p.upper - p.lower INTO top, width FROM outbox_partitions() p WHERE p.lower IS NOT NULL ORDER BY p.upper DESC LIMIT 1;
-    IF top IS NULL THEN
-        RAISE EXCEPTION 'outbox_add_partition: outbox has no partition to take the width from';
-    END IF;
+    SELECT p.lower INTO STRICT top FROM outbox_partitions() p WHERE p.partition = 'outbox_overflow'::regclass;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
     IF top > taken + ahead * width THEN
         RETURN NULL;
     END IF;
-    LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE;
-    EXECUTE format('SELECT greatest(last_value, (SELECT max(id) FROM outbox_default)) FROM %s', ids) INTO taken;
-    IF top <= taken THEN
-        top := top + ((taken - top) / width + 1) * width;
-        jump := true;
-    END IF;
     name := 'outbox_p' || top;
-    EXECUTE format('CREATE TABLE %s.%I (LIKE outbox INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)', home, name);
-    -- Rows are never deleted one by one, so there is nothing to vacuum; against wraparound it is vacuumed all the same.
-    EXECUTE format('ALTER TABLE %I SET (autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1)', name);
-    EXECUTE format('ALTER TABLE outbox ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', name, top, top + width);
-    IF jump THEN
-        PERFORM setval(ids, top, false);
+
+    IF NOT EXISTS (SELECT FROM outbox_overflow) THEN
+        LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+        IF EXISTS (SELECT FROM outbox_overflow) THEN
+            RETURN NULL;
+        END IF;
+        EXECUTE format(like_outbox, home, name);
+        ALTER TABLE outbox DETACH PARTITION outbox_overflow;
+        EXECUTE format(attach, name, top, top + width);
+        EXECUTE format(attach, 'outbox_overflow', top + width, 'MAXVALUE');
+        RETURN name;
     END IF;
+
+    SELECT substring(pg_get_constraintdef(oid) FROM '\d+')::bigint, convalidated INTO bound, proven FROM pg_constraint
+     WHERE conrelid = 'outbox_overflow'::regclass AND conname = 'outbox_overflow_bound';
+    IF bound IS NULL THEN
+        bound := top + ((taken - top) / width + 1000000000 / width + 1) * width;
+        EXECUTE format('ALTER TABLE outbox_overflow ADD CONSTRAINT outbox_overflow_bound CHECK (id < %s) NOT VALID', bound);
+        RETURN NULL;
+    ELSIF NOT proven THEN
+        ALTER TABLE outbox_overflow VALIDATE CONSTRAINT outbox_overflow_bound;
+        RETURN NULL;
+    END IF;
+    LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+    ALTER TABLE outbox DETACH PARTITION outbox_overflow;
+    EXECUTE format('ALTER TABLE outbox_overflow RENAME TO %I', name);
+    FOR index IN SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = (home || '.' || name)::regclass LOOP
+        EXECUTE format('ALTER INDEX %I RENAME TO %I', index, replace(index, 'outbox_overflow', name));
+    END LOOP;
+    EXECUTE format(attach, name, top, bound);
+    EXECUTE format('ALTER TABLE %I DROP CONSTRAINT outbox_overflow_bound', name);
+    EXECUTE format(like_outbox, home, 'outbox_overflow');
+    EXECUTE format(attach, 'outbox_overflow', bound, 'MAXVALUE');
+    PERFORM setval(ids, bound, false);
     RETURN name;
 END
 $$;
@@ -140,7 +171,9 @@ BEGIN
     IF width NOT BETWEEN 1000 AND 1000000000 THEN
         RAISE EXCEPTION 'outbox.partition_rows is %, and must be between 1000 and 1000000000', width;
     END IF;
-    FOREACH callee IN ARRAY ARRAY['outbox_partitions()', 'outbox_add_partition(int)',
+    EXECUTE format('CREATE FUNCTION outbox_partition_rows() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN %s', width);
+    COMMENT ON FUNCTION outbox_partition_rows() IS 'How many ids a new partition holds. Replace it to change that.';
+    FOREACH callee IN ARRAY ARRAY['outbox_partition_rows()', 'outbox_partitions()', 'outbox_add_partition(int)',
                                   'outbox_drop_partition(pg_snapshot, bigint, interval)'] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', callee, current_schema());
@@ -152,7 +185,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION outbox_partitions() IS 'The range partitions of outbox in their order, without the default partition.';
+COMMENT ON FUNCTION outbox_partitions() IS 'The partitions of outbox in the order of their ranges.';
 COMMENT ON FUNCTION outbox_add_partition(int) IS
     'Adds the next partition unless so many lie ahead; returns its name, or NULL. Called by relay.';
 COMMENT ON FUNCTION outbox_drop_partition(pg_snapshot, bigint, interval) IS

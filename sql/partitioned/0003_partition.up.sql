@@ -7,7 +7,9 @@ DO $$
 DECLARE
     owner text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
     note  text := obj_description('outbox'::regclass, 'pg_class');
-    width bigint := coalesce(nullif(current_setting('outbox.partition_rows', true), '')::bigint, 5000000);
+    width bigint := outbox_partition_rows();
+    -- Rows of a partition are not deleted one by one, so there is nothing to vacuum but against wraparound.
+    quiet text := 'autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1';
     bound bigint;
     first bigint;
     empty boolean;
@@ -68,13 +70,10 @@ BEGIN
         ALTER TABLE outbox_before DROP CONSTRAINT outbox_before_partitions;
         first := bound;
     END IF;
-    -- A row for whose id there is no partition goes here, so that no insert ever fails for want of one.
-    CREATE TABLE outbox_default PARTITION OF outbox DEFAULT;
-    ALTER TABLE outbox_default SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000);
-    EXECUTE format('CREATE TABLE %I PARTITION OF outbox FOR VALUES FROM (%s) TO (%s) WITH (autovacuum_vacuum_insert_threshold = -1)',
-                   'outbox_p' || first, first, first + width);
-    EXECUTE format('ALTER TABLE outbox_default OWNER TO %I', owner);
+    EXECUTE format('CREATE TABLE %I PARTITION OF outbox FOR VALUES FROM (%s) TO (%s) WITH (%s)', 'outbox_p' || first, first, first + width, quiet);
+    EXECUTE format('CREATE TABLE outbox_overflow PARTITION OF outbox FOR VALUES FROM (%s) TO (MAXVALUE) WITH (%s)', first + width, quiet);
     EXECUTE format('ALTER TABLE %I OWNER TO %I', 'outbox_p' || first, owner);
+    EXECUTE format('ALTER TABLE outbox_overflow OWNER TO %I', owner);
 END
 $$;
 
