@@ -50,8 +50,10 @@ GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
 DO $$
 BEGIN
     IF to_regprocedure('outbox_partitions()') IS NOT NULL THEN
-        REVOKE ALL ON FUNCTION outbox_add_partition(int), outbox_drop_partition(pg_snapshot, bigint, interval) FROM outbox_writer;
-        GRANT EXECUTE ON FUNCTION outbox_add_partition(int), outbox_drop_partition(pg_snapshot, bigint, interval) TO relay;
+        REVOKE ALL ON FUNCTION outbox_add_partition(int), outbox_empty_partition(pg_snapshot, bigint, interval),
+            outbox_drop_partition() FROM outbox_writer;
+        GRANT EXECUTE ON FUNCTION outbox_add_partition(int), outbox_empty_partition(pg_snapshot, bigint, interval),
+            outbox_drop_partition() TO relay;
     END IF;
 END
 $$;

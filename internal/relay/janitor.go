@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,6 +39,7 @@ const (
 // crash is removed again. A plan that reads the whole table is forbidden, as in the reader's session.
 var janitorSettings = map[string]string{
 	"synchronous_commit":              "off",
+	"default_transaction_isolation":   "read committed",
 	"lock_timeout":                    "100ms",
 	"statement_timeout":               "5min",
 	"enable_seqscan":                  "off",
@@ -85,9 +87,13 @@ func (j *janitor) run(ctx context.Context) {
 		case removal.Err != nil:
 			pause = failures
 			failures = min(2*failures, failureMax)
-			j.s.lane.log.Warn("retention failed; publishing goes on", "error", removal.Err, "retry_in", pause)
+			level := slog.LevelWarn
+			if isLockTimeout(removal.Err) { // somebody's transaction is open: usual, unless it stays so
+				level = slog.LevelInfo
+			}
+			j.s.lane.log.Log(ctx, level, "retention failed; publishing goes on", "error", removal.Err, "retry_in", pause)
 			continue
-		case removal.Rows == 0 && removal.Added+removal.Dropped == 0 && published == last:
+		case removal.Rows == 0 && removal.Added+removal.Emptied+removal.Dropped == 0 && published == last:
 			pause = min(2*pause, j.slowest())
 		default:
 			pause = min(max(roundMin, j.age/100), j.slowest())
@@ -111,10 +117,12 @@ func (j *janitor) round(ctx context.Context, published Progress) (removal Remova
 	}
 	rule := rule{published: published, age: j.age}
 	if j.parts != nil {
-		var added, dropped error
+		// Each by itself: a writer may be in the way of one and not of the other.
+		var added, emptied, dropped error
 		removal.Added, added = j.parts.add(ctx, j.conn)
-		removal.Dropped, dropped = j.parts.drop(ctx, j.conn, rule)
-		removal.Err = errors.Join(added, dropped)
+		removal.Emptied, emptied = j.parts.empty(ctx, j.conn, rule)
+		removal.Dropped, dropped = j.parts.drop(ctx, j.conn)
+		removal.Err = errors.Join(added, emptied, dropped)
 	} else {
 		removal.Rows, removal.Err = j.sweep.round(ctx, j.conn, rule)
 	}

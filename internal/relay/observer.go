@@ -55,10 +55,10 @@ type Observer interface {
 // Removal is one round of retention: what was removed from the outbox, and why no more was.
 type Removal struct {
 	Lane string
-	// Rows that were deleted one by one; those of dropped partitions are not counted.
+	// Rows that were deleted one by one; those of partitions are not counted.
 	Rows int64
-	// Added and Dropped are partitions of a partitioned outbox.
-	Added, Dropped int
+	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all three.
+	Added, Emptied, Dropped int
 	// Err is why the round ended early; nil where all was removed that was due. Publishing goes on either way.
 	Err error
 }

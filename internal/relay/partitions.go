@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -21,48 +22,44 @@ const mostPartitions = 16
 // function returns the quoted name of one of the functions.
 func (p *partitions) function(name string) string { return quoteTable(p.table + name) }
 
+// each calls a function until it returns NULL, and counts the calls before that.
+func (p *partitions) each(ctx context.Context, conn *pgx.Conn, what, call string, args ...any) (n int, err error) {
+	for range mostPartitions {
+		var name *string
+		if err := conn.QueryRow(ctx, `SELECT `+call, args...).Scan(&name); err != nil {
+			return n, fmt.Errorf("%s a partition of %s: %w", what, p.table, err)
+		}
+		if name == nil {
+			break
+		}
+		n++
+	}
+	return n, nil
+}
+
 // add makes partitions until enough of them lie ahead.
-func (p *partitions) add(ctx context.Context, conn *pgx.Conn) (added int, err error) {
-	for range mostPartitions {
-		var name *string
-		if err := conn.QueryRow(ctx, `SELECT `+p.function("_add_partition")+`()`).Scan(&name); err != nil {
-			return added, fmt.Errorf("add a partition to %s: %w", p.table, err)
-		}
-		if name == nil {
-			break
-		}
-		added++
-	}
-	return added, nil
+func (p *partitions) add(ctx context.Context, conn *pgx.Conn) (int, error) {
+	return p.each(ctx, conn, "add", p.function("_add_partition")+`()`)
 }
 
-// drop removes partitions of which every row may go.
-func (p *partitions) drop(ctx context.Context, conn *pgx.Conn, r rule) (dropped int, err error) {
-	visible, below := r.published.From, int64(math.MaxInt64)
-	for {
-		n, err := p.dropVisible(ctx, conn, visible, below, r)
-		dropped += n
-		if err != nil || !r.published.Open() || below != math.MaxInt64 {
-			return dropped, err
-		}
-		// Of the open window, the ids up to the last one are published too.
-		visible, below = r.published.To, r.published.LastID+1
+// empty removes the rows of the partitions of which every row may go.
+func (p *partitions) empty(ctx context.Context, conn *pgx.Conn, r rule) (n int, err error) {
+	n, err = p.emptyVisible(ctx, conn, r.published.From, math.MaxInt64, r.age)
+	if err != nil || !r.published.Open() {
+		return n, err
 	}
+	// Of the open window, the ids up to the last one are published too.
+	more, err := p.emptyVisible(ctx, conn, r.published.To, r.published.LastID+1, r.age)
+	return n + more, err
 }
 
-// dropVisible drops the partitions below an id whose rows are all visible in a snapshot.
-func (p *partitions) dropVisible(ctx context.Context, conn *pgx.Conn, s Snapshot, below int64, r rule) (dropped int, err error) {
-	for range mostPartitions {
-		var name *string
-		err := conn.QueryRow(ctx, `SELECT `+p.function("_drop_partition")+`($1::text::pg_snapshot, $2::bigint, $3::float8 * interval '1 second')`,
-			s.String(), below, r.age.Seconds()).Scan(&name)
-		if err != nil {
-			return dropped, fmt.Errorf("drop a partition of %s: %w", p.table, err)
-		}
-		if name == nil {
-			break
-		}
-		dropped++
-	}
-	return dropped, nil
+// emptyVisible does so for the partitions below an id whose rows are all visible in a snapshot.
+func (p *partitions) emptyVisible(ctx context.Context, conn *pgx.Conn, s Snapshot, below int64, age time.Duration) (int, error) {
+	call := p.function("_empty_partition") + `($1::text::pg_snapshot, $2::bigint, $3::float8 * interval '1 second')`
+	return p.each(ctx, conn, "empty", call, s.String(), below, age.Seconds())
+}
+
+// drop removes empty partitions that no row will come to any more.
+func (p *partitions) drop(ctx context.Context, conn *pgx.Conn) (int, error) {
+	return p.each(ctx, conn, "drop", p.function("_drop_partition")+`()`)
 }

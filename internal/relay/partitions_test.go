@@ -57,11 +57,16 @@ func addAll(t testing.TB, conn *pgx.Conn) int {
 
 func dropAll(t testing.TB, conn *pgx.Conn, r rule) int {
 	t.Helper()
-	n, err := (&partitions{table: "outbox"}).drop(t.Context(), conn, r)
+	p := &partitions{table: "outbox"}
+	emptied, err := p.empty(t.Context(), conn, r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	dropped, err := p.drop(t.Context(), conn)
+	if err != nil || emptied != dropped {
+		t.Errorf("%d partitions were emptied and %d dropped, %v", emptied, dropped, err)
+	}
+	return dropped
 }
 
 func TestPartitionsAreAddedAheadAndDroppedBehind(t *testing.T) {
@@ -98,8 +103,8 @@ func TestAPartitionGoesWithItsLastRow(t *testing.T) {
 	insert(t, late, "o", "late") // id 1
 	events(t, conn, 1500)
 	before := current(t, conn)
-	if _, err := (&partitions{table: "outbox"}).drop(t.Context(), janitor, rule{before, 0}); !isLockTimeout(err) {
-		t.Errorf("beside a writer: %v, want a lock timeout", err)
+	if _, err := (&partitions{table: "outbox"}).empty(t.Context(), janitor, rule{before, 0}); !isLockTimeout(err) {
+		t.Errorf("beside a writer of that partition: %v, want a lock timeout", err)
 	}
 	exec(t, late, `COMMIT`)
 	if n := dropAll(t, janitor, rule{before, 0}); n != 0 {
@@ -169,13 +174,17 @@ func TestAddingAndDroppingGiveWayToWriters(t *testing.T) {
 	if _, err := (&partitions{table: "outbox"}).add(t.Context(), janitor); !isLockTimeout(err) {
 		t.Errorf("add beside a writer: %v, want a lock timeout", err)
 	}
-	if _, err := (&partitions{table: "outbox"}).drop(t.Context(), janitor, r); !isLockTimeout(err) {
+	if n, err := (&partitions{table: "outbox"}).empty(t.Context(), janitor, r); n != 1 || err != nil {
+		t.Errorf("%d partitions were emptied beside a writer, %v; want the one that nobody writes to", n, err)
+	}
+	if _, err := (&partitions{table: "outbox"}).drop(t.Context(), janitor); !isLockTimeout(err) {
 		t.Errorf("drop beside a writer: %v, want a lock timeout", err)
 	}
 	insert(t, conn, "o", "another goes on")
 	exec(t, writer, `COMMIT`)
-	if added, dropped := addAll(t, janitor), dropAll(t, janitor, r); added != 1 || dropped != 1 {
-		t.Errorf("%d added and %d dropped once the writer was through, want 1 and 1", added, dropped)
+	dropped, err := (&partitions{table: "outbox"}).drop(t.Context(), janitor)
+	if added := addAll(t, janitor); added != 1 || dropped != 1 || err != nil {
+		t.Errorf("%d added and %d dropped once the writer was through, %v; want 1 and 1", added, dropped, err)
 	}
 }
 
@@ -216,13 +225,20 @@ func TestThePartitionFunctionsTrustNoArgument(t *testing.T) {
 	events(t, conn, 1500)
 	for _, call := range []string{
 		`outbox_add_partition(0)`, `outbox_add_partition(NULL)`, `outbox_add_partition(1000000)`,
-		fmt.Sprintf(`outbox_drop_partition('%[1]d:%[1]d:', 5000, '0')`, math.MaxInt64/2),
-		`outbox_drop_partition(NULL, 5000, '0')`, `outbox_drop_partition('9:9:', NULL, '0')`, `outbox_drop_partition('9:9:', 5000, NULL)`,
-		`outbox_drop_partition('9:9:', 5000, '-1 s')`,
+		fmt.Sprintf(`outbox_empty_partition('%[1]d:%[1]d:', 5000, '0')`, math.MaxInt64/2),
+		`outbox_empty_partition(NULL, 5000, '0')`, `outbox_empty_partition('9:9:', NULL, '0')`, `outbox_empty_partition('9:9:', 5000, NULL)`,
+		`outbox_empty_partition('9:9:', 5000, '-1 s')`,
 	} {
 		if _, err := conn.Exec(t.Context(), `SELECT `+call); err == nil {
 			t.Errorf("%s: no error", call)
 		}
+	}
+	for _, call := range []string{`outbox_add_partition()`, `outbox_drop_partition()`, `outbox_empty_partition('9:9:', 5000, '0')`} {
+		exec(t, conn, `BEGIN ISOLATION LEVEL REPEATABLE READ`)
+		if _, err := conn.Exec(t.Context(), `SELECT `+call); err == nil {
+			t.Errorf("%s: no error in a transaction with one snapshot", call)
+		}
+		exec(t, conn, `ROLLBACK`)
 	}
 	if n := query[int](t, conn, `SELECT count(*) FROM outbox`); n != 1500 {
 		t.Errorf("%d rows are left of 1500", n)

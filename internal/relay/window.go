@@ -108,7 +108,9 @@ func (r *windowReader) close() { closeConn(r.conn) }
 
 // mustBe checks that the reader talks to the server that the lane's session talks to. A name may stand for several servers,
 // and rows of one must not be published under the intents of another.
-func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error { return mustBe(ctx, r.conn, want) }
+func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error {
+	return mustBe(ctx, r.conn, want)
+}
 
 // next reads the page after p. A page without records is progress all the same: nothing was there to be published.
 func (r *windowReader) next(ctx context.Context, p Progress) (*page, error) {

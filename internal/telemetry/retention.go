@@ -17,7 +17,7 @@ type retention struct {
 func newRetention(m *Metrics) retention {
 	return retention{
 		rows: m.counter("relay_retention_rows_total", "Published outbox rows deleted one by one.", "lane"),
-		partitions: m.counter("relay_retention_partitions_total", "Partitions of the outbox added and dropped.",
+		partitions: m.counter("relay_retention_partitions_total", "Partitions of the outbox added, emptied and dropped.",
 			"lane", "change"),
 		failures: m.counter("relay_retention_failures_total", "Rounds of retention that ended early.", "lane"),
 		last: m.gauge("relay_retention_last_success_timestamp_seconds",
@@ -29,6 +29,7 @@ func newRetention(m *Metrics) retention {
 func (m *Metrics) Removed(r relay.Removal) {
 	m.retention.rows.WithLabelValues(r.Lane).Add(float64(r.Rows))
 	m.retention.partitions.WithLabelValues(r.Lane, "added").Add(float64(r.Added))
+	m.retention.partitions.WithLabelValues(r.Lane, "emptied").Add(float64(r.Emptied))
 	m.retention.partitions.WithLabelValues(r.Lane, "dropped").Add(float64(r.Dropped))
 	failures := m.retention.failures.WithLabelValues(r.Lane)
 	if r.Err != nil {

@@ -1,5 +1,5 @@
--- An outbox partitioned by ranges of id, for high volume: whole partitions are dropped instead of rows deleted, so there is
--- nothing to vacuum. Optional: three steps, each a transaction, after the numbered migrations. They turn a table that is in
+-- An outbox partitioned by ranges of id, for high volume: whole partitions are emptied and dropped instead of rows deleted, so
+-- there is nothing to vacuum. Optional: three steps, each a transaction, after the numbered migrations. They turn a table that is in
 -- use; nothing is copied, and writers wait twice for a moment. Run the files in psql in their order, or relay migrate up --layout partitioned.
 --
 -- Step 1: the functions that the relay calls to add and drop partitions, and a bound for the rows that are there. The functions
@@ -53,6 +53,10 @@ BEGIN
     IF ahead IS NULL OR ahead NOT BETWEEN 1 AND 100 THEN
         RAISE EXCEPTION 'outbox_add_partition: ahead must be between 1 and 100' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'outbox_add_partition: what is checked under the lock needs a snapshot of its own: use READ COMMITTED'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
     -- One at a time, and no waiting behind the other.
     IF NOT pg_try_advisory_xact_lock(hashtextextended('outbox partitions', 'outbox'::regclass::oid::bigint)) THEN
         RETURN NULL;
@@ -101,15 +105,15 @@ BEGIN
 END
 $$;
 
--- Drops the oldest partition of which every row is visible in a snapshot and older than an age, if its range lies below an id
--- and behind the ids that are drawn now; returns its name, or NULL where there is none.
+-- Empties the oldest partition of which every row is visible in a snapshot and older than an age, if its range lies below an id
+-- and behind the ids that are drawn now; returns its name, or NULL where there is none. It locks that partition alone, which nobody
+-- writes to any more: TRUNCATE gives the space back at once, whatever goes on in the rest of the table.
 --
 -- The ages are read before the lock. Rows that came after that are not visible in the snapshot, which is older, and visibility
 -- is what is checked under the lock, through the index: not visible is what began after the snapshot or ran when it was taken.
-CREATE FUNCTION outbox_drop_partition(published pg_snapshot, below bigint, older_than interval) RETURNS text
+CREATE FUNCTION outbox_empty_partition(published pg_snapshot, below bigint, older_than interval) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
-    -- Whatever the statistics say, what is looked up under the lock is looked up in the index.
     SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
@@ -121,34 +125,70 @@ DECLARE
     newest  timestamptz;
     hidden  boolean;
     unseen  text;
-    name    text;
 BEGIN
     IF published IS NULL OR below IS NULL OR older_than IS NULL OR older_than < interval '0' THEN
-        RAISE EXCEPTION 'outbox_drop_partition: no argument may be null, and older_than not negative' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'outbox_empty_partition: no argument may be null, and older_than not negative' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF pg_snapshot_xmax(published) > pg_snapshot_xmax(pg_current_snapshot()) THEN
-        RAISE EXCEPTION 'outbox_drop_partition: the snapshot is of the future' USING ERRCODE = 'invalid_parameter_value';
+        RAISE EXCEPTION 'outbox_empty_partition: the snapshot is of the future' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'outbox_empty_partition: what is checked under the lock needs a snapshot of its own: use READ COMMITTED'
+            USING ERRCODE = 'invalid_transaction_state';
     END IF;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
-    FOR part IN SELECT p.partition, p.upper FROM outbox_partitions() p WHERE p.upper <= least(taken, below) ORDER BY p.upper LOOP
+    FOR part IN SELECT p.partition::text AS name FROM outbox_partitions() p WHERE p.upper <= least(taken, below) ORDER BY p.upper LOOP
         -- The row with the highest id tells at little cost that a partition is too young, and so are those after it.
-        EXECUTE format('SELECT created_at FROM %s ORDER BY id DESC LIMIT 1', part.partition) INTO newest;
+        EXECUTE format('SELECT created_at FROM %s ORDER BY id DESC LIMIT 1', part.name) INTO newest;
+        CONTINUE WHEN newest IS NULL;
         EXIT WHEN newest > now() - older_than;
-        unseen := format('SELECT EXISTS (SELECT FROM %1$s WHERE xact_id >= $1) OR EXISTS (SELECT FROM %1$s WHERE xact_id = ANY ($2))', part.partition);
+        unseen := format('SELECT EXISTS (SELECT FROM %1$s WHERE xact_id >= $1) OR EXISTS (SELECT FROM %1$s WHERE xact_id = ANY ($2))', part.name);
         EXECUTE unseen INTO hidden USING began, running;
         CONTINUE WHEN hidden;
         PERFORM set_config('enable_seqscan', 'on', true);
-        EXECUTE format('SELECT coalesce(max(created_at) > now() - $1, false) FROM %s', part.partition) INTO hidden USING older_than;
+        EXECUTE format('SELECT max(created_at) > now() - $1 FROM %s', part.name) INTO hidden USING older_than;
         PERFORM set_config('enable_seqscan', 'off', true);
         CONTINUE WHEN hidden;
-        name := part.partition::text;
-        LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part.name);
         EXECUTE unseen INTO hidden USING began, running;
         IF hidden THEN
             RETURN NULL;
         END IF;
-        EXECUTE format('DROP TABLE %s', name);
-        RETURN name;
+        EXECUTE format('TRUNCATE %s', part.name);
+        RETURN part.name;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- Drops the oldest empty partition whose range lies behind the ids that are drawn now; returns its name, or NULL where there is none.
+-- Writers are kept out for that moment, as in outbox_add_partition: one of them might have drawn its id and not inserted it yet.
+CREATE FUNCTION outbox_drop_partition() RETURNS text
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET lock_timeout = '100ms'
+    SET enable_seqscan = off SET enable_bitmapscan = off
+AS $$
+DECLARE
+    ids   regclass := pg_get_serial_sequence('outbox', 'id')::regclass;
+    taken bigint;
+    part  record;
+    empty boolean;
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'outbox_drop_partition: what is checked under the lock needs a snapshot of its own: use READ COMMITTED'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
+    FOR part IN SELECT p.partition::text AS name FROM outbox_partitions() p WHERE p.upper <= taken ORDER BY p.upper LOOP
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part.name) INTO empty;
+        CONTINUE WHEN NOT empty;
+        LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part.name) INTO empty;
+        IF NOT empty THEN
+            RETURN NULL;
+        END IF;
+        EXECUTE format('DROP TABLE %s', part.name);
+        RETURN part.name;
     END LOOP;
     RETURN NULL;
 END
@@ -174,7 +214,7 @@ BEGIN
     EXECUTE format('CREATE FUNCTION outbox_partition_rows() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN %s', width);
     COMMENT ON FUNCTION outbox_partition_rows() IS 'How many ids a new partition holds. Replace it to change that.';
     FOREACH callee IN ARRAY ARRAY['outbox_partition_rows()', 'outbox_partitions()', 'outbox_add_partition(int)',
-                                  'outbox_drop_partition(pg_snapshot, bigint, interval)'] LOOP
+                                  'outbox_empty_partition(pg_snapshot, bigint, interval)', 'outbox_drop_partition()'] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', callee, current_schema());
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', callee);
@@ -188,5 +228,7 @@ $$;
 COMMENT ON FUNCTION outbox_partitions() IS 'The partitions of outbox in the order of their ranges.';
 COMMENT ON FUNCTION outbox_add_partition(int) IS
     'Adds the next partition unless so many lie ahead; returns its name, or NULL. Called by relay.';
-COMMENT ON FUNCTION outbox_drop_partition(pg_snapshot, bigint, interval) IS
-    'Drops the oldest partition below an id whose rows are all visible in a snapshot and old enough; returns its name, or NULL. Called by relay.';
+COMMENT ON FUNCTION outbox_empty_partition(pg_snapshot, bigint, interval) IS
+    'Truncates the oldest partition below an id whose rows are all visible in a snapshot and old enough; returns its name, or NULL. Called by relay.';
+COMMENT ON FUNCTION outbox_drop_partition() IS
+    'Drops the oldest empty partition behind the ids that are drawn now; returns its name, or NULL. Called by relay.';
