@@ -103,7 +103,7 @@ func rawProducer(t *testing.T, records []kgo.Record, batch, ids int, topic strin
 
 // relayDrain fills an outbox and returns how many rows a second the relay publishes of it, from its first intent to its
 // last.
-func relayDrain(t *testing.T, rows int) float64 {
+func relayDrain(t *testing.T, rows int, more ...string) float64 {
 	t.Helper()
 	url := database(t)
 	route, topic := routeOf(t)
@@ -111,7 +111,7 @@ func relayDrain(t *testing.T, rows int) float64 {
 	execute(t, url, "CHECKPOINT")
 	createTopic(t, brokers(t), topic, 12)
 	conn := connect(t, url)
-	r := startRelay(t, relaySettings(t, url, brokers(t), route), "run")
+	r := startRelay(t, relaySettings(t, url, brokers(t), append(more, route)...), "run")
 	r.AwaitLog(time.Minute, "lane taken over")
 	began := time.Now()
 	eventually(t, 5*time.Minute, "everything is published", func() bool { return drained(t, conn) })

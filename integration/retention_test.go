@@ -55,7 +55,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 			steps := relay.Steps()
 			for kill := range len(steps) {
 				// Far enough that the janitor has had a few rounds.
-				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 30+rand.IntN(30))
+				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 15+rand.IntN(20))
 				if status := startRelay(t, append(settings, failpoint), "run").Wait(time.Minute); status != -1 {
 					t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
 				}
@@ -119,8 +119,9 @@ func TestAnOldRowThatIsNotPublishedStays(t *testing.T) {
 			r := startRelay(t, settings, "run")
 			r.AwaitLog(time.Minute, "lane waits for a topic")
 			conn := connect(t, url)
-			rounds := "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'relay outbox retention' AND datname = current_database()"
-			eventually(t, time.Minute, "the janitor is there", func() bool { return number(t, conn, rounds) == 1 })
+			const round = `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'relay outbox retention' AND datname = current_database()
+				AND state = 'idle' AND (query LIKE 'WITH seen%' OR query LIKE '%_drop_partition%')`
+			eventually(t, time.Minute, "the janitor has made a round", func() bool { return number(t, conn, round) == 1 })
 			if n := number(t, conn, "SELECT count(*) FROM outbox"); n != 2500 {
 				t.Fatalf("%d rows are left of 2500 that nobody has published", n)
 			}
