@@ -42,6 +42,9 @@ func (p program) migrateUp() *cli.Command {
 		Description: `Creates only, and deletes nothing. Safe to run again, and by several at once. Each migration is one
 transaction; a wait of more than 5 s for a lock ends it, so that it never holds up the application.
 
+With --layout partitioned the outbox is then partitioned by id, for high volume; a table in use is turned without a
+copy. With --layout plain it becomes one table again, by a copy. Without it the layout stays as it is.
+
 Examples:
    relay migrate up --database-url postgres://owner@db:5432/app
    relay migrate up --database-url postgres://owner@db:5432/app --schema billing --dry-run
@@ -157,12 +160,16 @@ func (p program) migrateStatus() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.writeMigrations(m.Schema(), all, form)
+			layout, err := m.Layout(c.Context)
+			if err != nil {
+				return err
+			}
+			return p.writeMigrations(m.Schema(), layout, all, form)
 		}),
 	}
 }
 
-func (p program) writeMigrations(in string, all []schema.Status, form output) error {
+func (p program) writeMigrations(in string, layout schema.Layout, all []schema.Status, form output) error {
 	type entry struct {
 		Version uint   `json:"version"`
 		Name    string `json:"name"`
@@ -181,11 +188,16 @@ func (p program) writeMigrations(in string, all []schema.Status, form output) er
 	}
 	if form == outputJSON {
 		return writeJSON(p.stdout, struct {
-			Schema     string  `json:"schema"`
-			Migrations []entry `json:"migrations"`
-		}{in, entries})
+			Schema     string        `json:"schema"`
+			Layout     schema.Layout `json:"layout"`
+			Migrations []entry       `json:"migrations"`
+		}{in, layout, entries})
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.stdout, "the layout of the outbox is %s\n", layout)
+	return err
 }
 
 func (p program) migratePrint() *cli.Command {

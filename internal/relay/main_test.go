@@ -59,6 +59,7 @@ func newDatabase(t testing.TB) string {
 	t.Helper()
 	server.once.Do(func() {
 		server.postgres, server.err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{
+			Version: os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
 			Parameters: map[string]string{
 				"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "20", "max_connections": "200",
 			},
