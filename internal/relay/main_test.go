@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,7 @@ func runTests(m *testing.M) int {
 			code = 1
 		}
 	}
+	http.DefaultClient.CloseIdleConnections() // of a download of Postgres
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines were left behind:", err)

@@ -76,8 +76,8 @@ func (w *sweep) round(ctx context.Context, conn *pgx.Conn, r rule) (removed int6
 		if err != nil || !more {
 			return removed, err
 		}
-		// At most half of a backend's time, however much there is to do.
-		if err := sleep(ctx, max(time.Since(began), time.Millisecond)); err != nil {
+		// However much there is to do, others get their turn.
+		if err := sleep(ctx, max(time.Since(began)/2, time.Millisecond)); err != nil {
 			return removed, err
 		}
 	}
