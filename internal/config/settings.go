@@ -46,6 +46,8 @@ const (
 	Number   Kind = "number"   // a whole number, not negative
 	Size     Kind = "size"     // bytes, with an optional unit: KiB, MiB or GiB
 	Duration Kind = "duration" // a number and a unit: 500ms, 2s, 1m30s; greater than zero
+	// AnyDuration is a Duration that may be zero or without an end.
+	AnyDuration Kind = "duration, 0 or forever"
 )
 
 // Setting is one thing that can be configured.
@@ -197,6 +199,9 @@ func batches() []Setting {
 
 func times() []Setting {
 	return []Setting{
+		{Name: "retention", Kind: AnyDuration,
+			Help:  "how long a published row stays in the outbox; 0 removes it as soon as it is published, forever never",
+			field: func(c *Config) any { return (*anyDuration)(&c.Relay.Retention) }},
 		{Name: "poll.min", Kind: Duration,
 			Help:  "pause after the first read that finds nothing; it doubles up to poll.max",
 			field: func(c *Config) any { return &c.Relay.PollMin }},
