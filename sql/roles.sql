@@ -27,7 +27,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON outbox, relay_lanes FROM outbox_writer, relay;
+REVOKE ALL ON outbox, relay_lanes, relay_recoveries FROM outbox_writer, relay;
 
 -- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
 -- either, on whose defaults order, visibility and retention rest.
@@ -44,3 +44,4 @@ TO outbox_writer;
 -- The relay reads events, deletes published ones, and keeps its state. It changes no event.
 GRANT SELECT, DELETE ON outbox TO relay;
 GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
+GRANT SELECT, INSERT, UPDATE (finished_at) ON relay_recoveries TO relay;

@@ -42,7 +42,7 @@ precedence. relay run --help lists them all.`,
 
 // commands returns every subcommand.
 func (p program) commands() []*cli.Command {
-	commands := []*cli.Command{p.runCommand(), p.migrateCommand(), p.statusCommand(), p.demoCommand(), p.versionCommand()}
+	commands := []*cli.Command{p.runCommand(), p.migrateCommand(), p.statusCommand(), p.recoverCommand(), p.demoCommand(), p.versionCommand()}
 	for _, c := range commands {
 		strict(c)
 	}
@@ -63,7 +63,7 @@ func strict(c *cli.Command) {
 	c.CustomHelpTemplate = helpTemplate(c)
 	act := c.Action
 	c.Action = func(c *cli.Context) error {
-		if c.Args().Present() {
+		if c.Args().Present() && c.Command.ArgsUsage == "" {
 			return usage(c.Command.HelpName+" --help", "unexpected argument %q", c.Args().First())
 		}
 		return act(c)

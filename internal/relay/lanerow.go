@@ -23,6 +23,8 @@ type laneRow struct {
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
 	server   serverIdentity // that the session talks to, since announce
+
+	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
 
 // laneQueryTimeout bounds each statement on the lane's row.
@@ -159,36 +161,6 @@ RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.loca
 	return lineage, nil
 }
 
-// laneState is what the row says of the lane's past.
-type laneState struct {
-	seq     int64
-	started bool
-	lineage *Lineage
-}
-
-// read returns the row, if it is still ours.
-func (l *laneRow) read(ctx context.Context) (laneState, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
-	defer cancel()
-	var state laneState
-	var lineage []byte
-	err := l.conn.QueryRow(ctx, `SELECT seq, started, lineage::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
-		l.lane.Name, l.epoch).Scan(&state.seq, &state.started, &lineage)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return state, errLost
-	}
-	if err != nil {
-		return state, fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
-	}
-	if lineage != nil {
-		state.lineage = new(Lineage)
-		if err := json.Unmarshal(lineage, state.lineage); err != nil {
-			return state, fmt.Errorf("read the lineage of lane %s: %w", l.lane.Name, err)
-		}
-	}
-	return state, nil
-}
-
 // claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
 // became a commit is thereby withdrawn.
 func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) error {
@@ -196,19 +168,24 @@ func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) e
 	if err != nil {
 		return err
 	}
+	l.intended, l.committed, l.confirmed = last.Seq, last.Seq, last.Seq
 	return l.write(ctx, "claim", `
 UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp()
+       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp(),
+       batch_owner = $9, batch_epoch = $10, confirmed_seq = $4,
+       confirmed_from = $5::text::pg_snapshot, confirmed_to = $6::text::pg_snapshot, confirmed_last_id = $7
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`,
-		last.Seq, last.From.String(), snapshotParam(last.To), lastIDParam(last.Progress), string(text))
+		last.Seq, last.From.String(), snapshotParam(last.To), lastIDParam(last.Progress), string(text), last.Owner, last.OwnerEpoch)
 }
 
 // intent records that batch seq is about to be committed. It is durable before the commit is asked for, and fails where
-// another process has announced itself.
+// another process has announced itself. The batch before it has been committed, so its progress becomes the confirmed one.
 func (l *laneRow) intent(ctx context.Context, seq int64, after Progress) error {
+	l.intended, l.confirmed = seq, seq-1
 	return l.write(ctx, "intent", `
 UPDATE relay_lanes SET seq = $4, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       updated_at = clock_timestamp()
+       updated_at = clock_timestamp(), batch_owner = owner, batch_epoch = owner_epoch,
+       confirmed_seq = seq, confirmed_from = snapshot_from, confirmed_to = snapshot_to, confirmed_last_id = last_id
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - 1 RETURNING ctid::text`,
 		seq, after.From.String(), snapshotParam(after.To), lastIDParam(after))
 }

@@ -37,7 +37,7 @@ func TestJudgeGoesOnWhereTheLogsAgree(t *testing.T) {
 		"the first intent was never committed":    {laneState{seq: 1, started: true, lineage: &live}, checkpointOf(0, nil)},
 		"a row that was written without lineages": {laneState{seq: 7, started: true}, checkpointOf(7, nil)},
 	} {
-		if err := judge("outbox", c.row, c.last, live); err != nil {
+		if err := judge("outbox", c.row, c.last, live, serverNow{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 		last *Checkpoint
 		says string
 	}{
-		"an empty checkpoint topic after the start": {started(7), nil, "topic was deleted"},
+		"an empty checkpoint topic after the start": {started(7), nil, "were deleted"},
 		"an empty topic and nothing published yet":  {started(0), nil, "checkpoint topic is empty"},
 		"Postgres is one behind":                    {started(6), checkpointOf(7, nil), "restored to an earlier time"},
 		"Postgres is far behind":                    {started(1), checkpointOf(900, nil), "restored to an earlier time"},
@@ -66,7 +66,7 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 		"a row of another Kafka cluster":            {laneState{seq: 7, started: true, lineage: lineageWith(func(l *Lineage) { l.ClusterID = "other" })}, checkpointOf(7, nil), "relay_lanes"},
 		"a row of a later timeline":                 {laneState{seq: 7, started: true, lineage: lineageWith(func(l *Lineage) { l.Timeline = 3 })}, checkpointOf(7, nil), "relay_lanes"},
 	} {
-		err := judge("outbox", c.row, c.last, live)
+		err := judge("outbox", c.row, c.last, live, serverNow{})
 		fault := (*HaltError)(nil)
 		if !errors.As(err, &fault) {
 			t.Errorf("%s: got %v, want a halt", name, err)
