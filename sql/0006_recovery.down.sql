@@ -1,3 +1,4 @@
+-- Takes out the record of recoveries and what a lane knows of its last batch. A takeover then compares numbers only.
 DROP TABLE relay_recoveries;
 ALTER TABLE relay_lanes
     DROP COLUMN batch_owner,

@@ -30,8 +30,8 @@ The ways, of which only those that are open are offered:
    restart-from   publish every row of the table from --from on
    skip-to-now    take every row of the table for published
 
-With --yes a relay that has halted need not be stopped: it goes on by itself within seconds. A relay that has not halted
-is left alone, and the command refuses. It takes the settings of relay run.
+With --yes a relay that has halted need not be stopped: it goes on by itself within seconds. A relay that has
+not halted is left alone, and the command refuses. It takes the settings of relay run.
 
 Examples:
    relay recover outbox --config /etc/relay/relay.yaml
