@@ -93,11 +93,12 @@ func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
 // show as ended, and gives out no id below their xmax again. The number alone would not do: where an intent was withdrawn,
 // its number was used again, and a server that was set back to between the two has the number, but not the batch.
 func judge(lane string, row laneState, last *Checkpoint, live Lineage, now serverNow) error {
+	// First, because what a choice would do to such rows cannot be said.
+	if err := judgeRows(lane, now); err != nil {
+		return err
+	}
 	if last == nil {
-		if err := judgeEmpty(lane, row, live); err != nil {
-			return err
-		}
-		return judgeRows(lane, now)
+		return judgeEmpty(lane, row, live)
 	}
 	if err := judgeLineage(lane, last, live); err != nil {
 		return err
@@ -110,10 +111,7 @@ func judge(lane string, row laneState, last *Checkpoint, live Lineage, now serve
 	if err := judgeSeq(lane, row, last, live, now); err != nil {
 		return err
 	}
-	if err := judgeBatch(lane, row, last); err != nil {
-		return err
-	}
-	return judgeRows(lane, now)
+	return judgeBatch(lane, row, last)
 }
 
 func judgeEmpty(lane string, row laneState, live Lineage) error {
