@@ -63,9 +63,9 @@ func TestRecoverFromAPointInTimeRestore(t *testing.T) {
 	c.start()
 	kept := c.publish(8)
 	execute(t, url, "SELECT pg_create_restore_point('before')")
-	cut := c.publish(20) // on the topics, and soon no more in the table
+	cut := c.publish(10) // on the topics, and soon no more in the table
 	restoreTo(t, server, backup, archive, "before")
-	after := c.write(6)
+	after := c.write(40) // the first of them with transaction ids of those that were cut
 	c.awaitHalt("restored to an earlier time", "timeline 1 became 2")
 	f := c.findings()
 	if f.Cause != relay.DatabaseBehind {
@@ -164,56 +164,20 @@ func TestRecoverFromFilesThatWerePutBack(t *testing.T) {
 	}
 	c.mustClose(f, relay.ChooseKafka)
 	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
+	// The server comes past the transactions that Kafka knows of: their ids have been given out again.
+	after = append(after, c.write(20)...)
+	for _, f := range []relay.Findings{c.findings(), c.findings("--scan")} {
+		kafka := c.option(f, relay.ChooseKafka)
+		if kafka.Caution == "" || kafka.Skipped.Count == 0 || kafka.Skipped.First.MsgID != after[0] ||
+			kafka.New.Count+kafka.Skipped.Count != int64(len(after)) {
+			t.Errorf("kafka would lose the rows that took the ids: %+v", kafka)
+		}
+		c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
+	}
 	c.choose(relay.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("everything", kept, cut, after))
-}
-
-// A copy of the server runs beside the original, on the same timeline, and the two publish under one name: each writes one
-// row, so that even their snapshots are the same. Only the names of the batches differ.
-func TestATwinIsToldFromTheOriginal(t *testing.T) {
-	t.Parallel()
-	server, url := ownPostgres(t)
-	c := newRecoveryCase(t, url, brokers(t))
-	c.start()
-	kept := c.publish(3)
-	c.stop()
-	backup := backUp(t, server)
-	twin, err := server.Copy(t.Context(), backup, sandbox.Recovery{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := twin.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	original := c.write(1)
-	// Killed with the intent of its batch written, and not committed.
-	c.relay = startRelay(t, append(c.settings, "RELAY_FAILPOINT=before-end:1"), "run")
-	if status := c.relay.Wait(time.Minute); status != -1 {
-		t.Fatalf("the relay ended with status %d", status)
-	}
-	c.url = twin.DatabaseURL("app")
-	c.configure()
-	c.start()
-	of := c.publish(1)
-	c.stop()
-	c.url = url
-	c.configure()
-	c.start()
-	c.awaitHalt("it is not the same batch", "a copy of it has published")
-	f := c.findings("--scan")
-	if f.Cause != relay.AnotherBatch {
-		t.Errorf("cause %s", f.Cause)
-	}
-	c.counts(c.option(f, relay.ChoosePostgres), original, nil, nil)
-	c.expect(once("before and of the twin", kept, of), never("of the original", original))
-	c.choose(relay.ChoosePostgres)
-	c.awaitAll()
-	c.stop()
-	c.expect(once("of both", kept, of, original))
 }
 
 func backUp(t *testing.T, server *sandbox.Postgres) string {

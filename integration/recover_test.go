@@ -1,7 +1,9 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -79,8 +81,10 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 	c.start()
 	c.relay.AwaitLog(time.Minute, "lane halted")
 	c.relay.AwaitLog(time.Minute, "cleanup.policy=delete")
+	c.stop() // which is quicker than to wait until it looks again
 	c.setPolicy(admin, "compact")
-	c.relay.AwaitLog(time.Minute, "its checkpoint topic is empty")
+	c.start()
+	c.awaitHalt("its checkpoint topic is empty")
 	f = c.findings()
 	if f.Cause != relay.CheckpointLost || !f.Kafka.Exists || f.Kafka.Start == 0 {
 		t.Errorf("cause %s, %+v", f.Cause, f.Kafka)
@@ -195,16 +199,16 @@ func TestRecoverOnAnotherCluster(t *testing.T) {
 // A copy of the database, made by CREATE DATABASE .. TEMPLATE, runs a relay under the name of the original.
 func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	t.Parallel()
-	server, url := ownPostgres(t)
-	c := newRecoveryCase(t, url, brokers(t))
+	databaseURL := database(t)
+	c := newRecoveryCase(t, databaseURL, brokers(t))
 	c.start()
 	before := c.publish(5)
 	c.stop()
-	execute(t, server.URL, "CREATE DATABASE copied TEMPLATE app")
+	copied := copyDatabase(t, databaseURL)
 	c.start()
 	original := c.publish(3)
 	working := c.relay
-	c.url = server.DatabaseURL("copied")
+	c.url = copied
 	c.configure()
 	after := c.write(2)
 	c.start()
@@ -221,10 +225,68 @@ func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	c.awaitAll()
 	c.stop()
 	c.expect(once("of the original", before, original), once("of the copy", after))
-	c.url = url
+	c.url = databaseURL
 	c.configure()
 	more := c.write(2)
 	working.AwaitLog(time.Minute, "lane halted")
-	working.AwaitLog(time.Minute, "copied")
+	working.AwaitLog(time.Minute, "was dumped and restored, or this is a copy")
 	c.expect(once("of the original", before, original), once("of the copy", after), never("written since", more))
+}
+
+// copyDatabase makes a copy of a database in its server, and returns its URL. It is dropped when the test ends.
+func copyDatabase(t *testing.T, of string) string {
+	t.Helper()
+	address, err := url.Parse(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := strings.TrimPrefix(address.Path, "/")
+	maintenance, err := shared.maintenanceURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	execute(t, maintenance, "CREATE DATABASE "+original+"_copy TEMPLATE "+original)
+	t.Cleanup(func() { execute(t, maintenance, "DROP DATABASE IF EXISTS "+original+"_copy WITH (FORCE)") })
+	address.Path += "_copy"
+	return address.String()
+}
+
+// Two at once choose: one of them is refused, or finds that the other has settled it, and nothing comes twice.
+func TestTwoRecoverAtOnce(t *testing.T) {
+	t.Parallel()
+	c := newRecoveryCase(t, database(t), brokers(t))
+	c.start()
+	before := c.publish(5)
+	c.stop()
+	execute(t, c.url, "UPDATE relay_lanes SET seq = seq - 1, confirmed_seq = confirmed_seq - 1")
+	after := c.write(3)
+	c.start()
+	c.awaitHalt("Postgres knows only of batch")
+	arguments := []string{"recover", "outbox", "--choose", "kafka", "--yes"}
+	one, two := startRelay(t, c.settings, arguments...), startRelay(t, c.settings, arguments...)
+	done := 0
+	for _, process := range []*relayProcess{one, two} {
+		switch status := process.Wait(time.Minute); status {
+		case 0:
+			done++
+		case 1:
+			if !bytes.Contains(process.Stderr(), []byte("Error:")) {
+				t.Errorf("refused without a reason: %s", process.Stderr())
+			}
+		default:
+			t.Errorf("ended with status %d", status)
+		}
+	}
+	if done == 0 { // each has disturbed the other, and the lane still halts
+		c.choose(relay.ChooseKafka)
+	}
+	c.awaitAll()
+	c.stop()
+	c.expect(once("everything", before, after))
+	conn := connect(t, c.url)
+	var finished int
+	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM relay_recoveries WHERE finished_at IS NOT NULL").Scan(&finished); err != nil ||
+		finished != max(done, 1) {
+		t.Errorf("%d recoveries are recorded (%v), and %d commands have succeeded", finished, err, done)
+	}
 }

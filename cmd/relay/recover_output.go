@@ -19,7 +19,7 @@ func writeFindings(to io.Writer, f *relay.Findings) error {
 	case f.Cause == "":
 		fmt.Fprintf(&b, "The logs of lane %s agree: there is nothing to recover.\n", f.Lane)
 	default:
-		fmt.Fprintf(&b, "%s\n  %s\n", f.Cause, f.Diagnosis)
+		fmt.Fprintf(&b, "%s\n%s", f.Cause, wrapped("  ", f.Diagnosis))
 	}
 	writePostgresSide(&b, f)
 	writeKafkaSide(&b, f)
@@ -29,7 +29,7 @@ func writeFindings(to io.Writer, f *relay.Findings) error {
 	switch {
 	case f.Cause == "":
 	case !f.Recoverable():
-		fmt.Fprintf(&b, "\nNo choice settles this. Try: %s\n", f.Try)
+		fmt.Fprintf(&b, "\nNo choice settles this. Try:\n%s", wrapped("  ", f.Try))
 	default:
 		writeWays(&b, f)
 	}
@@ -105,7 +105,7 @@ func writeWays(b *strings.Builder, f *relay.Findings) {
 		writeOption(b, option)
 	}
 	for _, closed := range f.Closed {
-		fmt.Fprintf(b, "  %s is not open: %s\n", closed.Choice, closed.Reason)
+		fmt.Fprintf(b, "  %s is not open\n%s", closed.Choice, wrapped("      ", closed.Reason))
 	}
 	fmt.Fprintf(b, "\nNothing has been changed. To go on: relay recover %s --choose WAY --why TEXT --yes\n", f.Lane)
 }
@@ -115,9 +115,9 @@ func writeOption(b *strings.Builder, option relay.Option) {
 	if option.From != "" {
 		from = " --from " + option.From
 	}
-	fmt.Fprintf(b, "  --choose %s%s\n      %s\n", option.Choice, from, option.Meaning)
+	fmt.Fprintf(b, "  --choose %s%s\n%s", option.Choice, from, wrapped("      ", option.Meaning))
 	if option.Caution != "" {
-		fmt.Fprintf(b, "      caution: %s\n", option.Caution)
+		fmt.Fprint(b, wrapped("      ", "caution: "+option.Caution))
 	}
 	for _, set := range []struct {
 		name string
@@ -161,6 +161,24 @@ func progressText(p relay.Progress) string {
 func lineageText(l relay.Lineage) string {
 	return fmt.Sprintf("database %s (oid %d), system identifier %s, timeline %d, and Kafka cluster %s",
 		l.Database, l.DatabaseOID, l.SystemIdentifier, l.Timeline, l.ClusterID)
+}
+
+// wrapped breaks a text into lines that begin with indent.
+func wrapped(indent, text string) string {
+	const width = 110
+	var b strings.Builder
+	line := indent
+	for _, word := range strings.Fields(text) {
+		if line != indent && len(line)+1+len(word) > width {
+			b.WriteString(line + "\n")
+			line = indent
+		}
+		if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	return b.String() + line + "\n"
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

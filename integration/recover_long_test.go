@@ -1,3 +1,5 @@
+//go:build long
+
 package integration
 
 import (
@@ -7,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
 // dumpInto copies the tables of one database into the empty ones of another, with every column, as pg_dump does.
@@ -69,42 +72,48 @@ func TestRecoverFromADumpOnAnotherServer(t *testing.T) {
 	c.expect(once("everything", published, waiting, last))
 }
 
-// Two at once choose: one of them is refused, or finds that the other has settled it, and nothing comes twice.
-func TestTwoRecoverAtOnce(t *testing.T) {
+// A copy of the server runs beside the original, on the same timeline, and the two publish under one name: each writes one
+// row, so that even their snapshots are the same. Only the names of the batches differ.
+func TestATwinIsToldFromTheOriginal(t *testing.T) {
 	t.Parallel()
-	c := newRecoveryCase(t, database(t), brokers(t))
+	server, url := ownPostgres(t)
+	c := newRecoveryCase(t, url, brokers(t))
 	c.start()
-	before := c.publish(5)
+	kept := c.publish(3)
 	c.stop()
-	execute(t, c.url, "UPDATE relay_lanes SET seq = seq - 1, confirmed_seq = confirmed_seq - 1")
-	after := c.write(3)
-	c.start()
-	c.awaitHalt("Postgres knows only of batch")
-	arguments := []string{"recover", "outbox", "--choose", "kafka", "--yes"}
-	one, two := startRelay(t, c.settings, arguments...), startRelay(t, c.settings, arguments...)
-	done := 0
-	for _, process := range []*relayProcess{one, two} {
-		switch status := process.Wait(time.Minute); status {
-		case 0:
-			done++
-		case 1:
-			if !bytes.Contains(process.Stderr(), []byte("Error:")) {
-				t.Errorf("refused without a reason: %s", process.Stderr())
-			}
-		default:
-			t.Errorf("ended with status %d", status)
+	backup := backUp(t, server)
+	twin, err := server.Copy(t.Context(), backup, sandbox.Recovery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := twin.Stop(); err != nil {
+			t.Error(err)
 		}
+	})
+	original := c.write(1)
+	// Killed with the intent of its batch written, and not committed.
+	c.relay = startRelay(t, append(c.settings, "RELAY_FAILPOINT=before-end:1"), "run")
+	if status := c.relay.Wait(time.Minute); status != -1 {
+		t.Fatalf("the relay ended with status %d", status)
 	}
-	if done == 0 { // each has disturbed the other, and the lane still halts
-		c.choose(relay.ChooseKafka)
+	c.url = twin.DatabaseURL("app")
+	c.configure()
+	c.start()
+	of := c.publish(1)
+	c.stop()
+	c.url = url
+	c.configure()
+	c.start()
+	c.awaitHalt("it is not the same batch", "a copy of it has published")
+	f := c.findings("--scan")
+	if f.Cause != relay.AnotherBatch {
+		t.Errorf("cause %s", f.Cause)
 	}
+	c.counts(c.option(f, relay.ChoosePostgres), original, nil, nil)
+	c.expect(once("before and of the twin", kept, of), never("of the original", original))
+	c.choose(relay.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
-	c.expect(once("everything", before, after))
-	conn := connect(t, c.url)
-	var finished int
-	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM relay_recoveries WHERE finished_at IS NOT NULL").Scan(&finished); err != nil ||
-		finished != max(done, 1) {
-		t.Errorf("%d recoveries are recorded (%v), and %d commands have succeeded", finished, err, done)
-	}
+	c.expect(once("of both", kept, of, original))
 }
