@@ -50,8 +50,8 @@ func recoverTry(lane, before string) string {
 func (l Lineage) differs(live Lineage) (cause Cause, why, try string) {
 	switch {
 	case l.SystemIdentifier != live.SystemIdentifier:
-		return AnotherDatabase, fmt.Sprintf("it was written for the Postgres cluster with system identifier %s, and this is %s: "+
-				"the database was dumped and restored, or upgraded, or is another one under the same name", l.SystemIdentifier, live.SystemIdentifier),
+		return AnotherDatabase, fmt.Sprintf("it was written for the Postgres cluster with system identifier %s, and this is %s: the database "+
+				"was dumped and restored, or upgraded, or is another one under the same name", l.SystemIdentifier, live.SystemIdentifier),
 			"if this is another database, give it a name of its own (setting name); otherwise "
 	case l.DatabaseOID != live.DatabaseOID:
 		return AnotherDatabase, fmt.Sprintf("it was written for database %s (oid %d), and this is %s (oid %d): "+
@@ -129,27 +129,32 @@ func judgeEmpty(lane string, row laneState, live Lineage) error {
 }
 
 func judgeSeq(lane string, row laneState, last *Checkpoint, live Lineage, now serverNow) error {
-	ahead := last.xmax()
+	try := recoverTry(lane, "")
+	behind := fmt.Sprintf("lane %s: Kafka holds batch %d, and Postgres knows only of batch %d", lane, last.Seq, row.seq)
 	switch {
 	case row.seq < last.Seq && last.Recovery != nil:
-		return contradiction(UnfinishedRecovery, recoverTry(lane, ""), "lane %s: relay recover was cut short after it wrote Kafka's checkpoint "+
-			"(batch %d, %s, by %s at %s)", lane, last.Seq, last.Recovery.Choice, last.Recovery.Who, last.Recovery.At.Format("2006-01-02 15:04:05Z07:00"))
+		return contradiction(UnfinishedRecovery, try,
+			"lane %s: relay recover was cut short after it wrote Kafka's checkpoint (batch %d, %s, by %s at %s)",
+			lane, last.Seq, last.Recovery.Choice, last.Recovery.Who, last.Recovery.At.Format("2006-01-02 15:04:05Z07:00"))
 	case row.seq < last.Seq && !row.started:
-		return contradiction(RowRemoved, recoverTry(lane, ""), "lane %s: Kafka holds batch %d, and Postgres knows of none: its state was removed "+
-			"from relay_lanes, or the database was restored to a time before the lane was first run", lane, last.Seq)
+		return contradiction(RowRemoved, try,
+			"lane %s: Kafka holds batch %d, and Postgres knows of none: its state was removed from relay_lanes, or the database "+
+				"was restored to a time before the lane was first run", lane, last.Seq)
 	case row.seq < last.Seq && last.Lineage.Timeline < live.Timeline:
-		return contradiction(DatabaseBehind, recoverTry(lane, ""), "lane %s: Kafka holds batch %d, and Postgres knows only of batch %d: the database "+
-			"was restored to an earlier time, or failed over to a standby that lagged (timeline %d became %d)",
-			lane, last.Seq, row.seq, last.Lineage.Timeline, live.Timeline)
-	case now.xmax > 0 && ahead > now.xmax:
-		return contradiction(DatabaseBehind, recoverTry(lane, ""), "lane %s: Kafka's checkpoint knows of transactions up to %d, and this server "+
-			"has come only to %d: the database was restored to an earlier time, from a copy of its files", lane, ahead-1, now.xmax-1)
+		return contradiction(DatabaseBehind, try,
+			"%s: the database was restored to an earlier time, or failed over to a standby that lagged (timeline %d became %d)",
+			behind, last.Lineage.Timeline, live.Timeline)
+	case now.xmax > 0 && last.xmax() > now.xmax:
+		return contradiction(DatabaseBehind, try,
+			"lane %s: Kafka's checkpoint knows of transactions up to %d, and this server has come only to %d: "+
+				"the database was restored to an earlier time, from a copy of its files", lane, last.xmax()-1, now.xmax-1)
 	case row.seq < last.Seq:
-		return contradiction(DatabaseBehind, recoverTry(lane, ""), "lane %s: Kafka holds batch %d, and Postgres knows only of batch %d: relay_lanes "+
-			"alone was restored to an earlier time, or the whole database was restored to an earlier time from a copy of its files", lane, last.Seq, row.seq)
+		return contradiction(DatabaseBehind, try, "%s: relay_lanes alone was restored to an earlier time, "+
+			"or the whole database was restored to an earlier time from a copy of its files", behind)
 	case row.seq > last.Seq+1, row.confirmedSeq != nil && *row.confirmedSeq > last.Seq:
-		return contradiction(CheckpointBehind, recoverTry(lane, ""), "lane %s: Postgres intended batch %d, and Kafka holds only batch %d: the checkpoint "+
-			"topic has lost records, by an unclean election of a leader, a restored broker or their deletion", lane, row.seq, last.Seq)
+		return contradiction(CheckpointBehind, try,
+			"lane %s: Postgres intended batch %d, and Kafka holds only batch %d: the checkpoint topic has lost records, "+
+				"by an unclean election of a leader, a restored broker or their deletion", lane, row.seq, last.Seq)
 	}
 	return nil
 }
@@ -166,9 +171,9 @@ func judgeBatch(lane string, row laneState, last *Checkpoint) error {
 	if same {
 		return nil
 	}
-	return contradiction(AnotherBatch, recoverTry(lane, ""), "lane %s: Postgres and Kafka both know of batch %d, and it is not the same batch "+
-		"(Kafka's was written by %s): the database was restored to a moment inside a takeover, or a copy of it has published to this cluster",
-		lane, last.Seq, last.Owner)
+	return contradiction(AnotherBatch, recoverTry(lane, ""),
+		"lane %s: Postgres and Kafka both know of batch %d, and it is not the same batch (Kafka's was written by %s): the database "+
+			"was restored to a moment inside a takeover, or a copy of it has published to this cluster", lane, last.Seq, last.Owner)
 }
 
 // judgeRows looks at the rows themselves.

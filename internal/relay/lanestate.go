@@ -113,7 +113,8 @@ type serverNow struct {
 // nowQuery is one statement, so that no row that it sees can be newer than its snapshot.
 func nowQuery(table string) string {
 	return `SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
-       coalesce((SELECT newest::text FROM (SELECT xact_id AS newest FROM ` + quoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
+       coalesce((SELECT newest::text
+                 FROM (SELECT xact_id AS newest FROM ` + quoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
 }
 
 // now asks the server on the reader's session, whose settings find the newest row in the index.

@@ -106,10 +106,11 @@ func (i *inspection) count(ctx context.Context, tx pgx.Tx, option *Option, known
 	done, params := option.Progress.published(2)
 	was, more := publishedByAny(known, 2+len(params))
 	params = append(append([]any{published}, params...), more...)
-	query := `
-SELECT count(*) FILTER (WHERE NOT done AND NOT was), min(id) FILTER (WHERE NOT done AND NOT was), max(id) FILTER (WHERE NOT done AND NOT was),
-       count(*) FILTER (WHERE NOT done AND was), min(id) FILTER (WHERE NOT done AND was), max(id) FILTER (WHERE NOT done AND was),
-       count(*) FILTER (WHERE done AND NOT was), min(id) FILTER (WHERE done AND NOT was), max(id) FILTER (WHERE done AND NOT was)
+	columns := ""
+	for _, set := range []string{"NOT done AND NOT was", "NOT done AND was", "done AND NOT was"} {
+		columns += fmt.Sprintf(", count(*) FILTER (WHERE %[1]s), min(id) FILTER (WHERE %[1]s), max(id) FILTER (WHERE %[1]s)", set)
+	}
+	query := `SELECT ` + columns[2:] + `
 FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was FROM ` + quoteTable(i.lane.Table) + `) rows`
 	sets := []*Rows{&option.New, &option.Again, &option.Skipped}
 	var edges [6]*int64
@@ -134,7 +135,8 @@ FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) 
 
 func (i *inspection) edge(ctx context.Context, tx pgx.Tx, id int64) (*Edge, error) {
 	edge := &Edge{ID: id}
-	err := tx.QueryRow(ctx, "SELECT msg_id, created_at FROM "+quoteTable(i.lane.Table)+" WHERE id = $1", id).Scan(&edge.MsgID, &edge.CreatedAt)
+	query := "SELECT msg_id, created_at FROM " + quoteTable(i.lane.Table) + " WHERE id = $1"
+	err := tx.QueryRow(ctx, query, id).Scan(&edge.MsgID, &edge.CreatedAt)
 	if err != nil {
 		return nil, fmt.Errorf("read row %d of %s: %w", id, i.lane.Table, err)
 	}
