@@ -111,6 +111,7 @@ func TestFaultsOfArgumentsAndConfiguration(t *testing.T) {
 		{required, "recover outbox --choose restart-from --yes"},
 		{required, "recover outbox --choose kafka --from 7"},
 		{required, "recover outbox --from yesterday"},
+		{required, "recover outbox --choose kafka --scan --yes"},
 	}
 	var all strings.Builder
 	for _, c := range calls {

@@ -105,6 +105,8 @@ func wayOf(c *cli.Context) (way, error) {
 		return w, usage("--choose with one of "+strings.Join(names, ", "), "--yes without --choose: nothing is chosen")
 	case w.yes && w.choice == relay.ChooseRestartFrom && w.look.From == "":
 		return w, usage("--from beginning, or an id or a time", "--choose restart-from --yes needs --from")
+	case w.yes && w.look.Scan:
+		return w, usage("relay recover LANE --scan, and then --choose WAY --yes", "--scan with --yes: the scan only counts")
 	case c.IsSet("from") && w.choice != "" && w.choice != relay.ChooseRestartFrom:
 		return w, usage("--choose restart-from", "--from has no meaning with --choose %s", w.choice)
 	}
@@ -141,7 +143,7 @@ func laneArgument(c *cli.Context, cfg config.Config) (string, error) {
 		}
 		return "", usage(try, "no lane is named %q", c.Args().First())
 	}
-	return "", usage(c.Command.HelpName+" --help", "unexpected argument %q", c.Args().Get(1))
+	return "", usage("relay recover LANE [flags]", "one lane is wanted, and not the arguments %q", c.Args().Slice())
 }
 
 func (p program) recover(ctx context.Context, cfg config.Config, w way, form output) error {

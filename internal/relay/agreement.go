@@ -132,7 +132,7 @@ func judgeSeq(lane string, row laneState, last *Checkpoint, live Lineage, now se
 	try := recoverTry(lane, "")
 	behind := fmt.Sprintf("lane %s: Kafka holds batch %d, and Postgres knows only of batch %d", lane, last.Seq, row.seq)
 	switch {
-	case row.seq < last.Seq && last.Recovery != nil:
+	case row.seq < last.Seq && last.Recovery != nil && row.recovering != nil && *row.recovering == last.Owner:
 		return contradiction(UnfinishedRecovery, try,
 			"lane %s: relay recover was cut short after it wrote Kafka's checkpoint (batch %d, %s, by %s at %s)",
 			lane, last.Seq, last.Recovery.Choice, last.Recovery.Who, last.Recovery.At.Format("2006-01-02 15:04:05Z07:00"))

@@ -23,10 +23,13 @@ type laneState struct {
 	// confirmed is the progress after batch confirmedSeq, the last that is known to be committed.
 	confirmed    *Progress
 	confirmedSeq *int64
+	// recovering owned the last recovery that was begun and not finished; nil where there is none.
+	recovering *string
 }
 
 const laneStateColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
-confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id`
+confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
+(SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1)`
 
 // scanLaneState reads laneStateColumns and, behind them, more.
 func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
@@ -35,7 +38,7 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 	var lastID, confirmedLastID *int64
 	err := row.Scan(append([]any{
 		&state.seq, &state.started, &lineage, &from, &to, &lastID, &state.batchOwner, &state.batchEpoch,
-		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID,
+		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.recovering,
 	}, more...)...)
 	if err != nil {
 		return state, err

@@ -151,6 +151,26 @@ func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 	}
 }
 
+// The database is set back to before a recovery that was finished: Kafka's checkpoint is still the one that the recovery
+// wrote, and to finish that once more would be wrong.
+func TestAFinishedRecoveryIsNotTakenForOneCutShort(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.insertOrders(3, "v")
+	r.runOnce(r.config())
+	exec(t, r.conn, `UPDATE relay_lanes SET seq = seq + 40; CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
+	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow}); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, r.conn, `DELETE FROM relay_recoveries; DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
+	r.mustHalt(DatabaseBehind, "restored to an earlier time")
+	for _, o := range r.inspect().Choices {
+		if o.Choice == ChooseKafka && o.Caution == "" {
+			t.Error("kafka is open without a caution")
+		}
+	}
+}
+
 // A number that was used is not used again, and the first batch after a recovery bears the next one.
 func TestARecoveryTakesANumberOfItsOwn(t *testing.T) {
 	t.Parallel()
@@ -235,6 +255,8 @@ func TestAnIntentThatWasNotConfirmedIsDoneAgain(t *testing.T) {
 func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	zeroth := r.insertOrders(2, "zero")
+	r.runOnce(r.config())
 	s, err := r.takeOver(r.config(), "dies")
 	if err != nil {
 		t.Fatal(err)
@@ -244,21 +266,23 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.intent(t.Context(), 1, page.after); err != nil {
+	if err := s.row.intent(t.Context(), s.last.Seq+1, page.after); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, r.conn, `CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
 	s.close()
 	s.row.close()
 	second := r.insertOrders(2, "two")
-	r.runOnce(r.config())
+	other := r.start(r.config())
+	other.awaitRows(t, 4)
+	other.stop()
 	exec(t, r.conn, `DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
 	r.mustHalt(AnotherBatch, "not the same batch")
 	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseKafka}); err != nil {
 		t.Fatal(err)
 	}
 	r.goesOn()
-	r.expect(orders, merge(first, second, theEnd))
+	r.expect(orders, merge(zeroth, first, second, theEnd))
 }
 
 // A takeover that signs the checkpoint for a new timeline dies before its claim: the batch keeps its name.
