@@ -152,6 +152,9 @@ func (p program) recover(ctx context.Context, cfg config.Config, w way, form out
 	if err != nil {
 		return err
 	}
+	if err := check(ctx, cfg, cfg.Relay.Logger); err != nil {
+		return err
+	}
 	if w.yes {
 		return p.settle(ctx, recovery, w, form)
 	}
