@@ -83,6 +83,8 @@ func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 			"UPDATE relay_lanes SET seq = seq + 1 WHERE lane = 'outbox' AND owner_epoch = 0",
 			"SELECT system_identifier FROM pg_control_system()", "SELECT timeline_id FROM pg_control_checkpoint()",
 			"SELECT pg_is_in_recovery()",
+			`INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after) VALUES ('l', 'c', 'd', 'c', 'w', 'w', '{}', '{}')`,
+			"UPDATE relay_recoveries SET finished_at = now()", "SELECT * FROM relay_recoveries",
 		},
 	} {
 		for _, statement := range allowed {
@@ -104,7 +106,7 @@ func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 		},
 		"relay": {
 			"INSERT INTO outbox (aggregate_type, aggregate_id, type) VALUES ('a', '1', 'T')", "UPDATE outbox SET payload = ''", "TRUNCATE outbox",
-			"DELETE FROM relay_lanes", "TRUNCATE relay_lanes", "SELECT outbox_write('order', '1', 'T', '{}')", "DROP TABLE outbox", "CREATE TABLE x ()",
+			"DELETE FROM relay_lanes", "TRUNCATE relay_lanes", "DELETE FROM relay_recoveries", "UPDATE relay_recoveries SET who = ''", "SELECT outbox_write('order', '1', 'T', '{}')", "DROP TABLE outbox", "CREATE TABLE x ()",
 		},
 	} {
 		for _, statement := range forbidden {

@@ -42,7 +42,7 @@ precedence. relay run --help lists them all.`,
 
 // commands returns every subcommand.
 func (p program) commands() []*cli.Command {
-	commands := []*cli.Command{p.runCommand(), p.migrateCommand(), p.statusCommand(), p.benchCommand(), p.demoCommand(), p.versionCommand()}
+	commands := []*cli.Command{p.runCommand(), p.migrateCommand(), p.statusCommand(), p.recoverCommand(), p.benchCommand(), p.demoCommand(), p.versionCommand()}
 	for _, c := range commands {
 		strict(c)
 	}
@@ -66,7 +66,7 @@ func strict(c *cli.Command) {
 		switch {
 		case c.Args().Present() && len(c.Command.Subcommands) > 0:
 			return chosenNone(c)
-		case c.Args().Present():
+		case c.Args().Present() && c.Command.ArgsUsage == "":
 			return usage(c.Command.HelpName+" --help", "unexpected argument %q", c.Args().First())
 		}
 		return act(c)

@@ -102,6 +102,16 @@ func TestFaultsOfArgumentsAndConfiguration(t *testing.T) {
 		{required, "migrate down --steps x"},
 		{required, "status --output yaml"},
 		{nil, "version --output yaml"},
+		{required, "recover"},
+		{required, "recover billing"},
+		{required, "recover outbox extra"},
+		{required, "recover --choose kafka outbox --yes"},
+		{required, "recover outbox --yes"},
+		{required, "recover outbox --choose guess"},
+		{required, "recover outbox --choose restart-from --yes"},
+		{required, "recover outbox --choose kafka --from 7"},
+		{required, "recover outbox --from yesterday"},
+		{required, "recover outbox --choose kafka --scan --yes"},
 	}
 	var all strings.Builder
 	for _, c := range calls {

@@ -102,7 +102,7 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 
 // check looks at the servers. A signal meanwhile ends it without an error.
 func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
-	tables := []string{"relay_lanes"}
+	tables := []string{"relay_lanes", "relay_recoveries"}
 	for _, lane := range cfg.Relay.Lanes {
 		tables = append(tables, lane.Table)
 	}

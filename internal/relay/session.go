@@ -268,6 +268,9 @@ func (s *session) commit(ctx context.Context, batches <-chan *batch) error {
 	defer ping.Stop()
 	for {
 		b, ok, err := await(ctx, s, ping, batches)
+		if err == nil && !ok {
+			err = s.row.confirm(ctx)
+		}
 		if err != nil || !ok {
 			return err
 		}
@@ -286,6 +289,9 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 		case <-ping.C:
 			if err := s.row.ping(ctx); err != nil {
 				return value, false, fmt.Errorf("hold the lock of the lane: %w", err)
+			}
+			if err := s.row.confirm(ctx); err != nil {
+				return value, false, err
 			}
 			if err := s.sayState(ctx); err != nil {
 				return value, false, err
@@ -335,6 +341,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 		}
 	}
 	s.published.Store(&pl.after)
+	s.row.committed = b.seq
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
 		Parked: len(pl.parks), Skipped: len(pl.skips), Released: len(pl.releases),
