@@ -31,6 +31,8 @@ const (
 	Database Needs = iota
 	// Everything: the configuration must be fit to run the relay.
 	Everything
+	// Names: neither servers nor secrets are needed, and no file with a secret is read.
+	Names
 )
 
 // ErrInvalid is wrapped by every error of Load.
@@ -57,18 +59,24 @@ func Load(src Source, needs Needs) (Config, error) {
 	checkEnvironment(env, faults)
 
 	cfg := defaultConfig()
+	given := map[string]source{}
 	for _, s := range Settings() {
-		value, origin := choose(s, src.Flags, env, fromFile, path)
-		if origin == "" {
+		value, from := choose(s, src.Flags, env, fromFile, path)
+		if from.rank == 0 {
 			continue
 		}
+		given[s.Name] = from
 		if err := s.set(&cfg, value); err != nil {
-			err = fmt.Errorf("%s: %w (%s)", s.Name, err, origin)
+			err = fmt.Errorf("%s: %w (%s)", s.Name, err, from.origin)
 			if s.Default != "" && s.Choices == nil {
 				err = hint.Wrap(err, "leave %s out, or a value such as the default, %s", s.Name, s.Default)
 			}
 			faults.add(s.Name, err)
 		}
+	}
+	preferStronger(&cfg, given, faults)
+	if needs != Names {
+		cfg.readDatabaseURL(faults)
 	}
 	cfg.check(needs, faults)
 	if err := faults.join(); err != nil {
@@ -78,24 +86,30 @@ func Load(src Source, needs Needs) (Config, error) {
 	return cfg, nil
 }
 
-// choose picks the value that wins, and says where it came from; an empty origin means nowhere. A variable that is set to
-// nothing counts as not set, as templates of containers leave it so.
-func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value, origin string) {
+// source is where a value came from.
+type source struct {
+	rank   int // of a flag 3, the environment 2, the file 1; 0 for nowhere
+	origin string
+}
+
+// choose picks the value that wins, and says where it came from. A variable that is set to nothing counts as not set, as
+// templates of containers leave it so.
+func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value string, from source) {
 	if v, ok := flags[s.Name]; ok {
-		return v, "--" + s.Flag()
+		return v, source{3, "--" + s.Flag()}
 	}
 	if v := env[s.Env()]; v != "" {
-		return v, s.Env()
+		return v, source{2, s.Env()}
 	}
 	if v, ok := file[s.Name]; ok {
-		return v.text, fmt.Sprintf("%s line %d", path, v.line)
+		return v.text, source{1, fmt.Sprintf("%s line %d", path, v.line)}
 	}
-	return "", ""
+	return "", source{}
 }
 
 // check reports what no single value shows. A setting that already has a fault is left alone: its field holds the
 // default.
-func (c Config) check(needs Needs, faults *faultList) {
+func (c *Config) check(needs Needs, faults *faultList) {
 	if c.Schema != "" && strings.ContainsRune(c.Schema, 0) {
 		faults.add("schema", errors.New("schema: a name cannot hold a zero byte"))
 	}
@@ -104,19 +118,20 @@ func (c Config) check(needs Needs, faults *faultList) {
 			faults.add("database-url", err)
 		}
 	}
+	if needs == Names {
+		return
+	}
 	if needs == Database {
-		if c.Relay.DatabaseURL == "" {
+		if c.Relay.DatabaseURL == "" && !faults.has("database-url") {
 			faults.add("database-url", hint.New("database-url: not set",
 				"--database-url postgres://relay@db:5432/app, or set RELAY_DATABASE_URL"))
 		}
 		return
 	}
 	for _, err := range split(c.Relay.Validate()) {
-		name, _, _ := strings.Cut(err.Error(), ":")
-		if !faults.has(name) {
-			faults.add(name, err)
-		}
+		faults.addNamed(err)
 	}
+	c.checkKafka(faults)
 	for _, broker := range c.Relay.Brokers {
 		if broker != "" && !isAddress(broker) {
 			faults.add("brokers", fmt.Errorf("brokers: %q is not HOST:PORT", broker))
@@ -199,6 +214,14 @@ func (f *faultList) add(subject string, err error) {
 	}
 	f.subjects[subject] = true
 	f.errs = append(f.errs, err)
+}
+
+// addNamed adds a fault that begins with the name of its setting, unless that one has a fault already.
+func (f *faultList) addNamed(err error) {
+	name, _, _ := strings.Cut(err.Error(), ":")
+	if !f.has(name) {
+		f.add(name, err)
+	}
 }
 
 func (f *faultList) has(subject string) bool { return f.subjects[subject] }

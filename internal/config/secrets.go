@@ -64,13 +64,20 @@ func isURL(text string) bool {
 
 // withSchema adds the schema to the connection string as its search_path.
 func withSchema(text, schema string) string {
-	if schema == "" || text == "" {
+	if schema == "" {
 		return text
 	}
-	path := pgx.Identifier{schema}.Sanitize()
+	return withParameter(text, "search_path", pgx.Identifier{schema}.Sanitize())
+}
+
+// withParameter sets a parameter of the connection string, in place of the value that it has there.
+func withParameter(text, name, value string) string {
+	if text == "" {
+		return text
+	}
 	if !isURL(text) {
-		escaped := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(path)
-		return text + " search_path='" + escaped + "'"
+		escaped := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value)
+		return text + " " + name + "='" + escaped + "'"
 	}
 	parsed, err := url.Parse(text)
 	if err != nil {
@@ -78,9 +85,9 @@ func withSchema(text, schema string) string {
 	}
 	// Postgres reads %20 as a space and leaves a plus as it is, so the query is not decoded and encoded as a form.
 	query := slices.DeleteFunc(strings.Split(parsed.RawQuery, "&"), func(parameter string) bool {
-		return parameter == "" || strings.HasPrefix(parameter, "search_path=")
+		return parameter == "" || strings.HasPrefix(parameter, name+"=")
 	})
-	escaped := strings.ReplaceAll(url.QueryEscape(path), "+", "%20")
-	parsed.RawQuery = strings.Join(append(query, "search_path="+escaped), "&")
+	escaped := strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
+	parsed.RawQuery = strings.Join(append(query, name+"="+escaped), "&")
 	return parsed.String()
 }
