@@ -82,13 +82,13 @@ func (s SASL) mechanism() sasl.Mechanism {
 	case ScramSHA512:
 		return scram.Sha512(s.scram)
 	case OAuthBearer:
-		return oauth.Oauth(func(context.Context) (oauth.Auth, error) {
+		return bearer{oauth.Oauth(func(context.Context) (oauth.Auth, error) {
 			token, err := secretfile.Text(s.TokenFile)
 			if err != nil {
 				return oauth.Auth{}, fmt.Errorf("%s: %w", settingTokenFile, err)
 			}
 			return oauth.Auth{Token: strings.TrimSpace(token)}, nil
-		})
+		})}
 	}
 	return nil
 }
@@ -107,4 +107,27 @@ func (s SASL) password() (string, error) {
 		return "", fmt.Errorf("%s: %w", settingPasswordFile, err)
 	}
 	return password, nil
+}
+
+// bearer is OAUTHBEARER with the last step of a refusal (RFC 7628, section 3.2.3): a broker that does not accept a token says so in a challenge,
+// and only after the client has answered it with one byte does it end the authentication with its error.
+type bearer struct{ sasl.Mechanism }
+
+// Authenticate begins a session.
+func (b bearer) Authenticate(ctx context.Context, host string) (sasl.Session, []byte, error) {
+	session, first, err := b.Mechanism.Authenticate(ctx, host)
+	if err != nil {
+		return nil, nil, err
+	}
+	return bearerSession{session}, first, nil
+}
+
+type bearerSession struct{ sasl.Session }
+
+// Challenge answers what the broker says to the token.
+func (s bearerSession) Challenge(challenge []byte) (bool, []byte, error) {
+	if len(challenge) > 0 {
+		return false, []byte{1}, nil
+	}
+	return s.Session.Challenge(challenge)
 }
