@@ -82,7 +82,7 @@ func (c *Config) readDatabaseURL(faults *faultList) {
 	if c.DatabaseURLFile == "" && c.Relay.DatabaseURL == "" {
 		return // reported as missing
 	}
-	url, err := c.databaseURL()
+	url, err := c.ReadDatabaseURL()
 	if err != nil {
 		// The setting that is to blame begins the error.
 		for _, fault := range split(err) {
@@ -92,14 +92,15 @@ func (c *Config) readDatabaseURL(faults *faultList) {
 	}
 	current := *c
 	c.Relay.DatabaseURLFunc = func() (string, error) {
-		url, err := current.databaseURL()
+		url, err := current.ReadDatabaseURL()
 		return withSchema(url, current.Schema), err
 	}
 	c.Relay.DatabaseURL = url
 }
 
-// databaseURL reads the files that are named and returns the connection string, without the schema.
-func (c Config) databaseURL() (string, error) {
+// ReadDatabaseURL reads the files that hold the connection string and its password, where there are any, and returns the connection
+// string as it is at this moment, without the schema.
+func (c Config) ReadDatabaseURL() (string, error) {
 	url, password := c.Relay.DatabaseURL, ""
 	var errURL, errPassword error
 	if c.DatabaseURLFile != "" {
