@@ -239,3 +239,10 @@ func strangersCertificate(t testing.TB) (certificate, key string) {
 }
 
 func seeds(bootstrap []string) kgo.Opt { return kgo.SeedBrokers(bootstrap...) }
+
+// contextOfCleanup is a context for what a test does after its own has ended.
+func contextOfCleanup(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}

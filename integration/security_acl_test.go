@@ -1,0 +1,259 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/access"
+)
+
+// printedAccess is what relay acl prints with the settings, as JSON.
+func printedAccess(t testing.TB, settings []string, arguments ...string) (acls []access.ACL, grants []access.Grant) {
+	t.Helper()
+	r := startRelay(t, settings, append([]string{"acl", "--output", "json"}, arguments...)...)
+	if status := r.Wait(time.Minute); status != 0 {
+		t.Fatalf("relay acl ended with status %d", status)
+	}
+	var printed struct {
+		Kafka    []access.ACL
+		Postgres []access.Grant
+	}
+	if err := json.Unmarshal(r.Stdout(), &printed); err != nil {
+		t.Fatal(err)
+	}
+	return printed.Kafka, printed.Postgres
+}
+
+// builder turns an ACL into the form of the admin client.
+func builder(t testing.TB, acl access.ACL) *kadm.ACLBuilder {
+	t.Helper()
+	operation, err := kmsg.ParseACLOperation(acl.Operation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern, err := kmsg.ParseACLResourcePatternType(acl.Pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := kadm.NewACLs().Allow("User:" + relayUser).AllowHosts().Operations(operation).ResourcePatternType(pattern)
+	switch acl.Resource {
+	case access.Topic:
+		return b.Topics(acl.Name)
+	case access.Group:
+		return b.Groups(acl.Name)
+	case access.TransactionalID:
+		return b.TransactionalIDs(acl.Name)
+	}
+	t.Fatalf("unknown type of resource %q", acl.Resource)
+	return nil
+}
+
+// allow creates ACLs, and takes them away when the test ends.
+func (s *securedKafka) allow(t testing.TB, acls ...access.ACL) {
+	t.Helper()
+	admin := kadm.NewClient(kafkaClient(t, s.Bootstrap))
+	for _, acl := range acls {
+		created, err := admin.CreateACLs(t.Context(), builder(t, acl))
+		if err != nil || len(created) != 1 || created[0].Err != nil {
+			t.Fatalf("create %+v: %v, %+v", acl, err, created)
+		}
+	}
+	t.Cleanup(func() { s.forbid(t, acls...) })
+}
+
+func (s *securedKafka) forbid(t testing.TB, acls ...access.ACL) {
+	t.Helper()
+	admin, err := kadm.NewOptClient(seeds(s.Bootstrap))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer admin.Close()
+	for _, acl := range acls {
+		// The test's context has ended.
+		if _, err := admin.DeleteACLs(contextOfCleanup(t), builder(t, acl)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// held are the ACLs of the relay on resources whose names hold the text, each as text.
+func (s *securedKafka) held(t testing.TB, text string) []string {
+	t.Helper()
+	admin := kadm.NewClient(kafkaClient(t, s.Bootstrap))
+	all := kadm.NewACLs().AnyResource().Allow("User:" + relayUser).AllowHosts().Operations().ResourcePatternType(kadm.ACLPatternAny)
+	described, err := admin.DescribeACLs(t.Context(), all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []string
+	for _, result := range described {
+		if result.Err != nil {
+			t.Fatal(result.Err)
+		}
+		for _, acl := range result.Described {
+			if strings.Contains(acl.Name, text) {
+				held = append(held, fmt.Sprint(acl.Type, acl.Pattern, acl.Name, acl.Operation))
+			}
+		}
+	}
+	slices.Sort(held)
+	return held
+}
+
+// asText are ACLs in the form of held.
+func asText(t testing.TB, acls []access.ACL) []string {
+	t.Helper()
+	var texts []string
+	for _, acl := range acls {
+		kind, err := kmsg.ParseACLResourceType(strings.ReplaceAll(acl.Resource, "-", "_"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		operation, _ := kmsg.ParseACLOperation(acl.Operation)
+		pattern, _ := kmsg.ParseACLResourcePatternType(acl.Pattern)
+		texts = append(texts, fmt.Sprint(kind, pattern, acl.Name, operation))
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// complaint is the first line of a log in which the relay says that it is not allowed something.
+func complaint(log []byte) string {
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "AUTHORIZATION_FAILED") || strings.Contains(line, "(DescribeConfigs)") {
+			return line
+		}
+	}
+	return ""
+}
+
+// deployment is the environment of a relay under a name of its own, with topics of its own.
+func (s *securedKafka) deployment(t testing.TB, url string) (settings []string, name, topic string) {
+	t.Helper()
+	name = uniqueName(t)
+	settings = append(relaySettings(t, url, nil,
+		"RELAY_NAME="+name, "RELAY_ROUTE="+name+".{aggregate_type}", "RELAY_RETRY_MAX=500ms", "RELAY_LOG_LEVEL=debug"),
+		s.asRelay(t, saslListener)...)
+	return settings, name, name + ".account"
+}
+
+// The commands that relay acl prints are run as an administrator would, and then they are all that the relay may do: it
+// makes its topics, publishes, and is taken over from after SIGKILL, over TLS and SCRAM.
+func TestTheRelayRunsWithTheACLsThatItPrints(t *testing.T) {
+	kafka := secured(t)
+	url := database(t)
+	settings, name, topic := kafka.deployment(t, url)
+	printed, _ := printedAccess(t, settings)
+	kafka.runPrinted(t, settings)
+	t.Cleanup(func() { kafka.forbid(t, printed...) })
+	if got, want := kafka.held(t, name), asText(t, printed); !slices.Equal(got, want) {
+		t.Fatalf("the commands give\n%q\nand the JSON says\n%q", got, want)
+	}
+
+	load := startWorkload(t, url, 4, &workload{pause: 10 * time.Millisecond})
+	relays := []*relayProcess{startRelay(t, settings, "run"), startRelay(t, settings, "run")}
+	for range 2 {
+		eventually(t, time.Minute, "a relay publishes", func() bool { return laneSeq(t, url) > 5 })
+		owner, epoch := laneOwner(t, url)
+		victim := ownerIndex(t, relays, owner)
+		seq := laneSeq(t, url)
+		relays[victim].Kill()
+		eventually(t, time.Minute, "the other relay goes on", func() bool {
+			_, now := laneOwner(t, url)
+			return now > epoch && laneSeq(t, url) > seq+5
+		})
+		if line := complaint(relays[victim].Stderr()); line != "" {
+			t.Errorf("not enough: %s", line)
+		}
+		relays[victim] = startRelay(t, settings, "run")
+	}
+	load.stop()
+	awaitPublished(t, load)
+	for _, r := range relays {
+		r.Terminate()
+		r.Wait(time.Minute)
+		if line := complaint(r.Stderr()); line != "" {
+			t.Errorf("not enough: %s", line)
+		}
+	}
+	judge(load.ledger(t), everything(t, kafka.Bootstrap, topic)).require(t)
+}
+
+// runPrinted runs the shell script of relay acl with Kafka's own tool behind the name kafka-acls.sh.
+func (s *securedKafka) runPrinted(t testing.TB, settings []string) {
+	t.Helper()
+	acl := startRelay(t, settings, "acl", "--only", "kafka")
+	if status := acl.Wait(time.Minute); status != 0 {
+		t.Fatalf("relay acl ended with status %d", status)
+	}
+	folder := t.TempDir()
+	recorder := "#!/bin/sh\n{ for word; do echo \"$word\"; done; echo; } >> " + filepath.Join(folder, "calls") + "\n"
+	if err := os.WriteFile(filepath.Join(folder, "kafka-acls.sh"), []byte(recorder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	shell := exec.Command("sh", "-eu")
+	shell.Env = []string{"PATH=" + folder + ":/usr/bin:/bin"}
+	shell.Stdin = strings.NewReader(string(acl.Stdout()))
+	if output, err := shell.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	calls, err := os.ReadFile(filepath.Join(folder, "calls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	properties := fmt.Sprintf("security.protocol=SASL_SSL\nssl.truststore.type=PEM\nssl.truststore.location=%s\nsasl.mechanism=SCRAM-SHA-512\n"+
+		"sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=\"%s\" password=\"%s\";\n",
+		s.caFile, operatorUser, operatorPassword)
+	adminFile := filepath.Join(folder, "admin.properties")
+	if err := os.WriteFile(adminFile, []byte(properties), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for call := range strings.SplitSeq(strings.TrimSpace(string(calls)), "\n\n") {
+		arguments := strings.Split(strings.ReplaceAll(call, "admin.properties", adminFile), "\n")
+		if _, err := s.Tool(t.Context(), "org.apache.kafka.tools.AclCommand", arguments...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// With any one of the printed ACLs missing the relay says what it may not do; with it added, it goes on by itself.
+func TestEveryPrintedACLIsNeeded(t *testing.T) {
+	kafka := secured(t)
+	url := database(t)
+	settings, _, _ := kafka.deployment(t, url)
+	printed, _ := printedAccess(t, settings)
+	for i := range printed {
+		t.Run(strings.Join([]string{printed[i].Operation, printed[i].Resource, fmt.Sprint(i)}, " "), func(t *testing.T) {
+			url := database(t)
+			settings, name, topic := kafka.deployment(t, url)
+			acls, _ := printedAccess(t, settings)
+			missing := acls[i]
+			kafka.allow(t, slices.Delete(slices.Clone(acls), i, i+1)...)
+			if got := kafka.held(t, name); len(got) != len(acls)-1 {
+				t.Fatalf("got %q", got)
+			}
+			execute(t, url, "INSERT INTO outbox (aggregate_type, aggregate_id, type, payload) VALUES ('account', '1', 'Opened', 'x')")
+			r := startRelay(t, settings, "run")
+			eventually(t, time.Minute, fmt.Sprintf("the relay misses %s on %s %s", missing.Operation, missing.Resource, missing.Name),
+				func() bool { return complaint(r.Stderr()) != "" })
+			t.Logf("without %s on %s: %s", missing.Operation, missing.Name, strings.TrimSpace(complaint(r.Stderr())))
+			kafka.allow(t, missing)
+			consume(t, kafka.Bootstrap, 1, time.Minute, topic)
+			r.Terminate()
+			if status := r.Wait(time.Minute); status != 0 {
+				t.Errorf("SIGTERM ended the relay with status %d", status)
+			}
+		})
+	}
+}
