@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +34,9 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 }
 
 // as runs a statement with the rights of a role, in a transaction that is rolled back, and returns its SQLSTATE.
-func as(t *testing.T, conn *pgx.Conn, role, statement string) string {
+func as(t *testing.T, conn interface {
+	Begin(context.Context) (pgx.Tx, error)
+}, role, statement string) string {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
