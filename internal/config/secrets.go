@@ -45,6 +45,9 @@ func checkDatabaseURL(text string) error {
 		return nil
 	}
 	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
+		if strings.Contains(parse.Error(), "failed to configure TLS") {
+			return hint.New("database-url: "+Redact(withoutSource(parse.Error())), "check sslmode, sslrootcert, sslcert and sslkey in it")
+		}
 		return hint.Wrap(fmt.Errorf("database-url: %s", Redact(withoutSource(parse.Error()))), "%s", try)
 	}
 	return hint.New("database-url: not a valid connection string", try)
