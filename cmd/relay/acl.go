@@ -108,7 +108,7 @@ func accessOf(c *cli.Context, cfg config.Config) (accessReport, error) {
 	return a, nil
 }
 
-// useDatabase takes from the connection string what was not said otherwise.
+// useDatabase takes from the connection string what was not said otherwise, and checks the names.
 func (a *accessReport) useDatabase(cfg config.Config) error {
 	if cfg.DatabaseURLFile != "" && (a.Name == "" || a.Login == "") {
 		var err error
@@ -122,13 +122,13 @@ func (a *accessReport) useDatabase(cfg config.Config) error {
 			a.Login = parsed.User
 		}
 	}
-	if a.Name != "" {
-		return nil
-	}
-	if cfg.Relay.DatabaseURL == "" {
-		return usage("--name NAME, or --database-url, whose database gives the name", "name: not set")
-	}
 	named := cfg.Relay
+	if named.DatabaseURL == "" {
+		if a.Name == "" {
+			return usage("--name NAME, or --database-url, whose database gives the name", "name: not set")
+		}
+		named.DatabaseURL = "postgres://" // is not used
+	}
 	if len(named.Brokers) == 0 {
 		named.Brokers = []string{placeholderBroker}
 	}
