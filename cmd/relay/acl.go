@@ -33,8 +33,10 @@ Examples:
    relay acl --name shop --brokers kafka:9092 --principal User:shop-relay --topic payments --topic 'audit.*'
    relay acl --config relay.yaml --only sql | psql -1 -v ON_ERROR_STOP=1
    relay acl --config relay.yaml --output json | jq -r '.kafka[] | "\(.operation) \(.resource_type) \(.name)"'`,
-		Flags: append(settingFlags("database-url", "database-url-file", "schema", "table", "brokers", "name", "kafka.sasl.user", "route", "topics.create"),
-			&cli.StringFlag{Name: "principal", Usage: "`PRINCIPAL` of the relay in Kafka; by default User: and the setting kafka.sasl.user, or User:relay"},
+		Flags: append(settingFlags("database-url", "database-url-file", "schema", "table", "brokers", "name", "kafka.sasl.user",
+			"route", "topics.create"),
+			&cli.StringFlag{Name: "principal",
+				Usage: "`PRINCIPAL` of the relay in Kafka; by default User: and the setting kafka.sasl.user, or User:relay"},
 			&cli.StringFlag{Name: "login", Usage: "`ROLE` that the relay logs in with; by default the user of database-url"},
 			&cli.StringSliceFlag{Name: "topic", Usage: "`TOPIC` that rows name themselves; a trailing * makes a prefix; may be given again"},
 			&cli.BoolFlag{Name: "without-route", Usage: "leave the topics of the route out: --topic names all there are"},
@@ -171,7 +173,7 @@ func (a accessReport) writeKafka(text *strings.Builder, cfg config.Config) {
 		"# admin.properties.\n", a.Principal, a.Name)
 	for i := 0; i < len(a.Kafka); {
 		first, operations, reasons := a.Kafka[i], "", ""
-		for ; i < len(a.Kafka) && a.Kafka[i].Resource == first.Resource && a.Kafka[i].Pattern == first.Pattern && a.Kafka[i].Name == first.Name; i++ {
+		for ; i < len(a.Kafka) && a.Kafka[i].SameResource(first); i++ {
 			operations += " --operation " + a.Kafka[i].Operation
 			reasons += fmt.Sprintf("#   %s: %s\n", a.Kafka[i].Operation, a.Kafka[i].Why)
 		}
@@ -199,7 +201,8 @@ func (a accessReport) sql(cfg config.Config) string {
 		}
 	}
 	if a.Login != "" && a.Login != access.RelayRole {
-		fmt.Fprintf(&text, "\n-- The role that the relay logs in with.\nGRANT %s TO %s;\n", access.RelayRole, pgx.Identifier{a.Login}.Sanitize())
+		fmt.Fprintf(&text, "\n-- The role that the relay logs in with.\nGRANT %s TO %s;\n",
+			access.RelayRole, pgx.Identifier{a.Login}.Sanitize())
 	}
 	return text.String()
 }

@@ -60,8 +60,13 @@ type ACL struct {
 	Why string `json:"why"`
 }
 
-// ACLs returns what the principal of the relay must be allowed in Kafka, the ACLs of one resource one after the other. The error, which
-// has a hint, says which route leads to topics that no pattern of Kafka can name.
+// SameResource reports whether a and b are about the same resources.
+func (a ACL) SameResource(b ACL) bool {
+	return a.Resource == b.Resource && a.Pattern == b.Pattern && a.Name == b.Name
+}
+
+// ACLs returns what the principal of the relay must be allowed in Kafka, the ACLs of one resource one after the other. The
+// error, which has a hint, says which route leads to topics that no pattern of Kafka can name.
 func (d Deployment) ACLs() ([]ACL, error) {
 	patterns, err := d.topics()
 	if err != nil {
@@ -85,7 +90,8 @@ func (d Deployment) ACLs() ([]ACL, error) {
 		add(Topic, Literal, checkpoints, Create, "make the topic at the first start")
 	}
 	for _, lane := range d.Lanes {
-		add(TransactionalID, Prefixed, ringPrefix(d.Name, lane.Name), Write, "run the transactions of lane "+lane.Name+", and fence those of its last owner")
+		add(TransactionalID, Prefixed, ringPrefix(d.Name, lane.Name), Write,
+			"run the transactions of lane "+lane.Name+", and fence those of its last owner")
 	}
 	add(Group, Literal, relay.Group(d.Name), Read, "share the lanes among the relays")
 	return acls, nil

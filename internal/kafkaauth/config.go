@@ -78,8 +78,8 @@ func (c Config) Options() []kgo.Opt {
 	return options
 }
 
-// Check reports every fault of c and of the files that it names, for connections to brokers, HOST:PORT each. Each fault begins with the name
-// of its setting and a colon. The warnings are about what works, and perhaps should not.
+// Check reports every fault of c and of the files that it names, for connections to brokers, HOST:PORT each. Each fault begins
+// with the name of its setting and a colon. The warnings are about what works, and perhaps should not.
 func (c Config) Check(brokers []string, now time.Time) (warnings []string, err error) {
 	r := &report{}
 	c.TLS.check(r, now)
@@ -88,8 +88,8 @@ func (c Config) Check(brokers []string, now time.Time) (warnings []string, err e
 	switch {
 	case !clear || c.SASL.Mechanism == "":
 	case c.SASL.Mechanism == ScramSHA256 || c.SASL.Mechanism == ScramSHA512:
-		r.warn("kafka.sasl.mechanism: %s without TLS hides the password, but whoever listens can guess at it at leisure and reads every event; "+
-			"turn kafka.tls.enabled on", c.SASL.Mechanism)
+		r.warn("kafka.sasl.mechanism: %s without TLS hides the password, but whoever listens can guess at it at leisure "+
+			"and reads every event; turn kafka.tls.enabled on", c.SASL.Mechanism)
 	case !c.SASL.WithoutTLS:
 		r.fault("kafka.sasl.mechanism", hint.New(c.SASL.Mechanism+" without TLS shows the password or the token to whoever listens",
 			"--kafka-tls-enabled; or --kafka-sasl-without-tls where the network encrypts by other means"))

@@ -16,12 +16,12 @@ import (
 
 // Explain says what is wrong where a connection to a broker failed for a reason of TLS or SASL, with a hint which setting mends it. It
 // returns nil for other errors. lasting reports whether waiting cannot mend it.
-func (c Config) Explain(err error) (explained error, lasting bool) {
+func (c Config) Explain(err error) (lasting bool, explained error) {
 	if explained := c.explainCertificate(err); explained != nil {
-		return explained, true
+		return true, explained
 	}
 	if explained := c.explainSASL(err); explained != nil {
-		return explained, true
+		return true, explained
 	}
 	return c.explainClosed(err)
 }
@@ -80,14 +80,14 @@ func (c Config) explainSASL(err error) error {
 }
 
 // explainClosed is about a broker that hangs up without a word, which it also does while it stops: so it is waited for.
-func (c Config) explainClosed(err error) (explained error, lasting bool) {
+func (c Config) explainClosed(err error) (lasting bool, explained error) {
 	if !c.TLS.Enabled && strings.Contains(err.Error(), "tls alert record") {
 		// The client has no type for it.
-		return hint.New("the broker answers in TLS, and the relay spoke plain text",
-			"--kafka-tls-enabled, or the port of a listener without TLS in brokers"), true
+		return true, hint.New("the broker answers in TLS, and the relay spoke plain text",
+			"--kafka-tls-enabled, or the port of a listener without TLS in brokers")
 	}
 	if _, ok := errors.AsType[*kgo.ErrFirstReadEOF](err); !ok {
-		return nil, false
+		return false, nil
 	}
 	var try string
 	switch {
@@ -100,5 +100,5 @@ func (c Config) explainClosed(err error) (explained error, lasting bool) {
 	default:
 		try = "the listener may want TLS: --kafka-tls-enabled"
 	}
-	return hint.New("the broker closed the connection at once", try), false
+	return false, hint.New("the broker closed the connection at once", try)
 }

@@ -228,7 +228,7 @@ func TestEachConnectionUsesWhatTheFilesHoldThen(t *testing.T) {
 	// The broker moves to another authority.
 	address, _ = server(t, sign(t, second, testcert.Leaf{Name: "server", Hosts: []string{"127.0.0.1"}}))
 	unknown := dial(t, config, address)
-	if explained, lasting := (Config{TLS: config}).Explain(unknown); explained == nil || !lasting || !strings.Contains(explained.Error(), caFile) {
+	if lasting, explained := (Config{TLS: config}).Explain(unknown); explained == nil || !lasting || !strings.Contains(explained.Error(), caFile) {
 		t.Errorf("%v is explained as %v (%t)", unknown, explained, lasting)
 	}
 	rewrite(t, caFile, append(slices.Clone(first.PEM), second.PEM...))
@@ -322,7 +322,7 @@ func TestARefusedTokenIsAnswered(t *testing.T) {
 
 func TestOtherErrorsAreNotExplained(t *testing.T) {
 	for _, err := range []error{context.DeadlineExceeded, kerr.NotLeaderForPartition, errors.New("anything"), &net.OpError{Op: "dial", Err: errors.New("refused")}} {
-		if explained, lasting := (Config{}).Explain(err); explained != nil || lasting {
+		if lasting, explained := (Config{}).Explain(err); explained != nil || lasting {
 			t.Errorf("%v is explained as %v", err, explained)
 		}
 	}

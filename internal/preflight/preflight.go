@@ -31,7 +31,7 @@ type Config struct {
 
 	// ExplainKafka says what is wrong with a connection to a broker, and whether waiting cannot mend it; nil for an error
 	// that it knows nothing of.
-	ExplainKafka func(error) (explained error, lasting bool)
+	ExplainKafka func(error) (lasting bool, explained error)
 
 	// Timeout bounds the wait for servers that do not answer.
 	Timeout time.Duration
@@ -122,7 +122,7 @@ func checkKafka(ctx context.Context, cfg Config) error {
 		}
 		if cfg.ExplainKafka != nil {
 			var explained error
-			if explained, lasting = cfg.ExplainKafka(err); explained != nil {
+			if lasting, explained = cfg.ExplainKafka(err); explained != nil {
 				err = explained
 			}
 		}
@@ -138,7 +138,7 @@ func checkKafka(ctx context.Context, cfg Config) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case lasting:
-		return permanent{fmt.Errorf("Kafka at %s: %w", strings.Join(cfg.Brokers, ", "), err)}
+		return permanent{fmt.Errorf("cannot connect to Kafka at %s: %w", strings.Join(cfg.Brokers, ", "), err)}
 	case len(hint.Of(err)) > 0:
 		return fmt.Errorf("no Kafka broker answers at %s within %v: %w", strings.Join(cfg.Brokers, ", "), cfg.Timeout, err)
 	}
