@@ -45,7 +45,11 @@ func checkDatabaseURL(text string) error {
 		return nil
 	}
 	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
-		if strings.Contains(parse.Error(), "failed to configure TLS") {
+		switch text := parse.Error(); {
+		case strings.Contains(text, "failed to parse as"):
+			// Its detail quotes the word that it stumbles over, which may be part of a password.
+			return hint.New("database-url: not valid keyword=value pairs", "put a value with spaces in single quotes, or "+try)
+		case strings.Contains(text, "failed to configure TLS"):
 			return hint.New("database-url: "+Redact(withoutSource(parse.Error())), "check sslmode, sslrootcert, sslcert and sslkey in it")
 		}
 		return hint.Wrap(fmt.Errorf("database-url: %s", Redact(withoutSource(parse.Error()))), "%s", try)

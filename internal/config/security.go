@@ -93,6 +93,10 @@ func (c *Config) readDatabaseURL(faults *faultList) {
 	current := *c
 	c.Relay.DatabaseURLFunc = func() (string, error) {
 		url, err := current.ReadDatabaseURL()
+		if err == nil {
+			// The driver's own errors would show what is in the file.
+			err = checkDatabaseURL(url)
+		}
 		return withSchema(url, current.Schema), err
 	}
 	c.Relay.DatabaseURL = url

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -150,6 +151,12 @@ func TestTheConnectionStringIsReadAnewForEachConnection(t *testing.T) {
 			t.Errorf("got %q, user %q, search_path %q (%v)", got.Password, got.User, got.RuntimeParams["search_path"], err)
 		}
 	}
+	if err := os.WriteFile(urlFile, []byte("hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cfg.Relay.DatabaseURLFunc(); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a file that holds the password only: %v", err)
+	}
 	if err := os.Remove(passwordFile); err != nil {
 		t.Fatal(err)
 	}
@@ -174,4 +181,27 @@ func TestDoubtsAreWarnings(t *testing.T) {
 	if len(cfg.Relay.KafkaOptions) != 1 {
 		t.Errorf("%d options of Kafka clients", len(cfg.Relay.KafkaOptions))
 	}
+}
+
+// Whatever a password is made of, the connection string that it is put into hands it on as it is, and names the same server.
+func FuzzAPasswordIsHandedOnAsItIs(f *testing.F) {
+	for _, seed := range []string{"hunter2", `it's`, `back\slash`, `a@b:c/d?e#f%20g&h=i`, " spaces ", "ünï", `\'`, "+", "%"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, password string) {
+		if password == "" || strings.ContainsAny(password, "\x00\r\n") || !utf8.ValidString(password) {
+			return // not what a file of one line gives
+		}
+		for _, databaseURL := range []string{
+			"postgres://relay@db:5432/app?sslmode=disable", "postgres://relay:old@db/app?password=older", "host=db user=relay dbname=app password=old",
+		} {
+			got, err := pgx.ParseConfig(withParameter(databaseURL, "password", password))
+			if err != nil {
+				t.Fatalf("%s: %v", databaseURL, err)
+			}
+			if got.Password != password || got.Host != "db" || got.User != "relay" || got.Database != "app" {
+				t.Errorf("%s with %q: password %q at %s, user %s, database %s", databaseURL, password, got.Password, got.Host, got.User, got.Database)
+			}
+		}
+	})
 }

@@ -1,9 +1,11 @@
 package secretfile
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/outbox-relay/relay/internal/hint"
@@ -63,5 +65,13 @@ func TestAFileIsReadAnewEachTime(t *testing.T) {
 		if got, err := Text(path); err != nil || got != want {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
+	}
+}
+
+// The tests may run as root, who may read everything, so the error is made by hand.
+func TestAFileOfAnotherUserIsExplained(t *testing.T) {
+	err := explain("/run/secret", &fs.PathError{Op: "open", Path: "/run/secret", Err: syscall.EACCES})
+	if !strings.Contains(err.Error(), "/run/secret may not be read by this user") || len(hint.Of(err)) != 1 {
+		t.Errorf("got %v with hints %q", err, hint.Of(err))
 	}
 }
