@@ -9,9 +9,20 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// withRoles applies roles.sql to the database, twice, and takes the rights back when the test ends. Roles belong to the
-// whole server, which may be the user's: a role that the test has made goes, one that was there stays.
+// withRoles applies roles.sql to the database, twice, and takes the rights back when the test ends.
 func withRoles(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	rolesEndWithTheTest(t, conn)
+	script(t, conn, "BEGIN;"+migrations.Roles+"COMMIT")
+	script(t, conn, "GRANT UPDATE, DELETE, TRUNCATE ON outbox TO outbox_writer; GRANT UPDATE (type) ON outbox TO outbox_writer")
+	for _, statement := range splitAsPsql(migrations.Roles) {
+		script(t, conn, statement)
+	}
+}
+
+// rolesEndWithTheTest takes back, when the test ends, what roles.sql gives in the database. Roles belong to the whole
+// server, which may be the user's: a role that the test has made goes, one that was there stays.
+func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	for _, role := range []string{"outbox_writer", "relay"} {
 		var there bool
@@ -25,11 +36,6 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 				execute(t, url, "DROP ROLE "+role)
 			}
 		})
-	}
-	script(t, conn, "BEGIN;"+migrations.Roles+"COMMIT")
-	script(t, conn, "GRANT UPDATE, DELETE, TRUNCATE ON outbox TO outbox_writer; GRANT UPDATE (type) ON outbox TO outbox_writer")
-	for _, statement := range splitAsPsql(migrations.Roles) {
-		script(t, conn, statement)
 	}
 }
 

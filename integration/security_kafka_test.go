@@ -43,7 +43,10 @@ func TestEveryWayToProveWhoTheRelayIs(t *testing.T) {
 			"RELAY_KAFKA_SASL_TOKEN_FILE=" + secretFile(t, token(t, operatorUser, time.Now().Add(time.Hour)))}, tls...)},
 	}
 	for _, way := range ways {
-		t.Run(way.name, func(t *testing.T) { onceAs(t, kafka, way.listener, way.settings...) })
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			onceAs(t, kafka, way.listener, way.settings...)
+		})
 	}
 }
 
@@ -86,6 +89,7 @@ func TestWhatIsWrongWithASecuredConnectionIsSaidAtTheStart(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			settings := append(relaySettings(t, url, kafka.Addresses(test.listener), "RELAY_START_TIMEOUT=3s"), test.settings...)
 			r := startRelay(t, settings, "run")
 			status := r.Wait(time.Minute)

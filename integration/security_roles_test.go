@@ -19,8 +19,39 @@ import (
 // login makes a role that may log in and that has the given role and nothing else, and returns the database's URL for it.
 func login(t testing.TB, databaseURL, role, password string) string {
 	t.Helper()
+	address := bareLogin(t, databaseURL, password)
+	execute(t, databaseURL, "GRANT "+role+" TO "+loginOf(t, address))
+	return address
+}
+
+// inSchema is the URL with the schema as search_path.
+func inSchema(t testing.TB, databaseURL, schema string) string {
+	t.Helper()
+	address, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := address.Query()
+	query.Set("search_path", schema)
+	address.RawQuery = query.Encode()
+	return address.String()
+}
+
+// loginOf is the role that the URL logs in with.
+func loginOf(t testing.TB, databaseURL string) string {
+	t.Helper()
+	address, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address.User.Username()
+}
+
+// bareLogin makes a role that may log in and nothing else, and returns the database's URL for it.
+func bareLogin(t testing.TB, databaseURL, password string) string {
+	t.Helper()
 	name := "login_" + strings.ReplaceAll(uuid.NewString()[:13], "-", "")
-	execute(t, databaseURL, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s' IN ROLE %s", name, password, role))
+	execute(t, databaseURL, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'", name, password))
 	t.Cleanup(func() { execute(t, databaseURL, "DROP ROLE "+name) })
 	address, err := url.Parse(databaseURL)
 	if err != nil {
@@ -30,13 +61,20 @@ func login(t testing.TB, databaseURL, role, password string) string {
 	return address.String()
 }
 
-// The relay runs as a login that has the role relay and nothing else: it publishes, is replaced after SIGKILL, ends the session of an
-// owner that is frozen, and shows its status.
-func TestTheRelayRunsAsItsRole(t *testing.T) {
-	owner := database(t)
-	withRoles(t, connect(t, owner))
+// The relay runs as a login that has what relay acl prints and nothing else: it publishes, is replaced after SIGKILL, ends the
+// session of an owner that is frozen, and shows its status.
+func TestTheRelayRunsWithTheGrantsThatItPrints(t *testing.T) {
+	owner := inSchema(t, emptyDatabase(t), "events")
+	execute(t, owner, "CREATE SCHEMA events")
+	migrate(t, owner)
+	rolesEndWithTheTest(t, connect(t, owner))
 	route, topic := routeOf(t)
-	settings := relaySettings(t, login(t, owner, access.RelayRole, "rel4y"), brokers(t), route, "RELAY_BATCH_ROWS=200")
+	settings := relaySettings(t, bareLogin(t, owner, "rel4y"), brokers(t), route, "RELAY_BATCH_ROWS=200", "RELAY_SCHEMA=events")
+	printed := startRelay(t, settings, "acl", "--only", "sql")
+	if status := printed.Wait(time.Minute); status != 0 {
+		t.Fatalf("relay acl ended with status %d", status)
+	}
+	execute(t, owner, string(printed.Stdout()))
 	load := startWorkload(t, owner, 4, &workload{pause: 10 * time.Millisecond})
 	killed := startRelay(t, settings, "run")
 	eventually(t, time.Minute, "the first relay publishes", func() bool { return laneSeq(t, owner) > 5 })
@@ -65,6 +103,34 @@ func TestTheRelayRunsAsItsRole(t *testing.T) {
 		}
 	}
 	finish(t, load, settings, topic)
+}
+
+// Postgres shows, and lets one end, the sessions of one's own role only: relays with logins of their own need two roles more to replace
+// an owner that is frozen.
+func TestSessionsOfAnotherLoginNeedTwoMoreRoles(t *testing.T) {
+	owner := database(t)
+	withRoles(t, connect(t, owner))
+	frozen, other := login(t, owner, access.RelayRole, "fr0zen"), login(t, owner, access.RelayRole, "0ther")
+	session := connect(t, frozen)
+	defer closeQuietly(session) // before its role goes
+	pid := session.PgConn().PID()
+	look := func() (seen bool, state string) {
+		conn := connect(t, other)
+		defer closeQuietly(conn)
+		err := conn.QueryRow(t.Context(), "SELECT state_change IS NOT NULL FROM pg_stat_activity WHERE pid = $1", pid).Scan(&seen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = conn.Exec(t.Context(), "SELECT pg_terminate_backend($1)", pid)
+		return seen, sqlState(err)
+	}
+	if seen, state := look(); seen || state != denied {
+		t.Errorf("without them: the session's state is seen: %t; ending it: SQLSTATE %q", seen, state)
+	}
+	execute(t, owner, "GRANT pg_signal_backend, pg_read_all_stats TO "+loginOf(t, other))
+	if seen, state := look(); !seen || state != "" {
+		t.Errorf("with them: the session's state is seen: %t; ending it: SQLSTATE %q", seen, state)
+	}
 }
 
 // privileges are what the roles hold in the schema, as the server says it.
