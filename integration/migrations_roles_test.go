@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/access"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -24,7 +25,7 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 // server, which may be the user's: a role that the test has made goes, one that was there stays.
 func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	for _, role := range []string{"outbox_writer", "relay"} {
+	for _, role := range access.Roles() {
 		var there bool
 		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
 			t.Fatal(err)

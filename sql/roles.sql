@@ -4,8 +4,9 @@
 --     psql -1 -v ON_ERROR_STOP=1 -f roles.sql
 --     GRANT outbox_writer TO my_service;
 --     GRANT relay TO my_relay_login;
+--     GRANT relay_operator TO whoever_runs_relay_parked;
 --
--- Roles belong to the whole cluster: in several databases or schemas the same two roles get their rights one by one.
+-- Roles belong to the whole cluster: in several databases or schemas the same roles get their rights one by one.
 -- What the roles hold on these tables and functions beyond the list below is taken away.
 
 DO $$
@@ -23,11 +24,17 @@ BEGIN
         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
         END;
     END IF;
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO outbox_writer, relay', current_schema());
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'relay_operator') THEN
+        BEGIN
+            CREATE ROLE relay_operator NOLOGIN;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+        END;
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO outbox_writer, relay, relay_operator', current_schema());
 END
 $$;
 
-REVOKE ALL ON outbox, relay_lanes FROM outbox_writer, relay;
+REVOKE ALL ON outbox, relay_lanes, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
 
 -- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
 -- either, on whose defaults order, visibility and retention rest.
@@ -44,3 +51,10 @@ TO outbox_writer;
 -- The relay reads events, deletes published ones, and keeps its state. It changes no event.
 GRANT SELECT, DELETE ON outbox TO relay;
 GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
+
+-- It parks events in their order, and carries out what is asked for of them.
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_parked_audit TO relay;
+
+-- People look at what is parked and ask for something to be done about it. Who asked is the default of requested_by.
+GRANT SELECT ON relay_lanes, outbox_parked, outbox_parked_audit TO relay_operator;
+GRANT INSERT (lane, action, aggregate_type, aggregate_id, msg_id, reason) ON outbox_parked_audit TO relay_operator;

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -33,8 +34,8 @@ Examples:
    relay acl --name shop --brokers kafka:9092 --principal User:shop-relay --topic payments --topic 'audit.*'
    relay acl --config relay.yaml --only sql | psql -1 -v ON_ERROR_STOP=1
    relay acl --config relay.yaml --output json | jq -r '.kafka[] | "\(.operation) \(.resource_type) \(.name)"'`,
-		Flags: append(settingFlags("database-url", "database-url-file", "schema", "table", "brokers", "name", "kafka.sasl.user",
-			"route", "topics.create"),
+		Flags: append(settingFlags("database-url", "database-url-file", "schema", "table", "lanes", "brokers", "name",
+			"kafka.sasl.user", "route", "topics.create"),
 			&cli.StringFlag{Name: "principal",
 				Usage: "`PRINCIPAL` of the relay in Kafka; by default User: and the setting kafka.sasl.user, or User:relay"},
 			&cli.StringFlag{Name: "login", Usage: "`ROLE` that the relay logs in with; by default the user of database-url"},
@@ -89,7 +90,7 @@ func accessOf(c *cli.Context, cfg config.Config) (accessReport, error) {
 		return a, err
 	}
 	deployment := access.Deployment{
-		Name: a.Name, Lanes: cfg.Relay.Lanes, Routes: []string{cfg.Relay.Route}, Topics: c.StringSlice("topic"),
+		Name: a.Name, Lanes: cfg.Relay.Lanes, Routes: routes(cfg.Relay), Topics: c.StringSlice("topic"),
 		CreateTopics: cfg.Relay.Topics.Create, CheckpointTopicExists: c.Bool("checkpoint-topic-exists"),
 	}
 	if c.Bool("without-route") {
@@ -108,6 +109,17 @@ func accessOf(c *cli.Context, cfg config.Config) (accessReport, error) {
 		a.Postgres = access.Grants(cfg.Schema, cfg.Relay.Lanes)
 	}
 	return a, nil
+}
+
+// routes are those of the lanes, each once.
+func routes(cfg relay.Config) []string {
+	var all []string
+	for _, lane := range cfg.Lanes {
+		if route := cmp.Or(lane.Route, cfg.Route); !slices.Contains(all, route) {
+			all = append(all, route)
+		}
+	}
+	return all
 }
 
 // useDatabase takes from the connection string what was not said otherwise, and checks the names.

@@ -77,7 +77,7 @@ func TestEachGrantOfTheScriptIsRead(t *testing.T) {
 		t.Errorf("%d of %d statements were read", matched, statements)
 	}
 	for _, g := range grants {
-		if g.Role != RelayRole && g.Role != WriterRole {
+		if !slices.Contains(Roles(), g.Role) {
 			t.Errorf("%s is for an unknown role", g)
 		}
 	}
@@ -85,15 +85,27 @@ func TestEachGrantOfTheScriptIsRead(t *testing.T) {
 GRANT SELECT, INSERT (a,
     b) ON x, y TO r, s; EXECUTE format('GRANT USAGE ON SCHEMA %I TO r', current_schema());
 GRANT EXECUTE ON FUNCTION f(int,
-    text), g() TO r;`)
+    text), g() TO r;
+DO $$
+BEGIN
+    IF to_regprocedure('h()') IS NOT NULL THEN
+        GRANT EXECUTE ON FUNCTION h() TO r;
+    END IF;
+END
+$$;
+GRANT DELETE ON x TO r;`)
 	want := []string{
 		"GRANT SELECT ON x TO r;", "GRANT INSERT (a, b) ON x TO r;", "GRANT SELECT ON y TO r;", "GRANT INSERT (a, b) ON y TO r;",
 		"GRANT SELECT ON x TO s;", "GRANT INSERT (a, b) ON x TO s;", "GRANT SELECT ON y TO s;", "GRANT INSERT (a, b) ON y TO s;",
 		"GRANT USAGE ON SCHEMA %I TO r;", "GRANT EXECUTE ON FUNCTION f(int, text) TO r;", "GRANT EXECUTE ON FUNCTION g() TO r;",
+		"GRANT DELETE ON x TO r;", "GRANT EXECUTE ON FUNCTION h() TO r;",
 	}
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i].String() != want[i] {
 			t.Fatalf("got  %q\nwant %q", got, want)
+		}
+		if conditional := strings.Contains(want[i], "h()"); conditional != (got[i].OnlyWith == "h()") {
+			t.Errorf("%s is only with %q", got[i], got[i].OnlyWith)
 		}
 	}
 }

@@ -24,13 +24,26 @@ type Grant struct {
 	Object string `json:"object"`
 	// Role that gets the privilege.
 	Role string `json:"role"`
+	// OnlyWith is the function without which roles.sql does not give the privilege; empty where it always does.
+	OnlyWith string `json:"only_with,omitempty"`
 }
 
-// The roles of roles.sql.
+// The roles of roles.sql that the relay and the services have.
 const (
 	RelayRole  = "relay"
 	WriterRole = "outbox_writer"
 )
+
+var sqlRole = regexp.MustCompile(`CREATE ROLE (\w+)`)
+
+// Roles returns every role that roles.sql makes.
+func Roles() []string {
+	var roles []string
+	for _, m := range sqlRole.FindAllStringSubmatch(migrations.Roles, -1) {
+		roles = append(roles, m[1])
+	}
+	return roles
+}
 
 // outboxTable is the table that roles.sql is about.
 const outboxTable = "outbox"
@@ -72,8 +85,9 @@ func FurtherGrants(lanes []relay.Lane) []Grant {
 		parts := strings.Split(lane.Table, ".")
 		if len(parts) == 2 {
 			schema := pgx.Identifier{parts[0]}.Sanitize()
-			further = append(further, Grant{Privilege: "USAGE", Kind: "schema", Object: schema, Role: WriterRole},
-				Grant{Privilege: "USAGE", Kind: "schema", Object: schema, Role: RelayRole})
+			for _, role := range []string{WriterRole, RelayRole} {
+				further = append(further, Grant{Privilege: "USAGE", Kind: "schema", Object: schema, Role: role})
+			}
 		}
 		for _, g := range parseGrants(migrations.Roles) {
 			if g.Kind == "table" && g.Object == outboxTable {
@@ -87,13 +101,33 @@ func FurtherGrants(lanes []relay.Lane) []Grant {
 
 var (
 	sqlComment = regexp.MustCompile(`--[^\n]*`)
+	sqlBlock   = regexp.MustCompile(`(?s)DO \$\$(.*?)\$\$;`)
+	sqlOnlyIf  = regexp.MustCompile(`IF to_regprocedure\('([^']+)'\)`)
 	sqlGrant   = regexp.MustCompile(`GRANT\s+([^;']+?)\s+ON\s+(?:(FUNCTION|SCHEMA)\s+)?([^;']+?)\s+TO\s+([^;']+?)\s*[;']`)
 )
 
-// parseGrants reads the GRANT statements of a script that is written as roles.sql is.
+// parseGrants reads the GRANT statements of a script that is written as roles.sql is: those in a block that asks for a function
+// are given only where there is that function.
 func parseGrants(script string) []Grant {
+	script = sqlComment.ReplaceAllString(script, "")
+	var conditional []Grant
+	script = sqlBlock.ReplaceAllStringFunc(script, func(block string) string {
+		m := sqlOnlyIf.FindStringSubmatch(block)
+		if m == nil {
+			return block
+		}
+		for _, grant := range parseStatements(block) {
+			grant.OnlyWith = m[1]
+			conditional = append(conditional, grant)
+		}
+		return ""
+	})
+	return append(parseStatements(script), conditional...)
+}
+
+func parseStatements(script string) []Grant {
 	var grants []Grant
-	for _, m := range sqlGrant.FindAllStringSubmatch(sqlComment.ReplaceAllString(script, ""), -1) {
+	for _, m := range sqlGrant.FindAllStringSubmatch(script, -1) {
 		kind := strings.ToLower(m[2])
 		if kind == "" {
 			kind = "table"

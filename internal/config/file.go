@@ -15,8 +15,9 @@ import (
 
 // fileValue is a value and the line it stands in.
 type fileValue struct {
-	text string
-	line int
+	text  string
+	lanes laneList // of the setting lanes in its long form
+	line  int
 }
 
 // readFile returns the values of the file by the name of the setting, and adds the faults of single keys. The error is about
@@ -113,6 +114,10 @@ func (r fileReader) mapping(prefix string, node *yaml.Node) {
 func (r fileReader) setting(s Setting, line int, value *yaml.Node) {
 	if earlier, ok := r.values[s.Name]; ok {
 		r.fault(s.Name, line, "%s: set twice, first in line %d", s.Name, earlier.line)
+		return
+	}
+	if s.Name == "lanes" && value.Kind == yaml.MappingNode {
+		r.lanes(line, value)
 		return
 	}
 	text, err := s.fromYAML(value)

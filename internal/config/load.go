@@ -66,7 +66,11 @@ func Load(src Source, needs Needs) (Config, error) {
 			continue
 		}
 		given[s.Name] = from
-		if err := s.set(&cfg, value); err != nil {
+		if value.lanes != nil {
+			cfg.Relay.Lanes = value.lanes
+			continue
+		}
+		if err := s.set(&cfg, value.text); err != nil {
 			err = fmt.Errorf("%s: %w (%s)", s.Name, err, from.origin)
 			if s.Default != "" && s.Choices == nil {
 				err = hint.Wrap(err, "leave %s out, or a value such as the default, %s", s.Name, s.Default)
@@ -77,6 +81,10 @@ func Load(src Source, needs Needs) (Config, error) {
 	preferStronger(&cfg, given, faults)
 	if needs != Names {
 		cfg.readDatabaseURL(faults)
+	}
+	if table, lanes := given["table"], given["lanes"]; table.rank > 0 && lanes.rank > 0 {
+		faults.add("table", hint.New(fmt.Sprintf("table: set together with lanes (%s and %s)", table.origin, lanes.origin),
+			"name every table in lanes, and leave table out"))
 	}
 	cfg.check(needs, faults)
 	if err := faults.join(); err != nil {
@@ -94,17 +102,17 @@ type source struct {
 
 // choose picks the value that wins, and says where it came from. A variable that is set to nothing counts as not set, as
 // templates of containers leave it so.
-func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value string, from source) {
+func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value fileValue, from source) {
 	if v, ok := flags[s.Name]; ok {
-		return v, source{3, "--" + s.Flag()}
+		return fileValue{text: v}, source{3, "--" + s.Flag()}
 	}
 	if v := env[s.Env()]; v != "" {
-		return v, source{2, s.Env()}
+		return fileValue{text: v}, source{2, s.Env()}
 	}
 	if v, ok := file[s.Name]; ok {
-		return v.text, source{1, fmt.Sprintf("%s line %d", path, v.line)}
+		return v, source{1, fmt.Sprintf("%s line %d", path, v.line)}
 	}
-	return "", source{}
+	return fileValue{}, source{}
 }
 
 // check reports what no single value shows. A setting that already has a fault is left alone: its field holds the

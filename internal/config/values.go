@@ -37,6 +37,8 @@ func write(field any) string {
 		return writeSize(int(*v))
 	case *time.Duration:
 		return writeDuration(*v)
+	case *laneList:
+		return v.text()
 	}
 	panic(fmt.Sprintf("config: no way to write a %T", field))
 }
@@ -64,10 +66,15 @@ func writeDuration(d time.Duration) string {
 
 // set parses text into the field of s. The error does not name the setting and does not hold the value of a secret.
 func (s Setting) set(c *Config, text string) error {
+	return s.setField(s.field(c), text)
+}
+
+// setField parses text into a field of the setting's kind.
+func (s Setting) setField(to any, text string) error {
 	if s.Choices != nil && !slices.Contains(s.Choices, text) {
 		return fmt.Errorf("%q is none of %s", text, strings.Join(s.Choices, ", "))
 	}
-	switch field := s.field(c).(type) {
+	switch field := to.(type) {
 	case *string:
 		*field = text
 	case *[]string:
@@ -84,6 +91,8 @@ func (s Setting) set(c *Config, text string) error {
 		return setSize(field, text)
 	case *time.Duration:
 		return setDuration(field, text)
+	case *laneList:
+		return setLanes(field, text)
 	default:
 		panic(fmt.Sprintf("config: no way to parse a %T", field))
 	}

@@ -70,7 +70,7 @@ func (l *checkpointLog) write(ctx context.Context, p *producer, key string, valu
 		return err
 	}
 	t.produce(ctx, l.record(key, value))
-	if err := t.flush(ctx, 1); err != nil {
+	if err := t.flush(ctx); err != nil {
 		return err
 	}
 	stop := context.AfterFunc(ctx, p.client.Close)

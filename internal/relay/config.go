@@ -54,6 +54,13 @@ type Config struct {
 	// ContentType is the content-type header of a row that has none of its own. Defaults to "application/json".
 	ContentType string
 
+	// Poison says what becomes of a row that can never be sent. Defaults to Park.
+	Poison Policy
+
+	// Check, where set, is asked about each record before it is sent; an error refuses the row as Kafka would, for good. It must
+	// be quick and must not keep the record.
+	Check func(*kgo.Record) error
+
 	// BatchRows bounds the rows in one Kafka transaction. Larger batches drain a backlog faster and hold more memory.
 	// Defaults to 5,000.
 	BatchRows int
@@ -98,13 +105,61 @@ type Config struct {
 	Step func(Step)
 }
 
-// Lane is one outbox table and its stream.
+// Policy says what becomes of a row that can never be sent.
+type Policy string
+
+// The policies.
+const (
+	// Park sets the row and all later rows of its aggregate aside, in order, in outbox_parked; all other aggregates go on.
+	Park Policy = "park"
+	// Skip leaves the row out, records that in outbox_parked_audit, and goes on, also with its aggregate.
+	Skip Policy = "skip"
+	// Halt stops the lane before the row until a person has acted.
+	Halt Policy = "halt"
+)
+
+// Policies lists every Policy.
+func Policies() []Policy { return []Policy{Park, Skip, Halt} }
+
+// Lane is one outbox table and its stream. The fields beside Name and Table are the lane's own values of the settings of
+// the same name in Config; the zero value is that of Config.
 type Lane struct {
 	// Name of the lane: letters, digits, '.', '_' and '-'. It stands in the transactional ids.
 	Name string
 
 	// Table is the outbox table, optionally with its schema: "outbox" or "billing.outbox".
 	Table string
+
+	Route       string
+	Partitioner string
+	Compression string
+	ContentType string
+	Poison      Policy
+	BatchRows   int
+	BatchBytes  int
+	PollMin     time.Duration
+	PollMax     time.Duration
+}
+
+// of returns the configuration of one lane: its own values, and for the rest those that all lanes share.
+func (c Config) of(l Lane) Config {
+	override(&c.Route, l.Route)
+	override(&c.Partitioner, l.Partitioner)
+	override(&c.Compression, l.Compression)
+	override(&c.ContentType, l.ContentType)
+	override(&c.Poison, l.Poison)
+	override(&c.BatchRows, l.BatchRows)
+	override(&c.BatchBytes, l.BatchBytes)
+	override(&c.PollMin, l.PollMin)
+	override(&c.PollMax, l.PollMax)
+	return c
+}
+
+func override[T comparable](field *T, value T) {
+	var zero T
+	if value != zero {
+		*field = value
+	}
 }
 
 // Topics says what the relay does about topics that do not exist.
@@ -117,6 +172,11 @@ type Topics struct {
 
 	// ReplicationFactor of a topic that is created. Defaults to 0: the cluster's default.
 	ReplicationFactor int16
+
+	// Patience is how long the lane as a whole waits for a topic that is away: missing, denied, without a leader or with too
+	// few replicas in sync. Then the rows of that topic are set aside, with all later rows of their aggregates, and everything
+	// else goes on; they go out by themselves, in order, once the topic is back. Defaults to 10 s.
+	Patience time.Duration
 }
 
 // Step is a point in the life of a batch, named for the failpoints of the tests.
@@ -155,6 +215,8 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Partitioner, "murmur2")
 	setDefault(&c.Compression, "lz4")
 	setDefault(&c.ContentType, "application/json")
+	setDefault(&c.Poison, Park)
+	setDefault(&c.Topics.Patience, 10*time.Second)
 	setDefault(&c.BatchRows, 5000)
 	setDefault(&c.BatchBytes, 8<<20)
 	setDefault(&c.PollMin, 2*time.Millisecond)
@@ -207,36 +269,57 @@ func (c Config) Validate() error {
 	}
 	fault(c.Name != "" && !validName(c.Name),
 		"name: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", c.Name)
-	seen := map[string]bool{}
+	seen, tables := map[string]bool{}, map[string]string{}
 	for _, l := range c.Lanes {
 		fault(!validName(l.Name),
 			"lanes: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", l.Name)
 		fault(l.Table == "", "lanes: lane %q has no table", l.Name)
 		fault(seen[l.Name], "lanes: two lanes are named %q", l.Name)
-		seen[l.Name] = true
+		fault(tables[l.Table] != "", "lanes: lanes %q and %q publish the same table, %s: each of its events would be sent twice",
+			tables[l.Table], l.Name, l.Table)
+		seen[l.Name], tables[l.Table] = true, l.Name
 	}
-	if err := checkRoute(c.Route); err != nil {
-		faults = append(faults, fmt.Errorf("route: %w", err))
+	shared := c.validateLane("")
+	faults = append(faults, shared...)
+	for _, l := range c.Lanes {
+		if len(shared) == 0 {
+			faults = append(faults, c.of(l).validateLane("lane "+l.Name+": ")...)
+		}
 	}
-	if _, ok := compressions[c.Compression]; !ok {
-		names := slices.Sorted(maps.Keys(compressions))
-		faults = append(faults, fmt.Errorf("compression: %q is none of %s", c.Compression, strings.Join(names, ", ")))
-	}
-	if _, err := partitioning.New(c.Partitioner); err != nil {
-		faults = append(faults, fmt.Errorf("partitioner: %w", err))
-	}
-	fault(c.BatchRows < 1 || c.BatchRows > 100_000, "batch.rows: %d is not between 1 and 100000", c.BatchRows)
-	fault(c.BatchBytes < 1<<10 || c.BatchBytes > 1<<30, "batch.bytes: %d is not between 1 KiB and 1 GiB", c.BatchBytes)
-	fault(c.PollMin < 100*time.Microsecond, "poll.min: %v is less than 100µs", c.PollMin)
-	fault(c.PollMax < c.PollMin, "poll.max: %v is less than poll.min (%v)", c.PollMax, c.PollMin)
 	fault(c.TransactionTimeout < time.Second, "transaction.timeout: %v is less than 1s", c.TransactionTimeout)
 	fault(c.SessionTimeout < time.Second, "session.timeout: %v is less than 1s", c.SessionTimeout)
 	fault(c.DrainTimeout < 0, "drain.timeout: %v is negative", c.DrainTimeout)
 	fault(c.RetryMin < time.Millisecond, "retry.min: %v is less than 1ms", c.RetryMin)
 	fault(c.RetryMax < c.RetryMin, "retry.max: %v is less than retry.min (%v)", c.RetryMax, c.RetryMin)
+	fault(c.Topics.Patience < 0, "topics.patience: %v is negative", c.Topics.Patience)
 	fault(c.Topics.Partitions < 0, "topics.partitions: %d is negative", c.Topics.Partitions)
 	fault(c.Topics.ReplicationFactor < 0, "topics.replication-factor: %d is negative", c.Topics.ReplicationFactor)
 	return errors.Join(faults...)
+}
+
+// validateLane reports the faults of what a lane may have for itself, each after the prefix.
+func (c Config) validateLane(prefix string) (faults []error) {
+	fault := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(prefix+format, args...))
+		}
+	}
+	if err := checkRoute(c.Route); err != nil {
+		fault(true, "route: %w", err)
+	}
+	if _, ok := compressions[c.Compression]; !ok {
+		names := slices.Sorted(maps.Keys(compressions))
+		fault(true, "compression: %q is none of %s", c.Compression, strings.Join(names, ", "))
+	}
+	if _, err := partitioning.New(c.Partitioner); err != nil {
+		fault(true, "partitioner: %w", err)
+	}
+	fault(!slices.Contains(Policies(), c.Poison), "poison: %q is none of park, skip, halt", c.Poison)
+	fault(c.BatchRows < 1 || c.BatchRows > 100_000, "batch.rows: %d is not between 1 and 100000", c.BatchRows)
+	fault(c.BatchBytes < 1<<10 || c.BatchBytes > 1<<30, "batch.bytes: %d is not between 1 KiB and 1 GiB", c.BatchBytes)
+	fault(c.PollMin < 100*time.Microsecond, "poll.min: %v is less than 100µs", c.PollMin)
+	fault(c.PollMax < c.PollMin, "poll.max: %v is less than poll.min (%v)", c.PollMax, c.PollMin)
+	return faults
 }
 
 // validName reports whether s can stand in a transactional id, a group and a topic.

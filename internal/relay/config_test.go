@@ -12,7 +12,8 @@ func TestConfigDefaults(t *testing.T) {
 	for name, pair := range map[string][2]any{
 		"Lanes":              {c.Lanes, []Lane{{Name: "outbox", Table: "outbox"}}},
 		"Route":              {c.Route, "outbox.event.{aggregate_type}"},
-		"Topics":             {c.Topics, Topics{}},
+		"Topics":             {c.Topics, Topics{Patience: 10 * time.Second}},
+		"Poison":             {c.Poison, Park},
 		"Partitioner":        {c.Partitioner, "murmur2"},
 		"Compression":        {c.Compression, "lz4"},
 		"ContentType":        {c.ContentType, "application/json"},
@@ -56,7 +57,7 @@ func valid() Config {
 func TestConfigThatIsValid(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"the least":  func(*Config) {},
-		"many lanes": func(c *Config) { c.Lanes = []Lane{{"a", "a"}, {"b", "billing.outbox"}} },
+		"many lanes": func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "a"}, {Name: "b", Table: "billing.outbox"}} },
 		"every edge, least": func(c *Config) {
 			c.BatchRows, c.BatchBytes, c.PollMin, c.RetryMin = 1, 1024, 100*time.Microsecond, time.Millisecond
 		},
@@ -76,32 +77,36 @@ func TestConfigThatIsValid(t *testing.T) {
 
 func TestConfigFaults(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"database-url: not set":                      func(c *Config) { c.DatabaseURL = "" },
-		"brokers: not set":                           func(c *Config) { c.Brokers = nil },
-		"brokers: an empty address":                  func(c *Config) { c.Brokers = []string{"a:1", " "} },
-		`name: "a b"`:                                func(c *Config) { c.Name = "a b" },
-		"name: \"nnn":                                func(c *Config) { c.Name = strings.Repeat("n", 101) },
-		`lanes: "" has`:                              func(c *Config) { c.Lanes = []Lane{{"", "t"}} },
-		`lanes: "a/b" has`:                           func(c *Config) { c.Lanes = []Lane{{"a/b", "t"}} },
-		`lanes: lane "a" has no table`:               func(c *Config) { c.Lanes = []Lane{{"a", ""}} },
-		`lanes: two lanes are named "a"`:             func(c *Config) { c.Lanes = []Lane{{"a", "t"}, {"a", "u"}} },
-		"route: ":                                    func(c *Config) { c.Route = "x.{aggregate}" },
-		`compression: "brotli" is none of gzip, lz4`: func(c *Config) { c.Compression = "brotli" },
-		"partitioner: ":                              func(c *Config) { c.Partitioner = "random" },
-		"batch.rows: -1":                             func(c *Config) { c.BatchRows = -1 },
-		"batch.rows: 100001":                         func(c *Config) { c.BatchRows = 100_001 },
-		"batch.bytes: 1023":                          func(c *Config) { c.BatchBytes = 1023 },
-		"batch.bytes: 1073741825":                    func(c *Config) { c.BatchBytes = 1<<30 + 1 },
-		"poll.min: 99":                               func(c *Config) { c.PollMin = 99 * time.Microsecond },
-		"poll.min: -1s":                              func(c *Config) { c.PollMin = -time.Second },
-		"poll.max: 1ms is less than poll.min (2ms)":  func(c *Config) { c.PollMax = time.Millisecond },
-		"transaction.timeout: 999ms":                 func(c *Config) { c.TransactionTimeout = 999 * time.Millisecond },
-		"session.timeout: 1ms":                       func(c *Config) { c.SessionTimeout = time.Millisecond },
-		"drain.timeout: -1ns":                        func(c *Config) { c.DrainTimeout = -1 },
-		"retry.min: 1µs":                             func(c *Config) { c.RetryMin = time.Microsecond },
-		"retry.max: 1ms is less than retry.min":      func(c *Config) { c.RetryMax = time.Millisecond },
-		"topics.partitions: -1":                      func(c *Config) { c.Topics.Partitions = -1 },
-		"topics.replication-factor: -1":              func(c *Config) { c.Topics.ReplicationFactor = -1 },
+		"database-url: not set":                           func(c *Config) { c.DatabaseURL = "" },
+		"brokers: not set":                                func(c *Config) { c.Brokers = nil },
+		"brokers: an empty address":                       func(c *Config) { c.Brokers = []string{"a:1", " "} },
+		`name: "a b"`:                                     func(c *Config) { c.Name = "a b" },
+		"name: \"nnn":                                     func(c *Config) { c.Name = strings.Repeat("n", 101) },
+		`lanes: "" has`:                                   func(c *Config) { c.Lanes = []Lane{{Name: "", Table: "t"}} },
+		`lanes: "a/b" has`:                                func(c *Config) { c.Lanes = []Lane{{Name: "a/b", Table: "t"}} },
+		`lanes: lane "a" has no table`:                    func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: ""}} },
+		`lanes: two lanes are named "a"`:                  func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t"}, {Name: "a", Table: "u"}} },
+		"route: ":                                         func(c *Config) { c.Route = "x.{aggregate}" },
+		`compression: "brotli" is none of gzip, lz4`:      func(c *Config) { c.Compression = "brotli" },
+		"partitioner: ":                                   func(c *Config) { c.Partitioner = "random" },
+		"batch.rows: -1":                                  func(c *Config) { c.BatchRows = -1 },
+		"batch.rows: 100001":                              func(c *Config) { c.BatchRows = 100_001 },
+		"batch.bytes: 1023":                               func(c *Config) { c.BatchBytes = 1023 },
+		"batch.bytes: 1073741825":                         func(c *Config) { c.BatchBytes = 1<<30 + 1 },
+		"poll.min: 99":                                    func(c *Config) { c.PollMin = 99 * time.Microsecond },
+		"poll.min: -1s":                                   func(c *Config) { c.PollMin = -time.Second },
+		"poll.max: 1ms is less than poll.min (2ms)":       func(c *Config) { c.PollMax = time.Millisecond },
+		"transaction.timeout: 999ms":                      func(c *Config) { c.TransactionTimeout = 999 * time.Millisecond },
+		"session.timeout: 1ms":                            func(c *Config) { c.SessionTimeout = time.Millisecond },
+		"drain.timeout: -1ns":                             func(c *Config) { c.DrainTimeout = -1 },
+		"retry.min: 1µs":                                  func(c *Config) { c.RetryMin = time.Microsecond },
+		"retry.max: 1ms is less than retry.min":           func(c *Config) { c.RetryMax = time.Millisecond },
+		"topics.partitions: -1":                           func(c *Config) { c.Topics.Partitions = -1 },
+		"topics.patience: -1s":                            func(c *Config) { c.Topics.Patience = -time.Second },
+		`poison: "drop" is none of park, skip, halt`:      func(c *Config) { c.Poison = "drop" },
+		"lane a: batch.rows: -2":                          func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t", BatchRows: -2}} },
+		`lanes: lanes "a" and "b" publish the same table`: func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t"}, {Name: "b", Table: "t"}} },
+		"topics.replication-factor: -1":                   func(c *Config) { c.Topics.ReplicationFactor = -1 },
 	} {
 		c := valid()
 		change(&c)
@@ -121,7 +126,7 @@ func TestConfigFaults(t *testing.T) {
 
 func TestConfigNamesAllFaultsAtOnce(t *testing.T) {
 	c := Config{
-		Brokers: []string{""}, Name: "/", Lanes: []Lane{{"/", ""}}, Route: "{", Compression: "x", Partitioner: "x", BatchRows: -1, BatchBytes: -1,
+		Brokers: []string{""}, Name: "/", Lanes: []Lane{{Name: "/", Table: ""}}, Route: "{", Compression: "x", Partitioner: "x", BatchRows: -1, BatchBytes: -1,
 		PollMin: -1, PollMax: -2, TransactionTimeout: -1, SessionTimeout: -1, DrainTimeout: -1, RetryMin: -1, RetryMax: -2,
 		Topics: Topics{Partitions: -1, ReplicationFactor: -1},
 	}

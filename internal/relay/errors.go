@@ -42,5 +42,8 @@ func isRowFault(err error) bool {
 		errors.Is(err, kerr.InvalidRecord)
 }
 
+// errReservedTopic refuses a row for a topic that no event may go to.
+var errReservedTopic = errors.New("the topic is the relay's own or Kafka's")
+
 // errLost says that another process has taken the lane over.
 var errLost = errors.New("another relay has taken the lane over")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"reflect"
 	"slices"
-	"sync/atomic"
 	"testing"
 )
 
@@ -33,12 +32,11 @@ type stop struct {
 func follow(t testing.TB, url string, at Progress, rows, size int) *follower {
 	t.Helper()
 	cfg := Config{DatabaseURL: url, Brokers: []string{"unused:1"}, Name: "test", BatchBytes: size}.WithDefaults()
-	pageRows := new(atomic.Int64)
-	pageRows.Store(int64(rows))
-	reader, err := openReader(t.Context(), &cfg, cfg.Lanes[0], pageRows)
+	reader, err := openReader(t.Context(), &cfg, cfg.Lanes[0])
 	if err != nil {
 		t.Fatal(err)
 	}
+	reader.maxRows = rows
 	t.Cleanup(reader.close)
 	return &follower{reader: reader, at: at}
 }
@@ -62,7 +60,7 @@ func (f *follower) step(t failer) (idle bool) {
 	if len(p.records) != len(p.ids) {
 		t.Fatalf("%d records with %d ids", len(p.records), len(p.ids))
 	}
-	if most := int(f.reader.pageRows.Load()); len(p.records) > most {
+	if most := f.reader.maxRows; len(p.records) > most {
 		t.Fatalf("a page of %d rows, the most is %d", len(p.records), most)
 	}
 	// What the relay adds to the last row is not known before the row is decoded.

@@ -47,7 +47,7 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	row := laneOwner(t, url, "one")
 	claim(t, row, 0)
 	for seq := range int64(3) {
-		if err := row.intent(t.Context(), seq+1, Progress{From: beginning}); err != nil {
+		if err := row.intent(t.Context(), seq+1, &plan{after: Progress{From: beginning}}, false); err != nil {
 			t.Fatal(err)
 		}
 		if got := query[int64](t, open(t, url), `SELECT seq FROM relay_lanes`); got != seq+1 {
@@ -58,7 +58,7 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	next := laneOwner(t, url, "other")
 	announce(t, next)
 	exec(t, open(t, url), `VACUUM FULL relay_lanes`)
-	if err := row.intent(t.Context(), 4, Progress{From: beginning}); !errors.Is(err, errLost) {
+	if err := row.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false); !errors.Is(err, errLost) {
 		t.Errorf("an intent after another has announced itself: %v", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestACancelledSessionKeepsTheLanesConnection(t *testing.T) {
 	exec(t, blocker, `BEGIN; SELECT FROM relay_lanes FOR UPDATE`)
 	ctx, cancel := context.WithCancel(t.Context())
 	written := make(chan error, 1)
-	go func() { written <- row.intent(ctx, 1, Progress{From: beginning}) }()
+	go func() { written <- row.intent(ctx, 1, &plan{after: Progress{From: beginning}}, false) }()
 	watcher := open(t, url)
 	for query[int](t, watcher, `SELECT count(*)::int FROM pg_locks WHERE NOT granted`) == 0 {
 		if t.Context().Err() != nil {

@@ -15,25 +15,34 @@ import (
 // doubt.
 type lane struct {
 	Lane
-	cfg       *Config
-	partition int32
+	cfg       *Config // the lane's own
+	partition int32   // of the checkpoint topic
 	owner     string
 	assigned  *membership
 	log       *slog.Logger
 
-	pageRows atomic.Int64 // the most rows of a page; see caution
-	batches  atomic.Int64 // committed by this process
-	yields   atomic.Int64 // of this lane as a stand-in, since it was last assigned
+	batches atomic.Int64 // committed by this process
+	parked  atomic.Int64 // aggregates
+	yields  atomic.Int64 // of this lane as a stand-in, since it was last assigned
 
 	mu      sync.Mutex
 	current LaneStatus
 
 	said LaneStatus // what the row says; used by the owner of the row only
+
+	// What is known of topics and rows beyond the session that found it out. Used by the producing goroutine of one session at
+	// a time.
+	outages   *outages
+	condemned map[int64]error
 }
 
-func newLane(cfg *Config, l Lane, partition int32, owner string, members *membership) *lane {
-	n := &lane{Lane: l, cfg: cfg, partition: partition, owner: owner, assigned: members, log: cfg.Logger.With("lane", l.Name)}
-	n.pageRows.Store(int64(cfg.BatchRows))
+func newLane(shared *Config, l Lane, owner string, members *membership) *lane {
+	cfg := shared.of(l)
+	cfg.Logger = cfg.Logger.With("lane", l.Name)
+	n := &lane{
+		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
+		outages: newOutages(cfg.Topics.Patience), condemned: make(map[int64]error),
+	}
 	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
 	return n
 }
@@ -70,6 +79,9 @@ func (l *lane) round(ctx context.Context) error {
 		return err
 	}
 	defer row.close()
+	if l.partition, err = row.register(ctx, l.cfg.Lanes); err != nil {
+		return err
+	}
 	standIn, err := l.awaitLock(ctx, row)
 	if err != nil {
 		return err
@@ -130,7 +142,7 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 	l.resumed(s.last.Seq)
 	l.said = LaneStatus{State: Running}
 	if l.status().State != Halted { // a lane that halted for a row runs again once that row is past
-		l.change(Running, "")
+		l.running()
 	}
 
 	// The session outlives ctx by the time it takes to drain.
@@ -159,25 +171,7 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 	err = s.run(runCtx, drain)
 	close(finished)
 	group.Wait()
-	if fault := (*rowError)(nil); errors.As(err, &fault) {
-		return l.caution(fault)
-	}
 	return err
-}
-
-// caution is told of a row that was refused. Brokers refuse a batch whole, so smaller pages find out which row it is; all
-// before it goes out. A page of that row alone that is refused halts the lane.
-func (l *lane) caution(fault *rowError) error {
-	rows := l.pageRows.Load()
-	if isRowFault(fault.err) && rows > 1 {
-		l.pageRows.Store(max(1, rows/8))
-		return fault
-	}
-	return &HaltError{
-		Diagnosis: fmt.Sprintf("lane %s: %v", l.Name, fault),
-		Try: fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v",
-			fault.id, l.Table, haltedRetry),
-	}
 }
 
 // rest waits and shows meanwhile that this process lives.
@@ -234,8 +228,13 @@ func (l *lane) tell(ctx context.Context, row *laneRow, state State, reason strin
 func (l *lane) status() LaneStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.current
+	status := l.current
+	status.ParkedAggregates = int(l.parked.Load())
+	return status
 }
+
+// running reports that the lane works, and which topics it works without.
+func (l *lane) running() { l.change(Running, l.outages.reason()) }
 
 // change sets the state and tells the observer where it differs.
 func (l *lane) change(state State, reason string) {
@@ -266,7 +265,7 @@ func (l *lane) progressed() {
 // caughtUp is told when nothing is left to read: whatever a lane has halted for is gone.
 func (l *lane) caughtUp() {
 	if l.status().State == Halted {
-		l.change(Running, "")
+		l.running()
 	}
 }
 
@@ -275,10 +274,7 @@ func (l *lane) committed(b Batch) {
 	l.current.Seq, l.current.Progress = b.Seq, time.Now()
 	l.mu.Unlock()
 	l.batches.Add(1)
-	l.change(Running, "")
-	if rows := l.pageRows.Load(); rows < int64(l.cfg.BatchRows) {
-		l.pageRows.Store(min(2*rows, int64(l.cfg.BatchRows)))
-	}
+	l.running()
 	l.cfg.Observer.Committed(b)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestSleepEndsWithItsContext(t *testing.T) {
 func observed(rows int) (*lane, *recorder) {
 	seen := newRecorder()
 	cfg := Config{Observer: seen, BatchRows: rows}.WithDefaults()
-	return newLane(&cfg, cfg.Lanes[0], 0, "owner", newMembership()), seen
+	return newLane(&cfg, cfg.Lanes[0], "owner", newMembership()), seen
 }
 
 func TestAStateIsToldOnceEachTimeItChanges(t *testing.T) {
@@ -62,37 +63,6 @@ func TestAStateIsToldOnceEachTimeItChanges(t *testing.T) {
 	}
 	if want := []string{"waitinga", "waitingb", "running", "waitingb"}; !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
-	}
-}
-
-func TestRefusedRowsMakePagesSmallAndCommitsMakeThemGrow(t *testing.T) {
-	l, seen := observed(5000)
-	tooLarge := &rowError{id: 7, topic: "t", err: fmt.Errorf("produce: %w", kerr.MessageTooLarge)}
-	var sizes []int64
-	for l.pageRows.Load() > 1 {
-		if err := l.caution(tooLarge); !errors.Is(err, kerr.MessageTooLarge) {
-			t.Fatal(err)
-		}
-		sizes = append(sizes, l.pageRows.Load())
-	}
-	if want := []int64{625, 78, 9, 1}; !slices.Equal(sizes, want) {
-		t.Errorf("pages become %v, want %v", sizes, want)
-	}
-	if fault := (*HaltError)(nil); !errors.As(l.caution(tooLarge), &fault) {
-		t.Error("a page of the row alone does not halt the lane")
-	}
-	for range 20 {
-		l.committed(Batch{Seq: 3})
-	}
-	if got := l.pageRows.Load(); got != 5000 {
-		t.Errorf("pages grow to %d", got)
-	}
-	if len(seen.batches) != 20 || l.status().Seq != 3 {
-		t.Errorf("%d batches were told, the last has seq %d", len(seen.batches), l.status().Seq)
-	}
-	// What the relay itself refuses names the row at once.
-	if fault := (*HaltError)(nil); !errors.As(l.caution(&rowError{id: 7, err: errors.New("illegal topic")}), &fault) || l.pageRows.Load() != 5000 {
-		t.Error("a row that the relay refuses is looked for")
 	}
 }
 
@@ -122,13 +92,16 @@ func TestTopicRegistryLearnsWhatTopicsTake(t *testing.T) {
 	}
 	defer client.Close()
 	cfg := r.config().WithDefaults()
-	topics := newTopicRegistry(&cfg, kadm.NewClient(client))
+	topics := newTopicRegistry(&cfg, kadm.NewClient(client), newOutages(time.Hour))
 	p := &page{records: []kgo.Record{{Topic: orders}, {Topic: "small.order"}, {Topic: "missing"}, {Topic: orders}, {Topic: "missing"}}}
 	if got, want := topics.unknown(p), []string{orders, "small.order", "missing"}; !slices.Equal(got, want) {
 		t.Errorf("unknown are %q, want %q", got, want)
 	}
-	if err := topics.lookUp(t.Context(), topics.unknown(p)); err == nil {
-		t.Error("a missing topic is no error")
+	if err := topics.lookUp(t.Context(), topics.unknown(p)); err != nil {
+		t.Error(err)
+	}
+	if err := topics.outages.waiting(topics.unknown(p)); err == nil || !strings.Contains(err.Error(), "topic missing does not exist") {
+		t.Errorf("what is waited for: %v", err)
 	}
 	if got := topics.unknown(p); !slices.Equal(got, []string{"missing"}) {
 		t.Errorf("after the look-up unknown are %q", got)

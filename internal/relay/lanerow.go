@@ -44,6 +44,32 @@ func LockKey(lane string) string {
 	return `hashtextextended('relay lane ' || ` + lane + `, 'relay_lanes'::regclass::oid::bigint)`
 }
 
+// register gives lanes that are new their partitions of the checkpoint topic, in their order, and returns this lane's. A
+// partition is never given to another lane.
+func (l *laneRow) register(ctx context.Context, lanes []Lane) (partition int32, err error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	names := make([]string, len(lanes))
+	for i, lane := range lanes {
+		names[i] = lane.Name
+	}
+	const next = `(SELECT coalesce(max(partition) + 1, 0) FROM relay_lanes)`
+	if _, err = l.conn.Exec(ctx, `
+INSERT INTO relay_lanes (lane, partition)
+SELECT given.lane, `+next+` + row_number() OVER (ORDER BY given.place) - 1
+FROM unnest($1::text[]) WITH ORDINALITY AS given (lane, place)
+WHERE NOT EXISTS (SELECT FROM relay_lanes r WHERE r.lane = given.lane) ON CONFLICT DO NOTHING`, names); err == nil {
+		_, err = l.conn.Exec(ctx, `UPDATE relay_lanes SET partition = `+next+` WHERE lane = $1 AND partition IS NULL`, l.lane.Name)
+	}
+	if err == nil {
+		err = l.conn.QueryRow(ctx, `SELECT partition FROM relay_lanes WHERE lane = $1`, l.lane.Name).Scan(&partition)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("give lane %s its place in the checkpoint topic: %w", l.lane.Name, err)
+	}
+	return partition, nil
+}
+
 // tryLock takes the lane's lock where it is free.
 func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
@@ -190,28 +216,28 @@ func (l *laneRow) read(ctx context.Context) (laneState, error) {
 }
 
 // claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
-// became a commit is thereby withdrawn.
+// became a commit is thereby withdrawn, with what it parked and released.
 func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) error {
 	text, err := json.Marshal(lineage)
 	if err != nil {
 		return err
 	}
-	return l.write(ctx, "claim", `
-UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp()
-WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`,
-		last.Seq, last.From.String(), snapshotParam(last.To), lastIDParam(last.Progress), string(text))
+	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if err := l.writeBy(ctx, tx, "claim", claimStatement,
+			last.Seq, last.From.String(), snapshotParam(last.To), lastIDParam(last.Progress), string(text)); err != nil {
+			return err
+		}
+		if err := l.undo(ctx, tx, last.Seq); err != nil {
+			return err
+		}
+		return l.settleIn(ctx, tx, last.Seq)
+	})
 }
 
-// intent records that batch seq is about to be committed. It is durable before the commit is asked for, and fails where
-// another process has announced itself.
-func (l *laneRow) intent(ctx context.Context, seq int64, after Progress) error {
-	return l.write(ctx, "intent", `
-UPDATE relay_lanes SET seq = $4, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       updated_at = clock_timestamp()
-WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - 1 RETURNING ctid::text`,
-		seq, after.From.String(), snapshotParam(after.To), lastIDParam(after))
-}
+const claimStatement = `
+UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
+       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp()
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
 
 // say records the state of the lane for relay status.
 func (l *laneRow) say(ctx context.Context, state State, reason string) error {
@@ -224,19 +250,28 @@ UPDATE relay_lanes SET state = $4, reason = $5, updated_at = clock_timestamp()
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`, string(state), text)
 }
 
+// querier is a connection or a transaction on it.
+type querier interface {
+	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
+}
+
 // write runs an update of the row as this owner left it, and follows the row to its new place.
 func (l *laneRow) write(ctx context.Context, what, query string, args ...any) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()
+	return l.writeBy(ctx, l.conn, what, query, args...)
+}
+
+func (l *laneRow) writeBy(ctx context.Context, by querier, what, query string, args ...any) error {
 	args = append([]any{l.location, l.lane.Name, l.epoch}, args...)
-	err := l.conn.QueryRow(ctx, query, args...).Scan(&l.location)
+	err := by.QueryRow(ctx, query, args...).Scan(&l.location)
 	if errors.Is(err, pgx.ErrNoRows) {
 		// VACUUM FULL moves the row as well. Where it is still ours it is written at its new place; the epoch, and in an
 		// intent the sequence number, are checked again.
-		err = l.conn.QueryRow(ctx, `SELECT ctid::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
+		err = by.QueryRow(ctx, `SELECT ctid::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
 			l.lane.Name, l.epoch).Scan(&args[0])
 		if err == nil {
-			err = l.conn.QueryRow(ctx, query, args...).Scan(&l.location)
+			err = by.QueryRow(ctx, query, args...).Scan(&l.location)
 		}
 	}
 	if errors.Is(err, pgx.ErrNoRows) {

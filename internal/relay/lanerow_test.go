@@ -59,7 +59,7 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 	}
 	window := Progress{From: beginning, To: Snapshot{Xmin: 5, Xmax: 9, Xip: []uint64{5, 7}}, LastID: 42}
 	for seq, after := range []Progress{window, window.close()} {
-		if err := row.intent(t.Context(), int64(seq+1), after); err != nil {
+		if err := row.intent(t.Context(), int64(seq+1), &plan{after: after}, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,11 +79,11 @@ func TestIntentsCountUpByOne(t *testing.T) {
 	row := laneOwner(t, newDatabase(t), "a")
 	claim(t, row, 7)
 	for _, seq := range []int64{7, 9, 6, 0} {
-		if err := row.intent(t.Context(), seq, Progress{From: beginning}); !errors.Is(err, errLost) {
+		if err := row.intent(t.Context(), seq, &plan{after: Progress{From: beginning}}, false); !errors.Is(err, errLost) {
 			t.Errorf("intent %d after 7: %v", seq, err)
 		}
 	}
-	if err := row.intent(t.Context(), 8, Progress{From: beginning}); err != nil {
+	if err := row.intent(t.Context(), 8, &plan{after: Progress{From: beginning}}, false); err != nil {
 		t.Errorf("intent 8 after 7: %v", err)
 	}
 }
@@ -92,11 +92,11 @@ func TestAClaimWithdrawsAnIntentThatWasNotCommitted(t *testing.T) {
 	url := newDatabase(t)
 	first, second := laneOwner(t, url, "first"), laneOwner(t, url, "second")
 	claim(t, first, 3)
-	if err := first.intent(t.Context(), 4, Progress{From: beginning}); err != nil {
+	if err := first.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false); err != nil {
 		t.Fatal(err)
 	}
 	claim(t, second, 3)
-	if err := second.intent(t.Context(), 4, Progress{From: beginning}); err != nil {
+	if err := second.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false); err != nil {
 		t.Errorf("the batch cannot be done again: %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 	announce(t, next)
 	lineage := Lineage{SystemIdentifier: "1"}
 	for what, err := range map[string]error{
-		"intent": stale.intent(t.Context(), 4, Progress{From: beginning}),
+		"intent": stale.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false),
 		"claim":  stale.claim(t.Context(), Checkpoint{Seq: 9, Progress: Progress{From: beginning}}, lineage),
 		"say":    stale.say(t.Context(), Halted, "no"),
 	} {
@@ -159,7 +159,7 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 		t.Errorf("%d owners share %d epochs", len(rows), len(epochs))
 	}
 	for i, row := range rows {
-		err := row.intent(t.Context(), 1, Progress{From: beginning})
+		err := row.intent(t.Context(), 1, &plan{after: Progress{From: beginning}}, false)
 		if last := row.epoch == int64(len(rows)); last != (err == nil) || last != (errs[i] == nil && err == nil) {
 			t.Errorf("owner with epoch %d of %d: claim %v, intent %v", row.epoch, len(rows), errs[i], err)
 		}
@@ -176,15 +176,15 @@ func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
 	at := Progress{From: beginning}
 	const intents = 5000
 	for seq := range int64(intents) {
-		if err := row.intent(t.Context(), seq+1, at); err != nil {
+		if err := row.intent(t.Context(), seq+1, &plan{after: at}, false); err != nil {
 			t.Fatal(err)
 		}
 	}
-	name := query[string](t, row.conn, `SELECT name FROM pg_prepared_statements WHERE statement LIKE $1`, "%seq = $4 - 1 RETURNING%")
+	name := query[string](t, row.conn, `SELECT name FROM pg_prepared_statements WHERE statement LIKE $1`, "%CASE WHEN $8%")
 	total := 0
 	const measured = 200
 	for seq := range measured {
-		plan := explain(t, row.conn, true, name, row.location, "outbox", fmt.Sprint(row.epoch), fmt.Sprint(intents+1+seq), at.From.String(), at.From.String(), "1")
+		plan := explain(t, row.conn, true, name, row.location, "outbox", fmt.Sprint(row.epoch), fmt.Sprint(intents+1+seq), at.From.String(), at.From.String(), "1", "false")
 		total += plan.buffers()
 		plan.walk(func(n *planNode) {
 			if n.Relation == "relay_lanes" && n.Type != "ModifyTable" && (n.Type != "Tid Scan" || n.Rows != 1) {

@@ -26,6 +26,8 @@ type LaneStatus struct {
 	Reason string // why it waits or has halted; empty otherwise
 	Since  time.Time
 	Seq    int64 // of the last batch committed
+	// ParkedAggregates is how many aggregates are parked, as far as the owner of the lane knows; 0 elsewhere.
+	ParkedAggregates int
 	// Progress is when the lane last completed a read of the outbox or a commit: readiness is judged by it.
 	Progress time.Time
 }
@@ -36,6 +38,8 @@ type Batch struct {
 	Seq   int64
 	Rows  int
 	Bytes int // of keys, values and headers
+	// Parked and Skipped rows were not sent; Released ones were parked before, and have been published or discarded.
+	Parked, Skipped, Released int
 	// Oldest is the created_at of the oldest row.
 	Oldest time.Time
 	// Took is the time from the begin of the transaction to its commit.

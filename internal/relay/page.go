@@ -39,20 +39,33 @@ const (
 	headerContentType   = "content-type"
 )
 
-// ownHeaders is how many headers a record has at least.
-const ownHeaders = 5
+// ownHeaders is how many headers a record has at least; two of them are found by their places.
+const (
+	ownHeaders         = 5
+	placeMsgID         = 0
+	placeAggregateType = 2
+)
 
 // page is what one Kafka transaction publishes: rows in the order of their ids, as records, and the progress after them.
 // Its memory is used again once every record has been acknowledged.
 type page struct {
 	records []kgo.Record
 	ids     []int64
+	faults  []rowFault // of rows that can never be sent, in their order; their records hold no more than key and type
+	window  Progress   // the window of the rows
 	after   Progress
 	bytes   int
+	largest int // bytes of the largest record
 	oldest  time.Time
 
 	arena   []byte // keys, values and header values; grown by blocks, so that slices into it stay valid
 	headers []kgo.RecordHeader
+}
+
+// rowFault says that the row at a place of its page can never be sent.
+type rowFault struct {
+	at  int
+	err error
 }
 
 // arenaBlock is the size of the blocks that page memory grows by.
@@ -61,8 +74,8 @@ const arenaBlock = 256 << 10
 func (p *page) reset() {
 	clear(p.records)
 	clear(p.headers)
-	p.records, p.ids, p.headers, p.arena = p.records[:0], p.ids[:0], p.headers[:0], p.arena[:0]
-	p.after, p.bytes, p.oldest = Progress{}, 0, time.Time{}
+	p.records, p.ids, p.faults, p.headers, p.arena = p.records[:0], p.ids[:0], p.faults[:0], p.headers[:0], p.arena[:0]
+	p.window, p.after, p.bytes, p.largest, p.oldest = Progress{}, Progress{}, 0, 0, time.Time{}
 }
 
 // keep copies b into the page. A nil b stays nil.
@@ -147,15 +160,12 @@ func (d *rowDecoder) routed(aggregateType string) string {
 // errShape says that a row did not have the columns or widths that the query names.
 var errShape = errors.New("unexpected shape of a row; is the table an outbox of this version? Run relay migrate status")
 
-// add appends a row. It returns a *rowError where the row can never be sent; the page is then unchanged.
+// add appends a row. A row that can never be sent is among the faults of the page.
 func (d *rowDecoder) add(p *page, values [][]byte) error {
 	if len(values) < columns || len(values[colID]) != 8 || len(values[colMsgID]) != 16 || len(values[colCreatedAt]) != 8 {
 		return errShape
 	}
 	id := int64(binary.BigEndian.Uint64(values[colID]))
-	fault := func(topic string, err error) error {
-		return &rowError{id: id, msgID: uuidText(values[colMsgID]), topic: topic, err: err}
-	}
 	aggregateType := d.intern(values[colAggregateType])
 	var topic string
 	if values[colTopic] != nil {
@@ -163,29 +173,41 @@ func (d *rowDecoder) add(p *page, values [][]byte) error {
 	} else {
 		topic = d.routed(aggregateType.text)
 	}
-	if err := checkTopic(topic); err != nil {
-		return fault(topic, err)
-	}
-	if reservedTopic(topic) {
-		return fault(topic, errors.New("the topic is the relay's own or Kafka's"))
+	fault := checkTopic(topic)
+	if fault == nil && reservedTopic(topic) {
+		fault = errReservedTopic
 	}
 	var own map[string]string
-	if values[colHeaders] != nil {
-		var err error
-		if own, err = decodeHeaders(values[colHeaders]); err != nil {
-			return fault(topic, err)
-		}
+	if fault == nil && values[colHeaders] != nil {
+		own, fault = decodeHeaders(values[colHeaders])
 	}
 	created := pgTime(values[colCreatedAt])
-	record := kgo.Record{Topic: topic, Key: p.keep(values[colAggregateID]), Value: p.keep(values[colPayload])}
+	record := kgo.Record{Topic: topic, Key: p.keep(values[colAggregateID])}
+	if fault == nil {
+		record.Value = p.keep(values[colPayload])
+	} else {
+		p.faults = append(p.faults, rowFault{len(p.records), fault})
+	}
 	record.Headers = d.headers(p, values, aggregateType, created, own)
-	p.bytes += recordBytes(&record)
+	size := recordBytes(&record)
+	p.bytes += size
+	p.largest = max(p.largest, size)
 	p.records = append(p.records, record)
 	p.ids = append(p.ids, id)
 	if p.oldest.IsZero() || created.Before(p.oldest) {
 		p.oldest = created
 	}
 	return nil
+}
+
+// aggregateKey appends what tells an aggregate from all others; no text in Postgres holds a zero byte.
+func aggregateKey(dst []byte, aggregateType, aggregateID []byte) []byte {
+	return append(append(append(dst, aggregateType...), 0), aggregateID...)
+}
+
+// aggregateOf appends the key of a record's aggregate.
+func aggregateOf(dst []byte, r *kgo.Record) []byte {
+	return aggregateKey(dst, r.Headers[placeAggregateType].Value, r.Key)
 }
 
 func (d *rowDecoder) headers(
@@ -209,9 +231,9 @@ func (d *rowDecoder) headers(
 	createdAt := p.arena[start:len(p.arena):len(p.arena)]
 
 	headers := p.keepHeaders(ownHeaders + len(own))
-	headers[0] = kgo.RecordHeader{Key: headerMsgID, Value: msgID}
+	headers[placeMsgID] = kgo.RecordHeader{Key: headerMsgID, Value: msgID}
 	headers[1] = kgo.RecordHeader{Key: headerType, Value: d.intern(values[colType]).bytes}
-	headers[2] = kgo.RecordHeader{Key: headerAggregateType, Value: aggregateType.bytes}
+	headers[placeAggregateType] = kgo.RecordHeader{Key: headerAggregateType, Value: aggregateType.bytes}
 	headers[3] = kgo.RecordHeader{Key: headerContentType, Value: contentType}
 	headers[4] = kgo.RecordHeader{Key: headerCreatedAt, Value: createdAt}
 	if len(own) == 0 {

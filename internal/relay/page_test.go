@@ -118,13 +118,14 @@ func TestTopicOfARow(t *testing.T) {
 		{with(colTopic, []byte(CheckpointTopic("app"))), "relay's own"},
 	} {
 		p := &page{}
-		err := decoder().add(p, binaryRow(7, c.change))
-		fault := (*rowError)(nil)
-		if !errors.As(err, &fault) || fault.id != 7 || fault.msgID != rowMsgID.String() || !strings.Contains(err.Error(), c.says) {
-			t.Errorf("want a fault of row 7 that says %q, got %v", c.says, err)
+		if err := decoder().add(p, binaryRow(7, c.change)); err != nil {
+			t.Fatal(err)
 		}
-		if len(p.records)+len(p.ids)+p.bytes+len(p.arena)+len(p.headers) != 0 || !p.oldest.IsZero() {
-			t.Errorf("%v: the page was changed", err)
+		if len(p.faults) != 1 || !strings.Contains(p.faults[0].err.Error(), c.says) || p.ids[0] != 7 {
+			t.Errorf("want a fault of row 7 that says %q, got %+v", c.says, p.faults)
+		}
+		if id := string(p.records[0].Headers[placeMsgID].Value); id != rowMsgID.String() {
+			t.Errorf("the place of the row is that of %s", id)
 		}
 	}
 }
@@ -158,12 +159,14 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 		[]byte("\x01" + `{"a":{}}`), []byte("\x01" + `{"a":[1]}`), []byte("\x01" + `{"":"x"}`),
 	} {
 		p := &page{}
-		err := decoder().add(p, binaryRow(7, with(colHeaders, column)))
-		if fault := (*rowError)(nil); !errors.As(err, &fault) || !strings.Contains(err.Error(), "headers") {
-			t.Errorf("%q: %v", column, err)
+		if err := decoder().add(p, binaryRow(7, with(colHeaders, column))); err != nil {
+			t.Fatal(err)
 		}
-		if len(p.records)+len(p.ids)+p.bytes != 0 {
-			t.Errorf("%q: the page was changed", column)
+		if len(p.faults) != 1 || p.faults[0].at != 0 || !strings.Contains(p.faults[0].err.Error(), "headers") {
+			t.Errorf("%q: %+v", column, p.faults)
+		}
+		if len(p.records) != 1 || len(p.ids) != 1 || p.records[0].Value != nil || string(p.records[0].Key) == "" {
+			t.Errorf("%q: the row has no place in the page: %+v", column, p.records)
 		}
 	}
 }
@@ -310,14 +313,19 @@ func FuzzRowDecoder(f *testing.F) {
 			}
 		}
 		p, d := &page{}, decoder()
-		err := d.add(p, values)
-		if err != nil {
+		if err := d.add(p, values); err != nil {
 			if len(p.records)+len(p.ids)+p.bytes != 0 {
 				t.Fatalf("%v, and the page was changed", err)
 			}
 			return
 		}
 		r := &p.records[0]
+		if len(p.faults) > 0 {
+			if r.Value != nil || !bytes.Equal(r.Key, values[colAggregateID]) || len(r.Headers) != ownHeaders {
+				t.Fatalf("the place of a row that cannot be sent is %+v", r)
+			}
+			return
+		}
 		if !bytes.Equal(r.Key, values[colAggregateID]) || !bytes.Equal(r.Value, values[colPayload]) || (r.Value == nil) != (values[colPayload] == nil) {
 			t.Fatalf("key %q value %q", r.Key, r.Value)
 		}

@@ -46,7 +46,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	owner := ownerName()
 	lanes := make([]*lane, len(r.cfg.Lanes))
 	for i, l := range r.cfg.Lanes {
-		lanes[i] = newLane(&r.cfg, l, int32(i), owner, members)
+		lanes[i] = newLane(&r.cfg, l, owner, members)
 	}
 	if !r.lanes.CompareAndSwap(nil, &lanes) {
 		return errRunning

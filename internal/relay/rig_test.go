@@ -129,6 +129,12 @@ var theEnd = map[string][]string{"end": {"end"}}
 // awaitEnd reads the topic until a read_committed consumer sees it.
 func (r *rig) awaitEnd(topic string) {
 	r.t.Helper()
+	r.awaitRecord(topic, func(record *kgo.Record) bool { return string(record.Key) == "end" })
+}
+
+// awaitRecord reads the topic until a read_committed consumer sees a record like that.
+func (r *rig) awaitRecord(topic string, like func(*kgo.Record) bool) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.ConsumeTopics(topic),
@@ -142,7 +148,7 @@ func (r *rig) awaitEnd(topic string) {
 		if err := fetches.Err(); err != nil {
 			r.t.Fatalf("the last row of %s did not come: %v", topic, err)
 		}
-		if slices.ContainsFunc(fetches.Records(), func(record *kgo.Record) bool { return string(record.Key) == "end" }) {
+		if slices.ContainsFunc(fetches.Records(), like) {
 			return
 		}
 	}

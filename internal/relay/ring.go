@@ -110,8 +110,11 @@ type transaction struct {
 	epoch    int16
 	begun    time.Time
 
-	acked   atomic.Int64
-	failure atomic.Pointer[produceFailure]
+	produced int
+	acked    atomic.Int64
+
+	mu       sync.Mutex
+	failures []produceFailure // the first is the cause of those behind it
 }
 
 type produceFailure struct {
@@ -133,26 +136,31 @@ func (p *producer) begin(ctx context.Context) (*transaction, error) {
 
 // produce hands a record to the client; its outcome is known after flush.
 func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
+	t.produced++
+	r.Context = ctx // a record that is sent again has that of its last time, which is over
 	t.producer.client.TryProduce(ctx, r, func(r *kgo.Record, err error) {
 		if err != nil {
-			// The first failure is the cause; those of the records behind it follow from it.
-			t.failure.CompareAndSwap(nil, &produceFailure{r, err})
+			t.mu.Lock()
+			t.failures = append(t.failures, produceFailure{r, err})
+			t.mu.Unlock()
 		}
 		t.acked.Add(1)
 	})
 }
 
-// flush waits until the brokers have acknowledged the want records that were produced, each without an error.
-func (t *transaction) flush(ctx context.Context, want int) error {
+// flush waits until the brokers have acknowledged every record that was produced, without an error.
+func (t *transaction) flush(ctx context.Context) error {
 	err := t.producer.client.Flush(ctx)
-	if failure := t.failure.Load(); failure != nil {
-		return fmt.Errorf("produce to topic %s: %w", failure.record.Topic, failure.err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.failures) > 0 {
+		return fmt.Errorf("produce to topic %s: %w", t.failures[0].record.Topic, t.failures[0].err)
 	}
 	if err != nil {
 		return fmt.Errorf("flush: %w", err)
 	}
-	if acked := t.acked.Load(); acked != int64(want) {
-		return fmt.Errorf("flush: %d of %d records were acknowledged", acked, want)
+	if acked := t.acked.Load(); acked != int64(t.produced) {
+		return fmt.Errorf("flush: %d of %d records were acknowledged", acked, t.produced)
 	}
 	return nil
 }

@@ -218,7 +218,7 @@ func (s *schedule) page(t *rapid.T) {
 
 // resize changes the size of the pages, as the refusal of a record does.
 func (s *schedule) resize(t *rapid.T) {
-	s.reader.reader.pageRows.Store(rapid.SampledFrom([]int64{1, 2, 7, 5000}).Draw(t, "rows"))
+	s.reader.reader.maxRows = rapid.SampledFrom([]int{1, 2, 7, 5000}).Draw(t, "rows")
 	s.reader.reader.maxBytes = rapid.SampledFrom([]int{500, 1200, 8 << 20}).Draw(t, "bytes")
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,22 +28,29 @@ type session struct {
 	topics     *topicRegistry
 	log        checkpointLog
 	lineage    Lineage
-	last       Checkpoint // committed
-	unsendable error      // the row that ended the reading, if one did
+	last       Checkpoint // committed, when the session began
+	parking    *parking
+	queue      *parkedQueue // of outbox_parked; opened when it is needed
+	progress   Progress     // after the last batch that was begun
+	seq        int64        // of that batch
+	unsendable error        // the row that ended the session, if one did
 	drain      <-chan struct{}
+	committed  atomic.Int64  // the last batch that was committed
+	settled    chan struct{} // has a value after each commit
+	produced   chan struct{} // closed when nothing more is begun
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
 type batch struct {
-	seq     int64
-	page    *page
-	rows    int
-	bytes   int
-	oldest  time.Time
-	after   Progress
-	begun   time.Time
+	seq    int64
+	page   *page
+	oldest time.Time
+	begun  time.Time
+	// plan and txn are replaced where the batch is begun anew without rows that were refused; they are final once flushed has
+	// its one value. The intent is then written again.
+	plan    atomic.Pointer[plan]
 	txn     *transaction
-	flushed chan error // one value, once the produce phase is over
+	flushed chan error
 }
 
 // run publishes until drain is closed, when it finishes what has been read, or until something fails or ctx ends.
@@ -86,10 +94,6 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 		}
 		s.cfg.Step(BeforeRead)
 		page, err := s.reader.next(ctx, progress)
-		if fault := (*rowError)(nil); errors.As(err, &fault) {
-			s.unsendable = fault // what was read before it goes out first
-			return nil
-		}
 		if err != nil {
 			return err
 		}
@@ -101,6 +105,8 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 			select {
 			case pages <- page:
 			case <-s.drain: // not begun, so left to the next owner
+				return nil
+			case <-s.produced: // a row ends the session
 				return nil
 			case <-ctx.Done():
 				return ctx.Err()
@@ -117,6 +123,8 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 		case <-timer.C:
 		case <-s.drain:
 			return nil
+		case <-s.produced:
+			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -124,55 +132,104 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 	}
 }
 
-// produce opens a transaction for each page. It waits for the acknowledgements of one page before it begins the next.
+// produce opens a transaction for each page. It waits for the acknowledgements of one page before it begins the next. In
+// between it looks after what is parked.
 func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<- *batch) error {
-	seq := s.last.Seq
-	for page := range pages {
-		if ok, err := s.awaitTopics(ctx, page); err != nil || !ok {
-			return err
-		}
-		seq++
-		b, err := s.begin(ctx, seq, page)
-		if err != nil {
-			return err
-		}
-		// The committing goroutine may write the intent while this one produces.
+	defer close(s.produced)
+	s.lane.parked.Store(int64(len(s.parking.keys)))
+	look := time.NewTimer(0)
+	defer look.Stop()
+	looking := len(s.parking.keys) > 0 || s.parking.requested
+	if !looking {
+		<-look.C
+	}
+	for {
 		select {
-		case batches <- b:
+		case page, ok := <-pages:
+			if !ok {
+				return nil
+			}
+			if ends, err := s.sendPage(ctx, page, batches); err != nil || ends {
+				return err
+			}
+		case <-look.C:
+			pause, err := s.lookAfterParked(ctx, batches)
+			if err != nil {
+				return err
+			}
+			if looking = pause > 0; looking {
+				look.Reset(pause)
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		err = s.fill(ctx, b)
-		b.flushed <- err
-		if fault := (*rowError)(nil); errors.As(err, &fault) {
-			// The committing goroutine comes upon it once the batch before has been committed, which is good.
-			return nil
+		if !looking && len(s.parking.keys) > 0 {
+			looking = true
+			look.Reset(parkedLook)
 		}
-		if err != nil {
-			return err
-		}
-		s.reader.put(page)
 	}
-	return nil
 }
 
-func (s *session) begin(ctx context.Context, seq int64, p *page) (*batch, error) {
+// sendPage publishes what was read from the outbox. It reports whether the session ends with it.
+func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) (ends bool, err error) {
+	if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
+		return true, err
+	}
+	pl := s.parking.sieve(p)
+	if pl.halted != nil && pl.empty() {
+		s.unsendable = pl.halted
+		return true, nil
+	}
+	pl, err = s.send(ctx, p, pl, func() *plan { return s.parking.sieve(p) }, batches)
+	if err != nil || pl.halted != nil {
+		s.unsendable = pl.halted
+		return true, err
+	}
+	s.reader.put(p)
+	return false, nil
+}
+
+// send makes a batch of a page and hands it to the committing goroutine. It returns the plan that was carried out.
+func (s *session) send(ctx context.Context, p *page, pl *plan, sieve func() *plan, batches chan<- *batch) (*plan, error) {
+	txn, err := s.beginTransaction(ctx)
+	if err != nil {
+		return pl, err
+	}
+	s.seq++
+	b := &batch{seq: s.seq, page: p, oldest: p.oldest, begun: txn.begun, txn: txn, flushed: make(chan error, 1)}
+	b.plan.Store(pl)
+	// The committing goroutine may write the intent while this one produces.
+	select {
+	case batches <- b:
+	case <-ctx.Done():
+		return pl, ctx.Err()
+	}
+	err = s.publish(ctx, b, sieve)
+	pl = b.plan.Load()
+	if err == nil {
+		s.progress = pl.after
+		s.parking.adopt(pl)
+		s.lane.parked.Store(int64(len(s.parking.keys)))
+	}
+	b.flushed <- err
+	return pl, err
+}
+
+func (s *session) beginTransaction(ctx context.Context) (*transaction, error) {
 	s.cfg.Step(BeforeBegin)
 	txn, err := s.ring.next().begin(ctx)
 	if err != nil {
 		return nil, err
 	}
 	s.cfg.Step(AfterBegin)
-	return &batch{
-		seq: seq, page: p, rows: len(p.records), bytes: p.bytes, oldest: p.oldest, after: p.after,
-		begun: txn.begun, txn: txn, flushed: make(chan error, 1),
-	}, nil
+	return txn, nil
 }
 
 // fill produces the rows and the checkpoint and waits until all are acknowledged.
 func (s *session) fill(ctx context.Context, b *batch) error {
+	pl := b.plan.Load()
 	checkpoint := Checkpoint{
-		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: b.after, Lineage: s.lineage,
+		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: pl.after, Lineage: s.lineage,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 	}
 	value, err := checkpoint.encode()
@@ -184,30 +241,18 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	defer cancel()
 	s.cfg.Step(BeforeProduce)
 	for i := range b.page.records {
-		b.txn.produce(ctx, &b.page.records[i])
+		if pl.drop == nil || !pl.drop[i] {
+			b.txn.produce(ctx, &b.page.records[i])
+		}
 	}
 	b.txn.produce(ctx, s.log.record(checkpointKey, value))
 	s.cfg.Step(AfterProduce)
 	s.cfg.Step(BeforeFlush)
-	if err := b.txn.flush(ctx, b.rows+1); err != nil {
-		return s.blame(b, err)
+	if err := b.txn.flush(ctx); err != nil {
+		return err
 	}
 	s.cfg.Step(AfterFlush)
 	return nil
-}
-
-// blame finds the row behind a failed flush, where it is a row's fault.
-func (s *session) blame(b *batch, err error) error {
-	failure := b.txn.failure.Load()
-	if failure == nil || !isRowFault(failure.err) {
-		return err
-	}
-	for i := range b.page.records {
-		if record := &b.page.records[i]; record == failure.record {
-			return &rowError{id: b.page.ids[i], msgID: string(record.Headers[0].Value), topic: record.Topic, err: failure.err}
-		}
-	}
-	return err
 }
 
 // pingInterval is how often an owner shows that it lives, whatever it waits for.
@@ -250,13 +295,20 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 // finish decides one batch: intent, checks, commit.
 func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error {
 	s.cfg.Step(BeforeIntent)
-	if err := s.row.intent(ctx, b.seq, b.after); err != nil {
+	intended := b.plan.Load()
+	if err := s.row.intent(ctx, b.seq, intended, false); err != nil {
 		return err
 	}
 	s.cfg.Step(AfterIntent)
 	failed, _, err := await(ctx, s, ping, b.flushed)
 	if err = errors.Join(failed, err); err != nil {
 		return err
+	}
+	pl := b.plan.Load()
+	if pl != intended {
+		if err := s.row.intent(ctx, b.seq, pl, true); err != nil {
+			return err
+		}
 	}
 	s.cfg.Step(BeforeEnd)
 	ended := make(chan error, 1)
@@ -273,27 +325,43 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 		return failed
 	}
 	s.cfg.Step(AfterEnd)
+	if pl.works() {
+		if err := s.row.settle(ctx, b.seq); err != nil {
+			return err
+		}
+	}
 	s.lane.committed(Batch{
-		Lane: s.lane.Name, Seq: b.seq, Rows: b.rows, Bytes: b.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
+		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
+		Parked: len(pl.parks), Skipped: len(pl.skips), Released: len(pl.releases),
 	})
+	s.committed.Store(b.seq)
+	select {
+	case s.settled <- struct{}{}:
+	default:
+	}
 	return nil
 }
 
-// awaitTopics waits until every topic of the page exists. It reports false where the session was told to drain first.
+// awaitTopics waits until every topic of the page can be written to or is held. It reports false where the session was told
+// to drain first.
 func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 	pause := s.cfg.RetryMin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	<-timer.C
 	waited := false
 	for {
 		unknown := s.topics.unknown(p)
 		if len(unknown) == 0 {
 			if waited {
-				s.lane.change(Running, "")
+				s.lane.running()
 			}
 			return true, nil
 		}
 		err := s.topics.lookUp(ctx, unknown)
+		if err == nil {
+			err = s.topics.outages.waiting(s.topics.unknown(p))
+		}
 		switch {
 		case err == nil:
 			continue

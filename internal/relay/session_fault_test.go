@@ -22,7 +22,7 @@ import (
 func TestAnErrorOfOnePartitionAbortsTheWholeBatch(t *testing.T) {
 	t.Parallel()
 	for name, code := range map[string]*kerr.Error{
-		"denied": kerr.TopicAuthorizationFailed, "an unknown error": kerr.UnknownServerError, "an unknown producer": kerr.InvalidProducerIDMapping,
+		"an unknown error": kerr.UnknownServerError, "an unknown producer": kerr.InvalidProducerIDMapping,
 		"a lost transaction": kerr.InvalidTxnState,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -158,7 +158,7 @@ func TestARowTooLargeHaltsTheLaneBehindWhatStandsBeforeIt(t *testing.T) {
 				r.small("small.order")
 				slow := open(t, r.url)
 				cfg := r.config()
-				cfg.Route = "small.{aggregate_type}"
+				cfg.Route, cfg.Poison = "small.{aggregate_type}", Halt
 				cfg.Step = func(step Step) {
 					if step == BeforeIntent && delay > 0 {
 						exec(t, slow, `SELECT pg_sleep($1)`, delay)
@@ -207,7 +207,9 @@ func TestARowWithAnIllegalTopicHaltsTheLane(t *testing.T) {
 	before := r.insertOrders(10, "before")
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic) VALUES ('order', 'o-1', 'T', 'a b')`)
 	r.insertOrders(10, "after")
-	s := r.start(r.config())
+	cfg := r.config()
+	cfg.Poison = Halt
+	s := r.start(cfg)
 	reason := s.awaitState(t, Halted)
 	if id := query[int64](t, r.conn, `SELECT id FROM outbox WHERE topic IS NOT NULL`); !strings.Contains(reason, fmt.Sprintf("row id %d ", id)) {
 		t.Errorf("the reason is %q", reason)
@@ -235,7 +237,7 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	want := r.insertOrders(20, "v")
 	s := r.start(cfg)
 	s.awaitRows(t, 20)
-	if err := thief.intent(t.Context(), 1, Progress{From: beginning}); err == nil {
+	if err := thief.intent(t.Context(), 1, &plan{after: Progress{From: beginning}}, false); err == nil {
 		t.Error("two owners write intents")
 	}
 	s.stop()

@@ -248,7 +248,7 @@ func TestTopicsAreCreatedWhereAsked(t *testing.T) {
 func (r *rig) takeOver(cfg Config, owner string) (*session, error) {
 	r.t.Helper()
 	cfg = cfg.WithDefaults()
-	l := newLane(&cfg, cfg.Lanes[0], 0, owner, newMembership())
+	l := newLane(&cfg, cfg.Lanes[0], owner, newMembership())
 	row, err := openLaneRow(r.t.Context(), &cfg, cfg.Lanes[0], owner)
 	if err != nil {
 		return nil, err
@@ -286,7 +286,7 @@ func TestATakeoverHaltsWhereTheLogsContradictEachOther(t *testing.T) {
 		"its row was removed":   {func(r *rig, _ *Config) { exec(r.t, r.conn, `DELETE FROM relay_lanes`) }, "state was removed"},
 		"the lanes have changed places": {func(_ *rig, cfg *Config) {
 			cfg.Lanes = []Lane{{Name: "other", Table: "outbox"}}
-		}, "order of the lanes"},
+		}, "relay_lanes were changed or lost"},
 		"another database under the same name": {func(r *rig, cfg *Config) { cfg.DatabaseURL = newDatabase(r.t) }, "written for database"},
 	} {
 		t.Run(name, func(t *testing.T) {

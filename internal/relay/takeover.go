@@ -34,10 +34,14 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	admin := kadm.NewClient(client)
-	s := &session{cfg: l.cfg, lane: l, row: row, client: client, lineage: lineage, topics: newTopicRegistry(l.cfg, admin)}
+	s := &session{cfg: l.cfg, lane: l, row: row, client: client, lineage: lineage, topics: newTopicRegistry(l.cfg, admin, l.outages)}
+	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
+	s.parking = &parking{
+		cfg: l.cfg, table: l.Table, topics: s.topics, condemned: l.condemned, keys: make(map[string]parkedKey),
+	}
 	s.log = checkpointLog{cfg: l.cfg, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
-	if s.reader, err = openReader(ctx, l.cfg, l.Lane, &l.pageRows); err == nil {
+	if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
 		err = s.reader.mustBe(ctx, row.server)
 	}
 	if err == nil {
@@ -54,6 +58,9 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 func (s *session) close() {
 	if s.reader != nil {
 		s.reader.close()
+	}
+	if s.queue != nil {
+		s.queue.close()
 	}
 	if s.ring != nil {
 		s.ring.close()
@@ -91,8 +98,12 @@ func (s *session) claim(ctx context.Context) error {
 			return err
 		}
 	}
-	s.last = *last
-	return s.row.claim(ctx, s.last, s.lineage)
+	s.last, s.seq, s.progress = *last, last.Seq, last.Progress
+	s.committed.Store(last.Seq)
+	if err := s.row.claim(ctx, s.last, s.lineage); err != nil {
+		return err
+	}
+	return loadParked(ctx, s.reader.conn, s.lane.Name, s.parking, s.reader.decoder.routed)
 }
 
 // fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.
@@ -177,7 +188,7 @@ func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
 		return nil
 	}
 	if last.Lane != lane {
-		return halt(try, "the checkpoint is that of lane %s, and this is lane %s: the order of the lanes in the configuration has changed",
+		return halt(try, "the checkpoint is that of lane %s, and this is lane %s: the rows of relay_lanes were changed or lost",
 			last.Lane, lane)
 	}
 	if why := last.Lineage.differs(live); why != "" {

@@ -87,7 +87,7 @@ func TestJudgeLineage(t *testing.T) {
 	}
 	other := checkpointOf(3, nil)
 	other.Lane = "billing"
-	if err := judgeLineage("outbox", other, live); err == nil || !strings.Contains(err.Error(), "order of the lanes") {
+	if err := judgeLineage("outbox", other, live); err == nil || !strings.Contains(err.Error(), "relay_lanes were changed or lost") {
 		t.Errorf("the checkpoint of another lane: %v", err)
 	}
 	err := judgeLineage("outbox", checkpointOf(3, func(l *Lineage) { l.ClusterID = "x" }), live)

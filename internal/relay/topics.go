@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,9 @@ import (
 // topicRegistry knows the topics that rows go to. A topic is looked up before anything is produced to it: a missing topic
 // is waited for outside any transaction.
 type topicRegistry struct {
-	admin *kadm.Client
-	cfg   *Config
+	admin   *kadm.Client
+	cfg     *Config
+	outages *outages
 
 	mu    sync.Mutex
 	known map[string]knownTopic
@@ -31,13 +33,17 @@ type knownTopic struct {
 	// partitions there were at the first look. Producers learn of more at different times, which would send one key to and
 	// fro; the next session goes by the new number as a whole.
 	partitions int
+	// minInSync is its min.insync.replicas.
+	minInSync int
+	// replicas in sync of the partition that has fewest.
+	inSync int
 }
 
 // defaultBatchMaxBytes is Kafka's default of max.message.bytes, for a topic whose setting may not be read.
 const defaultBatchMaxBytes = 1048588
 
-func newTopicRegistry(cfg *Config, admin *kadm.Client) *topicRegistry {
-	return &topicRegistry{admin: admin, cfg: cfg, known: make(map[string]knownTopic)}
+func newTopicRegistry(cfg *Config, admin *kadm.Client, out *outages) *topicRegistry {
+	return &topicRegistry{admin: admin, cfg: cfg, outages: out, known: make(map[string]knownTopic)}
 }
 
 // batchMaxBytes is the largest batch that the topic takes. The client asks once for each partition it meets.
@@ -60,27 +66,58 @@ func (t *topicRegistry) partitions(topic string, producer int) int {
 	return producer
 }
 
-// unknown returns which of the page's topics have not been looked up.
+// least is the smallest batch that any topic looked up so far takes.
+func (t *topicRegistry) least() int32 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	least := int32(defaultBatchMaxBytes)
+	for _, known := range t.known {
+		least = min(least, known.maxBytes)
+	}
+	return least
+}
+
+// look returns what is known of a topic.
+func (t *topicRegistry) look(topic string) (knownTopic, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known, ok := t.known[topic]
+	return known, ok
+}
+
+// forget has the topic looked up again before its next use.
+func (t *topicRegistry) forget(topic string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.known, topic)
+}
+
+// unknown returns which of the page's topics have not been looked up, but for those that are held.
 func (t *topicRegistry) unknown(p *page) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var unknown []string
 	last := ""
+	fault := 0
 	for i := range p.records {
 		topic := p.records[i].Topic
+		if fault < len(p.faults) && p.faults[fault].at == i {
+			fault++ // its topic may be none
+			continue
+		}
 		if topic == last {
 			continue
 		}
 		last = topic
-		if _, ok := t.known[topic]; !ok && !slices.Contains(unknown, topic) {
+		if _, ok := t.known[topic]; !ok && !slices.Contains(unknown, topic) && t.outages.isHeld(topic) == nil {
 			unknown = append(unknown, topic)
 		}
 	}
 	return unknown
 }
 
-// lookUp learns about topics, and makes those that are missing where the configuration says so. The error says what is
-// missing; it can be mended from outside, so the caller waits and asks again.
+// lookUp learns about topics, and makes those that are missing where the configuration says so. A topic that is away is
+// noted as such. The error is that of the cluster as a whole; the caller waits and asks again.
 func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -93,12 +130,16 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	for _, topic := range topics {
 		detail := details[topic]
 		switch {
-		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition) && t.cfg.Topics.Create:
 			missing = append(missing, topic)
+		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
+			t.away(topic, fmt.Errorf("topic %s does not exist; create it, or set topics.create to true", topic))
+		case errors.Is(detail.Err, kerr.TopicAuthorizationFailed):
+			t.away(topic, fmt.Errorf("topic %s may not be described or written to by this relay: %w; see relay acl", topic, detail.Err))
 		case detail.Err != nil:
 			return fmt.Errorf("look up topic %s: %w", topic, detail.Err)
 		default:
-			present[topic] = knownTopic{maxBytes: defaultBatchMaxBytes, partitions: len(detail.Partitions)}
+			present[topic] = knownOf(detail)
 		}
 	}
 	if len(present) > 0 {
@@ -109,10 +150,31 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	if !t.cfg.Topics.Create {
-		return fmt.Errorf("topic %s does not exist; create it, or set topics.create to true", strings.Join(missing, ", "))
-	}
 	return t.create(ctx, missing)
+}
+
+// knownOf is what the metadata of a topic say.
+func knownOf(detail kadm.TopicDetail) knownTopic {
+	known := knownTopic{maxBytes: defaultBatchMaxBytes, partitions: len(detail.Partitions), minInSync: 1}
+	least := math.MaxInt
+	for _, p := range detail.Partitions {
+		inSync := len(p.ISR)
+		if p.Leader < 0 {
+			inSync = 0
+		}
+		least = min(least, inSync)
+	}
+	if known.partitions > 0 {
+		known.inSync = least
+	}
+	return known
+}
+
+// away notes that a topic cannot be written to.
+func (t *topicRegistry) away(topic string, cause error) {
+	if t.outages.note(topic, cause) {
+		t.cfg.Logger.Error("a topic is away; its aggregates are parked until it is back, all others go on", "topic", topic, "error", cause)
+	}
 }
 
 // learn reads max.message.bytes of the topics, where the relay may.
@@ -130,21 +192,41 @@ func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic)
 			t.cfg.Logger.Warn("the settings of a topic may not be read (DescribeConfigs), so its max.message.bytes is taken to be the default",
 				"topic", config.Name, "assumed", defaultBatchMaxBytes)
 		}
-		for _, c := range config.Configs {
-			if c.Key != "max.message.bytes" || c.Value == nil {
-				continue
-			}
-			if n, err := strconv.ParseInt(*c.Value, 10, 32); err == nil && n > 0 {
-				known := topics[config.Name]
-				known.maxBytes = int32(n)
-				topics[config.Name] = known
-			}
+		topics[config.Name] = topics[config.Name].with(config.Configs)
+	}
+	for topic, known := range topics {
+		known.maxBytes = min(known.maxBytes, t.outages.limit(topic))
+		topics[topic] = known
+		if known.inSync < known.minInSync {
+			delete(topics, topic)
+			t.away(topic, fmt.Errorf("topic %s has a partition with %d replicas in sync, and needs %d (min.insync.replicas)",
+				topic, known.inSync, known.minInSync))
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.Copy(t.known, topics)
 	return nil
+}
+
+// with adds what the settings of the topic say.
+func (k knownTopic) with(settings []kadm.Config) knownTopic {
+	for _, c := range settings {
+		if c.Value == nil {
+			continue
+		}
+		n, err := strconv.ParseInt(*c.Value, 10, 32)
+		if err != nil || n <= 0 {
+			continue
+		}
+		switch c.Key {
+		case "max.message.bytes":
+			k.maxBytes = int32(n)
+		case "min.insync.replicas":
+			k.minInSync = int(n)
+		}
+	}
+	return k
 }
 
 // create makes the topics. They are looked up again before they are used: a new topic takes a moment to have leaders.
@@ -165,7 +247,8 @@ func (t *topicRegistry) create(ctx context.Context, topics []string) error {
 			continue
 		}
 		if r.Err != nil {
-			return fmt.Errorf("create topic %s: %w%s", r.Topic, r.Err, detail(r.ErrMessage))
+			t.away(r.Topic, fmt.Errorf("create topic %s: %w%s", r.Topic, r.Err, detail(r.ErrMessage)))
+			continue
 		}
 		t.cfg.Logger.Info("topic created", "topic", r.Topic, "partitions", partitions, "replication_factor", replication)
 	}
@@ -197,10 +280,10 @@ func ensureCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client,
 	if err != nil {
 		return fmt.Errorf("look up the checkpoint topic %s: %w", topic, err)
 	}
-	lanes := len(cfg.Lanes)
+	lanes := max(len(cfg.Lanes), need)
 	switch detail := details[topic]; {
 	case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-		return createCheckpointTopic(ctx, cfg, admin, topic)
+		return createCheckpointTopic(ctx, cfg, admin, topic, lanes)
 	case detail.Err != nil:
 		return fmt.Errorf("look up the checkpoint topic %s: %w", topic, detail.Err)
 	case len(detail.Partitions) < lanes:
@@ -218,7 +301,7 @@ func ensureCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client,
 	return nil
 }
 
-func createCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client, topic string) error {
+func createCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client, topic string, lanes int) error {
 	settings := make(map[string]*string, len(checkpointSettings))
 	var flags strings.Builder
 	for _, name := range []string{"cleanup.policy", "segment.bytes", "min.cleanable.dirty.ratio"} {
@@ -226,7 +309,7 @@ func createCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client,
 		settings[name] = &value
 		fmt.Fprintf(&flags, " --config %s=%s", name, value)
 	}
-	response, err := admin.CreateTopic(ctx, int32(len(cfg.Lanes)), -1, settings, topic)
+	response, err := admin.CreateTopic(ctx, int32(lanes), -1, settings, topic)
 	if err == nil {
 		err = response.Err
 	}
@@ -236,8 +319,8 @@ func createCheckpointTopic(ctx context.Context, cfg *Config, admin *kadm.Client,
 	if err != nil {
 		return fmt.Errorf("create the checkpoint topic: %w%s; make it with: "+
 			"kafka-topics.sh --bootstrap-server %s --create --topic %s --partitions %d%s",
-			err, detail(response.ErrMessage), cfg.Brokers[0], topic, len(cfg.Lanes), flags.String())
+			err, detail(response.ErrMessage), cfg.Brokers[0], topic, lanes, flags.String())
 	}
-	cfg.Logger.Info("checkpoint topic created", "topic", topic, "partitions", len(cfg.Lanes))
+	cfg.Logger.Info("checkpoint topic created", "topic", topic, "partitions", lanes)
 	return nil
 }

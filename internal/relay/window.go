@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,7 +67,7 @@ ORDER BY id LIMIT $4::bigint`
 type windowReader struct {
 	conn     *pgx.Conn
 	decoder  *rowDecoder
-	pageRows *atomic.Int64 // the most rows of a page; few after a row was refused, to find out which
+	maxRows  int
 	maxBytes int
 	rowBytes float64 // mean size of the rows read lately, to ask for no more than fits
 	free     chan *page
@@ -79,7 +78,7 @@ type windowReader struct {
 const readTimeout = 30 * time.Minute
 
 // openReader connects to the database and prepares the reads of table.
-func openReader(ctx context.Context, cfg *Config, lane Lane, pageRows *atomic.Int64) (*windowReader, error) {
+func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, error) {
 	conn, err := connect(ctx, cfg, "relay "+lane.Name+" reader", readerSettings)
 	if err != nil {
 		return nil, err
@@ -98,10 +97,13 @@ func openReader(ctx context.Context, cfg *Config, lane Lane, pageRows *atomic.In
 			return nil, fmt.Errorf("prepare reads of %s: %w", lane.Table, err)
 		}
 	}
+	return newWindowReader(cfg, conn), nil
+}
+
+func newWindowReader(cfg *Config, conn *pgx.Conn) *windowReader {
 	return &windowReader{
-		conn: conn, decoder: newRowDecoder(cfg),
-		pageRows: pageRows, maxBytes: cfg.BatchBytes, free: make(chan *page, 8),
-	}, nil
+		conn: conn, decoder: newRowDecoder(cfg), maxRows: cfg.BatchRows, maxBytes: cfg.BatchBytes, free: make(chan *page, 8),
+	}
 }
 
 func (r *windowReader) close() { closeConn(r.conn) }
@@ -158,13 +160,11 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 		r.put(out)
 		return nil, fmt.Errorf("read tail: the snapshot %s is older than the last one, %s: this is another server", window.To, p.From)
 	}
+	out.window = window
 	switch {
 	case result.rows <= limit && !result.cut:
 		out.after = window.close()
 		return out, nil
-	case result.rows <= limit && result.unsendable != nil:
-		r.put(out)
-		return nil, result.unsendable
 	case result.rows <= limit:
 		// The window is complete, but holds more bytes than a page: what was kept is its beginning.
 		window.LastID = out.ids[len(out.ids)-1]
@@ -205,10 +205,7 @@ func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read page: %w", err)
 	}
-	if result.unsendable != nil {
-		r.put(out)
-		return nil, result.unsendable
-	}
+	out.window = p
 	if result.rows <= limit && !result.cut {
 		out.after = p.close()
 		return out, nil
@@ -225,9 +222,7 @@ type readRequest struct {
 
 type readResult struct {
 	rows int  // that the server returned
-	cut  bool // rows were left out of the page: too many bytes, or a row that cannot be sent
-	// unsendable is the first row of the page where that is the one that cannot be sent.
-	unsendable error
+	cut  bool // rows were left out of the page, which has too many bytes
 }
 
 // query runs a prepared read and fills the page with as many rows as it may hold. The rest of the result is discarded as
@@ -239,7 +234,7 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 	var result readResult
 	var failed error
 	leading := req.first != nil
-	discarded := 0
+	before, discarded := out.bytes, 0
 	for failed == nil && rows.NextRow() {
 		values := rows.Values()
 		if leading {
@@ -256,35 +251,27 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 		if req.row != nil {
 			req.row(id)
 		}
-		if result.cut = result.cut || r.full(out, id, values); result.cut {
+		if result.cut = result.cut || r.full(out, values); result.cut {
 			discarded += rowSize(values)
 			continue
 		}
-		err := r.decoder.add(out, values)
-		if fault := (*rowError)(nil); errors.As(err, &fault) {
-			result.cut = true // what stands before it goes out first
-			if len(out.ids) == 0 {
-				result.unsendable = err
-			}
-			continue
-		}
-		failed = err
+		failed = r.decoder.add(out, values)
 	}
 	_, err := rows.Close()
 	if failed = errors.Join(failed, err); failed != nil {
 		r.put(out)
 		return result, failed
 	}
-	r.learn(out, result.rows, discarded)
+	r.learn(result.rows, out.bytes-before+discarded)
 	return result, nil
 }
 
 // full reports whether the page must end before this row.
-func (r *windowReader) full(out *page, id int64, values [][]byte) bool {
+func (r *windowReader) full(out *page, values [][]byte) bool {
 	if len(out.ids) == 0 {
 		return false
 	}
-	return len(out.ids) >= int(r.pageRows.Load()) || out.bytes+rowSize(values) > r.maxBytes
+	return len(out.ids) >= r.maxRows || out.bytes+rowSize(values) > r.maxBytes
 }
 
 func rowSize(values [][]byte) int {
@@ -297,19 +284,18 @@ func rowSize(values [][]byte) int {
 
 // limit is how many rows to ask for: a page of rows, or fewer where rows are large.
 func (r *windowReader) limit() int {
-	most := int(r.pageRows.Load())
 	if r.rowBytes == 0 {
-		return min(most, 1000)
+		return min(r.maxRows, 1000)
 	}
-	return max(1, min(most, int(float64(r.maxBytes)/r.rowBytes)))
+	return max(1, min(r.maxRows, int(float64(r.maxBytes)/r.rowBytes)))
 }
 
 // learn follows the mean size of rows: at once where they grow, slowly where they shrink.
-func (r *windowReader) learn(out *page, rows, discarded int) {
+func (r *windowReader) learn(rows, bytes int) {
 	if rows == 0 {
 		return
 	}
-	mean := float64(out.bytes+discarded)/float64(rows) + 1
+	mean := float64(bytes)/float64(rows) + 1
 	if mean > r.rowBytes {
 		r.rowBytes = mean
 	} else {

@@ -1,0 +1,187 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What a batch changes in outbox_parked is written with its intent, under its number, and so is undone where the batch never
+// became a commit: parked rows of a higher number than the last committed one are removed, and released ones are back.
+
+// intent records that batch seq is about to be committed, and what it parks and releases. It is durable before the commit is
+// asked for, and fails where another process has announced itself. Where the batch was begun anew, again replaces what the
+// first intent of the same number said.
+func (l *laneRow) intent(ctx context.Context, seq int64, pl *plan, again bool) error {
+	const update = `
+UPDATE relay_lanes SET seq = $4, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
+       updated_at = clock_timestamp()
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - CASE WHEN $8 THEN 0 ELSE 1 END RETURNING ctid::text`
+	args := []any{seq, pl.after.From.String(), snapshotParam(pl.after.To), lastIDParam(pl.after), again}
+	if !again && !pl.works() {
+		return l.write(ctx, "intent", update, args...)
+	}
+	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if err := l.writeBy(ctx, tx, "intent", update, args...); err != nil {
+			return err
+		}
+		if again {
+			if err := l.undo(ctx, tx, seq-1); err != nil {
+				return err
+			}
+		}
+		return l.work(ctx, tx, seq, pl)
+	})
+}
+
+// inTransaction runs work in one transaction on the lane's session. A failure leaves the row where it was.
+func (l *laneRow) inTransaction(ctx context.Context, work func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := limited(ctx)
+	defer cancel()
+	location := l.location
+	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error { return work(ctx, tx) })
+	if err != nil {
+		l.location = location
+	}
+	return err
+}
+
+// undo removes what batches after seq have parked and released.
+func (l *laneRow) undo(ctx context.Context, tx pgx.Tx, seq int64) error {
+	for _, statement := range []string{
+		`DELETE FROM outbox_parked WHERE lane = $1 AND seq > $2`,
+		`UPDATE outbox_parked SET released_seq = NULL, request = NULL WHERE lane = $1 AND released_seq > $2`,
+		`DELETE FROM outbox_parked_audit WHERE lane = $1 AND done_seq > $2 AND action = 'skip'`,
+		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL WHERE lane = $1 AND done_seq > $2`,
+	} {
+		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
+			return fmt.Errorf("undo what was parked after batch %d: %w", seq, err)
+		}
+	}
+	return nil
+}
+
+// work writes what the batch changes.
+func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) error {
+	lane, table := l.lane.Name, quoteTable(l.lane.Table)
+	if err := all(ctx, tx, "park rows", pl.parks, `
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, seq, cause, error)
+SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at, $2, a.cause, nullif(a.error, '')
+FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)`, lane, seq); err != nil {
+		return err
+	}
+	if err := all(ctx, tx, "record skipped rows", pl.skips, `
+INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, requested_by, reason, done_seq, events, outcome)
+SELECT $1, 'skip', o.aggregate_type, o.aggregate_id, o.msg_id, 'relay', 'policy skip', $2, 1, a.cause || ': ' || a.error
+FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)`, lane, seq); err != nil {
+		return err
+	}
+	if err := all(ctx, tx, "keep parked rows", pl.again, `
+UPDATE outbox_parked AS p SET cause = a.cause, error = a.error, attempts = p.attempts + 1
+FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error)
+WHERE p.lane = $1 AND p.id = a.id AND p.seq < $2`, lane, seq); err != nil {
+		return err
+	}
+	ids, requests := make([]int64, len(pl.releases)), make([]int64, len(pl.releases))
+	for i, r := range pl.releases {
+		ids[i], requests[i] = r.id, r.request
+	}
+	if err := exactly(ctx, tx, "release parked rows", len(ids), `
+UPDATE outbox_parked AS p SET released_seq = $2, request = nullif(a.request, 0)
+FROM unnest($3::bigint[], $4::bigint[]) AS a (id, request)
+WHERE p.lane = $1 AND p.id = a.id AND p.released_seq IS NULL`, lane, seq, ids, requests); err != nil {
+		return err
+	}
+	for _, done := range pl.done {
+		if err := exactly(ctx, tx, "close a request about parked rows", 1, `
+UPDATE outbox_parked_audit SET done_seq = $2, outcome = $4 WHERE lane = $1 AND request = $3 AND done_seq IS NULL`,
+			lane, seq, done.request, done.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// all runs a statement on rows that are set aside; it must do so for each of them.
+func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, statement string, args ...any) error {
+	ids, causes, errs := make([]int64, len(rows)), make([]string, len(rows)), make([]string, len(rows))
+	for i, r := range rows {
+		ids[i], causes[i], errs[i] = r.id, r.cause, r.err
+	}
+	return exactly(ctx, tx, what, len(rows), statement, append(args, ids, causes, errs)...)
+}
+
+// errRowsGone says that rows which a batch is about were changed by somebody else. The lane is taken over anew and reads them
+// as they are then.
+var errRowsGone = errors.New("somebody else has deleted or changed rows that were about to be set aside or released")
+
+func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement string, args ...any) error {
+	if want == 0 {
+		return nil
+	}
+	tag, err := tx.Exec(ctx, statement, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if tag.RowsAffected() != int64(want) {
+		return fmt.Errorf("%s: %d of %d: %w", what, tag.RowsAffected(), want, errRowsGone)
+	}
+	return nil
+}
+
+// settle removes the rows that committed batches have released, and counts them for the requests that asked for it.
+func (l *laneRow) settle(ctx context.Context, seq int64) error {
+	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error { return l.settleIn(ctx, tx, seq) })
+}
+
+func (l *laneRow) settleIn(ctx context.Context, tx pgx.Tx, seq int64) error {
+	for _, statement := range []string{`
+WITH gone AS (DELETE FROM outbox_parked WHERE lane = $1 AND released_seq <= $2 RETURNING request)
+UPDATE outbox_parked_audit AS a SET events = a.events + g.events
+FROM (SELECT request, count(*) AS events FROM gone WHERE request IS NOT NULL GROUP BY request) AS g WHERE a.request = g.request`,
+		`UPDATE outbox_parked_audit SET done_at = clock_timestamp() WHERE lane = $1 AND done_seq <= $2 AND done_at IS NULL`,
+	} {
+		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
+			return fmt.Errorf("settle parked rows: %w", err)
+		}
+	}
+	return nil
+}
+
+// loadParked reads which aggregates are parked, on the reader's session, once the lane is claimed.
+func loadParked(ctx context.Context, conn *pgx.Conn, lane string, k *parking, route func(aggregateType string) string) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	rows, err := conn.Query(ctx, `
+SELECT DISTINCT ON (aggregate_type, aggregate_id) aggregate_type, aggregate_id, cause, coalesce(topic, ''), coalesce(error, '')
+FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY aggregate_type, aggregate_id, seq, id`, lane)
+	if err != nil {
+		return fmt.Errorf("read what is parked: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var aggregateType, aggregateID, cause, topic, why string
+		if err := rows.Scan(&aggregateType, &aggregateID, &cause, &topic, &why); err != nil {
+			return fmt.Errorf("read what is parked: %w", err)
+		}
+		state := parkedKey{free: cause == causeBehind}
+		if cause == causeTopic {
+			if topic == "" {
+				topic = route(aggregateType)
+			}
+			state.topic = topic
+			k.topics.outages.resume(topic, why)
+		}
+		k.keys[string(aggregateKey(nil, []byte(aggregateType), []byte(aggregateID)))] = state
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read what is parked: %w", err)
+	}
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL)`, lane).Scan(&k.requested)
+	if err != nil {
+		return fmt.Errorf("read the requests about parked rows: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,216 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// parking keeps the order of aggregates that have a row which cannot be sent: that row and all later ones of its aggregate
+// go to outbox_parked, in order, and from there to Kafka or away when a person has decided, or when the topic that they
+// wait for is back. It belongs to the producing goroutine, which sees every row once and in order: an aggregate is parked,
+// or is not, after a given batch, and no other process has a say in it. People ask through outbox_parked_audit.
+type parking struct {
+	cfg       *Config
+	table     string
+	topics    *topicRegistry
+	condemned map[int64]error // by id: rows that the brokers have refused
+	keys      map[string]parkedKey
+	trying    map[string]bool // held topics that are being tried again
+	requested bool            // somebody has asked for something lately
+	scratch   []byte
+}
+
+// parkedKey is an aggregate that is parked.
+type parkedKey struct {
+	// topic that its first row waits for; empty where it waits for a person.
+	topic string
+	// free: nothing holds the first row any more, since the one before it was discarded.
+	free bool
+}
+
+// The causes of a parked row, as outbox_parked has them.
+const (
+	causeRefused = "refused"
+	causeTopic   = "topic"
+	causeBehind  = "behind"
+)
+
+// plan is what a batch does with the rows of its page, and with those that are parked.
+type plan struct {
+	drop  []bool // by place in the page: what the transaction leaves out; nil for nothing
+	sent  int
+	bytes int
+	after Progress
+
+	parks    []aside // rows of the outbox that are parked
+	skips    []aside // rows of the outbox that are left out for good
+	releases []release
+	again    []aside // parked rows that were refused again
+	done     []outcome
+
+	keys   map[string]parkedKey // that are parked after the batch, or wait for something else
+	freed  []string             // that are not parked any more
+	halted error                // the row before which the batch ends, under the policy Halt
+}
+
+// aside is a row that is not sent, and why.
+type aside struct {
+	id         int64
+	cause, err string
+}
+
+// release is a parked row that is published or discarded, and the request that asked for it; 0 for none.
+type release struct{ id, request int64 }
+
+// outcome is what came of a request.
+type outcome struct {
+	request int64
+	text    string
+}
+
+// works reports whether the batch changes what is parked.
+func (p *plan) works() bool {
+	return len(p.parks)+len(p.skips)+len(p.releases)+len(p.again)+len(p.done) > 0
+}
+
+// empty reports whether the batch would do nothing at all.
+func (p *plan) empty() bool { return p.sent == 0 && !p.works() }
+
+func (p *plan) leaveOut(pg *page, i int) {
+	if p.drop == nil {
+		p.drop = make([]bool, len(pg.records))
+	}
+	p.drop[i] = true
+	p.sent--
+	p.bytes -= recordBytes(&pg.records[i])
+}
+
+func (p *plan) park(key string, k parkedKey) {
+	if p.keys == nil {
+		p.keys = make(map[string]parkedKey)
+	}
+	p.keys[key] = k
+}
+
+// sieve decides for each row of a page that was read from the outbox whether it is sent. It may be asked again about the
+// same page, once more rows are condemned or more topics are held.
+func (k *parking) sieve(p *page) *plan {
+	pl := &plan{sent: len(p.records), bytes: p.bytes, after: p.after}
+	if k.quiet(p) {
+		return pl
+	}
+	fault := 0
+	for i := range p.records {
+		record := &p.records[i]
+		var refused error
+		if fault < len(p.faults) && p.faults[fault].at == i {
+			refused = p.faults[fault].err
+			fault++
+		}
+		k.scratch = aggregateOf(k.scratch[:0], record)
+		if k.parked(pl) {
+			pl.leaveOut(p, i)
+			pl.parks = append(pl.parks, aside{id: p.ids[i], cause: causeBehind})
+			continue
+		}
+		if refused == nil {
+			refused = k.refuses(p.ids[i], record)
+		}
+		if refused != nil {
+			if k.refuse(p, pl, i, refused) {
+				return pl
+			}
+			continue
+		}
+		if away := k.topics.outages.isHeld(record.Topic); away != nil {
+			pl.leaveOut(p, i)
+			pl.parks = append(pl.parks, aside{p.ids[i], causeTopic, away.Error()})
+			pl.park(string(k.scratch), parkedKey{topic: record.Topic})
+		}
+	}
+	return pl
+}
+
+// quiet reports whether the page is sent as it is, without a look at its rows.
+func (k *parking) quiet(p *page) bool {
+	return len(k.keys) == 0 && len(p.faults) == 0 && len(k.condemned) == 0 && k.cfg.Check == nil &&
+		p.largest <= int(k.topics.least()) && !k.topics.outages.any()
+}
+
+// parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
+func (k *parking) parked(pl *plan) bool {
+	if _, parked := k.keys[string(k.scratch)]; parked {
+		return true
+	}
+	_, parked := pl.keys[string(k.scratch)]
+	return parked
+}
+
+// refuses returns why a record can never be sent, or nil.
+func (k *parking) refuses(id int64, r *kgo.Record) error {
+	if err := k.condemned[id]; err != nil {
+		return err
+	}
+	// A batch holds more than this; what is only just too large is refused by the client.
+	if size, most := recordBytes(r), int(k.topics.batchMaxBytes(r.Topic)); size > most {
+		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
+			kerr.MessageTooLarge, size, r.Topic, most)
+	}
+	if k.cfg.Check != nil {
+		return k.cfg.Check(r)
+	}
+	return nil
+}
+
+// refuse applies the policy to the row at place i, whose aggregate is in scratch. It reports whether the page ends before it.
+func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
+	fault := &rowError{id: p.ids[i], msgID: string(p.records[i].Headers[placeMsgID].Value), topic: p.records[i].Topic, err: why}
+	switch k.cfg.Poison {
+	case Halt:
+		k.cut(p, pl, i)
+		pl.halted = &HaltError{
+			Diagnosis: fmt.Sprintf("%v", fault),
+			Try: fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v",
+				fault.id, k.table, haltedRetry),
+		}
+		return true
+	case Skip:
+		pl.leaveOut(p, i)
+		pl.skips = append(pl.skips, aside{p.ids[i], causeRefused, why.Error()})
+		k.cfg.Logger.Error("a row that can never be sent is skipped", "id", fault.id, "msg_id", fault.msgID, "topic", fault.topic, "error", why)
+	default:
+		pl.leaveOut(p, i)
+		pl.parks = append(pl.parks, aside{p.ids[i], causeRefused, why.Error()})
+		pl.park(string(k.scratch), parkedKey{})
+		k.cfg.Logger.Error("a row that can never be sent is parked, with all later rows of its aggregate",
+			"id", fault.id, "msg_id", fault.msgID, "topic", fault.topic, "error", why)
+	}
+	return false
+}
+
+// cut ends the page before place i: it publishes the window up to there.
+func (k *parking) cut(p *page, pl *plan, i int) {
+	for j := i; j < len(p.records); j++ {
+		pl.leaveOut(p, j)
+	}
+	pl.after = p.window
+	if i > 0 {
+		pl.after.LastID = p.ids[i-1]
+	}
+}
+
+// adopt makes the plan's view of what is parked that of the batches to come. The batch has been acknowledged whole; if it
+// is not committed after all, the session ends, and the next one reads what is parked anew.
+func (k *parking) adopt(pl *plan) {
+	for key, state := range pl.keys {
+		k.keys[key] = state
+	}
+	for _, key := range pl.freed {
+		delete(k.keys, key)
+	}
+	if len(k.condemned) > maxInterned { // those of committed batches are not asked about again
+		clear(k.condemned)
+	}
+}

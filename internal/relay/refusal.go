@@ -1,0 +1,194 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// errDrained ends a batch that was waiting for a topic when the session was told to drain.
+var errDrained = errors.New("the lane was handed on while a batch waited for a topic")
+
+// publish produces a batch until the brokers have acknowledged it whole. What they refuse for good is taken out of it, and
+// what they refuse for now is waited for: the transaction is aborted and the batch begun anew, with a new plan. sieve makes
+// it.
+func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) error {
+	for {
+		err := s.fill(ctx, b)
+		if err == nil {
+			s.topics.outages.written(b.page.records, b.plan.Load().drop)
+			return nil
+		}
+		if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.topic) {
+			return err
+		}
+		suspects := b.txn.suspects()
+		if len(suspects) == 0 {
+			s.noteAway(b)
+		}
+		if err := b.txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
+			return err
+		}
+		if why := s.convict(ctx, b, suspects); why != nil {
+			return errors.Join(err, why)
+		}
+		ready, err := s.awaitTopics(ctx, b.page)
+		if err != nil {
+			return err
+		}
+		if !ready {
+			return errDrained
+		}
+		pl := sieve()
+		if pl.halted != nil && pl.empty() {
+			return pl.halted
+		}
+		b.plan.Store(pl)
+		if b.txn, err = s.beginTransaction(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// refusedOrAway reports whether the transaction failed for what it can be begun anew without: rows that are refused, or
+// topics that are away while the checkpoint topic is not.
+func (t *transaction) refusedOrAway(checkpoints string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.acked.Load() != int64(t.produced) {
+		return false // some of its records may still be under way
+	}
+	for _, f := range t.failures {
+		if isRowFault(f.err) {
+			return true
+		}
+	}
+	for _, f := range t.failures {
+		if !isOutage(f.err) || f.record.Topic == checkpoints {
+			return false
+		}
+	}
+	return len(t.failures) > 0
+}
+
+// suspects are the records that brokers have refused. They refuse a batch of one partition whole.
+func (t *transaction) suspects() []produceFailure {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var suspects []produceFailure
+	for _, f := range t.failures {
+		if isRowFault(f.err) {
+			suspects = append(suspects, f)
+		}
+	}
+	return suspects
+}
+
+// noteAway records which topics a batch has failed for.
+func (s *session) noteAway(b *batch) {
+	for _, f := range b.txn.failures {
+		topic := f.record.Topic
+		if _, known := s.topics.look(topic); known { // noted once a batch
+			s.topics.forget(topic)
+			delete(s.parking.trying, topic)
+			s.topics.away(topic, fmt.Errorf("produce to topic %s: %w", topic, f.err))
+		}
+	}
+}
+
+// convict finds out which of the suspects can never be sent, on the producer of the batch, whose transaction is over. It
+// returns an error where only a new session can go on.
+func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailure) error {
+	switch len(suspects) {
+	case 0:
+		return nil
+	case 1:
+		return s.condemn(b, suspects[0])
+	}
+	// The largest first: of records that are too large none behind the first good one is bad.
+	slices.SortStableFunc(suspects, func(a, c produceFailure) int { return cmp.Compare(recordBytes(c.record), recordBytes(a.record)) })
+	topic, size := suspects[0].record.Topic, tooLarge(suspects[0].err)
+	refused, err := s.probe(ctx, b.txn.producer, suspects, size)
+	if err != nil {
+		return err
+	}
+	for _, f := range refused {
+		if err := s.condemn(b, f); err != nil {
+			return err
+		}
+	}
+	if len(refused) > 0 {
+		return nil
+	}
+	// Together they are refused, alone they are not: the topic takes smaller batches than it was taken to.
+	if size {
+		s.topics.outages.lower(topic, s.topics.batchMaxBytes(topic))
+	}
+	return fmt.Errorf("topic %s refuses %d records together that it takes one by one", topic, len(suspects))
+}
+
+func tooLarge(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
+}
+
+// condemn remembers that a record of the batch can never be sent.
+func (s *session) condemn(b *batch, f produceFailure) error {
+	for i := range b.page.records {
+		if &b.page.records[i] == f.record {
+			s.parking.condemned[b.page.ids[i]] = f.err
+			return nil
+		}
+	}
+	return fmt.Errorf("produce: a record that is no row was refused: %w", f.err)
+}
+
+// probe sends each record alone, in transactions that are aborted, and returns those that are refused. It may stop at the
+// first good one.
+func (s *session) probe(ctx context.Context, p *producer, suspects []produceFailure, untilGood bool) (refused []produceFailure, err error) {
+	var txn *transaction
+	for _, suspect := range suspects {
+		if txn == nil {
+			if txn, err = p.begin(ctx); err != nil {
+				return nil, err
+			}
+		}
+		alone := *suspect.record
+		txn.produce(ctx, &alone)
+		failed := txn.flush(ctx)
+		if failed == nil {
+			if untilGood {
+				break
+			}
+			continue
+		}
+		if !isRowFault(failed) {
+			return nil, failed
+		}
+		refused = append(refused, produceFailure{suspect.record, failed})
+		if err := txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
+			return nil, err
+		}
+		txn = nil
+	}
+	if txn == nil {
+		return refused, nil
+	}
+	return refused, txn.abort(s.cfg.TransactionTimeout, s.ring.close)
+}
+
+// abort ends the transaction without a trace. Whatever it held has been decided by then: nothing is buffered any more. An
+// error means that the producer cannot be used again; giveUp is called where that takes too long.
+func (t *transaction) abort(timeout time.Duration, giveUp func()) error {
+	limit := time.AfterFunc(timeout+time.Second, giveUp)
+	defer limit.Stop()
+	if err := t.producer.client.EndTransaction(context.Background(), kgo.TryAbort); err != nil {
+		return fmt.Errorf("abort: %w", err)
+	}
+	return nil
+}

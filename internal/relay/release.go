@@ -1,0 +1,381 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// How long the producing goroutine waits before it looks again whether a parked aggregate may go on, and how many batches of
+// parked rows it publishes in a row before it turns to new rows.
+const (
+	parkedLook   = time.Second
+	parkedRounds = 4
+)
+
+// parkedQueue reads outbox_parked, on a connection of its own.
+type parkedQueue struct {
+	*windowReader
+	lane string
+}
+
+const queueStatement = "relay_parked"
+
+// queueQuery reads the queue of one aggregate.
+const queueQuery = `SELECT ` + rowColumns + ` FROM outbox_parked
+WHERE lane = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text AND released_seq IS NULL
+ORDER BY seq, id LIMIT $4::bigint`
+
+func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverIdentity) (*parkedQueue, error) {
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
+	if err != nil {
+		return nil, err
+	}
+	q := &parkedQueue{newWindowReader(cfg, conn), lane.Name}
+	if err = q.mustBe(ctx, server); err == nil {
+		if _, err = conn.PgConn().Prepare(ctx, queueStatement, queueQuery, nil); err != nil {
+			err = fmt.Errorf("prepare the read of parked rows: %w", err)
+		}
+	}
+	if err != nil {
+		q.close()
+		return nil, err
+	}
+	return q, nil
+}
+
+// task is an aggregate whose parked rows are to be published or discarded.
+type task struct {
+	key                        string
+	aggregateType, aggregateID string
+	request                    int64 // 0 where nobody asked: its topic is back
+	action                     string
+	msgID                      *string
+}
+
+func (q *parkedQueue) requests(ctx context.Context) ([]task, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	rows, err := q.conn.Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text
+FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'skip' ORDER BY request LIMIT 1000`, q.lane)
+	if err != nil {
+		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
+	}
+	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (task, error) {
+		var t task
+		err := row.Scan(&t.request, &t.action, &t.aggregateType, &t.aggregateID, &t.msgID)
+		t.key = string(aggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
+		return t, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
+	}
+	return tasks, nil
+}
+
+// segment is the part of a page of parked rows that belongs to one task.
+type segment struct {
+	task
+	from, to int  // places in the page
+	end      bool // of the aggregate's queue
+}
+
+// lookAfterParked carries out what was asked for, and sends what waited for a topic that is back. It returns when to look
+// again; 0 is never.
+func (s *session) lookAfterParked(ctx context.Context, batches chan<- *batch) (time.Duration, error) {
+	if s.queue == nil {
+		queue, err := openParkedQueue(ctx, s.cfg, s.lane.Lane, s.row.server)
+		if err != nil {
+			return 0, err
+		}
+		s.queue = queue
+	}
+	defer func() { s.parking.trying = nil }()
+	for range parkedRounds {
+		select {
+		case <-s.drain:
+			return 0, nil
+		default:
+		}
+		more, err := s.releaseSome(ctx, batches)
+		if err != nil {
+			return 0, err
+		}
+		if !more {
+			// A request may come about an aggregate that has just been freed: one more look closes it.
+			if again := len(s.parking.keys) > 0 || s.parking.requested; again {
+				return parkedLook, nil
+			}
+			return 0, nil
+		}
+	}
+	return time.Nanosecond, nil
+}
+
+// releaseSome publishes a page of parked rows, and reports whether there was anything to do.
+func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool, error) {
+	if err := s.tryHeldTopics(ctx); err != nil {
+		return false, err
+	}
+	tasks, err := s.tasks(ctx)
+	if err != nil || len(tasks) == 0 {
+		return false, err
+	}
+	// What the batches in flight park, release and close is seen once they are committed.
+	if err := s.awaitCommitted(ctx); err != nil {
+		return false, err
+	}
+	if tasks, err = s.tasks(ctx); err != nil || len(tasks) == 0 {
+		return false, err
+	}
+	p, segments, pl, err := s.gather(ctx, tasks)
+	if err != nil {
+		return false, err
+	}
+	if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
+		return false, err
+	}
+	fixed := *pl
+	sieve := func() *plan { return s.parking.sieveParked(p, segments, fixed) }
+	if pl = sieve(); pl.empty() {
+		s.queue.put(p)
+		return false, nil
+	}
+	if _, err = s.send(ctx, p, pl, sieve, batches); err != nil {
+		return false, err // the client may still hold records of the page
+	}
+	s.queue.put(p)
+	return true, nil
+}
+
+// tasks returns what is to be done about parked rows.
+func (s *session) tasks(ctx context.Context) ([]task, error) {
+	tasks, err := s.queue.requests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.parking.requested = len(tasks) > 0
+	return append(tasks, s.parking.free()...), nil
+}
+
+// awaitCommitted waits until every batch that was begun has been committed.
+func (s *session) awaitCommitted(ctx context.Context) error {
+	for s.committed.Load() < s.seq {
+		select {
+		case <-s.settled:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// tryHeldTopics looks whether held topics are back. One that seems to be is tried with the next batch of parked rows.
+func (s *session) tryHeldTopics(ctx context.Context) error {
+	due := s.topics.outages.due()
+	if len(due) == 0 {
+		return nil
+	}
+	for _, topic := range due {
+		s.topics.forget(topic)
+	}
+	if err := s.topics.lookUp(ctx, due); err != nil && !errors.Is(err, errJustCreated) {
+		return err
+	}
+	for _, topic := range due {
+		if _, known := s.topics.look(topic); known {
+			if s.parking.trying == nil {
+				s.parking.trying = make(map[string]bool)
+			}
+			s.parking.trying[topic] = true
+		}
+	}
+	return nil
+}
+
+// free returns the aggregates that nothing holds any more. An aggregate whose topic has been written to again is one of
+// them.
+func (k *parking) free() []task {
+	var tasks []task
+	for key, state := range k.keys {
+		if !state.free && (state.topic == "" || k.holds(state.topic) != nil) {
+			continue
+		}
+		aggregateType, aggregateID, _ := strings.Cut(key, "\x00")
+		tasks = append(tasks, task{key: key, aggregateType: aggregateType, aggregateID: aggregateID, action: "retry"})
+		if len(tasks) == 1000 {
+			break
+		}
+	}
+	return tasks
+}
+
+// holds returns why rows of a topic are not sent now, or nil.
+func (k *parking) holds(topic string) error {
+	if k.trying[topic] {
+		return nil
+	}
+	return k.topics.outages.isHeld(topic)
+}
+
+// gather reads the parked rows of as many tasks as a page takes. What needs no row to be sent is in the plan that it returns.
+func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *plan, error) {
+	p, pl := s.queue.page(), &plan{after: s.progress}
+	p.after = s.progress
+	var segments []segment
+	taken := make(map[string]bool)
+	for _, t := range tasks {
+		if taken[t.key] || len(p.ids) >= s.cfg.BatchRows {
+			continue
+		}
+		taken[t.key] = true
+		if _, parked := s.parking.keys[t.key]; !parked {
+			pl.done = append(pl.done, outcome{t.request, "nothing was parked"})
+			continue
+		}
+		if t.action == "discard" {
+			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], s.cfg.BatchRows); err != nil {
+				s.queue.put(p)
+				return nil, nil, nil, err
+			}
+			continue
+		}
+		from, room := len(p.ids), min(s.cfg.BatchRows-len(p.ids), s.queue.limit())
+		result, err := s.queue.query(ctx, queueStatement, p, readRequest{
+			params: [][]byte{[]byte(s.lane.Name), []byte(t.aggregateType), []byte(t.aggregateID), intParam(int64(room) + 1)},
+		})
+		if err != nil { // the page has been put back
+			return nil, nil, nil, fmt.Errorf("read parked rows: %w", err)
+		}
+		segments = append(segments, segment{t, from, len(p.ids), result.rows <= room && !result.cut})
+		for _, id := range p.ids[from:] {
+			delete(s.parking.condemned, id) // it is tried anew
+		}
+	}
+	return p, segments, pl, nil
+}
+
+// discard plans the removal of the parked rows of an aggregate, or of one of them.
+func (q *parkedQueue) discard(ctx context.Context, t task, pl *plan, state parkedKey, most int) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	rows, err := q.conn.Query(ctx, `SELECT id, $4::uuid IS NULL OR msg_id = $4::uuid FROM outbox_parked
+WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL ORDER BY seq, id LIMIT $5`,
+		q.lane, t.aggregateType, t.aggregateID, t.msgID, discardLimit(t, most))
+	if err != nil {
+		return fmt.Errorf("read parked rows: %w", err)
+	}
+	defer rows.Close()
+	seen, first, gone := 0, false, 0
+	for rows.Next() {
+		var id int64
+		var meant bool
+		if err := rows.Scan(&id, &meant); err != nil {
+			return fmt.Errorf("read parked rows: %w", err)
+		}
+		if meant {
+			pl.releases = append(pl.releases, release{id, t.request})
+			first = first || seen == 0
+			gone++
+		}
+		seen++
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read parked rows: %w", err)
+	}
+	switch {
+	case gone == 0:
+		pl.done = append(pl.done, outcome{t.request, "nothing was parked"})
+		return nil
+	case t.msgID == nil && seen == most:
+		return nil // the rest of the queue comes with the next batch
+	case gone == seen:
+		pl.freed = append(pl.freed, t.key)
+	case first:
+		pl.park(t.key, parkedKey{free: true})
+	default:
+		pl.park(t.key, state)
+	}
+	pl.done = append(pl.done, outcome{t.request, "discarded"})
+	return nil
+}
+
+// discardLimit is how many rows of the queue are looked at: the one that is meant may stand anywhere.
+func discardLimit(t task, most int) *int {
+	if t.msgID != nil {
+		return nil
+	}
+	return &most
+}
+
+// sieveParked decides about a page of parked rows: each aggregate goes on up to the first row that is refused again. It
+// adds to the plan, which it is given by value.
+func (k *parking) sieveParked(p *page, segments []segment, pl plan) *plan {
+	pl.sent, pl.bytes = len(p.records), p.bytes
+	faults := make(map[int]error, len(p.faults))
+	for _, f := range p.faults {
+		faults[f.at] = f.err
+	}
+	// The slices are those of the plan that every attempt starts from.
+	pl.releases, pl.done, pl.freed = pl.releases[:len(pl.releases):len(pl.releases)], pl.done[:len(pl.done):len(pl.done)],
+		pl.freed[:len(pl.freed):len(pl.freed)]
+	kept := pl.keys
+	pl.keys = nil
+	for key, state := range kept {
+		pl.park(key, state)
+	}
+	for _, seg := range segments {
+		k.sieveSegment(p, seg, &pl, faults)
+	}
+	return &pl
+}
+
+func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]error) {
+	stopped := false
+	for i := seg.from; i < seg.to; i++ {
+		if stopped {
+			pl.leaveOut(p, i)
+			continue
+		}
+		id, record := p.ids[i], &p.records[i]
+		refused := faults[i]
+		if refused == nil {
+			refused = k.refuses(id, record)
+		}
+		away := k.holds(record.Topic)
+		switch {
+		case refused != nil:
+			stopped = true
+			pl.again = append(pl.again, aside{id, causeRefused, refused.Error()})
+			pl.park(seg.key, parkedKey{})
+			k.close(seg, pl, "refused again: "+refused.Error())
+		case away != nil:
+			stopped = true
+			pl.again = append(pl.again, aside{id, causeTopic, away.Error()})
+			pl.park(seg.key, parkedKey{topic: record.Topic})
+			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
+		default:
+			pl.releases = append(pl.releases, release{id, seg.request})
+			continue
+		}
+		pl.leaveOut(p, i)
+	}
+	switch {
+	case stopped:
+	case seg.end:
+		pl.freed = append(pl.freed, seg.key)
+		k.close(seg, pl, "published")
+	case seg.request == 0:
+		pl.park(seg.key, parkedKey{free: true}) // there is more
+	}
+}
+
+func (k *parking) close(seg segment, pl *plan, text string) {
+	if seg.request != 0 {
+		pl.done = append(pl.done, outcome{seg.request, text})
+	}
+}
