@@ -13,7 +13,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/access"
 )
@@ -166,15 +165,18 @@ func (s *securedKafka) deployment(t testing.TB, url string) (settings []string, 
 	return settings, name, name + ".account"
 }
 
-// The commands that relay acl prints are run as an administrator would, and then they are all that the relay may do: it
-// makes its topics, publishes, and is taken over from after SIGKILL, over TLS and SCRAM.
+// What relay acl prints, as commands and as JSON alike, is all that the relay may do: it makes its topics, publishes, and is taken
+// over from after SIGKILL, over TLS and SCRAM.
 func TestTheRelayRunsWithTheACLsThatItPrints(t *testing.T) {
 	kafka := secured(t)
 	url := database(t)
 	settings, name, topic := kafka.deployment(t, url)
 	printed, _ := printedAccess(t, settings)
-	kafka.runPrinted(t, settings)
-	t.Cleanup(func() { kafka.forbid(t, printed...) })
+	var commanded []access.ACL
+	for _, call := range printedCalls(t, settings) {
+		commanded = append(commanded, aclsOfCall(t, call)...)
+	}
+	kafka.allow(t, commanded...)
 	kafka.awaitHeld(t, name, printed)
 
 	load := startWorkload(t, url, 4, &workload{pause: 10 * time.Millisecond})
@@ -206,8 +208,8 @@ func TestTheRelayRunsWithTheACLsThatItPrints(t *testing.T) {
 	judge(load.ledger(t), everything(t, kafka.Bootstrap, topic)).require(t)
 }
 
-// runPrinted runs the shell script of relay acl with Kafka's own tool behind the name kafka-acls.sh.
-func (s *securedKafka) runPrinted(t testing.TB, settings []string) {
+// printedCalls runs the shell script of relay acl with a recorder behind the name kafka-acls.sh, and returns the arguments of each call.
+func printedCalls(t testing.TB, settings []string) [][]string {
 	t.Helper()
 	acl := startRelay(t, settings, "acl", "--only", "kafka")
 	if status := acl.Wait(time.Minute); status != 0 {
@@ -224,28 +226,51 @@ func (s *securedKafka) runPrinted(t testing.TB, settings []string) {
 	if output, err := shell.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, output)
 	}
-	calls, err := os.ReadFile(filepath.Join(folder, "calls"))
+	recorded, err := os.ReadFile(filepath.Join(folder, "calls"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	properties := fmt.Sprintf("security.protocol=SASL_SSL\nssl.truststore.type=PEM\nssl.truststore.location=%s\nsasl.mechanism=SCRAM-SHA-512\n"+
-		"sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required username=\"%s\" password=\"%s\";\n",
-		s.caFile, operatorUser, operatorPassword)
-	adminFile := filepath.Join(folder, "admin.properties")
-	if err := os.WriteFile(adminFile, []byte(properties), 0o600); err != nil {
-		t.Fatal(err)
+	var calls [][]string
+	for call := range strings.SplitSeq(strings.TrimSpace(string(recorded)), "\n\n") {
+		calls = append(calls, strings.Split(call, "\n"))
 	}
-	var tools errgroup.Group
-	for call := range strings.SplitSeq(strings.TrimSpace(string(calls)), "\n\n") {
-		arguments := strings.Split(strings.ReplaceAll(call, "admin.properties", adminFile), "\n")
-		tools.Go(func() error {
-			_, err := s.Tool(t.Context(), "org.apache.kafka.tools.AclCommand", arguments...)
-			return err
-		})
+	return calls
+}
+
+// aclsOfCall reads the arguments of kafka-acls.sh as relay acl prints them.
+func aclsOfCall(t testing.TB, call []string) []access.ACL {
+	t.Helper()
+	var acl access.ACL
+	var operations []string
+	for i := 0; i < len(call); i++ {
+		name := call[i]
+		if name == "--add" {
+			continue
+		}
+		i++
+		switch value := call[i]; name {
+		case "--bootstrap-server", "--command-config":
+		case "--allow-principal":
+			if value != "User:"+relayUser {
+				t.Errorf("the principal is %q", value)
+			}
+		case "--operation":
+			operations = append(operations, value)
+		case "--resource-pattern-type":
+			acl.Pattern = value
+		case "--topic", "--group", "--transactional-id":
+			acl.Resource, acl.Name = strings.TrimPrefix(name, "--"), value
+		default:
+			t.Errorf("unknown argument %s", name)
+		}
 	}
-	if err := tools.Wait(); err != nil {
-		t.Fatal(err)
+	var acls []access.ACL
+	for _, operation := range operations {
+		one := acl
+		one.Operation = operation
+		acls = append(acls, one)
 	}
+	return acls
 }
 
 // Topics that others make need no right to make one: with every topic there, the shorter list is enough.

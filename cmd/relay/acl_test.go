@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -37,6 +39,23 @@ func TestACLAsJSON(t *testing.T) {
 	}
 	if whole.Principal != "User:svc" || len(whole.Kafka) == 0 || len(whole.Postgres) == 0 {
 		t.Errorf("got %+v", whole)
+	}
+}
+
+func TestACLFollowsTheRoutesOfTheLanes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "relay.yaml")
+	text := "name: shop\nlanes:\n  orders: orders.outbox\n  billing: {table: billing.outbox, route: 'money.{aggregate_type}'}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := must(t, nil, "acl", "--config", file)
+	for _, want := range []string{
+		"--topic money. --resource", "--topic outbox.event. --resource", "--transactional-id relay.shop.orders. ", "--transactional-id relay.shop.billing. ",
+		`GRANT SELECT ON "orders"."outbox" TO relay;`, `GRANT SELECT ON "billing"."outbox" TO relay;`,
+	} {
+		if strings.Count(out, want) != 1 {
+			t.Errorf("%q is there %d times in\n%s", want, strings.Count(out, want), out)
+		}
 	}
 }
 
