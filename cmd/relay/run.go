@@ -34,7 +34,7 @@ Examples:
    relay run --database-url postgres://relay@db:5432/app --brokers kafka:9092
    relay run --config /etc/relay/relay.yaml --log-level debug
    RELAY_BROKERS=a:9092,b:9092 relay run --database-url "host=db dbname=app user=relay"`,
-		Flags: settingFlags(),
+		Flags: append(settingFlags(), profileFlag(true)),
 		Action: func(c *cli.Context) error {
 			cfg, err := p.load(c, config.Everything)
 			if err != nil {
@@ -45,7 +45,8 @@ Examples:
 				return err
 			}
 			cfg.Relay.Step = step
-			return p.runRelay(c.Context, cfg)
+			p.boundMemory(cfg.Relay)
+			return profiled(c.String("profile"), func() error { return p.runRelay(c.Context, cfg) })
 		},
 	}
 }

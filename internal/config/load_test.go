@@ -68,7 +68,7 @@ func samples(t *testing.T, s Setting) [3]string {
 		return [3]string{"11", "12", "13"}
 	case Size:
 		return [3]string{"1MiB", "2MiB", "3MiB"}
-	case Duration:
+	case Duration, AnyDuration:
 		return [3]string{"21s", "22s", "23s"}
 	}
 	if s.Name == "lanes" {
@@ -243,10 +243,11 @@ func faultsOf(t *testing.T, src Source) []error {
 
 func TestBadValuesAreRefusedWithTheNameOfTheSetting(t *testing.T) {
 	bad := map[Kind][]string{
-		Number:   {"-1", "ten", "1.5", "", "99999999999999999999", "2147483648"},
-		Size:     {"-1", "-1MiB", "8 elephants", "", "3000GiB", "MiB"},
-		Duration: {"-1s", "5", "soon", "", "0s"},
-		Switch:   {"maybe", "2", ""},
+		Number:      {"-1", "ten", "1.5", "", "99999999999999999999", "2147483648"},
+		Size:        {"-1", "-1MiB", "8 elephants", "", "3000GiB", "MiB"},
+		Duration:    {"-1s", "5", "soon", "", "0s"},
+		AnyDuration: {"-1s", "5", "soon", "", "off", "Forever"},
+		Switch:      {"maybe", "2", ""},
 	}
 	for _, s := range Settings() {
 		values := bad[s.Kind]
@@ -258,6 +259,21 @@ func TestBadValuesAreRefusedWithTheNameOfTheSetting(t *testing.T) {
 			if len(faults) != 1 || !strings.HasPrefix(faults[0].Error(), s.Name+": ") {
 				t.Errorf("%s = %q: got the faults %v", s.Name, value, faults)
 			}
+		}
+	}
+}
+
+func TestTheRetentionMayBeZeroOrForever(t *testing.T) {
+	for text, want := range map[string]struct {
+		is      time.Duration
+		written string
+	}{
+		"0": {relay.RemoveAtOnce, "0"}, "0s": {relay.RemoveAtOnce, "0"}, "forever": {relay.KeepForever, "forever"},
+		"90m": {90 * time.Minute, "1h30m"}, "24h": {24 * time.Hour, "24h"},
+	} {
+		var got anyDuration
+		if err := setAnyDuration(&got, text); err != nil || time.Duration(got) != want.is || write(&got) != want.written {
+			t.Errorf("%s: is %v, written %q, %v", text, time.Duration(got), write(&got), err)
 		}
 	}
 }

@@ -57,6 +57,8 @@ const (
 	Number   Kind = "number"   // a whole number, not negative
 	Size     Kind = "size"     // bytes, with an optional unit: KiB, MiB or GiB
 	Duration Kind = "duration" // a number and a unit: 500ms, 2s, 1m30s; greater than zero
+	// AnyDuration is a Duration that may be zero or without an end.
+	AnyDuration Kind = "duration, 0 or forever"
 )
 
 // Setting is one thing that can be configured.
@@ -187,7 +189,7 @@ func records() []Setting {
 			Help:  "how long a lane waits for a topic that is away before it parks its aggregates and goes on",
 			field: func(c *Config) any { return &c.Relay.Topics.Patience }},
 		{Name: "poison", Kind: Text, Choices: []string{"park", "skip", "halt"},
-			Help:  "what becomes of a row that can never be sent: its aggregate is parked, it is left out, or the lane halts",
+			Help:  "a row that can never be sent: park its aggregate, leave the row out, or halt the lane",
 			field: func(c *Config) any { return (*string)(&c.Relay.Poison) }},
 		{Name: "partitioner", Kind: Text,
 			Help:  "how a key chooses its partition; murmur2 is what Java clients do",
@@ -214,6 +216,9 @@ func batches() []Setting {
 
 func times() []Setting {
 	return []Setting{
+		{Name: "retention", Kind: AnyDuration,
+			Help:  "how long a published row stays in the outbox; 0 removes it as soon as it is published, forever never",
+			field: func(c *Config) any { return (*anyDuration)(&c.Relay.Retention) }},
 		{Name: "poll.min", Kind: Duration,
 			Help:  "pause after the first read that finds nothing; it doubles up to poll.max",
 			field: func(c *Config) any { return &c.Relay.PollMin }},

@@ -89,6 +89,20 @@ FROM pg_control_system()`).Scan(&s.SystemIdentifier, &s.Timeline, &s.Database, &
 	return s, nil
 }
 
+// mustBe checks that the connection leads to the server want.
+func mustBe(ctx context.Context, conn *pgx.Conn, want serverIdentity) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	got, err := identify(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if got.Lineage != want.Lineage || !got.started.Equal(want.started) {
+		return errors.New("the address of Postgres led to two different servers; it must lead to the primary only")
+	}
+	return nil
+}
+
 var errStandby = errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for one")
 
 // closeConn ends a session without waiting long for a server that may be gone.
