@@ -59,6 +59,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_parked_audit TO re
 -- People look at what is parked and ask for something to be done about it. Who asked is the default of requested_by.
 GRANT SELECT ON relay_lanes, outbox_parked, outbox_parked_audit TO relay_operator;
 GRANT INSERT (lane, action, aggregate_type, aggregate_id, msg_id, reason) ON outbox_parked_audit TO relay_operator;
+
 -- In the partitioned layout the relay adds and drops partitions through functions of the owner. The partitions themselves are
 -- nobody's: what is read and written goes through the table as a whole.
 DO $$

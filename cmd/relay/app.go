@@ -42,7 +42,10 @@ precedence. relay run --help lists them all.`,
 
 // commands returns every subcommand.
 func (p program) commands() []*cli.Command {
-	commands := []*cli.Command{p.runCommand(), p.migrateCommand(), p.statusCommand(), p.recoverCommand(), p.benchCommand(), p.demoCommand(), p.versionCommand()}
+	commands := []*cli.Command{
+		p.runCommand(), p.migrateCommand(), p.statusCommand(), p.recoverCommand(), p.aclCommand(), p.benchCommand(), p.demoCommand(),
+		p.versionCommand(),
+	}
 	for _, c := range commands {
 		strict(c)
 	}

@@ -69,10 +69,8 @@ func benchSettings() []string {
 			names = append(names, s.Name)
 			continue
 		}
-		for _, group := range []string{"tls.", "sasl."} {
-			if strings.HasPrefix(s.Name, group) {
-				names = append(names, s.Name)
-			}
+		if strings.HasPrefix(s.Name, "kafka.") {
+			names = append(names, s.Name)
 		}
 	}
 	return names

@@ -27,7 +27,7 @@ SQL from relay migrate print.`,
 }
 
 func migrateFlags(more ...cli.Flag) []cli.Flag {
-	return append(settingFlags("database-url", "schema", "start.timeout"), more...)
+	return append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "start.timeout"), more...)
 }
 
 func dryRunFlag() cli.Flag {

@@ -84,6 +84,9 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	for _, warning := range cfg.Warnings {
+		logger.Warn("doubtful setting", "setting", warning)
+	}
 	logger.Info("relay starts", "version", b.Version, "brokers", cfg.Relay.Brokers, "admin", serve.address)
 	return serve.around(ctx, func(ctx context.Context) error {
 		stopLog := context.AfterFunc(ctx, func() { logger.Info("draining", "cause", context.Cause(ctx)) })
@@ -108,7 +111,7 @@ func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	}
 	err := preflight.Check(ctx, preflight.Config{
 		DatabaseURL: cfg.Relay.DatabaseURL, Tables: tables,
-		Brokers: cfg.Relay.Brokers, KafkaOptions: cfg.Relay.KafkaOptions,
+		Brokers: cfg.Relay.Brokers, KafkaOptions: cfg.Relay.KafkaOptions, ExplainKafka: cfg.Kafka.Explain,
 		Timeout: cfg.StartTimeout, Logger: logger,
 	})
 	if err != nil && ctx.Err() != nil {

@@ -5,13 +5,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/kafkaauth"
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // Config is the whole configuration of the binary.
 type Config struct {
-	// Relay configures the engine. Its DatabaseURL carries Schema as search_path.
+	// Relay configures the engine. Its DatabaseURL carries Schema as search_path, and its KafkaOptions carry Kafka.
 	Relay relay.Config
+
+	// Kafka says how the relay and the brokers know each other.
+	Kafka kafkaauth.Config
+
+	// DatabaseURLFile and DatabasePasswordFile name files that hold the connection string, or its password. They are read anew for each
+	// connection.
+	DatabaseURLFile, DatabasePasswordFile string
+
+	// Warnings are about what works, and perhaps should not.
+	Warnings []string
 
 	// Schema is the schema of the outbox, or empty for the search_path of the role.
 	Schema string
@@ -119,7 +130,7 @@ func defaultConfig() Config {
 
 func table() []Setting {
 	return slices.Concat(
-		group("Connections", connections()), group("Records", records()), group("Batches", batches()),
+		group("Connections", connections()), group("Kafka security", kafkaSecurity()), group("Records", records()), group("Batches", batches()),
 		group("Times", times()), group("Operation", operation()),
 	)
 }
@@ -136,6 +147,12 @@ func connections() []Setting {
 		{Name: "database-url", Kind: Text, Secret: true,
 			Help:  "connection string of the primary that holds the outbox; a PG* variable fills what it leaves out",
 			field: func(c *Config) any { return &c.Relay.DatabaseURL }},
+		{Name: "database-url-file", Kind: Text,
+			Help:  "file that holds database-url; read anew for each connection",
+			field: func(c *Config) any { return &c.DatabaseURLFile }},
+		{Name: "database-password-file", Kind: Text,
+			Help:  "file that holds the password that database-url leaves out; read anew for each connection",
+			field: func(c *Config) any { return &c.DatabasePasswordFile }},
 		{Name: "schema", Kind: Text,
 			Help:  "schema of the outbox and of the relay's tables; unset, the search_path of the role decides",
 			field: func(c *Config) any { return &c.Schema }},
@@ -172,7 +189,7 @@ func records() []Setting {
 			Help:  "how long a lane waits for a topic that is away before it parks its aggregates and goes on",
 			field: func(c *Config) any { return &c.Relay.Topics.Patience }},
 		{Name: "poison", Kind: Text, Choices: []string{"park", "skip", "halt"},
-			Help:  "what becomes of a row that can never be sent: its aggregate is parked, it is left out, or the lane halts",
+			Help:  "a row that can never be sent: park its aggregate, leave the row out, or halt the lane",
 			field: func(c *Config) any { return (*string)(&c.Relay.Poison) }},
 		{Name: "partitioner", Kind: Text,
 			Help:  "how a key chooses its partition; murmur2 is what Java clients do",

@@ -22,6 +22,10 @@ type Config struct {
 	// relay connects directly: a pooler in transaction mode has no session for it to hold. Required.
 	DatabaseURL string
 
+	// DatabaseURLFunc, where set, returns the connection string of each new session in place of DatabaseURL, for passwords that
+	// change while the relay runs. It names the same database. An error of it is that of a connection that fails. Defaults to none.
+	DatabaseURLFunc func() (string, error)
+
 	// Brokers are the bootstrap servers of the cluster, HOST:PORT each. Required.
 	Brokers []string
 

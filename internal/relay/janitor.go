@@ -139,7 +139,7 @@ func (j *janitor) connect(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
-	conn, err := connect(ctx, j.s.cfg.DatabaseURL, "relay "+j.s.lane.Name+" retention", janitorSettings)
+	conn, err := connect(ctx, j.s.cfg, "relay "+j.s.lane.Name+" retention", janitorSettings)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ type laneRow struct {
 const laneQueryTimeout = 15 * time.Second
 
 func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
-	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" lane", nil)
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" lane", nil)
 	if err != nil {
 		return nil, err
 	}

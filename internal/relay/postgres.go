@@ -29,7 +29,14 @@ var sessionSettings = map[string]string{
 const connectTimeout = 10 * time.Second
 
 // connect opens a session of its own. There is no pool: each session has one user and holds state.
-func connect(ctx context.Context, url, application string, settings map[string]string) (*pgx.Conn, error) {
+func connect(ctx context.Context, from *Config, application string, settings map[string]string) (*pgx.Conn, error) {
+	url := from.DatabaseURL
+	if from.DatabaseURLFunc != nil {
+		var err error
+		if url, err = from.DatabaseURLFunc(); err != nil {
+			return nil, fmt.Errorf("connect to Postgres: %w", err)
+		}
+	}
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

@@ -124,7 +124,7 @@ type inspection struct {
 
 // Inspect reads both logs and works out the ways on. It changes nothing.
 func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
-	conn, err := connect(ctx, r.cfg.DatabaseURL, "relay "+r.lane.Name+" recover", nil)
+	conn, err := connect(ctx, &r.cfg, "relay "+r.lane.Name+" recover", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ WHERE lane = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text 
 ORDER BY seq, id LIMIT $4::bigint`
 
 func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverIdentity) (*parkedQueue, error) {
-	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 // janitorConn opens a connection as the janitor does.
 func janitorConn(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
-	conn, err := connect(t.Context(), url, "relay test retention", janitorSettings)
+	conn, err := connect(t.Context(), &Config{DatabaseURL: url}, "relay test retention", janitorSettings)
 	if err != nil {
 		t.Fatal(err)
 	}

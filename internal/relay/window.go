@@ -79,7 +79,7 @@ const readTimeout = 30 * time.Minute
 
 // openReader connects to the database and prepares the reads of table.
 func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, error) {
-	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" reader", readerSettings)
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" reader", readerSettings)
 	if err != nil {
 		return nil, err
 	}
