@@ -10,7 +10,7 @@ TEST_FLAGS ?= -p 2
 
 .PHONY: help
 help: ## show this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## fetch or install what the tests need
@@ -27,6 +27,10 @@ test-long: setup ## every test, the long ones too: crash loops, clusters of thre
 .PHONY: bench
 bench: setup ## the drain of a backlog beside a raw producer, and latency at steady rates, on real servers
 	go test -count=1 -timeout 30m -tags bench -run 'TestDrainBeside|TestLatency' -v ./integration
+
+.PHONY: bench-retention
+bench-retention: setup ## millions of rows through both layouts with a short retention: sizes, dead rows, log a row; 15 minutes
+	go test -count=1 -timeout 60m -tags bench -run 'TestRetention|TestDrainWithRetention' -v ./integration
 
 .PHONY: test-unit
 test-unit: ## the tests outside of integration/: no Kafka is started

@@ -63,6 +63,7 @@ type servers struct {
 	mu         sync.Mutex
 	postgres   *sandbox.Postgres
 	kafka      *cluster.Cluster
+	secured    *securedKafka
 	binary     string
 	binaryDir  *scratch.Folder
 	errors     map[string]error
@@ -131,6 +132,9 @@ func (s *servers) stop() error {
 	var errs []error
 	if s.kafka != nil {
 		errs = append(errs, s.kafka.Stop())
+	}
+	if s.secured != nil {
+		errs = append(errs, s.secured.stop())
 	}
 	if s.postgres != nil {
 		errs = append(errs, s.postgres.Stop())

@@ -1,18 +1,31 @@
 package integration
 
 import (
+	"context"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/access"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// withRoles applies roles.sql to the database, twice, and takes the rights back when the test ends. Roles belong to the
-// whole server, which may be the user's: a role that the test has made goes, one that was there stays.
+// withRoles applies roles.sql to the database, twice, and takes the rights back when the test ends.
 func withRoles(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	for _, role := range []string{"outbox_writer", "relay"} {
+	rolesEndWithTheTest(t, conn)
+	script(t, conn, "BEGIN;"+migrations.Roles+"COMMIT")
+	script(t, conn, "GRANT UPDATE, DELETE, TRUNCATE ON outbox TO outbox_writer; GRANT UPDATE (type) ON outbox TO outbox_writer")
+	for _, statement := range splitAsPsql(migrations.Roles) {
+		script(t, conn, statement)
+	}
+}
+
+// rolesEndWithTheTest takes back, when the test ends, what roles.sql gives in the database. Roles belong to the whole
+// server, which may be the user's: a role that the test has made goes, one that was there stays.
+func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for _, role := range access.Roles() {
 		var there bool
 		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
 			t.Fatal(err)
@@ -25,15 +38,12 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 			}
 		})
 	}
-	script(t, conn, "BEGIN;"+migrations.Roles+"COMMIT")
-	script(t, conn, "GRANT UPDATE, DELETE, TRUNCATE ON outbox TO outbox_writer; GRANT UPDATE (type) ON outbox TO outbox_writer")
-	for _, statement := range splitAsPsql(migrations.Roles) {
-		script(t, conn, statement)
-	}
 }
 
 // as runs a statement with the rights of a role, in a transaction that is rolled back, and returns its SQLSTATE.
-func as(t *testing.T, conn *pgx.Conn, role, statement string) string {
+func as(t *testing.T, conn interface {
+	Begin(context.Context) (pgx.Tx, error)
+}, role, statement string) string {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())
 	if err != nil {
@@ -83,6 +93,8 @@ func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 			"UPDATE relay_lanes SET seq = seq + 1 WHERE lane = 'outbox' AND owner_epoch = 0",
 			"SELECT system_identifier FROM pg_control_system()", "SELECT timeline_id FROM pg_control_checkpoint()",
 			"SELECT pg_is_in_recovery()",
+			`INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after) VALUES ('l', 'c', 'd', 'c', 'w', 'w', '{}', '{}')`,
+			"UPDATE relay_recoveries SET finished_at = now()", "SELECT * FROM relay_recoveries",
 		},
 	} {
 		for _, statement := range allowed {
@@ -104,7 +116,7 @@ func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 		},
 		"relay": {
 			"INSERT INTO outbox (aggregate_type, aggregate_id, type) VALUES ('a', '1', 'T')", "UPDATE outbox SET payload = ''", "TRUNCATE outbox",
-			"DELETE FROM relay_lanes", "TRUNCATE relay_lanes", "SELECT outbox_write('order', '1', 'T', '{}')", "DROP TABLE outbox", "CREATE TABLE x ()",
+			"DELETE FROM relay_lanes", "TRUNCATE relay_lanes", "DELETE FROM relay_recoveries", "UPDATE relay_recoveries SET who = ''", "SELECT outbox_write('order', '1', 'T', '{}')", "DROP TABLE outbox", "CREATE TABLE x ()",
 		},
 	} {
 		for _, statement := range forbidden {

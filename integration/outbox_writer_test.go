@@ -181,6 +181,21 @@ func TestEveryWayOfWritingStoresTheMessagesByteForByteInOrder(t *testing.T) {
 					t.Errorf("message %d: %s", i, difference)
 				}
 			}
+			// A message alone takes a statement of its own.
+			for i, m := range messages {
+				truncate(t, reader)
+				ids, err := w.insert(t, nil, true, m)
+				if err != nil {
+					t.Fatal(err)
+				}
+				rows := outboxRows(t, reader)
+				if len(rows) != 1 || len(ids) != 1 {
+					t.Fatalf("%d rows and %d ids for message %d", len(rows), len(ids), i)
+				}
+				if difference := differs(rows[0], m, ids[0]); difference != "" {
+					t.Errorf("message %d alone: %s", i, difference)
+				}
+			}
 		})
 	}
 }

@@ -248,13 +248,3 @@ func retryWhileKilled(t testing.TB, url string, settings []string, load *parkedL
 }
 
 const openRequests = `SELECT count(*) FROM outbox_parked_audit WHERE done_seq IS NULL`
-
-func count(t testing.TB, url, query string) (n int) {
-	t.Helper()
-	conn := connect(t, url)
-	defer closeQuietly(conn)
-	if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	return n
-}

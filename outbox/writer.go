@@ -13,9 +13,10 @@ import (
 
 // Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
 type Writer struct {
-	rules  event.Rules
-	insert string
-	lock   string
+	rules     event.Rules
+	insert    string
+	insertOne string
+	lock      string
 }
 
 // New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
@@ -33,9 +34,10 @@ func New(cfg *Config) (*Writer, error) {
 		return nil, fmt.Errorf("outbox: Table: %w", err)
 	}
 	return &Writer{
-		rules:  event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
-		insert: table.InsertStatement(),
-		lock:   table.LockStatement(),
+		rules:     event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
+		insert:    table.InsertStatement(),
+		insertOne: table.InsertOneStatement(),
+		lock:      table.LockStatement(),
 	}, nil
 }
 
@@ -68,13 +70,22 @@ func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]
 		if err != nil {
 			return nil, fmt.Errorf("outbox: %w", err)
 		}
-		// The arguments are text and bytea only, which every query mode of pgx sends without asking the server for types.
-		if _, err := tx.Exec(ctx, w.insert, columns.IDs, columns.AggregateTypes, columns.AggregateIDs, columns.Types,
-			columns.Topics, columns.Payloads, columns.Headers); err != nil {
+		if err := w.write(ctx, tx, columns); err != nil {
 			return nil, fmt.Errorf("outbox: insert %d messages: %w", len(columns.IDs), err)
 		}
 	}
 	return ids, nil
+}
+
+// write sends one statement. The arguments are text and bytea only, which every query mode of pgx sends without asking the
+// server for types.
+func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err error) {
+	if len(c.IDs) == 1 {
+		_, err = tx.Exec(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0], c.Topics[0], c.Payloads[0], c.Headers[0])
+		return err
+	}
+	_, err = tx.Exec(ctx, w.insert, c.IDs, c.AggregateTypes, c.AggregateIDs, c.Types, c.Topics, c.Payloads, c.Headers)
+	return err
 }
 
 // LockAggregate takes the aggregate until tx ends, and waits while another transaction has it. It is for writers that have

@@ -1,3 +1,11 @@
 -- Removes the outbox and every event in it, published or not.
 DROP TABLE outbox;
 DROP FUNCTION outbox_uuidv7();
+DROP DOMAIN outbox_headers;
+DROP DOMAIN outbox_text;
+-- Of the partitioned layout, where it was chosen.
+DROP FUNCTION IF EXISTS outbox_drop_partition();
+DROP FUNCTION IF EXISTS outbox_empty_partition(pg_snapshot, bigint, interval);
+DROP FUNCTION IF EXISTS outbox_add_partition(int);
+DROP FUNCTION IF EXISTS outbox_partitions();
+DROP FUNCTION IF EXISTS outbox_partition_rows();

@@ -15,6 +15,13 @@ import (
 //go:embed *.up.sql *.down.sql
 var FS embed.FS
 
+//go:embed partitioned/*.sql
+var partitioned embed.FS
+
+// PartitionedFS holds the three optional steps that partition the outbox, numbered from 1 in the same form as FS, in its
+// root. They come after every migration of FS; a tool that applies them needs a table of versions of its own for them.
+var PartitionedFS = sub(partitioned, "partitioned")
+
 // Roles is the text of roles.sql: least-privilege roles for services that write events, and for the relay. Nothing
 // applies it by itself.
 //
@@ -39,6 +46,23 @@ func List() []Migration {
 		panic(fmt.Sprintf("embedded migrations: %v", err))
 	}
 	return list
+}
+
+// Partitioned returns the steps of PartitionedFS in their order.
+func Partitioned() []Migration {
+	list, err := read(PartitionedFS)
+	if err != nil {
+		panic(fmt.Sprintf("embedded migrations: %v", err)) // see List
+	}
+	return list
+}
+
+func sub(files fs.FS, folder string) fs.FS {
+	inner, err := fs.Sub(files, folder)
+	if err != nil {
+		panic(fmt.Sprintf("embedded migrations: %v", err)) // see List
+	}
+	return inner
 }
 
 // read pairs the files of a folder.

@@ -34,7 +34,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON outbox, relay_lanes, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
+REVOKE ALL ON outbox, relay_lanes, relay_recoveries, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
 
 -- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
 -- either, on whose defaults order, visibility and retention rest.
@@ -51,6 +51,7 @@ TO outbox_writer;
 -- The relay reads events, deletes published ones, and keeps its state. It changes no event.
 GRANT SELECT, DELETE ON outbox TO relay;
 GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
+GRANT SELECT, INSERT, UPDATE (finished_at) ON relay_recoveries TO relay;
 
 -- It parks events in their order, and carries out what is asked for of them.
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_parked_audit TO relay;
@@ -58,3 +59,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_parked_audit TO re
 -- People look at what is parked and ask for something to be done about it. Who asked is the default of requested_by.
 GRANT SELECT ON relay_lanes, outbox_parked, outbox_parked_audit TO relay_operator;
 GRANT INSERT (lane, action, aggregate_type, aggregate_id, msg_id, reason) ON outbox_parked_audit TO relay_operator;
+
+-- In the partitioned layout the relay adds and drops partitions through functions of the owner. The partitions themselves are
+-- nobody's: what is read and written goes through the table as a whole.
+DO $$
+BEGIN
+    IF to_regprocedure('outbox_partitions()') IS NOT NULL THEN
+        REVOKE ALL ON FUNCTION outbox_add_partition(int), outbox_empty_partition(pg_snapshot, bigint, interval),
+            outbox_drop_partition() FROM outbox_writer;
+        GRANT EXECUTE ON FUNCTION outbox_add_partition(int), outbox_empty_partition(pg_snapshot, bigint, interval),
+            outbox_drop_partition() TO relay;
+    END IF;
+END
+$$;

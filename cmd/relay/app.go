@@ -42,7 +42,10 @@ precedence. relay run --help lists them all.`,
 
 // commands returns every subcommand.
 func (p program) commands() []*cli.Command {
-	commands := []*cli.Command{p.runCommand(), p.migrateCommand(), p.statusCommand(), p.parkedCommand(), p.demoCommand(), p.versionCommand()}
+	commands := []*cli.Command{
+		p.runCommand(), p.migrateCommand(), p.statusCommand(), p.parkedCommand(), p.recoverCommand(), p.aclCommand(), p.benchCommand(),
+		p.demoCommand(), p.versionCommand(),
+	}
 	for _, c := range commands {
 		strict(c)
 	}
@@ -53,17 +56,20 @@ func (p program) commands() []*cli.Command {
 func strict(c *cli.Command) {
 	c.OnUsageError = badFlag
 	c.HideHelpCommand = true
-	if c.Subcommands != nil {
+	for _, sub := range c.Subcommands {
+		strict(sub)
+	}
+	if c.Action == nil { // it only holds others together
 		c.Action = chosenNone
-		for _, sub := range c.Subcommands {
-			strict(sub)
-		}
 		return
 	}
 	c.CustomHelpTemplate = helpTemplate(c)
 	act := c.Action
 	c.Action = func(c *cli.Context) error {
-		if c.Args().Present() {
+		switch {
+		case c.Args().Present() && len(c.Command.Subcommands) > 0:
+			return chosenNone(c)
+		case c.Args().Present() && c.Command.ArgsUsage == "":
 			return usage(c.Command.HelpName+" --help", "unexpected argument %q", c.Args().First())
 		}
 		return act(c)

@@ -121,6 +121,16 @@ func TestFaultsOfArgumentsAndConfiguration(t *testing.T) {
 		{required, "parked retry --msg-id 01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111 --why x"},
 		{required, "parked discard --all"},
 		{required, "parked discard --all --why x"},
+		{required, "recover"},
+		{required, "recover billing"},
+		{required, "recover outbox extra"},
+		{required, "recover --choose kafka outbox --yes"},
+		{required, "recover outbox --yes"},
+		{required, "recover outbox --choose guess"},
+		{required, "recover outbox --choose restart-from --yes"},
+		{required, "recover outbox --choose kafka --from 7"},
+		{required, "recover outbox --from yesterday"},
+		{required, "recover outbox --choose kafka --scan --yes"},
 	}
 	var all strings.Builder
 	for _, c := range calls {

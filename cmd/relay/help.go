@@ -15,6 +15,9 @@ func helpTemplate(c *cli.Command) string {
 	var own, settings strings.Builder
 	group := ""
 	for _, flag := range c.Flags {
+		if visible, ok := flag.(cli.VisibleFlag); ok && !visible.IsVisible() {
+			continue
+		}
 		s, ok := settingOf(flag)
 		if !ok {
 			writeFlag(&own, flag)
@@ -30,11 +33,23 @@ func helpTemplate(c *cli.Command) string {
 	if c.Description != "" {
 		text += "\nDESCRIPTION:\n" + indent(c.Description) + "\n"
 	}
+	if c.Subcommands != nil {
+		text += "\nCOMMANDS:\n" + commandLines(c.Subcommands)
+	}
 	text += "\nFLAGS:\n" + own.String() + "   --help, -h\n       show this text\n"
 	if settings.Len() > 0 {
 		text += "\nSETTINGS: flag, environment variable, default\n" + settings.String()
 	}
 	return text
+}
+
+// commandLines lists subcommands of a command that does something by itself.
+func commandLines(commands []*cli.Command) string {
+	var lines strings.Builder
+	for _, c := range commands {
+		fmt.Fprintf(&lines, "   %s  %s\n", c.Name, c.Usage)
+	}
+	return lines.String()
 }
 
 func settingOf(flag cli.Flag) (config.Setting, bool) {

@@ -39,5 +39,5 @@ func main() {
 func (p program) main(ctx context.Context) int {
 	ctx, stop := p.untilSignal(ctx)
 	defer stop()
-	return p.report(p.app().RunContext(ctx, append([]string{"relay"}, p.args...)))
+	return p.report(p.app().RunContext(ctx, append([]string{"relay"}, laneLast(p.args)...)))
 }

@@ -27,7 +27,7 @@ SQL from relay migrate print.`,
 }
 
 func migrateFlags(more ...cli.Flag) []cli.Flag {
-	return append(settingFlags("database-url", "schema", "start.timeout"), more...)
+	return append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "start.timeout"), more...)
 }
 
 func dryRunFlag() cli.Flag {
@@ -38,33 +38,44 @@ func (p program) migrateUp() *cli.Command {
 	return &cli.Command{
 		Name:      "up",
 		Usage:     "apply the migrations that are missing",
-		UsageText: "relay migrate up --database-url URL [--schema NAME] [--dry-run]",
+		UsageText: "relay migrate up --database-url URL [--schema NAME] [--layout partitioned] [--dry-run]",
 		Description: `Creates only, and deletes nothing. Safe to run again, and by several at once. Each migration is one
 transaction; a wait of more than 5 s for a lock ends it, so that it never holds up the application.
 
+With --layout partitioned the outbox is then partitioned by id, for high volume; a table in use is turned without a
+copy. With --layout plain it becomes one table again, by a copy. Without it the layout stays as it is.
+
 Examples:
    relay migrate up --database-url postgres://owner@db:5432/app
-   relay migrate up --database-url postgres://owner@db:5432/app --schema billing --dry-run`,
-		Flags: migrateFlags(dryRunFlag()),
-		Action: p.withMigrator(func(c *cli.Context, m *schema.Migrator) error {
-			if c.Bool("dry-run") {
-				plan, err := m.PlanUp(c.Context)
-				if err != nil {
-					return err
-				}
-				return p.printPlan(plan, true)
-			}
-			applied := 0
-			err := m.Up(c.Context, func(done schema.Migration) {
-				applied++
-				fmt.Fprintf(p.stdout, "applied %s\n", done)
-			})
-			if err == nil && applied == 0 {
-				fmt.Fprintf(p.stdout, "nothing to do: every migration is in schema %s\n", m.Schema())
-			}
-			return err
-		}),
+   relay migrate up --database-url postgres://owner@db:5432/app --schema billing --dry-run
+   relay migrate up --database-url postgres://owner@db:5432/app --layout partitioned`,
+		Flags:  migrateFlags(layoutFlag("bring the outbox into the layout `NAME`: plain or partitioned"), partitionRowsFlag(), dryRunFlag()),
+		Before: checkLayout,
+		Action: p.withMigrator(p.up),
 	}
+}
+
+func (p program) up(c *cli.Context, m *schema.Migrator) error {
+	layout := schema.Layout(c.String("layout"))
+	if c.Bool("dry-run") {
+		return p.planUp(c, m, layout)
+	}
+	applied := 0
+	count := func(done schema.Migration) {
+		applied++
+		fmt.Fprintf(p.stdout, "applied %s\n", done)
+	}
+	err := m.Up(c.Context, count)
+	if err == nil && layout != "" {
+		err = m.Arrange(c.Context, layout, c.Int("partition-rows"), func(done schema.Migration) {
+			applied++
+			fmt.Fprintf(p.stdout, "layout %s: step %s\n", layout, done)
+		})
+	}
+	if err == nil && applied == 0 {
+		fmt.Fprintf(p.stdout, "nothing to do: every migration is in schema %s\n", m.Schema())
+	}
+	return err
 }
 
 func (p program) migrateDown() *cli.Command {
@@ -149,12 +160,16 @@ func (p program) migrateStatus() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return p.writeMigrations(m.Schema(), all, form)
+			layout, err := m.Layout(c.Context)
+			if err != nil {
+				return err
+			}
+			return p.writeMigrations(m.Schema(), layout, all, form)
 		}),
 	}
 }
 
-func (p program) writeMigrations(in string, all []schema.Status, form output) error {
+func (p program) writeMigrations(in string, layout schema.Layout, all []schema.Status, form output) error {
 	type entry struct {
 		Version uint   `json:"version"`
 		Name    string `json:"name"`
@@ -173,21 +188,33 @@ func (p program) writeMigrations(in string, all []schema.Status, form output) er
 	}
 	if form == outputJSON {
 		return writeJSON(p.stdout, struct {
-			Schema     string  `json:"schema"`
-			Migrations []entry `json:"migrations"`
-		}{in, entries})
+			Schema     string        `json:"schema"`
+			Layout     schema.Layout `json:"layout"`
+			Migrations []entry       `json:"migrations"`
+		}{in, layout, entries})
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.stdout, "the layout of the outbox is %s\n", layout)
+	return err
 }
 
 func (p program) migratePrint() *cli.Command {
 	return &cli.Command{
 		Name:      "print",
 		Usage:     "print the SQL of every migration; needs no database",
-		UsageText: "relay migrate print [--down] > outbox.sql",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "down", Usage: "the SQL that takes them out"}},
+		UsageText: "relay migrate print [--layout partitioned] [--down] > outbox.sql",
+		Flags: []cli.Flag{
+			layoutFlag("with the steps to the layout `NAME`: plain or partitioned"),
+			&cli.BoolFlag{Name: "down", Usage: "the SQL that takes them out"},
+		},
+		Before: checkLayout,
 		Action: func(c *cli.Context) error {
 			all := schema.Migrations()
+			if c.String("layout") == string(schema.Partitioned) {
+				all = append(all, schema.LayoutSteps()...)
+			}
 			if c.Bool("down") {
 				slices.Reverse(all)
 			}

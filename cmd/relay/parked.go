@@ -30,7 +30,9 @@ What they ask for is recorded with who asked and why, and the relay that runs th
 }
 
 // parkedSettings are the settings of every subcommand.
-func parkedSettings() []cli.Flag { return settingFlags("database-url", "schema", "start.timeout") }
+func parkedSettings() []cli.Flag {
+	return settingFlags("database-url", "database-url-file", "database-password-file", "schema", "start.timeout")
+}
 
 func filterFlags() []cli.Flag {
 	return []cli.Flag{

@@ -34,7 +34,7 @@ Examples:
    relay run --database-url postgres://relay@db:5432/app --brokers kafka:9092
    relay run --config /etc/relay/relay.yaml --log-level debug
    RELAY_BROKERS=a:9092,b:9092 relay run --database-url "host=db dbname=app user=relay"`,
-		Flags: settingFlags(),
+		Flags: append(settingFlags(), profileFlag(true)),
 		Action: func(c *cli.Context) error {
 			cfg, err := p.load(c, config.Everything)
 			if err != nil {
@@ -45,7 +45,8 @@ Examples:
 				return err
 			}
 			cfg.Relay.Step = step
-			return p.runRelay(c.Context, cfg)
+			p.boundMemory(cfg.Relay)
+			return profiled(c.String("profile"), func() error { return p.runRelay(c.Context, cfg) })
 		},
 	}
 }
@@ -83,6 +84,9 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
+	for _, warning := range cfg.Warnings {
+		logger.Warn("doubtful setting", "setting", warning)
+	}
 	logger.Info("relay starts", "version", b.Version, "brokers", cfg.Relay.Brokers, "admin", serve.address)
 	return serve.around(ctx, func(ctx context.Context) error {
 		stopLog := context.AfterFunc(ctx, func() { logger.Info("draining", "cause", context.Cause(ctx)) })
@@ -101,13 +105,13 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 
 // check looks at the servers. A signal meanwhile ends it without an error.
 func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
-	tables := []string{"relay_lanes", "outbox_parked", "outbox_parked_audit"}
+	tables := []string{"relay_lanes", "relay_recoveries", "outbox_parked", "outbox_parked_audit"}
 	for _, lane := range cfg.Relay.Lanes {
 		tables = append(tables, lane.Table)
 	}
 	err := preflight.Check(ctx, preflight.Config{
 		DatabaseURL: cfg.Relay.DatabaseURL, Tables: tables,
-		Brokers: cfg.Relay.Brokers, KafkaOptions: cfg.Relay.KafkaOptions,
+		Brokers: cfg.Relay.Brokers, KafkaOptions: cfg.Relay.KafkaOptions, ExplainKafka: cfg.Kafka.Explain,
 		Timeout: cfg.StartTimeout, Logger: logger,
 	})
 	if err != nil && ctx.Err() != nil {

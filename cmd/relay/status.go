@@ -26,7 +26,8 @@ The JSON form is a contract, documented in docs/status.md.
 Examples:
    relay status --database-url postgres://relay@db:5432/app
    relay status --config relay.yaml --output json | jq '.lanes[] | select(.state == "halted") | .reason'`,
-		Flags: append(settingFlags("database-url", "schema", "table", "start.timeout"), outputFlag()),
+		Flags: append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "table", "start.timeout"),
+			outputFlag()),
 		Action: func(c *cli.Context) error {
 			form, err := parseOutput(c.String("output"))
 			if err != nil {

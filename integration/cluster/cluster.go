@@ -22,6 +22,9 @@ type Options struct {
 	// Properties are settings of every broker, such as message.max.bytes; they win over the harness's own.
 	Properties map[string]string
 
+	// Listeners are further listeners for clients, such as one with TLS. Defaults to none.
+	Listeners []Listener
+
 	// Dir is where data and logs lie; it is kept by Stop. Defaults to a temporary folder that Stop removes.
 	Dir string
 

@@ -27,6 +27,7 @@ var errPortTaken = errors.New("a port was taken meanwhile")
 type node struct {
 	id      int
 	address string
+	further []string // addresses of Options.Listeners
 	dir     string
 	jars    string
 	process *process.Process // nil before the first launch
@@ -34,11 +35,13 @@ type node struct {
 
 // configure chooses ports, writes the settings of every node and formats its storage.
 func (c *Cluster) configure(ctx context.Context) error {
-	ports, err := freePorts(2 * c.options.Brokers)
+	further := len(c.options.Listeners)
+	ports, err := freePorts((2 + further) * c.options.Brokers)
 	if err != nil {
 		return err
 	}
-	brokerPorts, controllerPorts := ports[:c.options.Brokers], ports[c.options.Brokers:]
+	brokerPorts, controllerPorts := ports[:c.options.Brokers], ports[c.options.Brokers:2*c.options.Brokers]
+	ports = ports[2*c.options.Brokers:]
 	var voters []string
 	for i, port := range controllerPorts {
 		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", i+1, port))
@@ -54,6 +57,7 @@ func (c *Cluster) configure(ctx context.Context) error {
 		settings["node.id"] = strconv.Itoa(n.id)
 		settings["controller.quorum.voters"] = strings.Join(voters, ",")
 		settings["listeners"] = fmt.Sprintf("CLIENTS://%s,CONTROLLERS://127.0.0.1:%d", n.address, controllerPorts[i])
+		n.listen(c.options.Listeners, ports[i*further:(i+1)*further], settings)
 		settings["log.dirs"] = n.data()
 		maps.Copy(settings, c.options.Properties)
 		if err := n.writeSettings(settings); err != nil {

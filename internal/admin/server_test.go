@@ -139,6 +139,36 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// Whoever reaches the address can read, and nothing else: no page answers to a method that could change something, and
+// nothing is there but the pages.
+func TestNothingCanBeChangedThroughTheServer(t *testing.T) {
+	handler := Handler(config(relay.LaneStatus{Lane: "outbox", State: relay.Running, Progress: time.Now()}))
+	pages := []string{"/", "/livez", "/readyz", "/metrics"}
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+		http.MethodTrace, http.MethodConnect, "PROPFIND", "FLUSH"} {
+		for _, path := range pages {
+			if code, body := get(t, handler, method, path); code != http.StatusMethodNotAllowed {
+				t.Errorf("%s %s: got %d %q", method, path, code, body)
+			}
+		}
+	}
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		for _, path := range []string{
+			"/debug/pprof/", "/debug/pprof/profile", "/debug/pprof/cmdline", "/debug/pprof/heap", "/debug/vars", "/debug/requests",
+			"/quit", "/-/reload", "/-/quit", "/config", "/status", "/lanes", "/parked", "/recover", "/livez/", "/metrics/anything", "/index.html",
+		} {
+			if code, body := get(t, handler, method, path); code != http.StatusNotFound {
+				t.Errorf("%s %s: got %d %q", method, path, code, body)
+			}
+		}
+	}
+	for _, path := range pages {
+		if code, _ := get(t, handler, http.MethodGet, path); code != http.StatusOK {
+			t.Errorf("GET %s: got %d", path, code)
+		}
+	}
+}
+
 func TestServeUntilCancelled(t *testing.T) {
 	server, err := Listen("127.0.0.1:0", config(relay.LaneStatus{State: relay.Standby}))
 	if err != nil {

@@ -36,8 +36,9 @@ log.level: debug
   sets for a Service whose name begins with relay, such as ` + "`RELAY_SERVICE_HOST`" + `.
 - A variable that is set to nothing counts as not set.
 - Durations are a number and a unit: ` + "`500ms`, `2s`, `1m30s`" + `. Sizes are bytes, or a number and ` + "`KiB`, `MiB` or `GiB`" + `.
-- A password belongs in the environment (` + "`RELAY_DATABASE_URL` or `PGPASSWORD`" + `), in a file that only the relay may read, or in a
-  ` + "`.pgpass`" + ` file, not in a flag that every user of the machine can see. No error and no log line holds one.
+- A password belongs in a file that only the relay may read (` + "`database-password-file`, `kafka.sasl.password-file`, a `.pgpass`" + ` file),
+  or in the environment, not in a flag that every user of the machine can see. No error and no log line holds one.
+  [security.md](security.md) shows how to set it all up.
 `
 
 // configurationPage writes the page from the table of settings.

@@ -50,6 +50,7 @@ func laneFields(l *relay.Lane) map[string]any {
 		"poison":       (*string)(&l.Poison),
 		"batch.rows":   &l.BatchRows,
 		"batch.bytes":  (*sizeOf)(&l.BatchBytes),
+		"retention":    (*anyDuration)(&l.Retention),
 		"poll.min":     &l.PollMin,
 		"poll.max":     &l.PollMax,
 	}

@@ -47,7 +47,7 @@ func TestEverySettingOfALaneIsOneOfAll(t *testing.T) {
 			t.Errorf("%s is no setting", name)
 			continue
 		}
-		if err := s.setField(fields[name], samples(s)[0]); err != nil {
+		if err := s.setField(fields[name], samples(t, s)[0]); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -31,6 +31,8 @@ const (
 	Database Needs = iota
 	// Everything: the configuration must be fit to run the relay.
 	Everything
+	// Names: neither servers nor secrets are needed, and no file with a secret is read.
+	Names
 )
 
 // ErrInvalid is wrapped by every error of Load.
@@ -57,27 +59,31 @@ func Load(src Source, needs Needs) (Config, error) {
 	checkEnvironment(env, faults)
 
 	cfg := defaultConfig()
-	given := map[string]string{}
+	given := map[string]source{}
 	for _, s := range Settings() {
-		value, origin := choose(s, src.Flags, env, fromFile, path)
-		if origin == "" {
+		value, from := choose(s, src.Flags, env, fromFile, path)
+		if from.rank == 0 {
 			continue
 		}
-		given[s.Name] = origin
+		given[s.Name] = from
 		if value.lanes != nil {
 			cfg.Relay.Lanes = value.lanes
 			continue
 		}
 		if err := s.set(&cfg, value.text); err != nil {
-			err = fmt.Errorf("%s: %w (%s)", s.Name, err, origin)
+			err = fmt.Errorf("%s: %w (%s)", s.Name, err, from.origin)
 			if s.Default != "" && s.Choices == nil {
 				err = hint.Wrap(err, "leave %s out, or a value such as the default, %s", s.Name, s.Default)
 			}
 			faults.add(s.Name, err)
 		}
 	}
-	if given["table"] != "" && given["lanes"] != "" {
-		faults.add("table", hint.New(fmt.Sprintf("table: set together with lanes (%s and %s)", given["table"], given["lanes"]),
+	preferStronger(&cfg, given, faults)
+	if needs != Names {
+		cfg.readDatabaseURL(faults)
+	}
+	if table, lanes := given["table"], given["lanes"]; table.rank > 0 && lanes.rank > 0 {
+		faults.add("table", hint.New(fmt.Sprintf("table: set together with lanes (%s and %s)", table.origin, lanes.origin),
 			"name every table in lanes, and leave table out"))
 	}
 	cfg.check(needs, faults)
@@ -88,24 +94,30 @@ func Load(src Source, needs Needs) (Config, error) {
 	return cfg, nil
 }
 
-// choose picks the value that wins, and says where it came from; an empty origin means nowhere. A variable that is set to
-// nothing counts as not set, as templates of containers leave it so.
-func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value fileValue, origin string) {
+// source is where a value came from.
+type source struct {
+	rank   int // of a flag 3, the environment 2, the file 1; 0 for nowhere
+	origin string
+}
+
+// choose picks the value that wins, and says where it came from. A variable that is set to nothing counts as not set, as
+// templates of containers leave it so.
+func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value fileValue, from source) {
 	if v, ok := flags[s.Name]; ok {
-		return fileValue{text: v}, "--" + s.Flag()
+		return fileValue{text: v}, source{3, "--" + s.Flag()}
 	}
 	if v := env[s.Env()]; v != "" {
-		return fileValue{text: v}, s.Env()
+		return fileValue{text: v}, source{2, s.Env()}
 	}
 	if v, ok := file[s.Name]; ok {
-		return v, fmt.Sprintf("%s line %d", path, v.line)
+		return v, source{1, fmt.Sprintf("%s line %d", path, v.line)}
 	}
-	return fileValue{}, ""
+	return fileValue{}, source{}
 }
 
 // check reports what no single value shows. A setting that already has a fault is left alone: its field holds the
 // default.
-func (c Config) check(needs Needs, faults *faultList) {
+func (c *Config) check(needs Needs, faults *faultList) {
 	if c.Schema != "" && strings.ContainsRune(c.Schema, 0) {
 		faults.add("schema", errors.New("schema: a name cannot hold a zero byte"))
 	}
@@ -114,19 +126,20 @@ func (c Config) check(needs Needs, faults *faultList) {
 			faults.add("database-url", err)
 		}
 	}
+	if needs == Names {
+		return
+	}
 	if needs == Database {
-		if c.Relay.DatabaseURL == "" {
+		if c.Relay.DatabaseURL == "" && !faults.has("database-url") {
 			faults.add("database-url", hint.New("database-url: not set",
 				"--database-url postgres://relay@db:5432/app, or set RELAY_DATABASE_URL"))
 		}
 		return
 	}
 	for _, err := range split(c.Relay.Validate()) {
-		name, _, _ := strings.Cut(err.Error(), ":")
-		if !faults.has(name) {
-			faults.add(name, err)
-		}
+		faults.addNamed(err)
 	}
+	c.checkKafka(faults)
 	for _, broker := range c.Relay.Brokers {
 		if broker != "" && !isAddress(broker) {
 			faults.add("brokers", fmt.Errorf("brokers: %q is not HOST:PORT", broker))
@@ -209,6 +222,14 @@ func (f *faultList) add(subject string, err error) {
 	}
 	f.subjects[subject] = true
 	f.errs = append(f.errs, err)
+}
+
+// addNamed adds a fault that begins with the name of its setting, unless that one has a fault already.
+func (f *faultList) addNamed(err error) {
+	name, _, _ := strings.Cut(err.Error(), ":")
+	if !f.has(name) {
+		f.add(name, err)
+	}
 }
 
 func (f *faultList) has(subject string) bool { return f.subjects[subject] }

@@ -26,8 +26,18 @@ var required = map[string]string{
 }
 
 // samples are three values of a setting, none of them its default, for flag, environment and file.
-func samples(s Setting) [3]string {
+func samples(t *testing.T, s Setting) [3]string {
+	t.Helper()
+	if strings.HasSuffix(s.Name, FileSuffix) {
+		return sampleFiles(t, s)
+	}
 	switch s.Name {
+	case "kafka.tls.enabled":
+		return [3]string{"true", "true", "true"}
+	case "kafka.sasl.without-tls":
+		return [3]string{"true", "true", "true"}
+	case "kafka.sasl.mechanism":
+		return [3]string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
 	case "database-url":
 		return [3]string{"postgres://a/flag", "postgres://a/env", "postgres://a/file"}
 	case "brokers":
@@ -58,7 +68,7 @@ func samples(s Setting) [3]string {
 		return [3]string{"11", "12", "13"}
 	case Size:
 		return [3]string{"1MiB", "2MiB", "3MiB"}
-	case Duration:
+	case Duration, AnyDuration:
 		return [3]string{"21s", "22s", "23s"}
 	}
 	if s.Name == "lanes" {
@@ -84,9 +94,9 @@ func writeFile(t *testing.T, text string) string {
 
 // base gives the required settings in the file, except s.
 func base(s Setting) string {
-	text := ""
+	text := companions[s.Name]
 	for name, value := range required {
-		if name != s.Name {
+		if name != s.Name && name+FileSuffix != s.Name {
 			text += fmt.Sprintf("%s: %q\n", name, value)
 		}
 	}
@@ -96,14 +106,15 @@ func base(s Setting) string {
 func TestAFlagWinsOverTheEnvironmentOverTheFileOverTheDefault(t *testing.T) {
 	for _, s := range Settings() {
 		t.Run(s.Name, func(t *testing.T) {
-			value := samples(s)
+			value := samples(t, s)
 			flag := map[string]string{s.Name: value[0]}
 			env := []string{s.Env() + "=" + value[1], "PATH=/bin"}
 			line := fmt.Sprintf("%s: %q\n", s.Name, value[2])
-			nested := strings.ReplaceAll(line, ".", ":\n  ")
-			if strings.Contains(value[2], ".") {
-				nested = line // the dots are the value's
+			nested := ""
+			for depth, key := range strings.Split(s.Name, ".") {
+				nested += "\n" + strings.Repeat("  ", depth) + key + ":"
 			}
+			nested += fmt.Sprintf(" %q\n", value[2])
 			tests := []struct {
 				name string
 				src  Source
@@ -116,7 +127,7 @@ func TestAFlagWinsOverTheEnvironmentOverTheFileOverTheDefault(t *testing.T) {
 				{"file named by the environment", Source{Environ: []string{"RELAY_CONFIG=" + writeFile(t, base(s)+line)}}, value[2]},
 				{"empty variable", Source{Environ: []string{s.Env() + "="}, File: writeFile(t, base(s)+line)}, value[2]},
 			}
-			if required[s.Name] == "" {
+			if required[s.Name] == "" && required[strings.TrimSuffix(s.Name, FileSuffix)] == "" && companions[s.Name] == "" {
 				tests = append(tests, struct {
 					name string
 					src  Source
@@ -129,7 +140,9 @@ func TestAFlagWinsOverTheEnvironmentOverTheFileOverTheDefault(t *testing.T) {
 					t.Errorf("%s: %v", test.name, err)
 					continue
 				}
-				cfg.Schema, cfg.Relay.DatabaseURL = restore(cfg)
+				if cfg.Relay.DatabaseURLFunc == nil {
+					cfg.Schema, cfg.Relay.DatabaseURL = restore(cfg)
+				}
 				if got := valueOf(t, s, cfg); got != test.want {
 					t.Errorf("%s: got %q, want %q", test.name, got, test.want)
 				}
@@ -163,7 +176,7 @@ func TestEverySettingOfTheEngineCanBeSet(t *testing.T) {
 	reached := map[string]bool{}
 	changed := defaultConfig()
 	for _, s := range Settings() {
-		if err := s.set(&changed, samples(s)[0]); err != nil {
+		if err := s.set(&changed, samples(t, s)[0]); err != nil {
 			t.Fatalf("%s: %v", s.Name, err)
 		}
 	}
@@ -172,7 +185,7 @@ func TestEverySettingOfTheEngineCanBeSet(t *testing.T) {
 	for i := range defaults.NumField() {
 		name := defaults.Type().Field(i).Name
 		switch name {
-		case "KafkaOptions", "Logger", "Observer", "Step", "Check":
+		case "DatabaseURLFunc", "KafkaOptions", "Logger", "Observer", "Step", "Check":
 			continue // not for people to set
 		}
 		if reached[name] = !reflect.DeepEqual(defaults.Field(i).Interface(), after.Field(i).Interface()); !reached[name] {
@@ -230,10 +243,11 @@ func faultsOf(t *testing.T, src Source) []error {
 
 func TestBadValuesAreRefusedWithTheNameOfTheSetting(t *testing.T) {
 	bad := map[Kind][]string{
-		Number:   {"-1", "ten", "1.5", "", "99999999999999999999", "2147483648"},
-		Size:     {"-1", "-1MiB", "8 elephants", "", "3000GiB", "MiB"},
-		Duration: {"-1s", "5", "soon", "", "0s"},
-		Switch:   {"maybe", "2", ""},
+		Number:      {"-1", "ten", "1.5", "", "99999999999999999999", "2147483648"},
+		Size:        {"-1", "-1MiB", "8 elephants", "", "3000GiB", "MiB"},
+		Duration:    {"-1s", "5", "soon", "", "0s"},
+		AnyDuration: {"-1s", "5", "soon", "", "off", "Forever"},
+		Switch:      {"maybe", "2", ""},
 	}
 	for _, s := range Settings() {
 		values := bad[s.Kind]
@@ -245,6 +259,21 @@ func TestBadValuesAreRefusedWithTheNameOfTheSetting(t *testing.T) {
 			if len(faults) != 1 || !strings.HasPrefix(faults[0].Error(), s.Name+": ") {
 				t.Errorf("%s = %q: got the faults %v", s.Name, value, faults)
 			}
+		}
+	}
+}
+
+func TestTheRetentionMayBeZeroOrForever(t *testing.T) {
+	for text, want := range map[string]struct {
+		is      time.Duration
+		written string
+	}{
+		"0": {relay.RemoveAtOnce, "0"}, "0s": {relay.RemoveAtOnce, "0"}, "forever": {relay.KeepForever, "forever"},
+		"90m": {90 * time.Minute, "1h30m"}, "24h": {24 * time.Hour, "24h"},
+	} {
+		var got anyDuration
+		if err := setAnyDuration(&got, text); err != nil || time.Duration(got) != want.is || write(&got) != want.written {
+			t.Errorf("%s: is %v, written %q, %v", text, time.Duration(got), write(&got), err)
 		}
 	}
 }

@@ -45,6 +45,13 @@ func checkDatabaseURL(text string) error {
 		return nil
 	}
 	if parse, ok := errors.AsType[*pgconn.ParseConfigError](err); ok {
+		switch text := parse.Error(); {
+		case strings.Contains(text, "failed to parse as"):
+			// Its detail quotes the word that it stumbles over, which may be part of a password.
+			return hint.New("database-url: not valid keyword=value pairs", "put a value with spaces in single quotes, or "+try)
+		case strings.Contains(text, "failed to configure TLS"):
+			return hint.New("database-url: "+Redact(withoutSource(parse.Error())), "check sslmode, sslrootcert, sslcert and sslkey in it")
+		}
 		return hint.Wrap(fmt.Errorf("database-url: %s", Redact(withoutSource(parse.Error()))), "%s", try)
 	}
 	return hint.New("database-url: not a valid connection string", try)
@@ -64,13 +71,20 @@ func isURL(text string) bool {
 
 // withSchema adds the schema to the connection string as its search_path.
 func withSchema(text, schema string) string {
-	if schema == "" || text == "" {
+	if schema == "" {
 		return text
 	}
-	path := pgx.Identifier{schema}.Sanitize()
+	return withParameter(text, "search_path", pgx.Identifier{schema}.Sanitize())
+}
+
+// withParameter sets a parameter of the connection string, in place of the value that it has there.
+func withParameter(text, name, value string) string {
+	if text == "" {
+		return text
+	}
 	if !isURL(text) {
-		escaped := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(path)
-		return text + " search_path='" + escaped + "'"
+		escaped := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value)
+		return text + " " + name + "='" + escaped + "'"
 	}
 	parsed, err := url.Parse(text)
 	if err != nil {
@@ -78,9 +92,9 @@ func withSchema(text, schema string) string {
 	}
 	// Postgres reads %20 as a space and leaves a plus as it is, so the query is not decoded and encoded as a form.
 	query := slices.DeleteFunc(strings.Split(parsed.RawQuery, "&"), func(parameter string) bool {
-		return parameter == "" || strings.HasPrefix(parameter, "search_path=")
+		return parameter == "" || strings.HasPrefix(parameter, name+"=")
 	})
-	escaped := strings.ReplaceAll(url.QueryEscape(path), "+", "%20")
-	parsed.RawQuery = strings.Join(append(query, "search_path="+escaped), "&")
+	escaped := strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
+	parsed.RawQuery = strings.Join(append(query, name+"="+escaped), "&")
 	return parsed.String()
 }

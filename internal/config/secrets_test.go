@@ -20,7 +20,9 @@ func TestNoErrorHoldsAPassword(t *testing.T) {
 		"host=db port=notaport password=hunter2",
 		"host=db password='hunter2 with spaces' sslmode=bogus",
 		"host=db password=hunter2 and then something else",
+		"host=db password=my hunter2",
 		"hunter2",
+		"hunter2 host=db",
 		"mysql://root:hunter2@db/app",
 		"host=db password=hunter2 sslpassword=hunter2 sslmode=verify-full sslrootcert=/no/such/file",
 	} {

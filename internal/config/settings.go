@@ -5,13 +5,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/kafkaauth"
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // Config is the whole configuration of the binary.
 type Config struct {
-	// Relay configures the engine. Its DatabaseURL carries Schema as search_path.
+	// Relay configures the engine. Its DatabaseURL carries Schema as search_path, and its KafkaOptions carry Kafka.
 	Relay relay.Config
+
+	// Kafka says how the relay and the brokers know each other.
+	Kafka kafkaauth.Config
+
+	// DatabaseURLFile and DatabasePasswordFile name files that hold the connection string, or its password. They are read anew for each
+	// connection.
+	DatabaseURLFile, DatabasePasswordFile string
+
+	// Warnings are about what works, and perhaps should not.
+	Warnings []string
 
 	// Schema is the schema of the outbox, or empty for the search_path of the role.
 	Schema string
@@ -46,6 +57,8 @@ const (
 	Number   Kind = "number"   // a whole number, not negative
 	Size     Kind = "size"     // bytes, with an optional unit: KiB, MiB or GiB
 	Duration Kind = "duration" // a number and a unit: 500ms, 2s, 1m30s; greater than zero
+	// AnyDuration is a Duration that may be zero or without an end.
+	AnyDuration Kind = "duration, 0 or forever"
 )
 
 // Setting is one thing that can be configured.
@@ -117,7 +130,7 @@ func defaultConfig() Config {
 
 func table() []Setting {
 	return slices.Concat(
-		group("Connections", connections()), group("Records", records()), group("Batches", batches()),
+		group("Connections", connections()), group("Kafka security", kafkaSecurity()), group("Records", records()), group("Batches", batches()),
 		group("Times", times()), group("Operation", operation()),
 	)
 }
@@ -134,6 +147,12 @@ func connections() []Setting {
 		{Name: "database-url", Kind: Text, Secret: true,
 			Help:  "connection string of the primary that holds the outbox; a PG* variable fills what it leaves out",
 			field: func(c *Config) any { return &c.Relay.DatabaseURL }},
+		{Name: "database-url-file", Kind: Text,
+			Help:  "file that holds database-url; read anew for each connection",
+			field: func(c *Config) any { return &c.DatabaseURLFile }},
+		{Name: "database-password-file", Kind: Text,
+			Help:  "file that holds the password that database-url leaves out; read anew for each connection",
+			field: func(c *Config) any { return &c.DatabasePasswordFile }},
 		{Name: "schema", Kind: Text,
 			Help:  "schema of the outbox and of the relay's tables; unset, the search_path of the role decides",
 			field: func(c *Config) any { return &c.Schema }},
@@ -170,7 +189,7 @@ func records() []Setting {
 			Help:  "how long a lane waits for a topic that is away before it parks its aggregates and goes on",
 			field: func(c *Config) any { return &c.Relay.Topics.Patience }},
 		{Name: "poison", Kind: Text, Choices: []string{"park", "skip", "halt"},
-			Help:  "a row that can never be sent parks its aggregate, is left out, or halts the lane",
+			Help:  "a row that can never be sent: park its aggregate, leave the row out, or halt the lane",
 			field: func(c *Config) any { return (*string)(&c.Relay.Poison) }},
 		{Name: "partitioner", Kind: Text,
 			Help:  "how a key chooses its partition; murmur2 is what Java clients do",
@@ -197,6 +216,9 @@ func batches() []Setting {
 
 func times() []Setting {
 	return []Setting{
+		{Name: "retention", Kind: AnyDuration,
+			Help:  "how long a published row stays in the outbox; 0 removes it as soon as it is published, forever never",
+			field: func(c *Config) any { return (*anyDuration)(&c.Relay.Retention) }},
 		{Name: "poll.min", Kind: Duration,
 			Help:  "pause after the first read that finds nothing; it doubles up to poll.max",
 			field: func(c *Config) any { return &c.Relay.PollMin }},

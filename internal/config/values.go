@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // sizeOf is a number of bytes: it is written with a unit.
@@ -17,6 +19,11 @@ var units = []struct {
 	name  string
 	bytes int
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// anyDuration is a duration with two more values: 0, and forever.
+type anyDuration time.Duration
+
+const forever = "forever"
 
 // write returns the value behind a field as a person would write it.
 func write(field any) string {
@@ -39,6 +46,8 @@ func write(field any) string {
 		return writeDuration(*v)
 	case *laneList:
 		return v.text()
+	case *anyDuration:
+		return writeAnyDuration(time.Duration(*v))
 	}
 	panic(fmt.Sprintf("config: no way to write a %T", field))
 }
@@ -62,6 +71,16 @@ func writeDuration(d time.Duration) string {
 		text = strings.TrimSuffix(text, "0m")
 	}
 	return text
+}
+
+func writeAnyDuration(d time.Duration) string {
+	switch d {
+	case relay.KeepForever:
+		return forever
+	case relay.RemoveAtOnce:
+		return "0"
+	}
+	return writeDuration(d)
 }
 
 // set parses text into the field of s. The error does not name the setting and does not hold the value of a secret.
@@ -93,6 +112,8 @@ func (s Setting) setField(to any, text string) error {
 		return setDuration(field, text)
 	case *laneList:
 		return setLanes(field, text)
+	case *anyDuration:
+		return setAnyDuration(field, text)
 	default:
 		panic(fmt.Sprintf("config: no way to parse a %T", field))
 	}
@@ -172,5 +193,23 @@ func setDuration(field *time.Duration, text string) error {
 		return errors.New("0 is not allowed; it must be longer")
 	}
 	*field = d
+	return nil
+}
+
+func setAnyDuration(field *anyDuration, text string) error {
+	if text == forever {
+		*field = anyDuration(relay.KeepForever)
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is not a duration; write a number and a unit, such as 24h, or 0, or %s", text, forever)
+	case d < 0:
+		return fmt.Errorf("%s is negative", text)
+	case d == 0:
+		d = relay.RemoveAtOnce // the engine takes zero for "not set"
+	}
+	*field = anyDuration(d)
 	return nil
 }

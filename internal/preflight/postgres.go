@@ -71,8 +71,30 @@ func explainConnect(err error, cfg *pgx.ConnConfig, timeout time.Duration) error
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return explain(&serverError{pg, " at " + where})
 	}
+	if try := explainTLS(err); try != "" {
+		return hint.New(fmt.Sprintf("cannot connect to Postgres at %s: %s", where, innermost(err)), try)
+	}
 	err = fmt.Errorf("cannot connect to Postgres at %s within %v: %s", where, timeout, innermost(err))
 	return hint.Wrap(err, "check host, port and sslmode in --database-url, and that Postgres runs there")
+}
+
+// explainTLS returns what to do where the encryption of a connection is at fault, which waiting does not mend; empty for
+// another error.
+func explainTLS(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "sslrootcert=FILE in --database-url with the authority that signed the server's certificate, in PEM"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "connect in --database-url to a host that the server's certificate is for: sslmode=verify-full compares the two"
+	}
+	if _, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		return "renew the certificate of the server, and check the clocks"
+	}
+	if strings.Contains(err.Error(), "server refused TLS connection") {
+		// The driver has no type for it.
+		return "turn ssl on in the server, or choose another sslmode in --database-url"
+	}
+	return ""
 }
 
 // innermost returns the text of the cause that an operator can act on.
@@ -85,6 +107,12 @@ func innermost(err error) string {
 	}
 	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return unknown.Error()
+	}
+	if name, ok := errors.AsType[x509.HostnameError](err); ok {
+		return name.Error()
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		return invalid.Error()
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return "no answer"
@@ -150,7 +178,7 @@ func forGood(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		_, misread := errors.AsType[*pgconn.ParseConfigError](err)
-		return misread
+		return misread || explainTLS(err) != ""
 	}
 	switch pg.Code {
 	case noDatabase, noSchema, noTable, noColumn, notAllowed:

@@ -15,7 +15,7 @@ import (
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
-// Config says what Check looks at. Every field but KafkaOptions is required.
+// Config says what Check looks at. Every field but KafkaOptions and ExplainKafka is required.
 type Config struct {
 	// DatabaseURL is the connection string of Postgres.
 	DatabaseURL string
@@ -28,6 +28,10 @@ type Config struct {
 
 	// KafkaOptions are added to the Kafka client.
 	KafkaOptions []kgo.Opt
+
+	// ExplainKafka says what is wrong with a connection to a broker, and whether waiting cannot mend it; nil for an error
+	// that it knows nothing of.
+	ExplainKafka func(error) (lasting bool, explained error)
 
 	// Timeout bounds the wait for servers that do not answer.
 	Timeout time.Duration
@@ -110,11 +114,22 @@ func checkKafka(ctx context.Context, cfg Config) error {
 	}
 	defer client.Close()
 	waiting := waitLogger(cfg.Logger, "Kafka")
+	var lasting bool
 	err = persist(ctx, cfg.Timeout, func(ctx context.Context) error {
 		err := client.Ping(ctx)
-		if err != nil {
-			waiting(err)
+		if err == nil {
+			return nil
 		}
+		if cfg.ExplainKafka != nil {
+			var explained error
+			if lasting, explained = cfg.ExplainKafka(err); explained != nil {
+				err = explained
+			}
+		}
+		if lasting {
+			return permanent{err}
+		}
+		waiting(err)
 		return err
 	})
 	switch {
@@ -122,10 +137,14 @@ func checkKafka(ctx context.Context, cfg Config) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case lasting:
+		return permanent{fmt.Errorf("cannot connect to Kafka at %s: %w", strings.Join(cfg.Brokers, ", "), err)}
+	case len(hint.Of(err)) > 0:
+		return fmt.Errorf("no Kafka broker answers at %s within %v: %w", strings.Join(cfg.Brokers, ", "), cfg.Timeout, err)
 	}
 	return hint.Wrap(fmt.Errorf("no Kafka broker answers at %s within %v: %s",
 		strings.Join(cfg.Brokers, ", "), cfg.Timeout, innermost(err)),
-		"check --brokers, and that a broker runs there and listens in plain text")
+		"check --brokers, and that a broker runs there")
 }
 
 // waitLogger returns a function that logs the first failure: the rest would say the same.
@@ -147,7 +166,7 @@ func persist(ctx context.Context, timeout time.Duration, try func(context.Contex
 	var last error
 	for {
 		err := try(ctx)
-		if err == nil || forGood(err) {
+		if err == nil || forGood(err) || errors.Is(err, errForGood) {
 			return err
 		}
 		if last == nil || ctx.Err() == nil {

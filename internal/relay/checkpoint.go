@@ -3,6 +3,7 @@ package relay
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // The keys on the checkpoint topic. They differ so that compaction keeps the last of each.
@@ -21,9 +22,27 @@ type Checkpoint struct {
 	Seq     int64  `json:"seq"`
 	Progress
 	Lineage Lineage `json:"lineage"`
-	// Owner and OwnerEpoch tell a reader of the topic who wrote it.
+	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after an intent was withdrawn.
 	Owner      string `json:"owner"`
 	OwnerEpoch int64  `json:"owner_epoch"`
+	// Recovery is set where relay recover wrote the checkpoint.
+	Recovery *RecoveryNote `json:"recovery,omitempty"`
+
+	offset  int64 // where it was read
+	written time.Time
+}
+
+// RecoveryNote tells who settled a contradiction, how and why. The same stands in the table relay_recoveries.
+type RecoveryNote struct {
+	// Choice is the way on that was chosen.
+	Choice Choice `json:"choice"`
+	// Cause is the kind of the contradiction.
+	Cause Cause `json:"cause"`
+	// Who is the person, process and host that ran the command, Why what they gave as the reason.
+	Who string `json:"who"`
+	Why string `json:"why"`
+	// At is when.
+	At time.Time `json:"at"`
 }
 
 func (c Checkpoint) encode() ([]byte, error) { return json.Marshal(c) }
@@ -55,22 +74,4 @@ type Lineage struct {
 	DatabaseOID uint32 `json:"database_oid"`
 	// ClusterID of the Kafka cluster.
 	ClusterID string `json:"cluster_id"`
-}
-
-// differs explains why a lane with lineage l cannot go on under live; it is empty where it can. A raised timeline is a
-// promotion: whether the standby lagged is shown by the sequence numbers.
-func (l Lineage) differs(live Lineage) string {
-	switch {
-	case l.SystemIdentifier != live.SystemIdentifier:
-		return fmt.Sprintf("it was written for the Postgres cluster with system identifier %s, and this is %s",
-			l.SystemIdentifier, live.SystemIdentifier)
-	case l.DatabaseOID != live.DatabaseOID:
-		return fmt.Sprintf("it was written for database %s (oid %d), and this is %s (oid %d)",
-			l.Database, l.DatabaseOID, live.Database, live.DatabaseOID)
-	case l.ClusterID != live.ClusterID:
-		return fmt.Sprintf("it was written for the Kafka cluster %s, and this is %s", l.ClusterID, live.ClusterID)
-	case l.Timeline > live.Timeline:
-		return fmt.Sprintf("it was written on timeline %d, and this server is on the earlier timeline %d", l.Timeline, live.Timeline)
-	}
-	return ""
 }

@@ -151,6 +151,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 					return nil, halt("upgrade this relay", "the checkpoint at %s/%d offset %d cannot be read: %v",
 						l.topic, l.partition, record.Offset, err)
 				}
+				checkpoint.offset, checkpoint.written = record.Offset, record.Timestamp
 				found = &checkpoint
 			}
 		}

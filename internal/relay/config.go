@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,10 @@ type Config struct {
 	// DatabaseURL is the connection string of the primary that holds the outbox, as a URL or as keyword=value pairs. The
 	// relay connects directly: a pooler in transaction mode has no session for it to hold. Required.
 	DatabaseURL string
+
+	// DatabaseURLFunc, where set, returns the connection string of each new session in place of DatabaseURL, for passwords that
+	// change while the relay runs. It names the same database. An error of it is that of a connection that fails. Defaults to none.
+	DatabaseURLFunc func() (string, error)
 
 	// Brokers are the bootstrap servers of the cluster, HOST:PORT each. Required.
 	Brokers []string
@@ -64,6 +69,10 @@ type Config struct {
 	// BatchBytes bounds the bytes of keys, payloads and headers in one Kafka transaction; a single larger row still goes,
 	// alone. Defaults to 8 MiB.
 	BatchBytes int
+
+	// Retention is how long a published row stays in the outbox, by its created_at and the clock of Postgres. RemoveAtOnce lets
+	// it go as soon as it is published, KeepForever never. Defaults to 24 h.
+	Retention time.Duration
 
 	// PollMin is the pause after the first read that finds nothing; it doubles up to PollMax. Defaults to 2 ms.
 	PollMin time.Duration
@@ -117,6 +126,14 @@ const (
 // Policies lists every Policy.
 func Policies() []Policy { return []Policy{Park, Skip, Halt} }
 
+// The ends of the scale of Retention, whose zero is "not set".
+const (
+	// RemoveAtOnce removes a row as soon as it is published.
+	RemoveAtOnce = time.Duration(-1)
+	// KeepForever removes nothing.
+	KeepForever = time.Duration(math.MaxInt64)
+)
+
 // Lane is one outbox table and its stream. The fields beside Name and Table are the lane's own values of the settings of
 // the same name in Config; the zero value is that of Config.
 type Lane struct {
@@ -133,6 +150,7 @@ type Lane struct {
 	Poison      Policy
 	BatchRows   int
 	BatchBytes  int
+	Retention   time.Duration
 	PollMin     time.Duration
 	PollMax     time.Duration
 }
@@ -146,6 +164,7 @@ func (c Config) of(l Lane) Config {
 	override(&c.Poison, l.Poison)
 	override(&c.BatchRows, l.BatchRows)
 	override(&c.BatchBytes, l.BatchBytes)
+	override(&c.Retention, l.Retention)
 	override(&c.PollMin, l.PollMin)
 	override(&c.PollMax, l.PollMax)
 	return c
@@ -215,6 +234,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.Topics.Patience, 10*time.Second)
 	setDefault(&c.BatchRows, 5000)
 	setDefault(&c.BatchBytes, 8<<20)
+	setDefault(&c.Retention, 24*time.Hour)
 	setDefault(&c.PollMin, 2*time.Millisecond)
 	setDefault(&c.PollMax, 50*time.Millisecond)
 	setDefault(&c.TransactionTimeout, 15*time.Second)
@@ -313,6 +333,7 @@ func (c Config) validateLane(prefix string) (faults []error) {
 	fault(!slices.Contains(Policies(), c.Poison), "poison: %q is none of park, skip, halt", c.Poison)
 	fault(c.BatchRows < 1 || c.BatchRows > 100_000, "batch.rows: %d is not between 1 and 100000", c.BatchRows)
 	fault(c.BatchBytes < 1<<10 || c.BatchBytes > 1<<30, "batch.bytes: %d is not between 1 KiB and 1 GiB", c.BatchBytes)
+	fault(c.Retention < 0 && c.Retention != RemoveAtOnce, "retention: %v is negative", c.Retention)
 	fault(c.PollMin < 100*time.Microsecond, "poll.min: %v is less than 100µs", c.PollMin)
 	fault(c.PollMax < c.PollMin, "poll.max: %v is less than poll.min (%v)", c.PollMax, c.PollMin)
 	return faults

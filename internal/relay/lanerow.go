@@ -23,13 +23,15 @@ type laneRow struct {
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
 	server   serverIdentity // that the session talks to, since announce
+
+	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
 
 // laneQueryTimeout bounds each statement on the lane's row.
 const laneQueryTimeout = 15 * time.Second
 
 func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
-	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" lane", nil)
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" lane", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -42,32 +44,6 @@ func (l *laneRow) close() { closeConn(l.conn) }
 // table's oid keeps apart the lanes of two schemas of one database.
 func LockKey(lane string) string {
 	return `hashtextextended('relay lane ' || ` + lane + `, 'relay_lanes'::regclass::oid::bigint)`
-}
-
-// register gives lanes that are new their partitions of the checkpoint topic, in their order, and returns this lane's. A
-// partition is never given to another lane.
-func (l *laneRow) register(ctx context.Context, lanes []Lane) (partition int32, err error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
-	defer cancel()
-	names := make([]string, len(lanes))
-	for i, lane := range lanes {
-		names[i] = lane.Name
-	}
-	const next = `(SELECT coalesce(max(partition) + 1, 0) FROM relay_lanes)`
-	if _, err = l.conn.Exec(ctx, `
-INSERT INTO relay_lanes (lane, partition)
-SELECT given.lane, `+next+` + row_number() OVER (ORDER BY given.place) - 1
-FROM unnest($1::text[]) WITH ORDINALITY AS given (lane, place)
-WHERE NOT EXISTS (SELECT FROM relay_lanes r WHERE r.lane = given.lane) ON CONFLICT DO NOTHING`, names); err == nil {
-		_, err = l.conn.Exec(ctx, `UPDATE relay_lanes SET partition = `+next+` WHERE lane = $1 AND partition IS NULL`, l.lane.Name)
-	}
-	if err == nil {
-		err = l.conn.QueryRow(ctx, `SELECT partition FROM relay_lanes WHERE lane = $1`, l.lane.Name).Scan(&partition)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("give lane %s its place in the checkpoint topic: %w", l.lane.Name, err)
-	}
-	return partition, nil
 }
 
 // tryLock takes the lane's lock where it is free.
@@ -185,58 +161,33 @@ RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.loca
 	return lineage, nil
 }
 
-// laneState is what the row says of the lane's past.
-type laneState struct {
-	seq     int64
-	started bool
-	lineage *Lineage
-}
-
-// read returns the row, if it is still ours.
-func (l *laneRow) read(ctx context.Context) (laneState, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
-	defer cancel()
-	var state laneState
-	var lineage []byte
-	err := l.conn.QueryRow(ctx, `SELECT seq, started, lineage::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
-		l.lane.Name, l.epoch).Scan(&state.seq, &state.started, &lineage)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return state, errLost
-	}
-	if err != nil {
-		return state, fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
-	}
-	if lineage != nil {
-		state.lineage = new(Lineage)
-		if err := json.Unmarshal(lineage, state.lineage); err != nil {
-			return state, fmt.Errorf("read the lineage of lane %s: %w", l.lane.Name, err)
-		}
-	}
-	return state, nil
-}
-
 // claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
 // became a commit is thereby withdrawn, with what it parked and released.
 func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) error {
+	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
+}
+
+func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last Checkpoint, lineage Lineage) error {
 	text, err := json.Marshal(lineage)
 	if err != nil {
 		return err
 	}
-	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if err := l.writeBy(ctx, tx, "claim", claimStatement,
-			last.Seq, last.From.String(), snapshotParam(last.To), lastIDParam(last.Progress), string(text)); err != nil {
-			return err
-		}
-		if err := l.undo(ctx, tx, last.Seq); err != nil {
-			return err
-		}
-		return l.settleIn(ctx, tx, last.Seq)
-	})
+	if err := l.writeBy(ctx, tx, "claim", claimStatement, last.Seq, last.From.String(), snapshotParam(last.To),
+		lastIDParam(last.Progress), string(text), last.Owner, last.OwnerEpoch); err != nil {
+		return err
+	}
+	if err := l.undo(ctx, tx, last.Seq); err != nil {
+		return err
+	}
+	l.intended, l.committed, l.confirmed = last.Seq, last.Seq, last.Seq
+	return l.settleIn(ctx, tx, last.Seq)
 }
 
 const claimStatement = `
 UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp()
+       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp(),
+       batch_owner = $9, batch_epoch = $10, confirmed_seq = $4,
+       confirmed_from = $5::text::pg_snapshot, confirmed_to = $6::text::pg_snapshot, confirmed_last_id = $7
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
 
 // say records the state of the lane for relay status.
@@ -245,10 +196,12 @@ func (l *laneRow) say(ctx context.Context, state State, reason string) error {
 	if reason != "" {
 		text = &reason
 	}
-	return l.write(ctx, "state", `
-UPDATE relay_lanes SET state = $4, reason = $5, updated_at = clock_timestamp()
-WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`, string(state), text)
+	return l.write(ctx, "state", sayStatement, string(state), text)
 }
+
+const sayStatement = `
+UPDATE relay_lanes SET state = $4, reason = $5, updated_at = clock_timestamp()
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
 
 // querier is a connection or a transaction on it.
 type querier interface {

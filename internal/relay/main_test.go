@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,7 @@ func runTests(m *testing.M) int {
 			code = 1
 		}
 	}
+	http.DefaultClient.CloseIdleConnections() // of a download of Postgres
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, "goroutines were left behind:", err)
@@ -59,6 +61,7 @@ func newDatabase(t testing.TB) string {
 	t.Helper()
 	server.once.Do(func() {
 		server.postgres, server.err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{
+			Version: os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
 			Parameters: map[string]string{
 				"fsync": "off", "full_page_writes": "off", "max_prepared_transactions": "20", "max_connections": "200",
 			},

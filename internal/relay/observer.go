@@ -56,6 +56,23 @@ type Observer interface {
 	TookOver(lane string, took time.Duration, err error)
 }
 
+// Removal is one round of retention: what was removed from the outbox, and why no more was.
+type Removal struct {
+	Lane string
+	// Rows that were deleted one by one; those of partitions are not counted.
+	Rows int64
+	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all three.
+	Added, Emptied, Dropped int
+	// Err is why the round ended early; nil where all was removed that was due. Publishing goes on either way.
+	Err error
+}
+
+// RemovalObserver is an Observer that is told of retention as well.
+type RemovalObserver interface {
+	// Removed is called after each round, also where there was nothing to remove.
+	Removed(Removal)
+}
+
 type noObserver struct{}
 
 func (noObserver) Committed(Batch)                       {}

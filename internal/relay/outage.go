@@ -39,14 +39,16 @@ type outage struct {
 	cause error
 	since time.Time
 	held  bool
-	retry time.Time     // when a held topic is tried again
-	pause time.Duration // until the try after that
+	retry time.Time     // when the topic is tried again
+	pause time.Duration // before that
 }
 
-// The pauses between the tries of a held topic.
+// The pauses between the tries of a topic that is away, and of one that is held.
 const (
+	awayRetryMin = 20 * time.Millisecond
+	awayRetryMax = time.Second
 	heldRetryMin = time.Second
-	heldRetryMax = time.Minute
+	heldRetryMax = 15 * time.Second
 )
 
 func newOutages(patience time.Duration) *outages {
@@ -70,6 +72,13 @@ func (o *outages) limit(topic string) int32 {
 	return math.MaxInt32
 }
 
+// forgetLimit has the settings of the topic believed again.
+func (o *outages) forgetLimit(topic string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.limits, topic)
+}
+
 // note records that a topic is away, and reports whether it is held from now on.
 func (o *outages) note(topic string, cause error) (begins bool) {
 	o.mu.Lock()
@@ -80,21 +89,32 @@ func (o *outages) note(topic string, cause error) (begins bool) {
 		o.topics[topic] = out
 	}
 	out.cause = cause
+	least, most := awayRetryMin, awayRetryMax
+	if begins = !out.held && time.Since(out.since) >= o.patience; begins {
+		out.held, out.pause = true, 0
+	}
 	if out.held {
-		out.pause = min(max(2*out.pause, heldRetryMin), heldRetryMax)
-		out.retry = time.Now().Add(jitter(out.pause))
-		return false
+		least, most = heldRetryMin, heldRetryMax
 	}
-	if time.Since(out.since) >= o.patience {
-		o.hold(out)
-		return true
-	}
-	return false
+	out.pause = min(max(2*out.pause, least), most)
+	out.retry = time.Now().Add(jitter(out.pause))
+	return begins
 }
 
-func (o *outages) hold(out *outage) {
-	out.held, out.pause = true, heldRetryMin
-	out.retry = time.Now().Add(jitter(out.pause))
+// pause is how long to wait before these records are sent: a topic that is away is not tried at every moment.
+func (o *outages) pause(records []kgo.Record) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.topics) == 0 {
+		return 0
+	}
+	pause := time.Duration(0)
+	for i := range records {
+		if out, known := o.topics[records[i].Topic]; known && !out.held {
+			pause = max(pause, time.Until(out.retry))
+		}
+	}
+	return pause
 }
 
 // resume holds a topic whose rows an earlier session has set aside.
@@ -105,10 +125,7 @@ func (o *outages) resume(topic, cause string) {
 		out.held = true
 		return
 	}
-	out := &outage{cause: errors.New(cause), since: time.Now()}
-	o.hold(out)
-	out.retry = time.Now()
-	o.topics[topic] = out
+	o.topics[topic] = &outage{cause: errors.New(cause), since: time.Now(), held: true, retry: time.Now()}
 }
 
 // written records that a transaction has written to the topics of these records, but for those left out.

@@ -12,13 +12,17 @@ import (
 // became a commit: parked rows of a higher number than the last committed one are removed, and released ones are back.
 
 // intent records that batch seq is about to be committed, and what it parks and releases. It is durable before the commit is
-// asked for, and fails where another process has announced itself. Where the batch was begun anew, again replaces what the
-// first intent of the same number said.
+// asked for, and fails where another process has announced itself. The batch before it has been committed, so its progress
+// becomes the confirmed one. Where the batch was begun anew, again replaces what the first intent of the same number said.
 func (l *laneRow) intent(ctx context.Context, seq int64, pl *plan, again bool) error {
 	const update = `
 UPDATE relay_lanes SET seq = $4, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       updated_at = clock_timestamp()
+       updated_at = clock_timestamp(), batch_owner = owner, batch_epoch = owner_epoch, confirmed_seq = $4 - 1,
+       confirmed_from = CASE WHEN $8 THEN confirmed_from ELSE snapshot_from END,
+       confirmed_to = CASE WHEN $8 THEN confirmed_to ELSE snapshot_to END,
+       confirmed_last_id = CASE WHEN $8 THEN confirmed_last_id ELSE last_id END
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - CASE WHEN $8 THEN 0 ELSE 1 END RETURNING ctid::text`
+	l.intended, l.confirmed = seq, seq-1
 	args := []any{seq, pl.after.From.String(), snapshotParam(pl.after.To), lastIDParam(pl.after), again}
 	if !again && !pl.works() {
 		return l.write(ctx, "intent", update, args...)
@@ -48,16 +52,27 @@ func (l *laneRow) inTransaction(ctx context.Context, work func(context.Context, 
 	return err
 }
 
-// undo removes what batches after seq have parked and released.
+// undo takes back what batches after seq have parked, skipped and released.
 func (l *laneRow) undo(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{
 		`DELETE FROM outbox_parked WHERE lane = $1 AND seq > $2`,
-		`UPDATE outbox_parked SET released_seq = NULL, request = NULL WHERE lane = $1 AND released_seq > $2`,
 		`DELETE FROM outbox_parked_audit WHERE lane = $1 AND done_seq > $2 AND action = 'skip'`,
-		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL WHERE lane = $1 AND done_seq > $2`,
 	} {
 		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
 			return fmt.Errorf("undo what was parked after batch %d: %w", seq, err)
+		}
+	}
+	return l.undoReleases(ctx, tx, seq)
+}
+
+// undoReleases takes back what batches after seq have released, where it is not settled.
+func (l *laneRow) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error {
+	for _, statement := range []string{
+		`UPDATE outbox_parked SET released_seq = NULL, request = NULL WHERE lane = $1 AND released_seq > $2`,
+		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
+	} {
+		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
+			return fmt.Errorf("undo what was released after batch %d: %w", seq, err)
 		}
 	}
 	return nil
@@ -69,7 +84,9 @@ func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) erro
 	if err := all(ctx, tx, "park rows", pl.parks, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, seq, cause, error)
 SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at, $2, a.cause, nullif(a.error, '')
-FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)`, lane, seq); err != nil {
+FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)
+-- A recovery may have gone back to before the row was parked: it keeps its place.
+ON CONFLICT (lane, id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq); err != nil {
 		return err
 	}
 	if err := all(ctx, tx, "record skipped rows", pl.skips, `

@@ -297,7 +297,7 @@ func TestADeniedTopicHoldsItsAggregatesOnly(t *testing.T) {
 	if err := r.cluster.CreateTopic("denied", 1, nil); err != nil {
 		t.Fatal(err)
 	}
-	r.denyWrites("denied", 6)
+	r.denyWrites("denied", 4)
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload) VALUES ('order', 'a', 'T', 'denied', '1')`)
 	r.putEvent("a", "2")
 	r.putEvent("b", "1")

@@ -29,7 +29,14 @@ var sessionSettings = map[string]string{
 const connectTimeout = 10 * time.Second
 
 // connect opens a session of its own. There is no pool: each session has one user and holds state.
-func connect(ctx context.Context, url, application string, settings map[string]string) (*pgx.Conn, error) {
+func connect(ctx context.Context, from *Config, application string, settings map[string]string) (*pgx.Conn, error) {
+	url := from.DatabaseURL
+	if from.DatabaseURLFunc != nil {
+		var err error
+		if url, err = from.DatabaseURLFunc(); err != nil {
+			return nil, fmt.Errorf("connect to Postgres: %w", err)
+		}
+	}
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -80,6 +87,20 @@ FROM pg_control_system()`).Scan(&s.SystemIdentifier, &s.Timeline, &s.Database, &
 		return s, fmt.Errorf("read the identity of the server: %w", err)
 	}
 	return s, nil
+}
+
+// mustBe checks that the connection leads to the server want.
+func mustBe(ctx context.Context, conn *pgx.Conn, want serverIdentity) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	got, err := identify(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if got.Lineage != want.Lineage || !got.started.Equal(want.started) {
+		return errors.New("the address of Postgres led to two different servers; it must lead to the primary only")
+	}
+	return nil
 }
 
 var errStandby = errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for one")

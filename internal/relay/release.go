@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +33,7 @@ WHERE lane = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text 
 ORDER BY seq, id LIMIT $4::bigint`
 
 func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverIdentity) (*parkedQueue, error) {
-	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +141,9 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 	if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
 		return false, err
 	}
+	if err := s.checkLimits(ctx, p); err != nil {
+		return false, err
+	}
 	fixed := *pl
 	sieve := func() *plan { return s.parking.sieveParked(p, segments, fixed) }
 	if pl = sieve(); pl.empty() {
@@ -150,6 +155,33 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 	}
 	s.queue.put(p)
 	return true, nil
+}
+
+// checkLimits looks whether topics that take no record as large as one of the page have been changed to take it. The producers
+// have asked for the limit once and for all, so a new one needs a new session.
+func (s *session) checkLimits(ctx context.Context, p *page) error {
+	limits := make(map[string]int32)
+	for i := range p.records {
+		topic := p.records[i].Topic
+		if known, ok := s.topics.look(topic); ok && recordBytes(&p.records[i]) > int(known.maxBytes) {
+			limits[topic] = known.maxBytes
+		}
+	}
+	if len(limits) == 0 {
+		return nil
+	}
+	for topic := range limits {
+		s.topics.outages.forgetLimit(topic)
+	}
+	if err := s.topics.lookUp(ctx, slices.Sorted(maps.Keys(limits))); err != nil {
+		return err
+	}
+	for topic, before := range limits {
+		if now := s.topics.batchMaxBytes(topic); now != before {
+			return fmt.Errorf("max.message.bytes of topic %s was %d and is %d: the producers begin anew", topic, before, now)
+		}
+	}
+	return nil
 }
 
 // tasks returns what is to be done about parked rows.

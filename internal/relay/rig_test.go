@@ -171,6 +171,7 @@ type recorder struct {
 	batches   []Batch
 	states    []LaneStatus
 	takeovers []error
+	removals  []Removal
 	changed   chan struct{}
 }
 
@@ -190,6 +191,9 @@ func (r *recorder) Committed(b Batch) {
 func (r *recorder) Changed(s LaneStatus) { r.note(func() { r.states = append(r.states, s) }) }
 func (r *recorder) TookOver(_ string, _ time.Duration, err error) {
 	r.note(func() { r.takeovers = append(r.takeovers, err) })
+}
+func (r *recorder) Removed(removal Removal) {
+	r.note(func() { r.removals = append(r.removals, removal) })
 }
 
 // state is the last one told.

@@ -109,6 +109,7 @@ type transaction struct {
 	id       int64
 	epoch    int16
 	begun    time.Time
+	promise  func(*kgo.Record, error) // settle, made once and not for each record
 
 	produced int
 	acked    atomic.Int64
@@ -124,6 +125,7 @@ type produceFailure struct {
 
 func (p *producer) begin(ctx context.Context) (*transaction, error) {
 	t := &transaction{producer: p, begun: time.Now()}
+	t.promise = t.settle
 	var err error
 	if t.id, t.epoch, err = p.identity(ctx); err != nil {
 		return nil, fmt.Errorf("begin transaction of %s: %w", p.txnID, err)
@@ -138,14 +140,17 @@ func (p *producer) begin(ctx context.Context) (*transaction, error) {
 func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 	t.produced++
 	r.Context = ctx // a record that is sent again has that of its last time, which is over
-	t.producer.client.TryProduce(ctx, r, func(r *kgo.Record, err error) {
-		if err != nil {
-			t.mu.Lock()
-			t.failures = append(t.failures, produceFailure{r, err})
-			t.mu.Unlock()
-		}
-		t.acked.Add(1)
-	})
+	t.producer.client.TryProduce(ctx, r, t.promise)
+}
+
+// settle is told the outcome of a record.
+func (t *transaction) settle(r *kgo.Record, err error) {
+	if err != nil {
+		t.mu.Lock()
+		t.failures = append(t.failures, produceFailure{r, err})
+		t.mu.Unlock()
+	}
+	t.acked.Add(1)
 }
 
 // flush waits until the brokers have acknowledged every record that was produced, without an error.

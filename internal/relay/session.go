@@ -35,9 +35,10 @@ type session struct {
 	seq        int64        // of that batch
 	unsendable error        // the row that ended the session, if one did
 	drain      <-chan struct{}
-	committed  atomic.Int64  // the last batch that was committed
-	settled    chan struct{} // has a value after each commit
-	produced   chan struct{} // closed when nothing more is begun
+	committed  atomic.Int64             // the last batch that was committed
+	settled    chan struct{}            // has a value after each commit
+	produced   chan struct{}            // closed when nothing more is begun
+	published  atomic.Pointer[Progress] // committed; what the janitor may go by
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -60,6 +61,9 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	stop := context.AfterFunc(ctx, s.ring.close)
 	defer stop()
 	s.drain = drain
+	s.published.Store(&s.last.Progress)
+	stopJanitor := s.startJanitor(ctx)
+	defer stopJanitor()
 	pages := make(chan *page)
 	// One place: the next batch is produced while the last one commits.
 	batches := make(chan *batch, 1)
@@ -264,6 +268,9 @@ func (s *session) commit(ctx context.Context, batches <-chan *batch) error {
 	defer ping.Stop()
 	for {
 		b, ok, err := await(ctx, s, ping, batches)
+		if err == nil && !ok {
+			err = s.row.confirm(ctx)
+		}
 		if err != nil || !ok {
 			return err
 		}
@@ -282,6 +289,9 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 		case <-ping.C:
 			if err := s.row.ping(ctx); err != nil {
 				return value, false, fmt.Errorf("hold the lock of the lane: %w", err)
+			}
+			if err := s.row.confirm(ctx); err != nil {
+				return value, false, err
 			}
 			if err := s.sayState(ctx); err != nil {
 				return value, false, err
@@ -330,6 +340,8 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 			return err
 		}
 	}
+	s.published.Store(&pl.after)
+	s.row.committed = b.seq
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
 		Parked: len(pl.parks), Skipped: len(pl.skips), Released: len(pl.releases),
@@ -351,25 +363,30 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 	<-timer.C
 	waited := false
 	for {
-		unknown := s.topics.unknown(p)
-		if len(unknown) == 0 {
+		unknown, away := s.topics.unknown(p), s.topics.outages.pause(p.records)
+		var err error
+		switch {
+		case len(unknown) > 0:
+			if err = s.topics.lookUp(ctx, unknown); err == nil {
+				err = s.topics.outages.waiting(s.topics.unknown(p))
+			}
+			if err == nil {
+				continue
+			}
+		case away > 0: // known, and refused a moment ago
+			pause, err = away, s.topics.outages.waiting(topicsOf(p))
+		default:
 			if waited {
 				s.lane.running()
 			}
 			return true, nil
 		}
-		err := s.topics.lookUp(ctx, unknown)
-		if err == nil {
-			err = s.topics.outages.waiting(s.topics.unknown(p))
-		}
-		switch {
-		case err == nil:
-			continue
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return false, ctx.Err()
-		case !errors.Is(err, errJustCreated):
+		}
+		if !errors.Is(err, errJustCreated) {
 			waited = true
-			s.lane.change(Waiting, err.Error())
+			s.lane.change(Waiting, fmt.Sprint(err))
 			s.lane.log.Warn("lane waits for a topic", "error", err, "retry_in", pause)
 		}
 		timer.Reset(jitter(pause))

@@ -286,7 +286,7 @@ func TestATakeoverHaltsWhereTheLogsContradictEachOther(t *testing.T) {
 		"its row was removed":   {func(r *rig, _ *Config) { exec(r.t, r.conn, `DELETE FROM relay_lanes`) }, "state was removed"},
 		"the lanes have changed places": {func(_ *rig, cfg *Config) {
 			cfg.Lanes = []Lane{{Name: "other", Table: "outbox"}}
-		}, "relay_lanes were changed or lost"},
+		}, "relay_lanes were changed or removed"},
 		"another database under the same name": {func(r *rig, cfg *Config) { cfg.DatabaseURL = newDatabase(r.t) }, "written for database"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -85,16 +85,23 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := judge(s.lane.Name, state, last, s.lineage); err != nil {
+	now, err := s.reader.now(ctx, s.lane.Table)
+	if err != nil {
+		return err
+	}
+	if err := judge(s.lane.Name, state, last, s.lineage, now); err != nil {
 		return err
 	}
 	if last == nil {
-		last = &Checkpoint{Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}}
+		last = &Checkpoint{
+			Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+		}
 	}
 	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
 	// log, and the server before the promotion is a stranger.
 	if last.Lineage != s.lineage {
-		if last, err = s.sign(kafkaCtx, first, *last); err != nil {
+		last.Lineage = s.lineage
+		if err := s.sign(kafkaCtx, first, *last); err != nil {
 			return err
 		}
 	}
@@ -108,17 +115,9 @@ func (s *session) claim(ctx context.Context) error {
 
 // fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.
 func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
-	if err := ensureCheckpointTopic(ctx, s.cfg, s.log.admin, int(s.lane.partition)+1); err != nil {
+	if err := s.meet(ctx); err != nil {
 		return nil, err
 	}
-	if err := checkTransactionVersion(ctx, s.client); err != nil {
-		return nil, err
-	}
-	metadata, err := s.log.admin.BrokerMetadata(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read the identity of the cluster: %w", err)
-	}
-	s.lineage.ClusterID = metadata.Cluster
 	// Before anything is fenced: another database under the same name must not disturb the lane that it would fence.
 	known, err := s.log.peek(ctx)
 	if err != nil {
@@ -127,6 +126,30 @@ func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
 	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
 		return nil, err
 	}
+	return s.fence(ctx)
+}
+
+// meet learns about the cluster and sees to the checkpoint topic.
+func (s *session) meet(ctx context.Context) error {
+	if err := ensureCheckpointTopic(ctx, s.cfg, s.log.admin, int(s.lane.partition)+1); err != nil {
+		return err
+	}
+	if err := checkTransactionVersion(ctx, s.client); err != nil {
+		return err
+	}
+	if err := checkCheckpointPolicy(ctx, s.cfg, s.log.admin); err != nil {
+		return err
+	}
+	metadata, err := s.log.admin.BrokerMetadata(ctx)
+	if err != nil {
+		return fmt.Errorf("read the identity of the cluster: %w", err)
+	}
+	s.lineage.ClusterID = metadata.Cluster
+	return nil
+}
+
+// fence takes the ring and returns the last checkpoint, which is final then.
+func (s *session) fence(ctx context.Context) (last *Checkpoint, err error) {
 	if s.ring, err = newRing(s.cfg, s.lane.Lane, s.topics); err != nil {
 		return nil, err
 	}
@@ -166,64 +189,14 @@ func checkTransactionVersion(ctx context.Context, client *kgo.Client) error {
 	return nil
 }
 
-// sign writes the checkpoint again under the lineage and the owner of this session.
-func (s *session) sign(ctx context.Context, p *producer, c Checkpoint) (*Checkpoint, error) {
-	c.Lineage, c.Owner, c.OwnerEpoch = s.lineage, s.row.owner, s.row.epoch
+// sign writes a checkpoint outside of a batch. It keeps the name of the batch that it stands for.
+func (s *session) sign(ctx context.Context, p *producer, c Checkpoint) error {
 	value, err := c.encode()
 	if err != nil {
-		return nil, fmt.Errorf("encode checkpoint: %w", err)
+		return fmt.Errorf("encode checkpoint: %w", err)
 	}
 	if err := s.log.write(ctx, p, checkpointKey, value); err != nil {
-		return nil, fmt.Errorf("sign the checkpoint: %w", err)
-	}
-	return &c, nil
-}
-
-// try is the way on from a contradiction.
-const try = "nothing is published until this is settled; see the page on recovery in docs/"
-
-// judgeLineage halts where the checkpoint was written for another lane, database or cluster.
-func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
-	if last == nil {
-		return nil
-	}
-	if last.Lane != lane {
-		return halt(try, "the checkpoint is that of lane %s, and this is lane %s: the rows of relay_lanes were changed or lost",
-			last.Lane, lane)
-	}
-	if why := last.Lineage.differs(live); why != "" {
-		return halt("give each database a name of its own (setting name), or see the page on recovery in docs/",
-			"the checkpoint of lane %s belongs elsewhere: %s", lane, why)
+		return fmt.Errorf("sign the checkpoint: %w", err)
 	}
 	return nil
-}
-
-// judge compares the two logs. The last checkpoint committed in Kafka is the last batch intended in Postgres or the one
-// before it; anything else means that one of the logs is not the one that the lane was run with.
-func judge(lane string, row laneState, last *Checkpoint, live Lineage) error {
-	if last == nil {
-		if row.started {
-			return halt(try, "lane %s has published up to batch %d, but its checkpoint topic is empty: "+
-				"the topic was deleted, or this is another cluster", lane, row.seq)
-		}
-		return nil
-	}
-	if err := judgeLineage(lane, last, live); err != nil {
-		return err
-	}
-	if row.lineage != nil {
-		if why := row.lineage.differs(live); why != "" {
-			return halt(try, "the row of lane %s in relay_lanes belongs elsewhere: %s", lane, why)
-		}
-	}
-	switch row.seq - last.Seq {
-	case 0, 1:
-		return nil
-	}
-	if row.seq < last.Seq {
-		return halt(try, "lane %s: Kafka holds batch %d, and Postgres knows only of batch %d: "+
-			"the database was restored to an earlier time, or its state was removed", lane, last.Seq, row.seq)
-	}
-	return halt(try, "lane %s: Postgres intended batch %d, and Kafka holds only batch %d: "+
-		"the checkpoint topic has lost records, or this is another cluster", lane, row.seq, last.Seq)
 }

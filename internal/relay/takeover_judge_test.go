@@ -37,7 +37,7 @@ func TestJudgeGoesOnWhereTheLogsAgree(t *testing.T) {
 		"the first intent was never committed":    {laneState{seq: 1, started: true, lineage: &live}, checkpointOf(0, nil)},
 		"a row that was written without lineages": {laneState{seq: 7, started: true}, checkpointOf(7, nil)},
 	} {
-		if err := judge("outbox", c.row, c.last, live); err != nil {
+		if err := judge("outbox", c.row, c.last, live, serverNow{}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -50,7 +50,7 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 		last *Checkpoint
 		says string
 	}{
-		"an empty checkpoint topic after the start": {started(7), nil, "topic was deleted"},
+		"an empty checkpoint topic after the start": {started(7), nil, "were deleted"},
 		"an empty topic and nothing published yet":  {started(0), nil, "checkpoint topic is empty"},
 		"Postgres is one behind":                    {started(6), checkpointOf(7, nil), "restored to an earlier time"},
 		"Postgres is far behind":                    {started(1), checkpointOf(900, nil), "restored to an earlier time"},
@@ -66,7 +66,7 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 		"a row of another Kafka cluster":            {laneState{seq: 7, started: true, lineage: lineageWith(func(l *Lineage) { l.ClusterID = "other" })}, checkpointOf(7, nil), "relay_lanes"},
 		"a row of a later timeline":                 {laneState{seq: 7, started: true, lineage: lineageWith(func(l *Lineage) { l.Timeline = 3 })}, checkpointOf(7, nil), "relay_lanes"},
 	} {
-		err := judge("outbox", c.row, c.last, live)
+		err := judge("outbox", c.row, c.last, live, serverNow{})
 		fault := (*HaltError)(nil)
 		if !errors.As(err, &fault) {
 			t.Errorf("%s: got %v, want a halt", name, err)
@@ -74,6 +74,67 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 		}
 		if !strings.Contains(fault.Diagnosis, c.says) || !strings.Contains(fault.Diagnosis, "outbox") || fault.Try == "" {
 			t.Errorf("%s: the diagnosis does not say %q and the lane, or there is nothing to try: %v", name, c.says, fault)
+		}
+	}
+}
+
+// named is a row at seq whose batch, and whose confirmed batch before it, are those of the checkpoints that follow.
+func named(seq, confirmed int64) laneState {
+	owner, epoch := "host/1/a", int64(4)
+	at := Progress{From: Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}}
+	before := Progress{From: Snapshot{Xmin: uint64(100 + confirmed), Xmax: uint64(100 + confirmed)}}
+	return laneState{
+		seq: seq, started: true, lineage: &live, after: &at, batchOwner: &owner, batchEpoch: &epoch, confirmed: &before, confirmedSeq: &confirmed,
+	}
+}
+
+// batchAt is the checkpoint of the batch that named names.
+func batchAt(seq int64, change func(*Checkpoint)) *Checkpoint {
+	c := checkpointOf(seq, nil)
+	c.Owner, c.OwnerEpoch = "host/1/a", 4
+	c.From = Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}
+	if change != nil {
+		change(c)
+	}
+	return c
+}
+
+func TestJudgeTellsBatchesOfOneNumberApart(t *testing.T) {
+	now := serverNow{xmax: 200, newest: 199, table: "outbox"}
+	for name, c := range map[string]struct {
+		row   laneState
+		last  *Checkpoint
+		now   serverNow
+		cause Cause
+	}{
+		"the last intent was committed":          {named(7, 6), batchAt(7, nil), now, ""},
+		"and confirmed":                          {named(7, 7), batchAt(7, nil), now, ""},
+		"the last intent was not committed":      {named(8, 7), batchAt(7, nil), now, ""},
+		"another owner":                          {named(7, 6), batchAt(7, func(c *Checkpoint) { c.Owner = "host/2/b" }), now, AnotherBatch},
+		"another epoch":                          {named(7, 6), batchAt(7, func(c *Checkpoint) { c.OwnerEpoch++ }), now, AnotherBatch},
+		"another progress":                       {named(7, 6), batchAt(7, func(c *Checkpoint) { c.LastID = 3 }), now, AnotherBatch},
+		"another progress of the batch before":   {named(8, 7), batchAt(7, func(c *Checkpoint) { c.From.Xip = []uint64{106} }), now, AnotherBatch},
+		"what was confirmed is lost":             {named(8, 8), batchAt(7, nil), now, CheckpointBehind},
+		"the server has come less far":           {named(7, 6), batchAt(7, nil), serverNow{xmax: 106, newest: 100}, DatabaseBehind},
+		"the server has come exactly as far":     {named(7, 6), batchAt(7, nil), serverNow{xmax: 107, newest: 100}, ""},
+		"a row of a transaction yet to come":     {named(7, 6), batchAt(7, nil), serverNow{xmax: 200, newest: 200}, ForeignRows},
+		"such a row in a lane that is new":       {laneState{}, nil, serverNow{xmax: 200, newest: 900}, ForeignRows},
+		"an empty topic of another cluster":      {laneState{seq: 7, started: true, lineage: lineageWith(func(l *Lineage) { l.ClusterID = "other" })}, nil, now, AnotherCluster},
+		"an empty topic, and another database":   {laneState{seq: 7, started: true, lineage: lineageWith(func(l *Lineage) { l.DatabaseOID = 5 })}, nil, now, AnotherDatabase},
+		"an empty topic of the same cluster":     {named(7, 7), nil, now, CheckpointLost},
+		"a promotion that lost batches":          {named(5, 5), batchAt(7, func(c *Checkpoint) { c.Lineage.Timeline = 1 }), now, DatabaseBehind},
+		"a promotion that lost nothing":          {named(7, 7), batchAt(7, func(c *Checkpoint) { c.Lineage.Timeline = 1 }), now, ""},
+		"a row that was removed":                 {laneState{}, batchAt(7, nil), now, RowRemoved},
+		"a row from before the names of batches": {laneState{seq: 7, started: true, lineage: &live}, batchAt(7, nil), now, ""},
+	} {
+		err := judge("outbox", c.row, c.last, live, c.now)
+		fault := (*HaltError)(nil)
+		if errors.As(err, &fault); fault == nil && (err != nil || c.cause != "") {
+			t.Errorf("%s: got %v, want %q", name, err, c.cause)
+			continue
+		}
+		if fault != nil && (fault.Cause != c.cause || !strings.Contains(fault.Try, "relay recover outbox")) {
+			t.Errorf("%s: got %s (%v), want %q and the command to go on", name, fault.Cause, fault, c.cause)
 		}
 	}
 }
@@ -87,7 +148,7 @@ func TestJudgeLineage(t *testing.T) {
 	}
 	other := checkpointOf(3, nil)
 	other.Lane = "billing"
-	if err := judgeLineage("outbox", other, live); err == nil || !strings.Contains(err.Error(), "relay_lanes were changed or lost") {
+	if err := judgeLineage("outbox", other, live); err == nil || !strings.Contains(err.Error(), "relay_lanes were changed or removed") {
 		t.Errorf("the checkpoint of another lane: %v", err)
 	}
 	err := judgeLineage("outbox", checkpointOf(3, func(l *Lineage) { l.ClusterID = "x" }), live)

@@ -92,6 +92,15 @@ func (t *topicRegistry) forget(topic string) {
 	delete(t.known, topic)
 }
 
+// topicsOf lists the topics of a page.
+func topicsOf(p *page) []string {
+	seen := make(map[string]bool)
+	for i := range p.records {
+		seen[p.records[i].Topic] = true
+	}
+	return slices.Collect(maps.Keys(seen))
+}
+
 // unknown returns which of the page's topics have not been looked up, but for those that are held.
 func (t *topicRegistry) unknown(p *page) []string {
 	t.mu.Lock()

@@ -79,7 +79,7 @@ const readTimeout = 30 * time.Minute
 
 // openReader connects to the database and prepares the reads of table.
 func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, error) {
-	conn, err := connect(ctx, cfg.DatabaseURL, "relay "+lane.Name+" reader", readerSettings)
+	conn, err := connect(ctx, cfg, "relay "+lane.Name+" reader", readerSettings)
 	if err != nil {
 		return nil, err
 	}
@@ -111,16 +111,7 @@ func (r *windowReader) close() { closeConn(r.conn) }
 // mustBe checks that the reader talks to the server that the lane's session talks to. A name may stand for several servers,
 // and rows of one must not be published under the intents of another.
 func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
-	defer cancel()
-	got, err := identify(ctx, r.conn)
-	if err != nil {
-		return err
-	}
-	if got.Lineage != want.Lineage || !got.started.Equal(want.started) {
-		return errors.New("the address of Postgres led to two different servers; it must lead to the primary only")
-	}
-	return nil
+	return mustBe(ctx, r.conn, want)
 }
 
 // next reads the page after p. A page without records is progress all the same: nothing was there to be published.

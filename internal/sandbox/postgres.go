@@ -37,6 +37,9 @@ type PostgresOptions struct {
 	// sandbox's own. Defaults to none: Postgres's defaults, with fsync on.
 	Parameters map[string]string
 
+	// Certificate and Key, in PEM, turn TLS on; connections without it are still answered. Default to none: no TLS.
+	Certificate, Key []byte
+
 	// StartTimeout is how long a start may take before it is an error. Defaults to 60 s.
 	StartTimeout time.Duration
 
@@ -142,6 +145,23 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	}
 	if err := initdb.Wait(ctx); err != nil {
 		return errors.Join(fmt.Errorf("initialise data folder: %w\n%s", err, p.logTail()), initdb.Kill())
+	}
+	return p.writeCertificate()
+}
+
+// writeCertificate puts the certificate where the server looks for it. The server refuses a key that others may read.
+func (p *Postgres) writeCertificate() error {
+	if p.options.Certificate == nil {
+		return nil
+	}
+	for name, content := range map[string][]byte{"server.crt": p.options.Certificate, "server.key": p.options.Key} {
+		path := filepath.Join(p.dataFolder(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			return fmt.Errorf("write certificate: %w", err)
+		}
+		if err := p.owner.own(path); err != nil {
+			return fmt.Errorf("hand over certificate: %w", err)
+		}
 	}
 	return nil
 }

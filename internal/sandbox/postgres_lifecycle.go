@@ -126,6 +126,9 @@ func (p *Postgres) arguments() []string {
 		"logging_collector":          "off",
 		"log_destination":            "stderr",
 	}
+	if p.options.Certificate != nil {
+		settings["ssl"] = "on"
+	}
 	for name, value := range p.options.Parameters {
 		settings[name] = value
 	}

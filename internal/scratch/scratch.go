@@ -33,9 +33,14 @@ func New(parent, prefix string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	lock, err := hold(filepath.Join(path, lockName), os.O_CREATE)
+	// The lock is held before the file has its name: another process that sweeps in between would find it free.
+	unnamed := filepath.Join(path, lockName+".new")
+	lock, err := hold(unnamed, os.O_CREATE)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock folder: %w", err), os.RemoveAll(path))
+	}
+	if err := os.Rename(unnamed, filepath.Join(path, lockName)); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock folder: %w", err), lock.Close(), os.RemoveAll(path))
 	}
 	return &Folder{Path: path, lock: lock}, nil
 }

@@ -28,6 +28,7 @@ type Metrics struct {
 	takeovers                 *prometheus.CounterVec
 	takeoverSeconds           *prometheus.HistogramVec
 	changes                   *prometheus.CounterVec
+	retention                 retention
 }
 
 var _ relay.Observer = (*Metrics)(nil)
@@ -52,6 +53,7 @@ func New(build Build) *Metrics {
 		[]float64{.05, .1, .2, .5, 1, 2, 5, 10, 20, 60}, "lane")
 	m.changes = m.counter("relay_lane_changes_total", "Changes of a lane to a state, or of its reason for being in it.",
 		"lane", "state")
+	m.retention = newRetention(m)
 
 	info := m.gauge("relay_build_info", "Always 1; the labels describe the binary.", "version", "revision", "goversion")
 	info.WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)

@@ -38,6 +38,8 @@ func observed(t *testing.T) *Metrics {
 	m.TookOver("outbox", time.Second, errors.New("no"))
 	m.TookOver("outbox", time.Second, nil)
 	m.Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
+	m.Removed(relay.Removal{Lane: "outbox", Rows: 9, Added: 1, Emptied: 3, Dropped: 2})
+	m.Removed(relay.Removal{Lane: "outbox", Rows: 1, Err: errors.New("no")})
 	return m
 }
 
@@ -88,6 +90,20 @@ relay_parked_aggregates{lane="outbox"} 4
 # HELP relay_rows_parked_total Outbox rows that were parked in place of being published.
 # TYPE relay_rows_parked_total counter
 relay_rows_parked_total{lane="outbox"} 6
+# HELP relay_retention_failures_total Rounds of retention that ended early.
+# TYPE relay_retention_failures_total counter
+relay_retention_failures_total{lane="outbox"} 1
+# HELP relay_retention_last_success_timestamp_seconds Unix time of the last round of retention that removed all that was due.
+# TYPE relay_retention_last_success_timestamp_seconds gauge
+relay_retention_last_success_timestamp_seconds{lane="outbox"} 1000
+# HELP relay_retention_partitions_total Partitions of the outbox added, emptied and dropped.
+# TYPE relay_retention_partitions_total counter
+relay_retention_partitions_total{change="added",lane="outbox"} 1
+relay_retention_partitions_total{change="dropped",lane="outbox"} 2
+relay_retention_partitions_total{change="emptied",lane="outbox"} 3
+# HELP relay_retention_rows_total Published outbox rows deleted one by one.
+# TYPE relay_retention_rows_total counter
+relay_retention_rows_total{lane="outbox"} 10
 # HELP relay_rows_published_total Outbox rows committed to Kafka.
 # TYPE relay_rows_published_total counter
 relay_rows_published_total{lane="outbox"} 5

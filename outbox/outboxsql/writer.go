@@ -14,9 +14,10 @@ import (
 
 // Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
 type Writer struct {
-	rules  event.Rules
-	insert string
-	lock   string
+	rules     event.Rules
+	insert    string
+	insertOne string
+	lock      string
 }
 
 // New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
@@ -34,9 +35,10 @@ func New(cfg *outbox.Config) (*Writer, error) {
 		return nil, fmt.Errorf("outbox: Table: %w", err)
 	}
 	return &Writer{
-		rules:  event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
-		insert: table.InsertStatement(),
-		lock:   table.LockStatement(),
+		rules:     event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
+		insert:    table.InsertStatement(),
+		insertOne: table.InsertOneStatement(),
+		lock:      table.LockStatement(),
 	}, nil
 }
 
@@ -68,13 +70,26 @@ func (w *Writer) Insert(ctx context.Context, tx *sql.Tx, messages ...outbox.Mess
 		if err != nil {
 			return nil, fmt.Errorf("outbox: %w", err)
 		}
-		if _, err := tx.ExecContext(ctx, w.insert, textArray(columns.IDs), textArray(columns.AggregateTypes),
-			textArray(columns.AggregateIDs), textArray(columns.Types), nullableArray(columns.Topics),
-			byteaArray(columns.Payloads), nullableArray(columns.Headers)); err != nil {
+		if err := w.write(ctx, tx, columns); err != nil {
 			return nil, fmt.Errorf("outbox: insert %d messages: %w", len(columns.IDs), err)
 		}
 	}
 	return ids, nil
+}
+
+// write sends one statement.
+func (w *Writer) write(ctx context.Context, tx *sql.Tx, c event.Columns) (err error) {
+	if len(c.IDs) == 1 {
+		var payload any // a nil slice is no NULL to every driver
+		if c.Payloads[0] != nil {
+			payload = c.Payloads[0]
+		}
+		_, err = tx.ExecContext(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0], c.Topics[0], payload, c.Headers[0])
+		return err
+	}
+	_, err = tx.ExecContext(ctx, w.insert, textArray(c.IDs), textArray(c.AggregateTypes), textArray(c.AggregateIDs), textArray(c.Types),
+		nullableArray(c.Topics), byteaArray(c.Payloads), nullableArray(c.Headers))
+	return err
 }
 
 // LockAggregate takes the aggregate until tx ends, and waits while another transaction has it; see

@@ -49,6 +49,13 @@ func (t Table) InsertStatement() string {
 		"ORDER BY m.position"
 }
 
+// InsertOneStatement is the INSERT of a single message, by far the most frequent one, which takes the same seven values
+// without arrays: less to encode, and no function and no sort to run.
+func (t Table) InsertOneStatement() string {
+	return "INSERT INTO " + t.qualified(t.name) + " (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)\n" +
+		"VALUES ($1::text::uuid, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text::jsonb)"
+}
+
 // LockStatement takes an aggregate: its type and its id are the parameters. The function stands in the schema of the table.
 func (t Table) LockStatement() string {
 	return "SELECT " + t.qualified("outbox_lock_aggregate") + "($1::text, $2::text)"

@@ -1,0 +1,176 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// janitor removes published rows that are older than the retention. It lives as long as the session of the lane's owner, on
+// a goroutine and a connection of its own, and whatever happens to it, publishing goes on: a failure is logged, told to the
+// observer, and tried again later.
+//
+// It goes by the progress of the last batch that is committed in Kafka. A janitor whose session has been superseded holds
+// an older progress, so what it removes has been published all the same: it needs no fence.
+type janitor struct {
+	s     *session
+	table string // quoted
+	age   time.Duration
+
+	conn  *pgx.Conn
+	sweep *sweep      // of a plain table
+	parts *partitions // of a partitioned one
+}
+
+// The pauses of the janitor: between two rounds, and after a failure. A round follows a hundred times in the span of the retention,
+// and at once where a batch was committed that may go at once.
+const (
+	roundMin   = 250 * time.Millisecond
+	roundMax   = 10 * time.Second
+	failureMin = time.Second
+	failureMax = time.Minute
+)
+
+// janitorSettings bound what the janitor may cost others. Its own commits need not be durable: a row that comes back in a
+// crash is removed again. A plan that reads the whole table is forbidden, as in the reader's session.
+var janitorSettings = map[string]string{
+	"synchronous_commit":              "off",
+	"default_transaction_isolation":   "read committed",
+	"lock_timeout":                    "100ms",
+	"statement_timeout":               "5min",
+	"enable_seqscan":                  "off",
+	"enable_bitmapscan":               "off",
+	"enable_sort":                     "off",
+	"enable_hashjoin":                 "off",
+	"enable_mergejoin":                "off",
+	"max_parallel_workers_per_gather": "0",
+	"jit":                             "off",
+}
+
+// startJanitor starts the janitor of a session and returns the function that ends it and waits for it.
+func (s *session) startJanitor(ctx context.Context) (stop func()) {
+	if s.cfg.Retention == KeepForever {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	j := &janitor{s: s, table: quoteTable(s.lane.Table), age: max(0, s.cfg.Retention)}
+	go func() {
+		defer close(done)
+		j.run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// run makes rounds until ctx ends.
+func (j *janitor) run(ctx context.Context) {
+	defer j.disconnect()
+	pause, failures := roundMin, failureMin
+	var last *Progress
+	for sleep(ctx, jitter(pause)) == nil {
+		published := j.s.published.Load()
+		removal := j.round(ctx, *published)
+		if ctx.Err() != nil {
+			return
+		}
+		if observer, ok := j.s.cfg.Observer.(RemovalObserver); ok {
+			observer.Removed(removal)
+		}
+		switch {
+		case removal.Err != nil:
+			pause = failures
+			failures = min(2*failures, failureMax)
+			level := slog.LevelWarn
+			if isLockTimeout(removal.Err) { // somebody's transaction is open: usual, unless it stays so
+				level = slog.LevelInfo
+			}
+			j.s.lane.log.Log(ctx, level, "retention failed; publishing goes on", "error", removal.Err, "retry_in", pause)
+			continue
+		case removal.Rows == 0 && removal.Added+removal.Emptied+removal.Dropped == 0 && published == last:
+			pause = min(2*pause, j.slowest())
+		default:
+			pause = min(max(roundMin, j.age/100), j.slowest())
+		}
+		failures, last = failureMin, published
+	}
+}
+
+// slowest is the longest pause between two rounds.
+func (j *janitor) slowest() time.Duration { return min(max(roundMin, j.age/10), roundMax) }
+
+// round removes what is due now.
+func (j *janitor) round(ctx context.Context, published Progress) (removal Removal) {
+	removal.Lane = j.s.lane.Name
+	if removal.Err = j.connect(ctx); removal.Err == nil {
+		removal.Err = j.look(ctx)
+	}
+	if removal.Err != nil {
+		j.disconnect()
+		return removal
+	}
+	rule := rule{published: published, age: j.age}
+	if j.parts != nil {
+		// Each by itself: a writer may be in the way of one and not of the other.
+		var added, emptied, dropped error
+		removal.Added, added = j.parts.add(ctx, j.conn)
+		removal.Emptied, emptied = j.parts.empty(ctx, j.conn, rule)
+		removal.Dropped, dropped = j.parts.drop(ctx, j.conn)
+		removal.Err = errors.Join(added, emptied, dropped)
+	} else {
+		removal.Rows, removal.Err = j.sweep.round(ctx, j.conn, rule)
+	}
+	if removal.Err != nil {
+		j.disconnect()
+	}
+	return removal
+}
+
+// connect opens the janitor's connection where it has none.
+func (j *janitor) connect(ctx context.Context) error {
+	if j.conn != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	conn, err := connect(ctx, j.s.cfg, "relay "+j.s.lane.Name+" retention", janitorSettings)
+	if err != nil {
+		return err
+	}
+	// The snapshots of one server say nothing about the rows of another.
+	if err := mustBe(ctx, conn, j.s.row.server); err != nil {
+		closeConn(conn)
+		return err
+	}
+	j.conn = conn
+	return nil
+}
+
+// look finds out how the table is laid out, which may change under a running relay.
+func (j *janitor) look(ctx context.Context) error {
+	var partitioned bool
+	err := j.conn.QueryRow(ctx, `SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass`, j.table).Scan(&partitioned)
+	if err != nil {
+		return fmt.Errorf("look at the layout of %s: %w", j.s.lane.Table, err)
+	}
+	switch {
+	case !partitioned && j.sweep == nil:
+		j.sweep, j.parts = &sweep{table: j.table}, nil
+	case partitioned && j.parts == nil:
+		j.sweep, j.parts = nil, &partitions{table: j.s.lane.Table}
+	}
+	return nil
+}
+
+func (j *janitor) disconnect() {
+	if j.conn != nil {
+		closeConn(j.conn)
+		j.conn = nil
+	}
+}

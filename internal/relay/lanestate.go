@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// laneState is what the row says of the lane's past.
+type laneState struct {
+	seq     int64
+	started bool
+	lineage *Lineage
+	// after is the progress after batch seq, which batchOwner intended under batchEpoch. The progress and the names are nil
+	// where the row has none.
+	after      *Progress
+	batchOwner *string
+	batchEpoch *int64
+	// confirmed is the progress after batch confirmedSeq, the last that is known to be committed.
+	confirmed    *Progress
+	confirmedSeq *int64
+	// recovering owned the last recovery that was begun and not finished; nil where there is none.
+	recovering *string
+}
+
+const laneStateColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
+confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
+(SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1)`
+
+// scanLaneState reads laneStateColumns and, behind them, more.
+func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
+	var state laneState
+	var lineage, from, to, confirmedFrom, confirmedTo *string
+	var lastID, confirmedLastID *int64
+	err := row.Scan(append([]any{
+		&state.seq, &state.started, &lineage, &from, &to, &lastID, &state.batchOwner, &state.batchEpoch,
+		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.recovering,
+	}, more...)...)
+	if err != nil {
+		return state, err
+	}
+	if lineage != nil {
+		state.lineage = new(Lineage)
+		if err := json.Unmarshal([]byte(*lineage), state.lineage); err != nil {
+			return state, fmt.Errorf("read lineage: %w", err)
+		}
+	}
+	if state.after, err = readProgress(from, to, lastID); err != nil {
+		return state, err
+	}
+	state.confirmed, err = readProgress(confirmedFrom, confirmedTo, confirmedLastID)
+	return state, err
+}
+
+// readProgress joins three columns; nil where the first is.
+func readProgress(from, to *string, lastID *int64) (*Progress, error) {
+	if from == nil {
+		return nil, nil
+	}
+	var p Progress
+	if err := p.From.UnmarshalText([]byte(*from)); err != nil {
+		return nil, err
+	}
+	if to != nil {
+		if err := p.To.UnmarshalText([]byte(*to)); err != nil {
+			return nil, err
+		}
+	}
+	if lastID != nil {
+		p.LastID = *lastID
+	}
+	return &p, nil
+}
+
+// read returns the row, if it is still ours.
+func (l *laneRow) read(ctx context.Context) (laneState, error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	state, err := scanLaneState(l.conn.QueryRow(ctx,
+		`SELECT `+laneStateColumns+` FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`, l.lane.Name, l.epoch))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return state, errLost
+	}
+	if err != nil {
+		return state, fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
+	}
+	return state, nil
+}
+
+// confirm records that the last batch intended has been committed, once no other is on its way. Should Kafka ever lose it,
+// it is then not taken for an intent that never became a commit, and published a second time.
+func (l *laneRow) confirm(ctx context.Context) error {
+	if l.committed != l.intended || l.confirmed == l.committed {
+		return nil
+	}
+	err := l.write(ctx, "confirmation", `
+UPDATE relay_lanes SET confirmed_seq = seq, confirmed_from = snapshot_from, confirmed_to = snapshot_to, confirmed_last_id = last_id
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 RETURNING ctid::text`, l.committed)
+	if err == nil {
+		l.confirmed = l.committed
+	}
+	return err
+}
+
+// serverNow is what the server itself says, beside the lane's row.
+type serverNow struct {
+	xmax   uint64 // no transaction from this id on has ended; 0 where it is not known
+	newest uint64 // the highest xact_id in the table, 0 where that is empty
+	table  string
+}
+
+// nowQuery is one statement, so that no row that it sees can be newer than its snapshot.
+func nowQuery(table string) string {
+	return `SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
+       coalesce((SELECT newest::text
+                 FROM (SELECT xact_id AS newest FROM ` + quoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
+}
+
+// now asks the server on the reader's session, whose settings find the newest row in the index.
+func (r *windowReader) now(ctx context.Context, table string) (serverNow, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return readNow(ctx, r.conn, table)
+}
+
+func readNow(ctx context.Context, q interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}, table string) (serverNow, error) {
+	now := serverNow{table: table}
+	var xmax, newest string
+	err := q.QueryRow(ctx, nowQuery(table)).Scan(&xmax, &newest)
+	if err == nil {
+		now.xmax, err = parseXid(xmax)
+	}
+	if err == nil && newest != "0" {
+		now.newest, err = parseXid(newest)
+	}
+	if err != nil {
+		return now, fmt.Errorf("read the newest transaction of %s: %w", table, err)
+	}
+	return now, nil
+}

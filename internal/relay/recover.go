@@ -1,0 +1,266 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Recovery looks at one lane whose two logs contradict each other, and settles that by a named choice.
+type Recovery struct {
+	cfg       Config
+	lane      Lane
+	partition int32 // of the checkpoint topic, since the first Inspect
+}
+
+// ErrNoLane is wrapped by NewRecovery's error where the configuration names no such lane.
+var ErrNoLane = errors.New("no such lane")
+
+// NewRecovery validates cfg and finds the lane in it; it connects to nothing.
+func NewRecovery(cfg Config, lane string) (*Recovery, error) {
+	engine, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(engine.cfg.Lanes, func(l Lane) bool { return l.Name == lane })
+	if i < 0 {
+		return nil, fmt.Errorf("lane %q: %w", lane, ErrNoLane)
+	}
+	lanes := engine.cfg.Lanes
+	return &Recovery{cfg: engine.cfg.of(lanes[i]), lane: lanes[i]}, nil
+}
+
+// Findings is what both logs say of a lane, what contradicts what, and the ways on.
+type Findings struct {
+	// Lane is the name of the lane, Table its outbox table.
+	Lane  string `json:"lane"`
+	Table string `json:"table"`
+	// Cause is the kind of the contradiction; empty where the logs agree.
+	Cause Cause `json:"cause"`
+	// Diagnosis says what contradicts what, Try what to do; empty where the logs agree.
+	Diagnosis string `json:"diagnosis"`
+	Try       string `json:"try"`
+	// Postgres is the lane's row; nil where there is none.
+	Postgres *PostgresSide `json:"postgres"`
+	// Kafka is the checkpoint topic.
+	Kafka KafkaSide `json:"kafka"`
+	// Live is the server and the cluster that this process talks to.
+	Live LiveSide `json:"live"`
+	// Choices are the ways on that are open; none where the logs agree.
+	Choices []Option `json:"choices"`
+	// Closed are those that are not, each with the reason.
+	Closed []ClosedOption `json:"closed"`
+	// Scan is what was read from the data topics; nil where that was not asked for.
+	Scan *Scan `json:"scan"`
+
+	state laneState
+	last  *Checkpoint
+}
+
+// PostgresSide is the lane's row in relay_lanes.
+type PostgresSide struct {
+	Seq         int64     `json:"seq"`
+	Started     bool      `json:"started"`
+	After       *Progress `json:"after"`
+	BatchOwner  *string   `json:"batch_owner"`
+	BatchEpoch  *int64    `json:"batch_epoch"`
+	Confirmed   *int64    `json:"confirmed_seq"`
+	ConfirmedAt *Progress `json:"confirmed"`
+	Lineage     *Lineage  `json:"lineage"`
+	Owner       *string   `json:"owner"`
+	OwnerEpoch  int64     `json:"owner_epoch"`
+	// OwnerAlive is whether a process holds the lane's lock now.
+	OwnerAlive bool      `json:"owner_alive"`
+	State      string    `json:"state"`
+	Reason     *string   `json:"reason"`
+	UpdatedAt  time.Time `json:"updated_at"`
+}
+
+// KafkaSide is the lane's partition of the checkpoint topic.
+type KafkaSide struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	// Exists is whether the partition is there; Start and End are its offsets.
+	Exists bool  `json:"exists"`
+	Start  int64 `json:"start"`
+	End    int64 `json:"end"`
+	// Checkpoint is the last committed one, with its offset and its time; nil where there is none.
+	Checkpoint *Checkpoint `json:"checkpoint"`
+	Offset     *int64      `json:"offset"`
+	Written    *time.Time  `json:"written"`
+}
+
+// LiveSide is what the servers say of themselves.
+type LiveSide struct {
+	Lineage
+	// Xmax is the first transaction id of the server that has not ended.
+	Xmax uint64 `json:"xmax"`
+	// Time is the server's clock.
+	Time time.Time `json:"time"`
+}
+
+// Look says how closely Inspect looks.
+type Look struct {
+	// From is where restart-from starts: an id, a time as RFC 3339, or "beginning". Defaults to "beginning".
+	From string
+	// Scan reads the data topics back to the oldest row in doubt, and counts by what is in them.
+	Scan bool
+}
+
+// inspection is the two connections of an Inspect.
+type inspection struct {
+	*Recovery
+	conn   *pgx.Conn
+	client *kgo.Client
+	log    checkpointLog
+}
+
+// Inspect reads both logs and works out the ways on. It changes nothing.
+func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
+	conn, err := connect(ctx, &r.cfg, "relay "+r.lane.Name+" recover", nil)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(conn)
+	if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
+		return nil, fmt.Errorf("make the session read-only: %w", err)
+	}
+	if r.partition, err = partitionOf(ctx, conn, r.cfg.Lanes, r.lane.Name); err != nil {
+		return nil, err
+	}
+	client, err := kgo.NewClient(clientOptions(&r.cfg)...)
+	if err != nil {
+		return nil, fmt.Errorf("create client: %w", err)
+	}
+	defer client.Close()
+	i := inspection{Recovery: r, conn: conn, client: client, log: r.checkpointLog(kadm.NewClient(client))}
+	f := &Findings{Lane: r.lane.Name, Table: r.lane.Table, Choices: []Option{}, Closed: []ClosedOption{}}
+	if err := i.readKafka(ctx, f); err != nil {
+		return nil, err
+	}
+	server, err := identify(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	clusterID := f.Live.ClusterID
+	f.Live.Lineage = server.Lineage
+	f.Live.ClusterID = clusterID
+	// One snapshot for all that is read and counted.
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		return i.readPostgres(ctx, tx, f, look)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (r *Recovery) checkpointLog(admin *kadm.Client) checkpointLog {
+	return checkpointLog{cfg: &r.cfg, admin: admin, topic: CheckpointTopic(r.cfg.Name), partition: r.partition}
+}
+
+// readKafka reads the checkpoint and the identity of the cluster.
+func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
+	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+	defer cancel()
+	f.Kafka.Topic, f.Kafka.Partition = i.log.topic, i.partition
+	metadata, err := i.log.admin.BrokerMetadata(ctx)
+	if err != nil {
+		return fmt.Errorf("read the identity of the cluster: %w", err)
+	}
+	f.Live.ClusterID = metadata.Cluster
+	details, err := i.log.admin.ListTopics(ctx, i.log.topic)
+	if err != nil {
+		return fmt.Errorf("look up the checkpoint topic: %w", err)
+	}
+	detail := details[i.log.topic]
+	if errors.Is(detail.Err, kerr.UnknownTopicOrPartition) || detail.Err == nil && len(detail.Partitions) <= int(i.partition) {
+		return nil
+	}
+	if detail.Err != nil {
+		return fmt.Errorf("look up the checkpoint topic: %w", detail.Err)
+	}
+	f.Kafka.Exists = true
+	if f.Kafka.Start, f.Kafka.End, err = i.log.bounds(ctx, i.log.admin.ListEndOffsets); err != nil {
+		return err
+	}
+	if f.last, err = i.log.peek(ctx); err != nil {
+		return err
+	}
+	if f.last != nil {
+		f.Kafka.Checkpoint, f.Kafka.Offset, f.Kafka.Written = f.last, &f.last.offset, &f.last.written
+	}
+	err = checkCheckpointPolicy(ctx, &i.cfg, i.log.admin)
+	return f.judged(err)
+}
+
+// judged takes a contradiction into the findings and returns any other error.
+func (f *Findings) judged(err error) error {
+	fault := (*HaltError)(nil)
+	if !errors.As(err, &fault) {
+		return err
+	}
+	f.Cause, f.Diagnosis, f.Try = fault.Cause, fault.Diagnosis, fault.Try
+	return nil
+}
+
+// readPostgres reads the row, judges, and counts what each way on would do.
+func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, look Look) error {
+	if err := i.readRow(ctx, tx, f); err != nil {
+		return err
+	}
+	now, err := readNow(ctx, tx, i.lane.Table)
+	if err != nil {
+		return err
+	}
+	f.Live.Xmax = now.xmax
+	if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&f.Live.Time); err != nil {
+		return fmt.Errorf("read the server's clock: %w", err)
+	}
+	if f.Cause == "" {
+		if err := f.judged(judge(i.lane.Name, f.state, f.last, f.Live.Lineage, now)); err != nil {
+			return err
+		}
+	}
+	if !f.Recoverable() {
+		return nil
+	}
+	return i.weigh(ctx, tx, f, look)
+}
+
+// Recoverable reports whether there is a contradiction that a choice settles.
+func (f *Findings) Recoverable() bool {
+	switch f.Cause {
+	case "", CheckpointPolicy, ForeignRows, AnotherLane:
+		return false
+	}
+	return true
+}
+
+func (i *inspection) readRow(ctx context.Context, tx pgx.Tx, f *Findings) error {
+	var p PostgresSide
+	state, err := scanLaneState(tx.QueryRow(ctx, `SELECT `+laneStateColumns+`, owner, owner_epoch, state, reason, updated_at,
+       EXISTS (SELECT FROM pg_locks, `+LockKey("$1::text")+` AS key
+               WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295)
+FROM relay_lanes WHERE lane = $1`, i.lane.Name), &p.Owner, &p.OwnerEpoch, &p.State, &p.Reason, &p.UpdatedAt, &p.OwnerAlive)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the row of lane %s: %w", i.lane.Name, err)
+	}
+	f.state = state
+	p.Seq, p.Started, p.After, p.BatchOwner, p.BatchEpoch = state.seq, state.started, state.after, state.batchOwner, state.batchEpoch
+	p.Confirmed, p.ConfirmedAt, p.Lineage = state.confirmedSeq, state.confirmed, state.lineage
+	f.Postgres = &p
+	return nil
+}

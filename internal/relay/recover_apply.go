@@ -1,0 +1,299 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Decision is what a person has decided.
+type Decision struct {
+	// Choice is the way on; it must be open.
+	Choice Choice
+	// From is where restart-from starts, as in Look.
+	From string
+	// Who names the person, Why the reason. Both are recorded.
+	Who, Why string
+}
+
+// Outcome is what Apply has done.
+type Outcome struct {
+	// Chosen is the way on that was taken, counted just before.
+	Chosen Option `json:"chosen"`
+	// Before is what both logs said.
+	Before *Findings `json:"before"`
+	// Checkpoint is what both logs now hold.
+	Checkpoint Checkpoint `json:"checkpoint"`
+	// Evicted is whether the session of a halted relay was ended for it.
+	Evicted bool `json:"evicted"`
+}
+
+// The errors of Apply that are no failures of a server.
+var (
+	// ErrAgree says that the logs agree, so that there is nothing to choose.
+	ErrAgree = errors.New("the logs agree; there is nothing to recover")
+	// ErrClosed says that the way on is not open; the error that wraps it says why.
+	ErrClosed = errors.New("this way on is not open")
+	// ErrBusy says that a relay that has not halted runs the lane.
+	ErrBusy = errors.New("a relay runs the lane")
+)
+
+// Apply takes a way on. It becomes the owner of the lane as a relay does, so that nobody else publishes; asks both logs once
+// more; and gives them one checkpoint, whose sequence number neither has had.
+//
+// It may be killed anywhere. Its steps, in this order: the record of the recovery, whose commit also makes durable whatever
+// the new progress has seen; Kafka's checkpoint; the lane's row and the end of the record, in one transaction. Before
+// the second nothing has changed, and after it Kafka is ahead of Postgres, which halts the lane until the command is
+// run again.
+func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
+	look := Look{From: d.From}
+	before, err := r.Inspect(ctx, look)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := before.chosen(d.Choice); err != nil {
+		return nil, err
+	}
+	owner := "recover/" + ownerName()
+	row, err := openLaneRow(ctx, &r.cfg, r.lane, owner)
+	if err != nil {
+		return nil, err
+	}
+	defer row.close()
+	if _, err := row.register(ctx, r.cfg.Lanes); err != nil {
+		return nil, err
+	}
+	evicted, err := r.lock(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	// Once more, now that no relay holds the lane: what was seen before may have been mended.
+	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
+		before, err = r.Inspect(ctx, look)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := before.chosen(d.Choice); err != nil {
+		return nil, err
+	}
+	lineage, err := row.announce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.session(owner, row, lineage)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	outcome := &Outcome{Before: before, Evicted: evicted}
+	err = row.pingWhile(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+		defer cancel()
+		if err := s.meet(ctx); err != nil {
+			return err
+		}
+		last, err := s.fence(ctx)
+		if err != nil {
+			return err
+		}
+		if !sameCheckpoint(last, before.last) {
+			return errors.New("the checkpoint has changed meanwhile; run the command again")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outcome, r.settle(ctx, s, d, outcome)
+}
+
+// session is a session of the pipeline without its reader.
+func (r *Recovery) session(owner string, row *laneRow, lineage Lineage) (*session, error) {
+	client, err := kgo.NewClient(clientOptions(&r.cfg)...)
+	if err != nil {
+		return nil, fmt.Errorf("create client: %w", err)
+	}
+	admin := kadm.NewClient(client)
+	l := newLane(&r.cfg, r.lane, owner, nil)
+	l.partition = r.partition
+	return &session{
+		cfg: &r.cfg, lane: l, row: row, client: client, lineage: lineage,
+		topics: newTopicRegistry(&r.cfg, admin, l.outages), log: r.checkpointLog(admin),
+	}, nil
+}
+
+// chosen returns the option of a choice, or why it is none.
+func (f *Findings) chosen(choice Choice) (Option, error) {
+	if f.Cause == "" {
+		return Option{}, ErrAgree
+	}
+	if !f.Recoverable() {
+		return Option{}, fmt.Errorf("%w: %s; %s", ErrClosed, f.Diagnosis, f.Try)
+	}
+	if i := slices.IndexFunc(f.Choices, func(o Option) bool { return o.Choice == choice }); i >= 0 {
+		return f.Choices[i], nil
+	}
+	for _, closed := range f.Closed {
+		if closed.Choice == choice {
+			return Option{}, fmt.Errorf("%s: %w: %s", choice, ErrClosed, closed.Reason)
+		}
+	}
+	return Option{}, fmt.Errorf("%q: %w", choice, ErrClosed)
+}
+
+// How long a recovery waits for the lock of a relay whose session it has ended, and how often it looks.
+const (
+	lockPatience = 20 * time.Second
+	lockLook     = 20 * time.Millisecond
+)
+
+// lock takes the lane's lock. A halted relay holds it while it looks again from time to time: its session is ended, and it
+// queues up for the lock like any other. A relay that has not halted is left alone.
+func (r *Recovery) lock(ctx context.Context, row *laneRow) (evicted bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		locked, err := row.tryLock(ctx)
+		if err != nil || locked {
+			return evicted, err
+		}
+		pid, _, err := row.lockHolder(ctx)
+		if err != nil {
+			return evicted, err
+		}
+		if pid != 0 {
+			var state, owner string
+			err := row.conn.QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).Scan(&state, &owner)
+			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+				return evicted, fmt.Errorf("read the row of lane %s: %w", r.lane.Name, err)
+			}
+			if State(state) != Halted {
+				return evicted, fmt.Errorf("%w: %s (session %d of the server) is %s", ErrBusy, owner, pid, state)
+			}
+			if err := row.evict(ctx, pid); err != nil {
+				return evicted, err
+			}
+			evicted = true
+		}
+		if err := sleep(ctx, lockLook); err != nil {
+			return evicted, fmt.Errorf("take the lock of lane %s: %w", r.lane.Name, err)
+		}
+	}
+}
+
+func sameCheckpoint(a, b *Checkpoint) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Seq == b.Seq && a.Owner == b.Owner && a.OwnerEpoch == b.OwnerEpoch && a.offset == b.offset
+}
+
+// settle writes. Nobody else can: the ring is fenced, and the epoch is ours.
+func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *Outcome) error {
+	before := outcome.Before
+	if _, err := s.row.read(ctx); err != nil { // still ours
+		return err
+	}
+	chosen, err := before.chosen(d.Choice)
+	if err != nil {
+		return err
+	}
+	outcome.Chosen = chosen
+	seq := before.state.seq
+	if before.last != nil {
+		seq = max(seq, before.last.Seq)
+	}
+	who := d.Who
+	if who == "" {
+		who = s.row.owner
+	}
+	c := Checkpoint{
+		// A number that neither log has had: no batch is taken for another.
+		Version: checkpointVersion, Lane: r.lane.Name, Seq: seq + 1, Progress: chosen.Progress, Lineage: s.lineage,
+		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+		Recovery: &RecoveryNote{Choice: d.Choice, Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
+	}
+	id, err := r.begin(ctx, s.row, before, c)
+	if err != nil {
+		return err
+	}
+	r.cfg.Step(recoveryBegun)
+	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+	defer cancel()
+	if err := s.sign(kafkaCtx, s.ring.producers[0], c); err != nil {
+		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
+	}
+	r.cfg.Step(recoverySigned)
+	if err := s.row.recovered(ctx, id, c); err != nil {
+		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
+	}
+	outcome.Checkpoint = c
+	return nil
+}
+
+// The steps between the writes of a recovery, for tests that kill it there.
+const (
+	recoveryBegun  Step = "recovery-begun"
+	recoverySigned Step = "recovery-signed"
+)
+
+// begin records the recovery. Its commit is durable, and takes a transaction id above all that the new progress has seen.
+func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c Checkpoint) (id int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	was, err := json.Marshal(struct {
+		Postgres *PostgresSide `json:"postgres"`
+		Kafka    KafkaSide     `json:"kafka"`
+	}{before.Postgres, before.Kafka})
+	if err != nil {
+		return 0, fmt.Errorf("encode the record of the recovery: %w", err)
+	}
+	is, err := c.encode()
+	if err != nil {
+		return 0, fmt.Errorf("encode the record of the recovery: %w", err)
+	}
+	err = row.conn.QueryRow(ctx, `
+INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
+		r.lane.Name, string(before.Cause), before.Diagnosis, string(c.Recovery.Choice), c.Recovery.Who, c.Recovery.Why,
+		strings.ToValidUTF8(string(was), "?"), string(is)).Scan(&id)
+	if err != nil {
+		return 0, fmt.Errorf("record the recovery of lane %s: %w", r.lane.Name, err)
+	}
+	return id, nil
+}
+
+// recovered gives the lane's row the checkpoint that Kafka has, and ends the record.
+func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
+	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.
+		if err := l.undoReleases(ctx, tx, -1); err != nil {
+			return err
+		}
+		// Rows that will be read again are parked again then, in their order.
+		again, params := c.published(2)
+		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id FROM "+quoteTable(l.lane.Table)+" WHERE NOT "+again+
+			") o WHERE p.lane = $1 AND p.id = o.id", append([]any{l.lane.Name}, params...)...); err != nil {
+			return fmt.Errorf("take back what is parked: %w", err)
+		}
+		if err := l.claimIn(ctx, tx, c, c.Lineage); err != nil {
+			return err
+		}
+		reason := "recovered by " + c.Recovery.Who + "; the next relay goes on"
+		if err := l.writeBy(ctx, tx, "state", sayStatement, string(Waiting), reason); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "UPDATE relay_recoveries SET finished_at = clock_timestamp() WHERE id = $1", id)
+		return err
+	})
+}

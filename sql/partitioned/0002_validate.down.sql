@@ -1,0 +1,2 @@
+-- Nothing to take back: a proof changes no row.
+SELECT;

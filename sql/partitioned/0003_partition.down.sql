@@ -1,0 +1,47 @@
+-- Back to one table. It copies every retained row while writers and the relay wait: let the retention empty the outbox first.
+DO $$
+DECLARE
+    owner text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
+    note  text := obj_description('outbox'::regclass, 'pg_class');
+    next  bigint;
+    given record;
+BEGIN
+    PERFORM set_config('lock_timeout', '2s', true);
+    LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+    EXECUTE format('SELECT last_value + is_called::int FROM %s', pg_get_serial_sequence('outbox', 'id')) INTO next;
+    ALTER TABLE outbox ALTER COLUMN id DROP IDENTITY;
+    ALTER TABLE outbox RENAME TO outbox_partitioned;
+    ALTER INDEX outbox_pkey RENAME TO outbox_partitioned_pkey;
+    ALTER INDEX outbox_xact_id_idx RENAME TO outbox_partitioned_xact_id_idx;
+    CREATE TABLE outbox (LIKE outbox_partitioned INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMMENTS);
+    INSERT INTO outbox SELECT * FROM outbox_partitioned ORDER BY id;
+    EXECUTE format('ALTER TABLE outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH %s CACHE 1)', next);
+    ALTER TABLE outbox ADD CONSTRAINT outbox_pkey PRIMARY KEY (id);
+    CREATE INDEX outbox_xact_id_idx ON outbox (xact_id, id);
+    EXECUTE format('COMMENT ON TABLE outbox IS %L', note);
+    EXECUTE format('ALTER TABLE outbox OWNER TO %I', owner);
+    ALTER TABLE outbox SET (
+        autovacuum_vacuum_scale_factor = 0.05,
+        autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_threshold = -1,
+        autovacuum_vacuum_cost_limit = 2000,
+        toast.autovacuum_vacuum_scale_factor = 0.05,
+        toast.autovacuum_vacuum_threshold = 5000,
+        toast.autovacuum_vacuum_insert_threshold = -1,
+        toast.autovacuum_vacuum_cost_limit = 2000
+    );
+    FOR given IN
+        SELECT privilege_type || coalesce(' (' || quote_ident(attname) || ')', '') AS privilege,
+               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role, is_grantable
+          FROM (SELECT NULL AS attname, relacl AS acl FROM pg_class WHERE oid = 'outbox_partitioned'::regclass
+                UNION ALL
+                SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'outbox_partitioned'::regclass AND attacl IS NOT NULL) lists,
+               aclexplode(acl)
+    LOOP
+        EXECUTE format('GRANT %s ON outbox TO %s%s', given.privilege, given.role, CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+    DROP TABLE outbox_partitioned;
+    -- The bound of step 1, which its way down takes away.
+    EXECUTE format('ALTER TABLE outbox ADD CONSTRAINT outbox_before_partitions CHECK (id < %s)', next + 1000000000);
+END
+$$;
