@@ -29,10 +29,10 @@ type janitor struct {
 // The pauses of the janitor: between two rounds, and after a failure. A round follows a hundred times in the span of the retention,
 // and at once where a batch was committed that may go at once.
 const (
-	roundMin   = 250 * time.Millisecond
-	roundMax   = 10 * time.Second
-	failureMin = time.Second
-	failureMax = time.Minute
+	shortRound   = 250 * time.Millisecond
+	longRound    = 10 * time.Second
+	firstFailure = time.Second
+	lastFailure  = time.Minute
 )
 
 // janitorSettings bound what the janitor may cost others. Its own commits need not be durable: a row that comes back in a
@@ -72,7 +72,7 @@ func (s *session) startJanitor(ctx context.Context) (stop func()) {
 // run makes rounds until ctx ends.
 func (j *janitor) run(ctx context.Context) {
 	defer j.disconnect()
-	pause, failures := roundMin, failureMin
+	pause, failures := shortRound, firstFailure
 	var last *Progress
 	for sleep(ctx, jitter(pause)) == nil {
 		published := j.s.published.Load()
@@ -86,7 +86,7 @@ func (j *janitor) run(ctx context.Context) {
 		switch {
 		case removal.Err != nil:
 			pause = failures
-			failures = min(2*failures, failureMax)
+			failures = min(2*failures, lastFailure)
 			level := slog.LevelWarn
 			if isLockTimeout(removal.Err) { // somebody's transaction is open: usual, unless it stays so
 				level = slog.LevelInfo
@@ -96,14 +96,14 @@ func (j *janitor) run(ctx context.Context) {
 		case removal.Rows == 0 && removal.Added+removal.Emptied+removal.Dropped == 0 && published == last:
 			pause = min(2*pause, j.slowest())
 		default:
-			pause = min(max(roundMin, j.age/100), j.slowest())
+			pause = min(max(shortRound, j.age/100), j.slowest())
 		}
-		failures, last = failureMin, published
+		failures, last = firstFailure, published
 	}
 }
 
 // slowest is the longest pause between two rounds.
-func (j *janitor) slowest() time.Duration { return min(max(roundMin, j.age/10), roundMax) }
+func (j *janitor) slowest() time.Duration { return min(max(shortRound, j.age/10), longRound) }
 
 // round removes what is due now.
 func (j *janitor) round(ctx context.Context, published Progress) (removal Removal) {
