@@ -32,6 +32,7 @@ type session struct {
 	unsendable error      // the row that ended the reading, if one did
 	drain      <-chan struct{}
 	published  atomic.Pointer[Progress] // committed; what the janitor may go by
+	news       chan struct{}            // holds one value where published has changed since the janitor looked
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -278,8 +279,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 		return failed
 	}
 	s.cfg.Step(AfterEnd)
-	after := b.after
-	s.published.Store(&after)
+	s.hasPublished(b.after)
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: b.rows, Bytes: b.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
 	})
