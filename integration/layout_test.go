@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,4 +56,37 @@ func TestTheLayoutChangesUnderWritersAndTheRelay(t *testing.T) {
 	second.Kill()
 	load.stop()
 	finish(t, load, settings, topic)
+}
+
+// As psql runs the files, statement by statement, in a schema whose name needs quotes; the way back leaves what was there before.
+func TestTheStepsOfTheLayoutRunInPsqlThereAndBack(t *testing.T) {
+	conn := connect(t, emptyDatabase(t))
+	const schema = "Odd schema"
+	script(t, conn, `CREATE SCHEMA "Odd schema"; SET search_path = "Odd schema"`)
+	for _, m := range migrations.List() {
+		script(t, conn, m.Up)
+	}
+	before := catalogOf(t, conn, schema)
+	for _, rows := range []int{0, 10} {
+		script(t, conn, fmt.Sprintf(`INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'a', '1', 'T' FROM generate_series(1, %d)`, rows))
+		for _, step := range migrations.Partitioned() {
+			for _, statement := range splitAsPsql(step.Up) {
+				script(t, conn, statement)
+			}
+		}
+		if n := number(t, conn, "SELECT count(*) FROM outbox_partitions()"); n < 5 {
+			t.Errorf("%d partitions", n)
+		}
+		for _, step := range slices.Backward(migrations.Partitioned()) {
+			for _, statement := range splitAsPsql(step.Down) {
+				script(t, conn, statement)
+			}
+		}
+		if left := catalogOf(t, conn, schema); !slices.Equal(left, before) {
+			t.Errorf("with %d rows, left\n%s\nbefore there was\n%s", rows, strings.Join(left, "\n"), strings.Join(before, "\n"))
+		}
+	}
+	if n := number(t, conn, "SELECT count(*) FROM outbox"); n != 10 {
+		t.Errorf("%d rows are left of 10", n)
+	}
 }
