@@ -26,13 +26,13 @@ type janitor struct {
 	parts *partitions // of a partitioned one
 }
 
-// The pauses of the janitor: between two rounds, and after a failure. A round follows a hundred times in the span of the retention,
-// and at once where a batch was committed that may go at once.
+// The pauses of the janitor: between two rounds, a hundredth of the retention or longer where nothing is due, and after a
+// failure. With retention 0 a batch that is committed ends a long pause.
 const (
-	roundMin   = 250 * time.Millisecond
-	roundMax   = 10 * time.Second
-	failureMin = time.Second
-	failureMax = time.Minute
+	shortRound   = 250 * time.Millisecond
+	longRound    = 10 * time.Second
+	firstFailure = time.Second
+	lastFailure  = time.Minute
 )
 
 // janitorSettings bound what the janitor may cost others. Its own commits need not be durable: a row that comes back in a
@@ -56,6 +56,7 @@ func (s *session) startJanitor(ctx context.Context) (stop func()) {
 	if s.cfg.Retention == KeepForever {
 		return func() {}
 	}
+	s.news = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	j := &janitor{s: s, table: quoteTable(s.lane.Table), age: max(0, s.cfg.Retention)}
@@ -69,12 +70,22 @@ func (s *session) startJanitor(ctx context.Context) (stop func()) {
 	}
 }
 
+// hasPublished is told of progress that is committed in Kafka.
+func (s *session) hasPublished(p Progress) {
+	s.published.Store(&p)
+	select {
+	case s.news <- struct{}{}:
+	default:
+	}
+}
+
 // run makes rounds until ctx ends.
 func (j *janitor) run(ctx context.Context) {
 	defer j.disconnect()
-	pause, failures := roundMin, failureMin
+	pause, failures := shortRound, firstFailure
 	var last *Progress
-	for sleep(ctx, jitter(pause)) == nil {
+	var news <-chan struct{}
+	for j.wait(ctx, pause, news) == nil {
 		published := j.s.published.Load()
 		removal := j.round(ctx, *published)
 		if ctx.Err() != nil {
@@ -85,8 +96,8 @@ func (j *janitor) run(ctx context.Context) {
 		}
 		switch {
 		case removal.Err != nil:
-			pause = failures
-			failures = min(2*failures, failureMax)
+			pause, news = failures, nil
+			failures = min(2*failures, lastFailure)
 			level := slog.LevelWarn
 			if isLockTimeout(removal.Err) { // somebody's transaction is open: usual, unless it stays so
 				level = slog.LevelInfo
@@ -96,14 +107,37 @@ func (j *janitor) run(ctx context.Context) {
 		case removal.Rows == 0 && removal.Added+removal.Emptied+removal.Dropped == 0 && published == last:
 			pause = min(2*pause, j.slowest())
 		default:
-			pause = min(max(roundMin, j.age/100), j.slowest())
+			pause = min(max(shortRound, j.age/100), j.slowest())
 		}
-		failures, last = failureMin, published
+		failures, last = firstFailure, published
+		if j.age == 0 {
+			news = j.s.news
+		}
 	}
 }
 
 // slowest is the longest pause between two rounds.
-func (j *janitor) slowest() time.Duration { return min(max(roundMin, j.age/10), roundMax) }
+func (j *janitor) slowest() time.Duration {
+	if j.age == 0 {
+		return longRound
+	}
+	return min(max(shortRound, j.age/10), longRound)
+}
+
+// wait lets a pause pass, or a short one and then news.
+func (j *janitor) wait(ctx context.Context, pause time.Duration, news <-chan struct{}) error {
+	if err := sleep(ctx, jitter(min(pause, shortRound))); err != nil || pause <= shortRound {
+		return err
+	}
+	timer := time.NewTimer(jitter(pause - shortRound))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-news:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
 
 // round removes what is due now.
 func (j *janitor) round(ctx context.Context, published Progress) (removal Removal) {

@@ -77,7 +77,7 @@ func (w *sweep) round(ctx context.Context, conn *pgx.Conn, r rule) (removed int6
 			return removed, err
 		}
 		// However much there is to do, others get their turn.
-		if err := sleep(ctx, max(time.Since(began)/2, time.Millisecond)); err != nil {
+		if err := sleep(ctx, max(2*time.Since(began), time.Millisecond)); err != nil {
 			return removed, err
 		}
 	}

@@ -39,6 +39,7 @@ type session struct {
 	settled    chan struct{}            // has a value after each commit
 	produced   chan struct{}            // closed when nothing more is begun
 	published  atomic.Pointer[Progress] // committed; what the janitor may go by
+	news       chan struct{}            // holds one value where published has changed since the janitor looked
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -340,7 +341,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 			return err
 		}
 	}
-	s.published.Store(&pl.after)
+	s.hasPublished(pl.after)
 	s.row.committed = b.seq
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
