@@ -25,8 +25,13 @@ test-long: setup ## every test, the long ones too: crash loops, clusters of thre
 	go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
 
 .PHONY: bench
-bench: setup ## the drain of a backlog beside a raw producer, and latency at steady rates, on real servers
-	go test -count=1 -timeout 30m -tags bench -run 'TestDrainBeside|TestLatency' -v ./integration
+bench: setup ## what relay bench and relay bench insert measure, on servers of its own, and the hot paths
+	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration
+	go test -run '^$$' -bench . ./internal/relay ./partitioning ./outbox/internal/event
+
+.PHONY: bench-conditions
+bench-conditions: setup ## a drain with 20 million published rows behind it, and with a transaction open meanwhile
+	go test -count=1 -timeout 60m -tags bench -run TestBenchUnder -v ./integration
 
 .PHONY: bench-retention
 bench-retention: setup ## millions of rows through both layouts with a short retention: sizes, dead rows, log a row; 15 minutes

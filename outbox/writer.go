@@ -81,7 +81,8 @@ func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]
 // server for types.
 func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err error) {
 	if len(c.IDs) == 1 {
-		_, err = tx.Exec(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0], c.Topics[0], c.Payloads[0], c.Headers[0])
+		_, err = tx.Exec(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0],
+			c.Topics[0], c.Payloads[0], c.Headers[0])
 		return err
 	}
 	_, err = tx.Exec(ctx, w.insert, c.IDs, c.AggregateTypes, c.AggregateIDs, c.Types, c.Topics, c.Payloads, c.Headers)

@@ -131,6 +131,14 @@ func TestFaultsOfArgumentsAndConfiguration(t *testing.T) {
 		{required, "recover outbox --choose kafka --from 7"},
 		{required, "recover outbox --from yesterday"},
 		{required, "recover outbox --choose kafka --scan --yes"},
+		{nil, "bench"},
+		{nil, "bench --database-url postgres://relay@db/app"},
+		{nil, "bench inser"},
+		{nil, "bench insert"},
+		{required, "bench --output yaml"},
+		{required, "bench --rows 5 --size 1 --rate 2000,fast"},
+		{required, "bench --rows 5 --size 1 --batch 0"},
+		{required, "bench insert --writers 0 --seconds 0"},
 	}
 	var all strings.Builder
 	for _, c := range calls {

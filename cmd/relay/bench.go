@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -78,6 +79,9 @@ func benchSettings() []string {
 
 func (p program) bench(c *cli.Context) error {
 	form, err := parseOutput(c.String("output"))
+	if err == nil {
+		err = notZero(c, "rows", "size", "batch", "rounds", "partitions", "seconds")
+	}
 	if err != nil {
 		return err
 	}
@@ -106,7 +110,7 @@ func (p program) bench(c *cli.Context) error {
 		cfg.Relay = append(cfg.Relay, "--profile", folder)
 	}
 	if err := cfg.WithDefaults().Validate(); err != nil {
-		return usage("relay bench --help", "%v", err)
+		return usageFaults("relay bench --help", err)
 	}
 	return p.measure(c.Context, form, func(ctx context.Context, view bench.View) (benchResult, error) {
 		cfg.View = view
@@ -143,6 +147,26 @@ func (p program) measure(ctx context.Context, form output, run func(context.Cont
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
+}
+
+// notZero refuses a zero that was given: in a Config it would stand for the default.
+func notZero(c *cli.Context, flags ...string) error {
+	var faults []error
+	for _, flag := range flags {
+		if c.IsSet(flag) && c.Int(flag) == 0 {
+			faults = append(faults, usage(c.Command.HelpName+" --help", "--%s: 0 is too small", flag))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// usageFaults makes faults of the arguments of the faults that err was joined from.
+func usageFaults(try string, err error) error {
+	var faults []error
+	for _, fault := range apart(err) {
+		faults = append(faults, usage(try, "--%v", fault))
+	}
+	return errors.Join(faults...)
 }
 
 // parseNumbers reads whole numbers separated by commas.

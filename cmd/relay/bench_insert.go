@@ -41,6 +41,9 @@ Examples:
 
 func (p program) benchInsert(c *cli.Context) error {
 	form, err := parseOutput(c.String("output"))
+	if err == nil {
+		err = notZero(c, "size", "rounds", "seconds")
+	}
 	if err != nil {
 		return err
 	}
@@ -57,7 +60,7 @@ func (p program) benchInsert(c *cli.Context) error {
 		Size: c.Int("size"), Rounds: c.Int("rounds"), Duration: time.Duration(c.Int("seconds")) * time.Second,
 	}
 	if err := cfg.WithDefaults().Validate(); err != nil {
-		return usage("relay bench insert --help", "%v", err)
+		return usageFaults("relay bench insert --help", err)
 	}
 	return p.measure(c.Context, form, func(ctx context.Context, view bench.View) (benchResult, error) {
 		cfg.View = view

@@ -61,8 +61,7 @@ func (b *bench) run(ctx context.Context) (*Result, error) {
 	if err := p.conn.QueryRow(ctx, "SELECT split_part(current_setting('server_version'), ' ', 1)").Scan(&r.Postgres); err != nil {
 		return nil, fmt.Errorf("ask Postgres for its version: %w", err)
 	}
-	b.event("Postgres %s; everything is made in schemas and topics whose names begin with relay_bench_ and relay-bench-, and removed at the end",
-		r.Postgres)
+	b.event("Postgres %s; all that is made has a name that begins with relay_bench_ or relay-bench-, and is removed at the end", r.Postgres)
 	if err := b.drains(ctx, p, r); err != nil {
 		return nil, err
 	}

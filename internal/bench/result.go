@@ -100,9 +100,11 @@ func (r *Result) Text() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "Drain of %s rows of %d bytes, %s a transaction, %d partitions, %s; medians of %d rounds\n",
 		grouped(r.Rows), r.Size, grouped(r.Batch), r.Partitions, r.Compression, len(r.Rounds))
-	fmt.Fprintf(&t, "  relay                              %9s rows/s   peak memory %s\n", grouped(int(r.RelayRowsPerSecond)), megabytesText(r.PeakRSSMB))
+	fmt.Fprintf(&t, "  relay                              %9s rows/s   peak memory %s\n",
+		grouped(int(r.RelayRowsPerSecond)), megabytesText(r.PeakRSSMB))
 	fmt.Fprintf(&t, "  raw producer, one id               %9s rows/s   relay ÷ raw %.2f\n", grouped(int(r.RawRowsPerSecond)), r.Ratio)
-	fmt.Fprintf(&t, "  raw producer, ring of %d ids        %9s rows/s   relay ÷ raw %.2f\n", ringIDs, grouped(int(r.RawRingRowsPerSecond)), r.RingRatio)
+	fmt.Fprintf(&t, "  raw producer, ring of %d ids        %9s rows/s   relay ÷ raw %.2f\n",
+		ringIDs, grouped(int(r.RawRingRowsPerSecond)), r.RingRatio)
 	for _, c := range r.Conditions {
 		fmt.Fprintf(&t, "  relay, %s: %s rows/s, %.2f of the first\n", c.Name, grouped(int(c.RowsPerSecond)), c.Ratio)
 	}

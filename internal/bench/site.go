@@ -79,7 +79,7 @@ func (s *site) mayCreate(ctx context.Context) error {
 		return fmt.Errorf("look up the rights of the role: %w", preflight.Explain(err))
 	}
 	if !may {
-		return hint.Wrap(fmt.Errorf("role %s may not create a schema in database %s, and the bench works in a schema of its own", role, database),
+		return hint.Wrap(fmt.Errorf("role %s may not create a schema in database %s, and the bench works in one of its own", role, database),
 			"GRANT CREATE ON DATABASE %s TO %s, or name another role or database in --database-url",
 			pgx.Identifier{database}.Sanitize(), pgx.Identifier{role}.Sanitize())
 	}
@@ -192,7 +192,7 @@ func (s *site) newTopic(ctx context.Context, partitions int32) (name string, rem
 	if err != nil {
 		err = fmt.Errorf("create topic %s: %w", name, err)
 		if errors.Is(err, kerr.TopicAuthorizationFailed) || errors.Is(err, kerr.ClusterAuthorizationFailed) {
-			err = hint.Wrap(err, "give the bench a principal that may create and delete topics; its topics begin with relay-bench- and relay.relay_bench_")
+			err = hint.Wrap(err, "use a principal that may create and delete topics that begin with relay-bench- and relay.relay_bench_")
 		}
 		return "", nil, err
 	}

@@ -84,7 +84,8 @@ func (w *Writer) write(ctx context.Context, tx *sql.Tx, c event.Columns) (err er
 		if c.Payloads[0] != nil {
 			payload = c.Payloads[0]
 		}
-		_, err = tx.ExecContext(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0], c.Topics[0], payload, c.Headers[0])
+		_, err = tx.ExecContext(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0],
+			c.Topics[0], payload, c.Headers[0])
 		return err
 	}
 	_, err = tx.ExecContext(ctx, w.insert, textArray(c.IDs), textArray(c.AggregateTypes), textArray(c.AggregateIDs), textArray(c.Types),
