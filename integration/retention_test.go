@@ -55,7 +55,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 			steps := relay.Steps()
 			for kill := range len(steps) {
 				// Far enough that the janitor has had a few rounds.
-				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 15+rand.IntN(20))
+				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 120+rand.IntN(120))
 				if status := startRelay(t, append(settings, failpoint), "run").Wait(time.Minute); status != -1 {
 					t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
 				}

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/access"
+	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // printedAccess is what relay acl prints with the settings, as JSON.
@@ -280,7 +281,11 @@ func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
 	settings, name, topic := kafka.deployment(t, url)
 	settings = append(settings, "RELAY_TOPICS_CREATE=false")
 	createTopic(t, kafka.Bootstrap, topic, 3)
-	createTopic(t, kafka.Bootstrap, "relay."+name+".checkpoints", 1)
+	compact := "compact"
+	if _, err := kadm.NewClient(kafkaClient(t, kafka.Bootstrap)).CreateTopic(t.Context(), 1, -1,
+		map[string]*string{"cleanup.policy": &compact}, relay.CheckpointTopic(name)); err != nil {
+		t.Fatal(err)
+	}
 	printed, _ := printedAccess(t, settings, "--checkpoint-topic-exists", "--without-route", "--topic", topic)
 	for _, acl := range printed {
 		if acl.Operation == access.Create || acl.Pattern == access.Prefixed && acl.Resource == access.Topic {

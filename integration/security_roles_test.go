@@ -214,6 +214,10 @@ var needed = map[string][]string{
 		"INSERT INTO relay_lanes AS r (lane, owner_epoch) VALUES ('outbox', 1) ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1",
 		"INSERT INTO relay_lanes (lane) VALUES ('new')",
 		"UPDATE relay_lanes SET seq = seq + 1 WHERE lane = 'outbox'",
+		"SELECT id FROM relay_recoveries WHERE finished_at IS NULL",
+		"INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after) " +
+			"VALUES ('outbox', 'database-behind', 'd', 'kafka', 'me', 'w', '{}', '{}')",
+		"UPDATE relay_recoveries SET finished_at = now()",
 		`INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause)
 			SELECT 'outbox', id, msg_id, aggregate_type, aggregate_id, type, created_at, 1, 'refused' FROM outbox`,
 		"SELECT id, msg_id, payload FROM outbox_parked WHERE lane = 'outbox' ORDER BY seq, id",

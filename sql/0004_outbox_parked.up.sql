@@ -42,7 +42,7 @@ CREATE TABLE outbox_parked (
     seq            bigint      NOT NULL,
     cause          text        NOT NULL CHECK (cause IN ('refused', 'topic', 'behind')),
     error          text            NULL,
-    attempts       integer     NOT NULL DEFAULT 1,
+    attempts       integer     NOT NULL DEFAULT 0,
     parked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     released_seq   bigint          NULL,
     request        bigint          NULL,

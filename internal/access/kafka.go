@@ -86,6 +86,7 @@ func (d Deployment) ACLs() ([]ACL, error) {
 	checkpoints := relay.CheckpointTopic(d.Name)
 	add(Topic, Literal, checkpoints, Read, "find the last checkpoint at a takeover")
 	add(Topic, Literal, checkpoints, Write, "write the checkpoint of each batch")
+	add(Topic, Literal, checkpoints, DescribeConfigs, "see that brokers compact the topic, and delete nothing")
 	if !d.CheckpointTopicExists {
 		add(Topic, Literal, checkpoints, Create, "make the topic at the first start")
 	}

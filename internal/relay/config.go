@@ -137,7 +137,7 @@ const (
 // Lane is one outbox table and its stream. The fields beside Name and Table are the lane's own values of the settings of
 // the same name in Config; the zero value is that of Config.
 type Lane struct {
-	// Name of the lane: letters, digits, '.', '_' and '-'. It stands in the transactional ids.
+	// Name of the lane: letters, digits, '_' and '-'. It stands in the transactional ids.
 	Name string
 
 	// Table is the outbox table, optionally with its schema: "outbox" or "billing.outbox".
@@ -287,8 +287,9 @@ func (c Config) Validate() error {
 		"name: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", c.Name)
 	seen, tables := map[string]bool{}, map[string]string{}
 	for _, l := range c.Lanes {
-		fault(!validName(l.Name),
-			"lanes: %q has characters other than letters, digits, '.', '_' and '-', or is longer than 100", l.Name)
+		// No dot: name a with lane b.c and name a.b with lane c would share their transactional ids.
+		fault(!validName(l.Name) || strings.Contains(l.Name, "."),
+			"lanes: %q has characters other than letters, digits, '_' and '-', or is longer than 100", l.Name)
 		fault(l.Table == "", "lanes: lane %q has no table", l.Name)
 		fault(seen[l.Name], "lanes: two lanes are named %q", l.Name)
 		fault(tables[l.Table] != "", "lanes: lanes %q and %q publish the same table, %s: each of its events would be sent twice",

@@ -238,6 +238,9 @@ func (l *lane) running() { l.change(Running, l.outages.reason()) }
 
 // change sets the state and tells the observer where it differs.
 func (l *lane) change(state State, reason string) {
+	if state == Standby {
+		l.parked.Store(0) // it is the owner's to know
+	}
 	l.mu.Lock()
 	if l.current.State == state && l.current.Reason == reason {
 		l.mu.Unlock()

@@ -82,8 +82,9 @@ func (l *laneRow) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error 
 func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) error {
 	lane, table := l.lane.Name, quoteTable(l.lane.Table)
 	if err := all(ctx, tx, "park rows", pl.parks, `
-INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, seq, cause, error)
-SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at, $2, a.cause, nullif(a.error, '')
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, seq, cause, error, attempts)
+SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at, $2, a.cause, nullif(a.error, ''),
+       (a.cause = 'refused')::int
 FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)
 -- A recovery may have gone back to before the row was parked: it keeps its place.
 ON CONFLICT (lane, id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq); err != nil {
@@ -96,7 +97,7 @@ FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `
 		return err
 	}
 	if err := all(ctx, tx, "keep parked rows", pl.again, `
-UPDATE outbox_parked AS p SET cause = a.cause, error = a.error, attempts = p.attempts + 1
+UPDATE outbox_parked AS p SET cause = a.cause, error = a.error, attempts = p.attempts + (a.cause = 'refused')::int
 FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error)
 WHERE p.lane = $1 AND p.id = a.id AND p.seq < $2`, lane, seq); err != nil {
 		return err

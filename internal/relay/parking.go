@@ -2,6 +2,7 @@ package relay
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,6 +20,7 @@ type parking struct {
 	keys      map[string]parkedKey
 	trying    map[string]bool // held topics that are being tried again
 	requested bool            // somebody has asked for something lately
+	until     time.Time       // requests are looked for until then, though nothing is parked: one may come late
 	scratch   []byte
 }
 
@@ -209,6 +211,7 @@ func (k *parking) adopt(pl *plan) {
 	}
 	for _, key := range pl.freed {
 		delete(k.keys, key)
+		k.until = time.Now().Add(time.Minute)
 	}
 	if len(k.condemned) > maxInterned { // those of committed batches are not asked about again
 		clear(k.condemned)

@@ -57,19 +57,20 @@ type task struct {
 	request                    int64 // 0 where nobody asked: its topic is back
 	action                     string
 	msgID                      *string
+	requestedAt                time.Time
 }
 
 func (q *parkedQueue) requests(ctx context.Context) ([]task, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
-	rows, err := q.conn.Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text
+	rows, err := q.conn.Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text, requested_at
 FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'skip' ORDER BY request LIMIT 1000`, q.lane)
 	if err != nil {
 		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
 	}
 	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (task, error) {
 		var t task
-		err := row.Scan(&t.request, &t.action, &t.aggregateType, &t.aggregateID, &t.msgID)
+		err := row.Scan(&t.request, &t.action, &t.aggregateType, &t.aggregateID, &t.msgID, &t.requestedAt)
 		t.key = string(aggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
 		return t, err
 	})
@@ -108,8 +109,7 @@ func (s *session) lookAfterParked(ctx context.Context, batches chan<- *batch) (t
 			return 0, err
 		}
 		if !more {
-			// A request may come about an aggregate that has just been freed: one more look closes it.
-			if again := len(s.parking.keys) > 0 || s.parking.requested; again {
+			if len(s.parking.keys) > 0 || s.parking.requested || time.Now().Before(s.parking.until) {
 				return parkedLook, nil
 			}
 			return 0, nil
@@ -295,9 +295,10 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 func (q *parkedQueue) discard(ctx context.Context, t task, pl *plan, state parkedKey, most int) error {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
-	rows, err := q.conn.Query(ctx, `SELECT id, $4::uuid IS NULL OR msg_id = $4::uuid FROM outbox_parked
-WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL ORDER BY seq, id LIMIT $5`,
-		q.lane, t.aggregateType, t.aggregateID, t.msgID, discardLimit(t, most))
+	// A row that came after the request is not meant: nobody had seen it.
+	rows, err := q.conn.Query(ctx, `SELECT id, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
+WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL ORDER BY seq, id LIMIT $6`,
+		q.lane, t.aggregateType, t.aggregateID, t.requestedAt, t.msgID, discardLimit(t, most))
 	if err != nil {
 		return fmt.Errorf("read parked rows: %w", err)
 	}
@@ -323,7 +324,7 @@ WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq I
 	case gone == 0:
 		pl.done = append(pl.done, outcome{t.request, "nothing was parked"})
 		return nil
-	case t.msgID == nil && seen == most:
+	case t.msgID == nil && gone == most:
 		return nil // the rest of the queue comes with the next batch
 	case gone == seen:
 		pl.freed = append(pl.freed, t.key)

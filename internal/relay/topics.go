@@ -188,18 +188,16 @@ func (t *topicRegistry) away(topic string, cause error) {
 
 // learn reads max.message.bytes of the topics, where the relay may.
 func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic) error {
-	configs, err := t.admin.DescribeTopicConfigs(ctx, slices.Sorted(maps.Keys(topics))...)
+	configs, err := t.describe(ctx, slices.Sorted(maps.Keys(topics)))
 	if err != nil {
-		return fmt.Errorf("read the settings of topics: %w", err)
+		return err
 	}
 	for _, config := range configs {
 		if config.Err != nil {
 			if !errors.Is(config.Err, kerr.TopicAuthorizationFailed) {
 				return fmt.Errorf("read the settings of topic %s: %w", config.Name, config.Err)
 			}
-			// Kafka's default is assumed. A topic with a smaller limit says so when it is produced to.
-			t.cfg.Logger.Warn("the settings of a topic may not be read (DescribeConfigs), so its max.message.bytes is taken to be the default",
-				"topic", config.Name, "assumed", defaultBatchMaxBytes)
+			t.assumeDefaults(config.Name)
 		}
 		topics[config.Name] = topics[config.Name].with(config.Configs)
 	}
@@ -216,6 +214,37 @@ func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic)
 	defer t.mu.Unlock()
 	maps.Copy(t.known, topics)
 	return nil
+}
+
+// describe reads the settings of topics. The library takes a denial for one topic for that of the whole question, so where
+// there is one each topic is asked about alone.
+func (t *topicRegistry) describe(ctx context.Context, topics []string) (kadm.ResourceConfigs, error) {
+	configs, err := t.admin.DescribeTopicConfigs(ctx, topics...)
+	denied := (*kadm.AuthError)(nil)
+	switch {
+	case err == nil:
+		return configs, nil
+	case !errors.As(err, &denied):
+		return nil, fmt.Errorf("read the settings of topics: %w", err)
+	case len(topics) == 1:
+		t.assumeDefaults(topics[0])
+		return nil, nil
+	}
+	var all kadm.ResourceConfigs
+	for _, topic := range topics {
+		one, err := t.describe(ctx, []string{topic})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one...)
+	}
+	return all, nil
+}
+
+// assumeDefaults says that Kafka's defaults are assumed of a topic. One with a smaller limit says so when it is produced to.
+func (t *topicRegistry) assumeDefaults(topic string) {
+	t.cfg.Logger.Warn("the settings of a topic may not be read (DescribeConfigs), so its max.message.bytes is taken to be the default",
+		"topic", topic, "assumed", defaultBatchMaxBytes)
 }
 
 // with adds what the settings of the topic say.
