@@ -76,8 +76,8 @@ func judgeLineage(lane string, last *Checkpoint, live Lineage) error {
 	}
 	if last.Lane != lane {
 		return contradiction(AnotherLane, "set the column partition of both lanes in relay_lanes to what it was; for a lane that is new, to a "+
-			"number that no lane has ever had", "the checkpoint is that of lane %s, and this is lane %s: rows of relay_lanes were changed or removed",
-			last.Lane, lane)
+			"number that no lane has ever had", "the checkpoint is that of lane %s, and this is lane %s: rows of relay_lanes were "+
+			"changed or removed", last.Lane, lane)
 	}
 	if cause, why, before := last.Lineage.differs(live); cause != "" {
 		return contradiction(cause, recoverTry(lane, before), "the checkpoint of lane %s belongs elsewhere: %s", lane, why)

@@ -14,7 +14,8 @@ func checkCheckpointPolicy(ctx context.Context, cfg *Config, admin *kadm.Client)
 	topic := CheckpointTopic(cfg.Name)
 	configs, err := admin.DescribeTopicConfigs(ctx, topic)
 	if denied := (*kadm.AuthError)(nil); errors.As(err, &denied) {
-		cfg.Logger.Warn("the settings of the checkpoint topic may not be read (DescribeConfigs), so its cleanup.policy is not checked", "topic", topic)
+		cfg.Logger.Warn("the settings of the checkpoint topic may not be read (DescribeConfigs), so its cleanup.policy is not checked",
+			"topic", topic)
 		return nil
 	}
 	if err != nil {

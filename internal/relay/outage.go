@@ -45,10 +45,10 @@ type outage struct {
 
 // The pauses between the tries of a topic that is away, and of one that is held.
 const (
-	awayRetryMin = 20 * time.Millisecond
-	awayRetryMax = time.Second
-	heldRetryMin = time.Second
-	heldRetryMax = 15 * time.Second
+	awayFirst   = 20 * time.Millisecond
+	awayLongest = time.Second
+	heldFirst   = time.Second
+	heldLongest = 15 * time.Second
 )
 
 func newOutages(patience time.Duration) *outages {
@@ -89,12 +89,12 @@ func (o *outages) note(topic string, cause error) (begins bool) {
 		o.topics[topic] = out
 	}
 	out.cause = cause
-	least, most := awayRetryMin, awayRetryMax
+	least, most := awayFirst, awayLongest
 	if begins = !out.held && time.Since(out.since) >= o.patience; begins {
 		out.held, out.pause = true, 0
 	}
 	if out.held {
-		least, most = heldRetryMin, heldRetryMax
+		least, most = heldFirst, heldLongest
 	}
 	out.pause = min(max(2*out.pause, least), most)
 	out.retry = time.Now().Add(jitter(out.pause))

@@ -300,5 +300,3 @@ func appendUUID(dst, b []byte) []byte {
 	}
 	return dst
 }
-
-func uuidText(b []byte) string { return string(appendUUID(nil, b)) }

@@ -69,7 +69,8 @@ func (l *laneRow) undo(ctx context.Context, tx pgx.Tx, seq int64) error {
 func (l *laneRow) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{
 		`UPDATE outbox_parked SET released_seq = NULL, request = NULL WHERE lane = $1 AND released_seq > $2`,
-		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
+		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL
+WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
 	} {
 		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
 			return fmt.Errorf("undo what was released after batch %d: %w", seq, err)
@@ -82,9 +83,10 @@ func (l *laneRow) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error 
 func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) error {
 	lane, table := l.lane.Name, quoteTable(l.lane.Table)
 	if err := all(ctx, tx, "park rows", pl.parks, `
-INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, seq, cause, error, attempts)
-SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at, $2, a.cause, nullif(a.error, ''),
-       (a.cause = 'refused')::int
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at,
+                           seq, cause, error, attempts)
+SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at,
+       $2, a.cause, nullif(a.error, ''), (a.cause = 'refused')::int
 FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)
 -- A recovery may have gone back to before the row was parked: it keeps its place.
 ON CONFLICT (lane, id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq); err != nil {
