@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -114,6 +112,7 @@ type rowDecoder struct {
 	contentType []byte
 	strings     map[string]internedString
 	routes      map[string]string // by aggregate type
+	own         []ownHeader       // of the row in hand
 }
 
 type internedString struct {
@@ -177,18 +176,20 @@ func (d *rowDecoder) add(p *page, values [][]byte) error {
 	if fault == nil && reservedTopic(topic) {
 		fault = errReservedTopic
 	}
-	var own map[string]string
-	if fault == nil && values[colHeaders] != nil {
-		own, fault = decodeHeaders(values[colHeaders])
+	var own []ownHeader
+	var contentType []byte
+	if fault == nil {
+		own, contentType, fault = d.ownHeaders(values[colHeaders])
 	}
 	created := pgTime(values[colCreatedAt])
 	record := kgo.Record{Topic: topic, Key: p.keep(values[colAggregateID])}
 	if fault == nil {
 		record.Value = p.keep(values[colPayload])
 	} else {
+		own, contentType = nil, nil
 		p.faults = append(p.faults, rowFault{len(p.records), fault})
 	}
-	record.Headers = d.headers(p, values, aggregateType, created, own)
+	record.Headers = d.headers(p, values, aggregateType, created, own, contentType)
 	size := recordBytes(&record)
 	p.bytes += size
 	p.largest = max(p.largest, size)
@@ -211,17 +212,12 @@ func aggregateOf(dst []byte, r *kgo.Record) []byte {
 }
 
 func (d *rowDecoder) headers(
-	p *page, values [][]byte, aggregateType internedString, created time.Time, own map[string]string,
+	p *page, values [][]byte, aggregateType internedString, created time.Time, own []ownHeader, contentType []byte,
 ) []kgo.RecordHeader {
-	contentType := d.contentType
-	if own != nil {
-		for _, reserved := range []string{headerMsgID, headerType, headerAggregateType, headerCreatedAt} {
-			delete(own, reserved)
-		}
-		if value, ok := own[headerContentType]; ok {
-			contentType = []byte(value)
-			delete(own, headerContentType)
-		}
+	if contentType == nil {
+		contentType = d.contentType
+	} else {
+		contentType = p.keep(contentType)
 	}
 	start := p.reserve(36 + len(time.RFC3339Nano))
 	p.arena = appendUUID(p.arena, values[colMsgID])
@@ -236,11 +232,8 @@ func (d *rowDecoder) headers(
 	headers[placeAggregateType] = kgo.RecordHeader{Key: headerAggregateType, Value: aggregateType.bytes}
 	headers[3] = kgo.RecordHeader{Key: headerContentType, Value: contentType}
 	headers[4] = kgo.RecordHeader{Key: headerCreatedAt, Value: createdAt}
-	if len(own) == 0 {
-		return headers
-	}
-	for i, name := range slices.Sorted(maps.Keys(own)) {
-		headers[ownHeaders+i] = kgo.RecordHeader{Key: name, Value: []byte(own[name])}
+	for i, h := range own {
+		headers[ownHeaders+i] = kgo.RecordHeader{Key: h.name, Value: p.keep(h.value)}
 	}
 	return headers
 }
