@@ -61,7 +61,7 @@ func runBench(t testing.TB, cfg bench.Config) *bench.Result {
 func TestABenchMeasuresAndLeavesNothingBehind(t *testing.T) {
 	cfg := benchConfig(t)
 	cfg.Rows, cfg.Rounds, cfg.Duration, cfg.Idle = 20_000, 1, time.Second, time.Second
-	cfg.Rates, cfg.Retained, cfg.OpenTransaction = []int{200}, 10_000, true
+	cfg.Rates, cfg.Retained, cfg.OpenTransaction, cfg.ParkedKeys = []int{200}, 10_000, true, 100
 	conn, admin := connect(t, cfg.DatabaseURL), kadm.NewClient(kafkaClient(t, cfg.Brokers))
 	r := runBench(t, cfg)
 	for name, value := range map[string]float64{
@@ -72,7 +72,7 @@ func TestABenchMeasuresAndLeavesNothingBehind(t *testing.T) {
 			t.Errorf("%s is %v", name, value)
 		}
 	}
-	if len(r.Conditions) != 2 || r.Conditions[0].Ratio <= 0 || r.Conditions[1].Ratio <= 0 {
+	if len(r.Conditions) != 3 || r.Conditions[0].Ratio <= 0 || r.Conditions[1].Ratio <= 0 || r.Conditions[2].Ratio <= 0 {
 		t.Errorf("conditions %+v", r.Conditions)
 	}
 	if r.Rates[0].Events != 200 {

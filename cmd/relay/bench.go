@@ -39,7 +39,7 @@ The JSON form is one line, documented in docs/performance.md; progress goes to s
 Examples:
    relay bench --database-url postgres://owner@db:5432/app --brokers kafka:9092
    relay bench --config relay.yaml --rows 5000000 --rounds 1 --rate 2000,5000 --output json
-   relay bench --config relay.yaml --retained 20000000 --open-transaction`,
+   relay bench --config relay.yaml --retained 20000000 --open-transaction --parked-keys 1000`,
 		Flags:       slices.Concat(benchFlags(), []cli.Flag{profileFlag(false), outputFlag()}, settingFlags(benchSettings()...)),
 		Subcommands: []*cli.Command{p.benchInsertCommand()},
 		Action:      p.bench,
@@ -55,6 +55,7 @@ func benchFlags() []cli.Flag {
 		&cli.IntFlag{Name: "partitions", Value: 12, Usage: "`N` partitions of a topic; unset, 12"},
 		&cli.StringFlag{Name: "rate", Value: "2000", Usage: "`N[,N]` inserts a second at which latency is measured; unset, 2000"},
 		&cli.IntFlag{Name: "seconds", Value: 15, Usage: "measure latency for `N` seconds at each rate; unset, 15"},
+		&cli.IntFlag{Name: "parked-keys", Usage: "drain also with `N` of the 10,000 aggregates of the backlog parked"},
 		&cli.IntFlag{Name: "retained", Usage: "drain also with `N` published rows behind the backlog in the table"},
 		&cli.BoolFlag{Name: "open-transaction", Usage: "drain also while another transaction stays open"},
 	}
@@ -99,7 +100,8 @@ func (p program) bench(c *cli.Context) error {
 		Rows: c.Int("rows"), Size: c.Int("size"), Batch: c.Int("batch"), Rounds: c.Int("rounds"), Partitions: int32(c.Int("partitions")),
 		Rates: rates, Duration: time.Duration(c.Int("seconds")) * time.Second,
 		Retained: c.Int("retained"), OpenTransaction: c.Bool("open-transaction"),
-		Environ: p.benchEnviron(loaded),
+		ParkedKeys: c.Int("parked-keys"),
+		Environ:    p.benchEnviron(loaded),
 	}
 	self, err := os.Executable()
 	if err != nil {

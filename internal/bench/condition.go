@@ -34,7 +34,22 @@ func conditions(cfg Config) []*condition {
 	if cfg.OpenTransaction {
 		all = append(all, &condition{name: "a transaction open meanwhile", around: withOpenTransaction})
 	}
+	if cfg.ParkedKeys > 0 {
+		all = append(all, &condition{name: grouped(cfg.ParkedKeys) + " aggregates of the backlog parked", prepare: park})
+	}
 	return all
+}
+
+// park has some of the aggregates of the backlog parked, evenly spread: their rows go to outbox_parked.
+func park(ctx context.Context, b *bench, p *place) error {
+	_, err := p.conn.Exec(ctx, `
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause, error)
+SELECT 'outbox', -i, gen_random_uuid(), $1, (i * ($2::int / $3))::text, $4, now(), 0, 'refused', 'parked by the bench' FROM generate_series(0, $3::int - 1) i`,
+		aggregateType, aggregates, b.cfg.ParkedKeys, eventType)
+	if err != nil {
+		return fmt.Errorf("park aggregates: %w", err)
+	}
+	return nil
 }
 
 // retain inserts rows and has the relay publish them, so that they are what they seem to be. What autovacuum would do in time

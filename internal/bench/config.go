@@ -63,6 +63,10 @@ type Config struct {
 	// OpenTransaction adds a drain during which another transaction stays open. Defaults to false.
 	OpenTransaction bool
 
+	// ParkedKeys adds a drain with so many of its 10,000 aggregates parked, whose rows are parked too. Defaults to 0: no
+	// such drain.
+	ParkedKeys int
+
 	// StartTimeout bounds the wait for Postgres, and for the relay to take its lane over. Defaults to 30 s.
 	StartTimeout time.Duration
 
@@ -126,6 +130,7 @@ func (c Config) Validate() error {
 	between("rounds", c.Rounds, 1, 100)
 	between("partitions", int(c.Partitions), 1, 10_000)
 	between("retained", c.Retained, 0, 1_000_000_000)
+	between("parked-keys", c.ParkedKeys, 0, aggregates)
 	for _, rate := range c.Rates {
 		between("rate", rate, 1, 100_000)
 	}
