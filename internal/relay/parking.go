@@ -169,6 +169,7 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 	fault := &rowError{id: p.ids[i], msgID: string(p.records[i].Headers[placeMsgID].Value), topic: p.records[i].Topic, err: why}
 	switch k.cfg.Poison {
 	case Halt:
+		delete(k.condemned, p.ids[i]) // at the next look it may have been corrected, or the topic changed
 		k.cut(p, pl, i)
 		pl.halted = &HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
@@ -210,7 +211,5 @@ func (k *parking) adopt(pl *plan) {
 	for _, key := range pl.freed {
 		delete(k.keys, key)
 	}
-	if len(k.condemned) > maxInterned { // those of committed batches are not asked about again
-		clear(k.condemned)
-	}
+	clear(k.condemned) // what has been decided is not asked about again
 }
