@@ -114,6 +114,8 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 	// The largest first: of records that are too large none behind the first good one is bad.
 	slices.SortStableFunc(suspects, func(a, c produceFailure) int { return cmp.Compare(recordBytes(c.record), recordBytes(a.record)) })
 	topic, size := suspects[0].record.Topic, tooLarge(suspects[0].err)
+	// One topic and fault at a time: the limit of one topic says nothing about another. What is left is refused again.
+	suspects = slices.DeleteFunc(suspects, func(f produceFailure) bool { return f.record.Topic != topic || tooLarge(f.err) != size })
 	refused, err := s.probe(ctx, b.txn.producer, suspects, size)
 	if err != nil {
 		return err
@@ -128,10 +130,13 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 	}
 	// Together they are refused, alone they are not: the topic takes smaller batches than it was taken to.
 	if size {
-		s.topics.outages.lower(topic, s.topics.batchMaxBytes(topic))
+		s.topics.outages.lower(topic, s.topics.batchMaxBytes(topic), batchBytes(suspects[0].record))
 	}
 	return fmt.Errorf("topic %s refuses %d records together that it takes one by one", topic, len(suspects))
 }
+
+// batchBytes is what a batch of this record alone takes at most: 61 bytes of its own, and numbers of variable length.
+func batchBytes(r *kgo.Record) int32 { return int32(recordBytes(r) + 61 + 36 + 10*len(r.Headers)) }
 
 func tooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)

@@ -93,6 +93,23 @@ func (t *topicRegistry) forget(topic string) {
 	delete(t.known, topic)
 }
 
+// mustFit returns an error where a row is larger than a limit that was found out by trying with smaller ones. It says nothing
+// about this row, so it is forgotten; the producers have asked for it once and for all.
+func (t *topicRegistry) mustFit(p *page) error {
+	if p.largest <= int(t.least()) {
+		return nil
+	}
+	for i := range p.records {
+		topic := p.records[i].Topic
+		if limit := t.outages.limit(topic); recordBytes(&p.records[i]) > int(limit) {
+			t.outages.forgetLimit(topic)
+			return fmt.Errorf("topic %s takes batches of %d bytes, and may take the larger record that follows: the producers begin anew",
+				topic, limit)
+		}
+	}
+	return nil
+}
+
 // topicsOf lists the topics of a page.
 func topicsOf(p *page) []string {
 	seen := make(map[string]bool)
