@@ -209,7 +209,7 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 		return err
 	}
 	outcome.Chosen = chosen
-	seq := before.state.seq
+	seq := max(before.state.seq, before.state.parked) // what later batches have parked would be undone
 	if before.last != nil {
 		seq = max(seq, before.last.Seq)
 	}
