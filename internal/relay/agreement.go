@@ -116,6 +116,11 @@ func judge(lane string, row laneState, last *Checkpoint, live Lineage, now serve
 }
 
 func judgeEmpty(lane string, row laneState, live Lineage) error {
+	if !row.started && row.parked > 0 {
+		return contradiction(RowRemoved, recoverTry(lane, "delete its rows of outbox_parked if the lane is to begin from nothing; otherwise "),
+			"lane %s has parked rows in batch %d, and neither its row in relay_lanes nor the checkpoint topic knows of any batch: both were "+
+				"removed, and the parked rows would be taken for those of batches that were never committed", lane, row.parked)
+	}
 	if !row.started {
 		return nil
 	}

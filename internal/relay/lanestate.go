@@ -25,11 +25,14 @@ type laneState struct {
 	confirmedSeq *int64
 	// recovering owned the last recovery that was begun and not finished; nil where there is none.
 	recovering *string
+	// parked is the last batch that has parked a row which is still there; 0 for none.
+	parked int64
 }
 
 const laneStateColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
 confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
-(SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1)`
+(SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1),
+(SELECT coalesce(max(p.seq), 0) FROM outbox_parked p WHERE p.lane = relay_lanes.lane)`
 
 // scanLaneState reads laneStateColumns and, behind them, more.
 func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
@@ -38,7 +41,7 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 	var lastID, confirmedLastID *int64
 	err := row.Scan(append([]any{
 		&state.seq, &state.started, &lineage, &from, &to, &lastID, &state.batchOwner, &state.batchEpoch,
-		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.recovering,
+		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.recovering, &state.parked,
 	}, more...)...)
 	if err != nil {
 		return state, err

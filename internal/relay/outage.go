@@ -55,11 +55,11 @@ func newOutages(patience time.Duration) *outages {
 	return &outages{patience: patience, topics: make(map[string]*outage), limits: make(map[string]lowered)}
 }
 
-// lower records that a topic takes no batch of so many bytes.
-func (o *outages) lower(topic string, bytes int32) {
+// lower records that a topic takes no batch of so many bytes, but one of least, which holds a record that it takes.
+func (o *outages) lower(topic string, bytes, least int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.limits[topic] = lowered{max(bytes/2, 1024), time.Now().Add(loweredFor)}
+	o.limits[topic] = lowered{max(bytes/2, least, 1024), time.Now().Add(loweredFor)}
 }
 
 // limit is the size of batch that the topic takes as far as was found out.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -104,20 +105,22 @@ FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error)
 WHERE p.lane = $1 AND p.id = a.id AND p.seq < $2`, lane, seq); err != nil {
 		return err
 	}
-	ids, requests := make([]int64, len(pl.releases)), make([]int64, len(pl.releases))
-	for i, r := range pl.releases {
-		ids[i], requests[i] = r.id, r.request
+	// By request, and not as a join with all of them, for which stale statistics make Postgres read every parked row.
+	released := make(map[int64][]int64)
+	for _, r := range pl.releases {
+		released[r.request] = append(released[r.request], r.id)
 	}
-	if err := exactly(ctx, tx, "release parked rows", len(ids), `
-UPDATE outbox_parked AS p SET released_seq = $2, request = nullif(a.request, 0)
-FROM unnest($3::bigint[], $4::bigint[]) AS a (id, request)
-WHERE p.lane = $1 AND p.id = a.id AND p.released_seq IS NULL`, lane, seq, ids, requests); err != nil {
-		return err
+	for request, ids := range released {
+		if err := exactly(ctx, tx, "release parked rows", len(ids), `
+UPDATE outbox_parked SET released_seq = $2, request = nullif($3::bigint, 0)
+WHERE lane = $1 AND id = ANY ($4::bigint[]) AND released_seq IS NULL`, lane, seq, request, ids); err != nil {
+			return err
+		}
 	}
 	for _, done := range pl.done {
 		if err := exactly(ctx, tx, "close a request about parked rows", 1, `
 UPDATE outbox_parked_audit SET done_seq = $2, outcome = $4 WHERE lane = $1 AND request = $3 AND done_seq IS NULL`,
-			lane, seq, done.request, done.text); err != nil {
+			lane, seq, done.request, storable(done.text)); err != nil {
 			return err
 		}
 	}
@@ -128,9 +131,18 @@ UPDATE outbox_parked_audit SET done_seq = $2, outcome = $4 WHERE lane = $1 AND r
 func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, statement string, args ...any) error {
 	ids, causes, errs := make([]int64, len(rows)), make([]string, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
-		ids[i], causes[i], errs[i] = r.id, r.cause, r.err
+		ids[i], causes[i], errs[i] = r.id, r.cause, storable(r.err)
 	}
 	return exactly(ctx, tx, what, len(rows), statement, append(args, ids, causes, errs)...)
+}
+
+// longestText bounds what is recorded of an error, in bytes.
+const longestText = 4 << 10
+
+// storable is an error as Postgres takes it: a check may have put anything into it, and an intent must not fail for that.
+func storable(text string) string {
+	text = text[:min(len(text), longestText)]
+	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "?"), "?")
 }
 
 // errRowsGone says that rows which a batch is about were changed by somebody else. The lane is taken over anew and reads them

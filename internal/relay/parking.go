@@ -49,7 +49,8 @@ type plan struct {
 	parks    []aside // rows of the outbox that are parked
 	skips    []aside // rows of the outbox that are left out for good
 	releases []release
-	again    []aside // parked rows that were refused again
+	again    []aside     // parked rows that were refused again
+	refused  []*rowError // those of parks and skips that can never be sent, for the log
 	done     []outcome
 
 	keys   map[string]parkedKey // that are parked after the batch, or wait for something else
@@ -171,6 +172,7 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 	fault := &rowError{id: p.ids[i], msgID: string(p.records[i].Headers[placeMsgID].Value), topic: p.records[i].Topic, err: why}
 	switch k.cfg.Poison {
 	case Halt:
+		delete(k.condemned, p.ids[i]) // at the next look it may have been corrected, or the topic changed
 		k.cut(p, pl, i)
 		pl.halted = &HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
@@ -181,13 +183,12 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 	case Skip:
 		pl.leaveOut(p, i)
 		pl.skips = append(pl.skips, aside{p.ids[i], causeRefused, why.Error()})
-		k.cfg.Logger.Error("a row that can never be sent is skipped", "id", fault.id, "msg_id", fault.msgID, "topic", fault.topic, "error", why)
+		pl.refused = append(pl.refused, fault)
 	default:
 		pl.leaveOut(p, i)
 		pl.parks = append(pl.parks, aside{p.ids[i], causeRefused, why.Error()})
 		pl.park(string(k.scratch), parkedKey{})
-		k.cfg.Logger.Error("a row that can never be sent is parked, with all later rows of its aggregate",
-			"id", fault.id, "msg_id", fault.msgID, "topic", fault.topic, "error", why)
+		pl.refused = append(pl.refused, fault)
 	}
 	return false
 }
@@ -213,7 +214,23 @@ func (k *parking) adopt(pl *plan) {
 		delete(k.keys, key)
 		k.until = time.Now().Add(time.Minute)
 	}
-	if len(k.condemned) > maxInterned { // those of committed batches are not asked about again
-		clear(k.condemned)
+	clear(k.condemned) // what has been decided is not asked about again
+	k.report(pl.refused)
+}
+
+// reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or outbox_parked_audit.
+const reported = 3
+
+// report logs the rows that a batch has set aside for good. A writer that goes wrong may write nothing else.
+func (k *parking) report(refused []*rowError) {
+	what := "a row that can never be sent is parked, with all later rows of its aggregate"
+	if k.cfg.Poison == Skip {
+		what = "a row that can never be sent is skipped"
+	}
+	for _, fault := range refused[:min(len(refused), reported)] {
+		k.cfg.Logger.Error(what, "id", fault.id, "msg_id", fault.msgID, "topic", fault.topic, "error", fault.err)
+	}
+	if more := len(refused) - reported; more > 0 {
+		k.cfg.Logger.Error("more rows of the same batch can never be sent", "policy", k.cfg.Poison, "rows", more)
 	}
 }

@@ -450,7 +450,7 @@ func TestOutagesAreNoFaultsAndFaultsNoOutages(t *testing.T) {
 
 func TestALoweredLimitIsForgotten(t *testing.T) {
 	o := newOutages(time.Second)
-	o.lower("t", 1000_000)
+	o.lower("t", 1000_000, 400_000)
 	if got := o.limit("t"); got != 500_000 {
 		t.Errorf("the limit is %d", got)
 	}

@@ -209,7 +209,7 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 		return err
 	}
 	outcome.Chosen = chosen
-	seq := before.state.seq
+	seq := max(before.state.seq, before.state.parked) // what later batches have parked would be undone
 	if before.last != nil {
 		seq = max(seq, before.last.Seq)
 	}
@@ -275,7 +275,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
 
 // recovered gives the lane's row the checkpoint that Kafka has, and ends the record.
 func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
-	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	// Longer than a statement of a batch may take: it reads the whole table.
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
 		// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.
 		if err := l.undoReleases(ctx, tx, -1); err != nil {
 			return err

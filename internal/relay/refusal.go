@@ -114,24 +114,21 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 	// The largest first: of records that are too large none behind the first good one is bad.
 	slices.SortStableFunc(suspects, func(a, c produceFailure) int { return cmp.Compare(recordBytes(c.record), recordBytes(a.record)) })
 	topic, size := suspects[0].record.Topic, tooLarge(suspects[0].err)
-	refused, err := s.probe(ctx, b.txn.producer, suspects, size)
-	if err != nil {
+	// One topic and fault at a time: the limit of one topic says nothing about another. What is left is refused again.
+	suspects = slices.DeleteFunc(suspects, func(f produceFailure) bool { return f.record.Topic != topic || tooLarge(f.err) != size })
+	refused, err := s.probe(ctx, b, suspects, size)
+	if err != nil || refused > 0 {
 		return err
-	}
-	for _, f := range refused {
-		if err := s.condemn(b, f); err != nil {
-			return err
-		}
-	}
-	if len(refused) > 0 {
-		return nil
 	}
 	// Together they are refused, alone they are not: the topic takes smaller batches than it was taken to.
 	if size {
-		s.topics.outages.lower(topic, s.topics.batchMaxBytes(topic))
+		s.topics.outages.lower(topic, s.topics.batchMaxBytes(topic), batchBytes(suspects[0].record))
 	}
 	return fmt.Errorf("topic %s refuses %d records together that it takes one by one", topic, len(suspects))
 }
+
+// batchBytes is what a batch of this record alone takes at most: 61 bytes of its own, and numbers of variable length.
+func batchBytes(r *kgo.Record) int32 { return int32(recordBytes(r) + 61 + 36 + 10*len(r.Headers)) }
 
 func tooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
@@ -148,14 +145,20 @@ func (s *session) condemn(b *batch, f produceFailure) error {
 	return fmt.Errorf("produce: a record that is no row was refused: %w", f.err)
 }
 
-// probe sends each record alone, in transactions that are aborted, and returns those that are refused. It may stop at the
-// first good one.
-func (s *session) probe(ctx context.Context, p *producer, suspects []produceFailure, untilGood bool) (refused []produceFailure, err error) {
+// probe sends each record alone, in transactions that are aborted, condemns those that are refused, and counts them. It may
+// stop at the first good one. What it has found out stays known where it fails.
+func (s *session) probe(ctx context.Context, b *batch, suspects []produceFailure, untilGood bool) (refused int, err error) {
 	var txn *transaction
 	for _, suspect := range suspects {
+		if txn != nil && time.Since(txn.begun) > s.cfg.TransactionTimeout/2 { // brokers would abort it
+			if err := txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
+				return refused, err
+			}
+			txn = nil
+		}
 		if txn == nil {
-			if txn, err = p.begin(ctx); err != nil {
-				return nil, err
+			if txn, err = b.txn.producer.begin(ctx); err != nil {
+				return refused, err
 			}
 		}
 		alone := *suspect.record
@@ -168,11 +171,14 @@ func (s *session) probe(ctx context.Context, p *producer, suspects []produceFail
 			continue
 		}
 		if !isRowFault(failed) {
-			return nil, failed
+			return refused, failed
 		}
-		refused = append(refused, produceFailure{suspect.record, failed})
+		refused++
+		if err := s.condemn(b, produceFailure{suspect.record, failed}); err != nil {
+			return refused, err
+		}
 		if err := txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
-			return nil, err
+			return refused, err
 		}
 		txn = nil
 	}

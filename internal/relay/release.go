@@ -16,8 +16,11 @@ import (
 // parked rows it publishes in a row before it turns to new rows.
 const (
 	parkedLook   = time.Second
-	parkedRounds = 4
+	parkedRounds = 2
 )
+
+// gatherTime bounds the reading of many short queues for one batch.
+const gatherTime = 50 * time.Millisecond
 
 // parkedQueue reads outbox_parked, on a connection of its own.
 type parkedQueue struct {
@@ -260,8 +263,10 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 	p.after = s.progress
 	var segments []segment
 	taken := make(map[string]bool)
+	began := time.Now()
 	for _, t := range tasks {
-		if taken[t.key] || len(p.ids) >= s.cfg.BatchRows {
+		// What is discarded counts as well: the intent of the batch has to be written in time.
+		if taken[t.key] || len(p.ids)+len(pl.releases) >= s.cfg.BatchRows || time.Since(began) > gatherTime {
 			continue
 		}
 		taken[t.key] = true
@@ -270,13 +275,13 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 			continue
 		}
 		if t.action == "discard" {
-			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], s.cfg.BatchRows); err != nil {
+			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], s.cfg.BatchRows-len(p.ids)-len(pl.releases)); err != nil {
 				s.queue.put(p)
 				return nil, nil, nil, err
 			}
 			continue
 		}
-		from, room := len(p.ids), min(s.cfg.BatchRows-len(p.ids), s.queue.limit())
+		from, room := len(p.ids), min(s.cfg.BatchRows-len(p.ids)-len(pl.releases), s.queue.limit())
 		result, err := s.queue.query(ctx, queueStatement, p, readRequest{
 			params: [][]byte{[]byte(s.lane.Name), []byte(t.aggregateType), []byte(t.aggregateID), intParam(int64(room) + 1)},
 		})
@@ -303,8 +308,11 @@ WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq I
 		return fmt.Errorf("read parked rows: %w", err)
 	}
 	defer rows.Close()
-	seen, first, gone := 0, false, 0
+	seen, first, gone, more := 0, false, 0, false
 	for rows.Next() {
+		if more = t.msgID == nil && seen == most; more {
+			continue
+		}
 		var id int64
 		var meant bool
 		if err := rows.Scan(&id, &meant); err != nil {
@@ -321,14 +329,14 @@ WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq I
 		return fmt.Errorf("read parked rows: %w", err)
 	}
 	switch {
-	case gone == 0:
+	case more && gone == most:
+		return nil // the rest of the queue comes with the next batch
+	case gone == 0 && seen > 0 && t.msgID != nil:
 		pl.done = append(pl.done, outcome{t.request, "nothing was parked"})
 		return nil
-	case t.msgID == nil && gone == most:
-		return nil // the rest of the queue comes with the next batch
-	case gone == seen:
+	case gone == seen && !more: // also where somebody else has removed them all
 		pl.freed = append(pl.freed, t.key)
-	case first:
+	case first, gone == 0: // those that came after the request are not meant, and wait for nobody
 		pl.park(t.key, parkedKey{free: true})
 	default:
 		pl.park(t.key, state)
@@ -337,11 +345,12 @@ WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq I
 	return nil
 }
 
-// discardLimit is how many rows of the queue are looked at: the one that is meant may stand anywhere.
+// discardLimit is how many rows of the queue are looked at, one more than are taken: the one that is meant may stand anywhere.
 func discardLimit(t task, most int) *int {
 	if t.msgID != nil {
 		return nil
 	}
+	most++
 	return &most
 }
 

@@ -139,7 +139,8 @@ func (p *producer) begin(ctx context.Context) (*transaction, error) {
 // produce hands a record to the client; its outcome is known after flush.
 func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 	t.produced++
-	r.Context = ctx // a record that is sent again has that of its last time, which is over
+	// A record that is sent again has those of its last time, which is over: the client would give it up for its age at once.
+	r.Context, r.Timestamp = ctx, time.Time{}
 	t.producer.client.TryProduce(ctx, r, t.promise)
 }
 

@@ -180,6 +180,9 @@ func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) 
 	if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
 		return true, err
 	}
+	if err := s.topics.mustFit(p); err != nil {
+		return true, err
+	}
 	pl := s.parking.sieve(p)
 	if pl.halted != nil && pl.empty() {
 		s.unsendable = pl.halted

@@ -110,7 +110,9 @@ func (s *session) claim(ctx context.Context) error {
 	if err := s.row.claim(ctx, s.last, s.lineage); err != nil {
 		return err
 	}
-	return loadParked(ctx, s.reader.conn, s.lane.Name, s.parking, s.reader.decoder.routed)
+	return s.row.pingWhile(ctx, func(ctx context.Context) error {
+		return loadParked(ctx, s.reader.conn, s.lane.Name, s.parking, s.reader.decoder.routed)
+	})
 }
 
 // fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.

@@ -25,13 +25,14 @@ type topicRegistry struct {
 
 	mu    sync.Mutex
 	known map[string]knownTopic
+	// spread is how many partitions a topic had at the session's first look, whatever later ones say. Producers learn of more
+	// at different times, which would send one key to and fro; the next session goes by the new number as a whole.
+	spread map[string]int
 }
 
-// knownTopic is what a session goes by for as long as it lasts.
+// knownTopic is what a session goes by until it looks again.
 type knownTopic struct {
-	maxBytes int32 // its max.message.bytes
-	// partitions there were at the first look. Producers learn of more at different times, which would send one key to and
-	// fro; the next session goes by the new number as a whole.
+	maxBytes   int32 // its max.message.bytes
 	partitions int
 	// minInSync is its min.insync.replicas.
 	minInSync int
@@ -43,7 +44,7 @@ type knownTopic struct {
 const defaultBatchMaxBytes = 1048588
 
 func newTopicRegistry(cfg *Config, admin *kadm.Client, out *outages) *topicRegistry {
-	return &topicRegistry{admin: admin, cfg: cfg, outages: out, known: make(map[string]knownTopic)}
+	return &topicRegistry{admin: admin, cfg: cfg, outages: out, known: make(map[string]knownTopic), spread: make(map[string]int)}
 }
 
 // batchMaxBytes is the largest batch that the topic takes. The client asks once for each partition it meets.
@@ -60,8 +61,8 @@ func (t *topicRegistry) batchMaxBytes(topic string) int32 {
 func (t *topicRegistry) partitions(topic string, producer int) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.known[topic]; ok {
-		return known.partitions
+	if n, ok := t.spread[topic]; ok {
+		return n
 	}
 	return producer
 }
@@ -90,6 +91,23 @@ func (t *topicRegistry) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.known, topic)
+}
+
+// mustFit returns an error where a row is larger than a limit that was found out by trying with smaller ones. It says nothing
+// about this row, so it is forgotten; the producers have asked for it once and for all.
+func (t *topicRegistry) mustFit(p *page) error {
+	if p.largest <= int(t.least()) {
+		return nil
+	}
+	for i := range p.records {
+		topic := p.records[i].Topic
+		if limit := t.outages.limit(topic); recordBytes(&p.records[i]) > int(limit) {
+			t.outages.forgetLimit(topic)
+			return fmt.Errorf("topic %s takes batches of %d bytes, and may take the larger record that follows: the producers begin anew",
+				topic, limit)
+		}
+	}
+	return nil
 }
 
 // topicsOf lists the topics of a page.
@@ -213,6 +231,11 @@ func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	maps.Copy(t.known, topics)
+	for topic, known := range topics {
+		if _, ok := t.spread[topic]; !ok {
+			t.spread[topic] = known.partitions
+		}
+	}
 	return nil
 }
 
