@@ -26,12 +26,14 @@ type workload struct {
 	accounts int
 	pause    time.Duration // mean pause between the transactions of a writer
 	open     time.Duration // how long one in 500 transactions stays open before it commits
+	poison   int           // one in so many events has a header that no record can have; 0 for none
 
 	stopping context.CancelFunc
 	writers  sync.WaitGroup
 
 	committed  atomic.Int64 // transactions
 	rolledBack atomic.Int64
+	poisoned   atomic.Int64 // events, also of transactions that were rolled back
 }
 
 const workloadTables = `
@@ -138,15 +140,47 @@ func (w *workload) change(ctx context.Context, tx pgx.Tx, account int) error {
 	if err != nil {
 		return err
 	}
-	ids, err := outbox.Insert(ctx, tx, outbox.Message{
-		AggregateType: "account", AggregateID: strconv.Itoa(account), Type: "Changed",
-		Payload: strconv.AppendInt(nil, version, 10),
-	})
+	id, err := w.event(ctx, tx, account, version)
 	if err != nil {
 		return err
 	}
-	_, err = tx.Exec(ctx, "INSERT INTO ledger (msg_id, account, version) VALUES ($1, $2, $3)", ids[0], account, version)
+	_, err = tx.Exec(ctx, "INSERT INTO ledger (msg_id, account, version) VALUES ($1, $2, $3)", id, account, version)
 	return err
+}
+
+// event writes the event. The library refuses one that is poisoned; a service without it may write it.
+func (w *workload) event(ctx context.Context, tx pgx.Tx, account int, version int64) (id uuid.UUID, err error) {
+	payload := strconv.AppendInt(nil, version, 10)
+	if w.poison > 0 && rand.IntN(w.poison) == 0 {
+		w.poisoned.Add(1)
+		err = tx.QueryRow(ctx, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, headers)
+			VALUES ('account', $1, 'Changed', $2, '{"broken": null}') RETURNING msg_id`, strconv.Itoa(account), payload).Scan(&id)
+		return id, err
+	}
+	ids, err := outbox.Insert(ctx, tx, outbox.Message{
+		AggregateType: "account", AggregateID: strconv.Itoa(account), Type: "Changed", Payload: payload,
+	})
+	if err != nil {
+		return id, err
+	}
+	return ids[0], nil
+}
+
+// mend corrects what is parked and asks for it to be published, every now and then until ctx ends. A database that is away
+// is waited for.
+func mend(ctx context.Context, url string) {
+	for ctx.Err() == nil {
+		wait(ctx, 500*time.Millisecond)
+		conn, err := pgx.Connect(ctx, url)
+		if err != nil {
+			continue
+		}
+		_, _ = conn.Exec(ctx, `UPDATE outbox_parked SET headers = NULL WHERE headers ? 'broken' AND released_seq IS NULL;
+INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, reason)
+SELECT DISTINCT lane, 'retry', aggregate_type, aggregate_id, 'mended' FROM outbox_parked p WHERE released_seq IS NULL AND NOT EXISTS (
+    SELECT FROM outbox_parked_audit a WHERE a.done_seq IS NULL AND (a.lane, a.aggregate_type, a.aggregate_id) = (p.lane, p.aggregate_type, p.aggregate_id))`)
+		closeQuietly(conn)
+	}
 }
 
 // changeInSavepoint changes the account in a savepoint, after one that is rolled back.
