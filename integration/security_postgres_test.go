@@ -28,7 +28,7 @@ func encryptedPostgres(t *testing.T, authority *testcert.Authority, hosts ...str
 			t.Error(err)
 		}
 	})
-	databaseURL, err := server.CreateDatabase(t.Context(), "app")
+	databaseURL, err := server.CreateDatabase(t.Context(), "verified") // the name of its deployment on the cluster that tests share
 	if err != nil {
 		t.Fatal(err)
 	}

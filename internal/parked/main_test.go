@@ -109,9 +109,9 @@ func park(t *testing.T, conn *pgx.Conn, rows ...row) {
 			r.seq = 1
 		}
 		_, err := conn.Exec(t.Context(), `
-INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, payload, created_at, seq, cause, error, parked_at, released_seq)
+INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, payload, created_at, seq, cause, error, parked_at, released_seq, attempts)
 VALUES ($1, $2, coalesce(nullif($3, '')::uuid, gen_random_uuid()), 'order', $4, 'Placed', convert_to('payload ' || $2::bigint, 'UTF8'), now(), $5, $6,
-        nullif($7, ''), now() - $8::text::interval, CASE WHEN $9 THEN 9 END)`,
+        nullif($7, ''), now() - $8::text::interval, CASE WHEN $9 THEN 9 END, ($6 = 'refused')::int)`,
 			r.lane, r.id, r.msgID, r.key, r.seq, r.cause, r.err, r.ago, r.released)
 		if err != nil {
 			t.Fatal(err)
