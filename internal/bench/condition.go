@@ -44,7 +44,8 @@ func conditions(cfg Config) []*condition {
 func park(ctx context.Context, b *bench, p *place) error {
 	_, err := p.conn.Exec(ctx, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause, error)
-SELECT 'outbox', -i, gen_random_uuid(), $1, (i * ($2::int / $3))::text, $4, now(), 0, 'refused', 'parked by the bench' FROM generate_series(0, $3::int - 1) i`,
+SELECT 'outbox', -i, gen_random_uuid(), $1, (i * ($2::int / $3))::text, $4, now(), 0, 'refused', 'parked by the bench'
+FROM generate_series(0, $3::int - 1) i`,
 		aggregateType, aggregates, b.cfg.ParkedKeys, eventType)
 	if err != nil {
 		return fmt.Errorf("park aggregates: %w", err)
