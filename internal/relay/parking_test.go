@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,7 +311,8 @@ func TestParkingSurvivesAnEndAtEveryStep(t *testing.T) {
 	}
 }
 
-// What a batch has parked that was never committed is not parked: the row may have been corrected since.
+// What a batch has parked that was never committed is not parked: the row may have been corrected since. Another process
+// takes the lane over while the batch is on its way.
 func TestWhatAnUncommittedBatchHasParkedIsUndone(t *testing.T) {
 	t.Parallel()
 	for _, at := range []Step{AfterIntent, BeforeEnd} {
@@ -320,15 +322,34 @@ func TestWhatAnUncommittedBatchHasParkedIsUndone(t *testing.T) {
 			r.putEvent("b", "1")
 			exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, headers) VALUES ('order', 'a', 'T', '1', '{"h": null}')`)
 			r.putEvent("a", "2")
-			r.endAt(r.config(), at, 1)
-			exec(t, r.conn, `UPDATE outbox SET headers = NULL`)
-			s := r.start(r.config())
+			cfg := r.config()
+			var once sync.Once
+			cfg.Step = func(step Step) {
+				if step == at {
+					once.Do(func() { r.interlude(map[string][]string{"a": {"refused 1", "behind 2"}}) })
+				}
+			}
+			s := r.start(cfg)
 			s.awaitRows(t, 3)
 			s.stop()
 			r.expectParked(nil)
 			r.expect(orders, map[string][]string{"a": {"1", "2"}, "b": {"1"}})
 		})
 	}
+}
+
+// interlude takes the lane over and gives it up again, after a person has corrected the rows in the outbox.
+func (r *rig) interlude(parked map[string][]string) {
+	r.expectParked(parked)
+	exec(r.t, r.conn, `UPDATE outbox SET headers = NULL`)
+	s, err := r.takeOver(r.config(), "another")
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	r.expectParked(nil)
+	s.close()
+	s.row.close()
 }
 
 // A retry comes while rows of its aggregate are being parked, by batches whose intents take their time: it is not at its end
