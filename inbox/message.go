@@ -1,0 +1,54 @@
+package inbox
+
+import (
+	"time"
+)
+
+// Message is one message as it came from a topic or from anywhere else.
+type Message struct {
+	// ID is the identity of the message among those of its Source, as its sender gave it: header msg_id of the relay. Any text
+	// will do; a UUIDv7 is kept best. At most 1,024 bytes, valid UTF-8. Required.
+	ID string
+
+	// Source is who sent the message: header source of the relay. Ids of two sources have nothing to do with one another. At
+	// most 255 bytes, valid UTF-8. Required.
+	Source string
+
+	// Topic and Key say which messages stay in order: those of one key of one topic. The topic may be empty where there is
+	// none. A nil key means that the message stands alone; an empty one that is not nil is a key like any other.
+	Topic string
+	Key   []byte
+
+	// Partition and Offset are where the record was; they are kept with a parked message. For a message that came from no
+	// topic set Offset to -1, or leave both.
+	Partition int32
+	Offset    int64
+
+	// Time is the time of the record; zero where there is none.
+	Time time.Time
+
+	// Type is the type of the event, header type of the relay; it may be empty.
+	Type string
+
+	// Payload is the value of the record. Nil is a tombstone.
+	Payload []byte
+
+	// Headers are all headers of the record in their order.
+	Headers []Header
+}
+
+// Header is one header of a record. A name may occur twice.
+type Header struct {
+	Name  string
+	Value []byte
+}
+
+// Header returns the value of the last header of that name, and whether there is one: the last one wins in Kafka's own clients.
+func (m Message) Header(name string) (value []byte, found bool) {
+	for i := len(m.Headers) - 1; i >= 0; i-- {
+		if m.Headers[i].Name == name {
+			return m.Headers[i].Value, true
+		}
+	}
+	return nil, false
+}
