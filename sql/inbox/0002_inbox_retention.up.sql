@@ -12,7 +12,8 @@ CREATE TABLE inbox_sweeps (
     due_at     timestamptz     NULL,
     next_at    timestamptz     NULL
 );
-COMMENT ON TABLE inbox_sweeps IS 'How far the partitions were searched for old marks. Written by inbox_delete_marks(); may be emptied at any time.';
+COMMENT ON TABLE inbox_sweeps IS
+    'How far the partitions were searched for old marks. Written by inbox_delete_marks(); may be emptied at any time.';
 COMMENT ON COLUMN inbox_sweeps.next_block IS 'Where the search goes on; 0 where the next one begins.';
 COMMENT ON COLUMN inbox_sweeps.due_at IS 'When the first of the marks that this search has left will be old enough.';
 COMMENT ON COLUMN inbox_sweeps.next_at IS 'When the next search begins; null while one is on.';
@@ -157,7 +158,8 @@ BEGIN
         keeps := inbox_retention_of(week.partition);
         CONTINUE WHEN keeps IS NULL OR week.ends_at > now() - keeps;
         -- What vacuum has not looked at yet is added to the index, so that little is read under the lock.
-        PERFORM brin_summarize_new_values(i.indexrelid) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+        PERFORM brin_summarize_new_values(i.indexrelid)
+           FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
           WHERE i.indrelid = week.partition AND a.amname = 'brin';
         EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE handled_at >= $1)', week.partition) INTO young USING now() - keeps;
         CONTINUE WHEN young;
@@ -176,12 +178,12 @@ END
 $$;
 
 -- Deletes old marks where no week is emptied: in inbox_past, inbox_ahead and inbox_hashed, and in weeks that are long past and still
--- hold marks that somebody needs. One call goes on from where the last one ended, reads at most most_blocks (and 63 more), ends once it has
--- deleted most_rows (and what the last 64 blocks added), and is one transaction. Partition is null where nothing is to do now.
+-- hold marks that somebody needs. One call goes on from where the last one ended, and is one transaction: it reads most_blocks, and
+-- ends earlier once it has deleted most_rows, give or take 64 blocks. Partition is null where nothing is to do now.
 --
 -- A search goes through the partition once, by the places of the rows, so that each block is read once and no index on the
 -- time is needed. It ends by saying when the next one is worth while: when the first mark that it left is old enough, but not
--- before a tenth of the shortest retention, or a day, is over.
+-- before a tenth of the shortest retention is over; a day at most, a minute at least.
 CREATE FUNCTION inbox_delete_marks(most_rows int DEFAULT 5000, most_blocks int DEFAULT 2048, OUT partition text, OUT deleted bigint)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET enable_seqscan = off
@@ -236,7 +238,8 @@ BEGIN
     END LOOP;
     IF state.next_block >= blocks THEN
         state.next_block := 0;
-        state.next_at := greatest(least(state.due_at, state.began_at + shortest), now() + least(shortest / 10, interval '1 day'));
+        state.next_at := greatest(least(state.due_at, state.began_at + shortest),
+                                  now() + least(greatest(shortest / 10, interval '1 minute'), interval '1 day'));
     END IF;
     INSERT INTO inbox_sweeps VALUES (partition, state.next_block, state.began_at, state.due_at, state.next_at)
     ON CONFLICT ON CONSTRAINT inbox_sweeps_pkey DO UPDATE
@@ -244,7 +247,8 @@ BEGIN
 END
 $$;
 
--- Deletes started marks of messages that are handled, or that nobody will see again; returns how many, at most 1,000.
+-- Deletes started marks of messages that are handled, or that nobody will see again; returns how many, at most 1,000. A parked
+-- message has a mark and is yet to be handled: its started mark tells how often a retry has ended its process.
 CREATE FUNCTION inbox_delete_started() RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
@@ -254,11 +258,18 @@ BEGIN
     IF NOT inbox_try_sweep() THEN
         RETURN 0;
     END IF;
-    DELETE FROM inbox_started WHERE ctid = ANY (ARRAY(
-        SELECT s.ctid FROM inbox_started s LEFT JOIN inbox_consumers c ON c.consumer = s.consumer
+    WITH over AS MATERIALIZED (
+        SELECT s.ctid AS place, s.consumer, s.source, s.msg_id FROM inbox_started s LEFT JOIN inbox_consumers c ON c.consumer = s.consumer
          WHERE s.started_at < now() - c.retention
             OR EXISTS (SELECT FROM inbox m WHERE m.consumer = s.consumer AND m.source = s.source AND m.msg_id = s.msg_id)
-         LIMIT 1000));
+         LIMIT 1000
+    ), parked AS MATERIALIZED (
+        SELECT k.consumer, p.source, inbox_key(p.msg_id) AS msg_id FROM inbox_parked p JOIN inbox_parked_keys k ON k.id = p.key_id
+         WHERE EXISTS (SELECT FROM over)
+    )
+    DELETE FROM inbox_started WHERE ctid = ANY (ARRAY(
+        SELECT o.place FROM over o
+         WHERE NOT EXISTS (SELECT FROM parked p WHERE p.consumer = o.consumer AND p.source = o.source AND p.msg_id = o.msg_id)));
     GET DIAGNOSTICS gone = ROW_COUNT;
     RETURN gone;
 END
@@ -266,8 +277,8 @@ $$;
 
 -- Drops the oldest weeks that are empty and whose time is over by eight weeks and the longest retention; returns how many. Their
 -- range falls to inbox_past. Postgres must know that inbox_past fits its wider range, and to read it under the lock might
--- take long. So one call writes down what holds anyway, without a proof; the next one proves it while consumers go on, and then takes the
--- lock, under which nothing is read.
+-- take long. So one call writes down what holds anyway, without a proof; the next one proves it while consumers go on, and then
+-- takes the lock, under which nothing is read.
 CREATE FUNCTION inbox_drop_weeks() RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -333,7 +344,8 @@ BEGIN
     ALTER TABLE inbox DETACH PARTITION inbox_ahead;
     WITH moved AS (DELETE FROM inbox_ahead WHERE msg_id < first RETURNING *) INSERT INTO inbox_past SELECT * FROM moved;
     EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_past FOR VALUES FROM (MINVALUE) TO (%L)', first);
-    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_ahead FOR VALUES FROM (%L) TO (%L)', first, '80000000-0000-0000-0000-000000000000');
+    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_ahead FOR VALUES FROM (%L) TO (''80000000-0000-0000-0000-000000000000'')',
+                   first);
     PERFORM inbox_add_weeks(most_blocks => 9223372036854775807);
 END
 $$;
@@ -343,8 +355,10 @@ COMMENT ON FUNCTION inbox_consumers_in(regclass) IS 'The consumers that have mar
 COMMENT ON FUNCTION inbox_retention_of(regclass) IS 'The longest retention of the consumers that have marks in a partition; null for ever.';
 COMMENT ON FUNCTION inbox_try_sweep() IS 'True where nobody else removes marks or changes partitions at this moment.';
 COMMENT ON FUNCTION inbox_retain(text, interval) IS 'Sets how long the marks of a consumer are kept; null for ever.';
-COMMENT ON FUNCTION inbox_add_weeks(int, bigint) IS 'Adds partitions of weeks unless so many lie ahead; returns how many. Called by consumers.';
-COMMENT ON FUNCTION inbox_empty_week() IS 'Truncates the oldest week of which no mark is needed; returns its name, or null. Called by consumers.';
+COMMENT ON FUNCTION inbox_add_weeks(int, bigint) IS
+    'Adds partitions of weeks unless so many lie ahead; returns how many. Called by consumers.';
+COMMENT ON FUNCTION inbox_empty_week() IS
+    'Truncates the oldest week of which no mark is needed; returns its name, or null. Called by consumers.';
 COMMENT ON FUNCTION inbox_delete_marks(int, int) IS 'Deletes a batch of old marks that lie in no such week. Called by consumers.';
 COMMENT ON FUNCTION inbox_delete_started() IS 'Deletes started marks that nobody needs; returns how many. Called by consumers.';
 COMMENT ON FUNCTION inbox_drop_weeks() IS 'Drops the oldest empty weeks; returns how many. Called by consumers.';
