@@ -127,10 +127,10 @@ func (i *Of[T]) ended(ctx context.Context, ids ...identity) {
 }
 
 // identityArrays are the sources and keys as two arrays.
-func identityArrays(ids []identity) (sources, keys string) {
+func identityArrays(ids []identity) (sources string, keys []uuid.UUID) {
 	s, k := make([]string, len(ids)), make([]uuid.UUID, len(ids))
 	for n, id := range ids {
 		s[n], k[n] = id.source, id.key
 	}
-	return textArray(s), uuidArray(k)
+	return textArray(s), k
 }
