@@ -24,7 +24,9 @@ const (
 )
 
 // closedFor reports whether a job may not begin while so many are in flight.
-func (g *gate) closedFor(inFlight int) bool { return g.state == shut || g.state == half && inFlight > 0 }
+func (g *gate) closedFor(inFlight int) bool {
+	return g.state == shut || g.state == half && inFlight > 0
+}
 
 // unavailable shuts the gate. It returns whether it was open.
 func (c *Consumer) unavailable(err error) {

@@ -47,7 +47,9 @@ type parking struct {
 func (i *item) suspect() bool { return i.careful && i.starts > 0 && i.parking == nil }
 
 // single reports whether it may not share a transaction with others.
-func (i *item) single() bool { return i.lone || i.unidentified != nil || i.parking != nil || i.suspect() }
+func (i *item) single() bool {
+	return i.lone || i.unidentified != nil || i.parking != nil || i.suspect()
+}
 
 // queueState is what the queue of a key does.
 type queueState int

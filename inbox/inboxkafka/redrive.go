@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outbox-relay/relay/inbox"
 )
 
@@ -66,7 +64,7 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 			return
 		}
 		// In flight it has as long as others have when the process is asked to end.
-		r, err := c.store.Redrive(c.handling, key, c.again)
+		r, err := c.redriveOne(key)
 		c.sched.leave()
 		switch {
 		case err == nil:
@@ -108,12 +106,12 @@ func (c *Consumer) redriven(r inbox.Redriven) bool {
 	return r.Left
 }
 
-// again calls the handler for a parked message.
-func (c *Consumer) again(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+// redriveOne handles the first parked message of a key.
+func (c *Consumer) redriveOne(key inbox.ParkedKey) (inbox.Redriven, error) {
 	if c.cfg.AtMostOnce != nil {
-		return c.cfg.AtMostOnce(ctx, m)
+		return c.store.RedriveOnce(c.handling, key, c.cfg.AtMostOnce)
 	}
-	return c.one(ctx, tx, m)
+	return c.store.Redrive(c.handling, key, c.one)
 }
 
 // endRedrive gives a request up. The message stays parked, and its key with it.
