@@ -16,7 +16,8 @@ type statements struct {
 	openSession, closeSession                            string
 	claim, readClaim, failClaim, settleClaim, dropMark   string
 	audit, seen                                          string
-	retain                                               string
+	retain, addWeeks, emptyWeek, deleteMarks             string
+	deleteStarted, dropWeeks                             string
 }
 
 // accept writes the mark and looks for the key among those that are parked, all in one statement. One snapshot for both is enough
@@ -121,6 +122,13 @@ WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
 		seen: s(seenText),
+
+		retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2))`),
+		addWeeks:      s(`SELECT {inbox_add_weeks}()`),
+		emptyWeek:     s(`SELECT {inbox_empty_week}()`),
+		deleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),
+		deleteStarted: s(`SELECT {inbox_delete_started}()`),
+		dropWeeks:     s(`SELECT {inbox_drop_weeks}()`),
 	}
 }
 
