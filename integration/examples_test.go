@@ -87,9 +87,11 @@ type example struct {
 	t           *testing.T
 	command     func() *exec.Cmd
 	databaseURL string // of the consumer
+	database    *pgx.Conn
 	producerURL string // of the orders
 	topic       string
 	orders      map[int64]exampleOrder // not cancelled
+	placed      int64
 	events      int
 }
 
@@ -98,6 +100,7 @@ func startExample(t *testing.T, command func(databaseURL *url.URL, bootstrap, to
 	kafka := oneBroker(t)
 	e := &example{t: t, databaseURL: emptyDatabase(t), producerURL: database(t), orders: make(map[int64]exampleOrder)}
 	migrateInbox(t, e.databaseURL)
+	e.database = connect(t, e.databaseURL)
 	route, _ := routeOf(t)
 	e.topic = route[len("RELAY_ROUTE="):len(route)-len("{aggregate_type}")] + "order"
 	createTopic(t, kafka.Bootstrap, e.topic, 6)
@@ -119,7 +122,8 @@ func (e *example) write(orders int) {
 		if err != nil {
 			e.t.Fatal(err)
 		}
-		o := exampleOrder{int64(len(e.orders) + e.events + 1), fmt.Sprint("customer ", rand.IntN(20)), 1 + rand.Int64N(100_000), time.Now()}
+		e.placed++
+		o := exampleOrder{e.placed, fmt.Sprint("customer ", rand.IntN(20)), 1 + rand.Int64N(100_000), time.Now()}
 		e.tell(tx, "OrderPlaced", o)
 		if o.Order%5 == 0 {
 			e.tell(tx, "OrderCancelled", o)
@@ -176,14 +180,14 @@ func (e *example) start() *process.Process {
 func (e *example) marks(consumer string) int {
 	e.t.Helper()
 	var marks int
-	err := connect(e.t, e.databaseURL).QueryRow(e.t.Context(), "SELECT count(*) FROM inbox WHERE consumer = $1", consumer).Scan(&marks)
+	err := e.database.QueryRow(e.t.Context(), "SELECT count(*) FROM inbox WHERE consumer = $1", consumer).Scan(&marks)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	return marks
 }
 
-// judge runs the example, kills it, feeds it every message once more and some with a failing database, and compares its sum.
+// judge runs the example, kills it, feeds it every message once more, takes its session away, and compares its sum.
 func (e *example) judge(consumer, sum string, effect func(exampleOrder) int64) {
 	e.t.Helper()
 	const orders = 2000
@@ -199,8 +203,10 @@ func (e *example) judge(consumer, sum string, effect func(exampleOrder) int64) {
 	// The group waits for the dead member until its session ends: 45 s by default.
 	eventually(e.t, 2*time.Minute, "all messages are handled", func() bool { return e.marks(consumer) == e.events })
 	// A session that is ended under the example: the transaction in hand is handled again.
-	execute(e.t, e.databaseURL, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-		WHERE datname = current_database() AND pid <> pg_backend_pid()`)
+	if _, err := e.database.Exec(e.t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
+		e.t.Fatal(err)
+	}
 	e.write(10)
 	eventually(e.t, time.Minute, "messages are handled on a new connection", func() bool { return e.marks(consumer) == e.events })
 	e.awaitOffsets(consumer)
@@ -212,7 +218,7 @@ func (e *example) judge(consumer, sum string, effect func(exampleOrder) int64) {
 	for _, o := range e.orders {
 		want += effect(o)
 	}
-	if err := connect(e.t, e.databaseURL).QueryRow(e.t.Context(), sum).Scan(&got); err != nil {
+	if err := e.database.QueryRow(e.t.Context(), sum).Scan(&got); err != nil {
 		e.t.Fatal(err)
 	}
 	if got != want || want == 0 {
