@@ -1,8 +1,18 @@
 package inbox
 
 import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
 	"time"
+	"unicode/utf8"
 )
+
+// mostName bounds the bytes of a consumer and of a source: both stand in every entry of the primary key.
+const mostName = 255
 
 // Config says who consumes, and how. Only Consumer is required.
 type Config struct {
@@ -13,7 +23,8 @@ type Config struct {
 	// Schema is the schema of the inbox tables. Defaults to none: the search_path of the connection finds them.
 	Schema string
 
-	// Instance is who this process is, in claims and sessions. Defaults to the host name, the process id and a random part.
+	// Instance is who this process is, in claims and sessions; no two processes have the same one.
+	// Defaults to the host name, the process id and a random part.
 	Instance string
 
 	// HandlerTimeout bounds one call of a handler. Its context ends then; a handler that goes on regardless is left behind: its
@@ -22,6 +33,70 @@ type Config struct {
 	HandlerTimeout time.Duration
 
 	// Retries is how often a transaction that Postgres broke off because of another one (a serialization failure, a deadlock) is
-	// run again, handler and all, before the error is returned. Defaults to 10.
+	// run again, handler and all, before the error is returned. Negative is never. Defaults to 10.
 	Retries int
+
+	// Logger receives what is parked and why, without payloads. Defaults to none.
+	Logger *slog.Logger
+}
+
+// WithDefaults returns a copy with every unset field at its default.
+func (c Config) WithDefaults() Config {
+	if c.Instance == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown" // a name for people; the random part tells processes apart
+		}
+		c.Instance = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
+	}
+	if c.HandlerTimeout == 0 {
+		c.HandlerTimeout = 30 * time.Second
+	}
+	if c.Retries == 0 {
+		c.Retries = 10
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
+func (c Config) Validate() error {
+	var faults []error
+	if reason := checkName(c.Consumer); reason != "" {
+		faults = append(faults, fmt.Errorf("inbox: Consumer %s", reason))
+	}
+	if reason := checkText(c.Schema); reason != "" {
+		faults = append(faults, fmt.Errorf("inbox: Schema %s", reason))
+	}
+	if reason := checkText(c.Instance); reason != "" {
+		faults = append(faults, fmt.Errorf("inbox: Instance %s", reason))
+	}
+	if c.HandlerTimeout < 0 {
+		faults = append(faults, fmt.Errorf("inbox: HandlerTimeout is %v; give a time such as 30s", c.HandlerTimeout))
+	}
+	return errors.Join(faults...)
+}
+
+// checkName returns what is wrong with the name of a consumer or a source, or nothing.
+func checkName(name string) string {
+	switch {
+	case name == "":
+		return "is empty"
+	case len(name) > mostName:
+		return fmt.Sprintf("has %d bytes; at most %d are allowed", len(name), mostName)
+	}
+	return checkText(name)
+}
+
+// checkText returns why Postgres cannot store a text, or nothing.
+func checkText(text string) string {
+	switch {
+	case !utf8.ValidString(text):
+		return "is not valid UTF-8"
+	case strings.ContainsRune(text, 0):
+		return "holds a zero byte, which Postgres does not store"
+	}
+	return ""
 }

@@ -1,8 +1,15 @@
 package inbox
 
 import (
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 )
+
+// mostID bounds the bytes of a message's id, which is kept with a parked message.
+const mostID = 1024
 
 // Message is one message as it came from a topic or from anywhere else.
 type Message struct {
@@ -51,4 +58,40 @@ func (m Message) Header(name string) (value []byte, found bool) {
 		}
 	}
 	return nil, false
+}
+
+// identity is what a message is marked by.
+type identity struct {
+	source string
+	key    uuid.UUID
+}
+
+func (m Message) identity() identity { return identity{m.Source, Key(m.ID)} }
+
+// check returns ErrInvalid with every fault of a message that could have no mark.
+func (m Message) check() error {
+	var faults []error
+	switch {
+	case m.ID == "":
+		faults = append(faults, errors.New("ID is empty"))
+	case len(m.ID) > mostID:
+		faults = append(faults, fmt.Errorf("ID has %d bytes; at most %d are allowed", len(m.ID), mostID))
+	default:
+		faults = append(faults, textFault("ID", m.ID))
+	}
+	if reason := checkName(m.Source); reason != "" {
+		faults = append(faults, errors.New("Source "+reason))
+	}
+	faults = append(faults, textFault("Topic", m.Topic), textFault("Type", m.Type))
+	if err := errors.Join(faults...); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return nil
+}
+
+func textFault(field, text string) error {
+	if reason := checkText(text); reason != "" {
+		return fmt.Errorf("%s %s", field, reason)
+	}
+	return nil
 }

@@ -75,6 +75,23 @@ func migrate(t testing.TB, url string) {
 	}
 }
 
+// migrateInbox brings the tables of the inbox into a database, as psql would.
+func migrateInbox(t testing.TB, url string) {
+	t.Helper()
+	for _, migration := range migrations.Inbox() {
+		execute(t, url, migration.Up)
+	}
+}
+
+// inboxDatabase makes a database of the test's own with the tables of the inbox alone, and returns its URL. It is dropped when
+// the test ends.
+func inboxDatabase(t testing.TB) string {
+	t.Helper()
+	url := emptyDatabase(t)
+	migrateInbox(t, url)
+	return url
+}
+
 // execute runs statements on a connection of its own. It works in a cleanup, when the test's context has ended.
 func execute(t testing.TB, url, statements string) {
 	t.Helper()

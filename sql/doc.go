@@ -1,6 +1,6 @@
-// Package migrations embeds the database schema of the outbox: plain numbered SQL files, which psql runs as they are and
+// Package migrations embeds the database schemas of the outbox and of the inbox: plain numbered SQL files, which psql runs as they are and
 // golang-migrate picks up unchanged. They create everything in the first schema of the search_path, on Postgres 14 and
-// later.
+// later. Those of the inbox stand apart, in InboxFS: they belong into the database of a consumer.
 //
 // Whoever applies migrations with a tool of their own takes FS, or copies the files. The command relay migrate does it
 // for everybody else. With golang-migrate:

@@ -18,9 +18,16 @@ var FS embed.FS
 //go:embed partitioned/*.sql
 var partitioned embed.FS
 
+//go:embed inbox/*.up.sql inbox/*.down.sql
+var inbox embed.FS
+
 // PartitionedFS holds the three optional steps that partition the outbox, numbered from 1 in the same form as FS, in its
 // root. They come after every migration of FS; a tool that applies them needs a table of versions of its own for them.
 var PartitionedFS = sub(partitioned, "partitioned")
+
+// InboxFS holds the migrations of the inbox in the form of FS, in its root. They belong into the database of a consumer, which
+// need not hold an outbox, and have versions of their own: a tool that applies them needs a table of versions for them.
+var InboxFS = sub(inbox, "inbox")
 
 // Roles is the text of roles.sql: least-privilege roles for services that write events, and for the relay. Nothing
 // applies it by itself.
@@ -39,28 +46,27 @@ type Migration struct {
 }
 
 // List returns the migrations in the order in which they are applied.
-func List() []Migration {
-	list, err := read(FS)
+func List() []Migration { return list(FS) }
+
+// Partitioned returns the steps of PartitionedFS in their order.
+func Partitioned() []Migration { return list(PartitionedFS) }
+
+// Inbox returns the migrations of InboxFS in the order in which they are applied.
+func Inbox() []Migration { return list(InboxFS) }
+
+func list(files fs.FS) []Migration {
+	all, err := read(files)
 	if err != nil {
 		// The files are part of the program, and a test reads them: this is not a state of the world.
 		panic(fmt.Sprintf("embedded migrations: %v", err))
 	}
-	return list
-}
-
-// Partitioned returns the steps of PartitionedFS in their order.
-func Partitioned() []Migration {
-	list, err := read(PartitionedFS)
-	if err != nil {
-		panic(fmt.Sprintf("embedded migrations: %v", err)) // see List
-	}
-	return list
+	return all
 }
 
 func sub(files fs.FS, folder string) fs.FS {
 	inner, err := fs.Sub(files, folder)
 	if err != nil {
-		panic(fmt.Sprintf("embedded migrations: %v", err)) // see List
+		panic(fmt.Sprintf("embedded migrations: %v", err)) // see list
 	}
 	return inner
 }

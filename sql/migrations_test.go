@@ -9,29 +9,31 @@ import (
 )
 
 func TestMigrationsAreNumberedWithoutGapsAndReversible(t *testing.T) {
-	list := List()
-	if len(list) < 3 {
-		t.Fatalf("%d migrations are embedded", len(list))
-	}
-	for i, m := range list {
-		if m.Version != uint(i+1) {
-			t.Errorf("migration %d has version %d", i+1, m.Version)
+	for name, files := range map[string]fs.FS{"outbox": FS, "inbox": InboxFS, "partitioned": PartitionedFS} {
+		all := list(files)
+		if len(all) == 0 {
+			t.Fatalf("%s: no migration is embedded", name)
 		}
-		for direction, text := range map[string]string{"up": m.Up, "down": m.Down} {
-			if !strings.HasPrefix(text, "-- ") {
-				t.Errorf("%04d_%s.%s.sql does not begin with what it is for", m.Version, m.Name, direction)
+		for i, m := range all {
+			if m.Version != uint(i+1) {
+				t.Errorf("%s: migration %d has version %d", name, i+1, m.Version)
+			}
+			for direction, text := range map[string]string{"up": m.Up, "down": m.Down} {
+				if !strings.HasPrefix(text, "-- ") {
+					t.Errorf("%s: %04d_%s.%s.sql does not begin with what it is for", name, m.Version, m.Name, direction)
+				}
 			}
 		}
-	}
-	down, err := fs.Glob(FS, "*.down.sql")
-	if err != nil || len(down) != len(list) {
-		t.Errorf("%d files go down, %d up (%v)", len(down), len(list), err)
+		down, err := fs.Glob(files, "*.down.sql")
+		if err != nil || len(down) != len(all) {
+			t.Errorf("%s: %d files go down, %d up (%v)", name, len(down), len(all), err)
+		}
 	}
 }
 
 // What a file creates must land in the schema of the search_path, and installing must never remove anything.
 func TestMigrationsNameNoSchemaAndInstallDestroysNothing(t *testing.T) {
-	for _, m := range List() {
+	for _, m := range append(List(), Inbox()...) {
 		if strings.Contains(m.Up+m.Down, "public.") {
 			t.Errorf("%04d_%s names the schema public", m.Version, m.Name)
 		}

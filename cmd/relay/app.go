@@ -43,8 +43,8 @@ precedence. relay run --help lists them all.`,
 // commands returns every subcommand.
 func (p program) commands() []*cli.Command {
 	commands := []*cli.Command{
-		p.runCommand(), p.migrateCommand(), p.statusCommand(), p.parkedCommand(), p.recoverCommand(), p.aclCommand(), p.benchCommand(),
-		p.demoCommand(), p.versionCommand(),
+		p.runCommand(), p.migrateCommand(), p.statusCommand(), p.parkedCommand(), p.inboxCommand(), p.recoverCommand(), p.aclCommand(),
+		p.benchCommand(), p.demoCommand(), p.versionCommand(),
 	}
 	for _, c := range commands {
 		strict(c)

@@ -51,7 +51,7 @@ Examples:
    relay migrate up --database-url postgres://owner@db:5432/app --layout partitioned`,
 		Flags:  migrateFlags(layoutFlag("bring the outbox into the layout `NAME`: plain or partitioned"), partitionRowsFlag(), dryRunFlag()),
 		Before: checkLayout,
-		Action: p.withMigrator(p.up),
+		Action: p.withMigrator(schema.Outbox, p.up),
 	}
 }
 
@@ -89,18 +89,24 @@ published exist nowhere else, and the row of a lane is what it needs to go on.
 Examples:
    relay migrate down --database-url postgres://owner@db:5432/app --steps 1 --dry-run
    relay migrate down --database-url postgres://owner@db:5432/app --all --yes`,
-		Flags: migrateFlags(
-			&cli.IntFlag{Name: "steps", Usage: "take out the newest `N`"},
-			&cli.BoolFlag{Name: "all", Usage: "take out every migration"},
-			&cli.BoolFlag{Name: "yes", Usage: "even where that deletes rows for good"},
-			dryRunFlag(),
-		),
-		Before: func(c *cli.Context) error {
-			_, err := steps(c)
-			return err
-		},
-		Action: p.withMigrator(p.down),
+		Flags:  downFlags(),
+		Before: checkSteps,
+		Action: p.withMigrator(schema.Outbox, p.down),
 	}
+}
+
+func downFlags() []cli.Flag {
+	return migrateFlags(
+		&cli.IntFlag{Name: "steps", Usage: "take out the newest `N`"},
+		&cli.BoolFlag{Name: "all", Usage: "take out every migration"},
+		&cli.BoolFlag{Name: "yes", Usage: "even where that deletes rows for good"},
+		dryRunFlag(),
+	)
+}
+
+func checkSteps(c *cli.Context) error {
+	_, err := steps(c)
+	return err
 }
 
 // steps returns how many migrations to take out, -1 for all.
@@ -137,7 +143,11 @@ func (p program) down(c *cli.Context, m *schema.Migrator) error {
 		fmt.Fprintf(p.stdout, "removed %s\n", done)
 	})
 	if _, lossy := errors.AsType[*schema.LossError](err); lossy {
-		return hint.Wrap(err, "stop every relay and make sure that nothing in there is needed, then add --yes")
+		who := "relay"
+		if m.Component().Name == schema.Inbox.Name {
+			who = "consumer"
+		}
+		return hint.Wrap(err, "stop every %s and make sure that nothing in there is needed, then add --yes", who)
 	}
 	if err == nil && removed == 0 {
 		fmt.Fprintf(p.stdout, "nothing to do: no migration is in schema %s\n", m.Schema())
@@ -151,22 +161,27 @@ func (p program) migrateStatus() *cli.Command {
 		Usage:     "list the migrations, applied and pending",
 		UsageText: "relay migrate status --database-url URL [--schema NAME] [--output json]",
 		Flags:     migrateFlags(outputFlag()),
-		Action: p.withMigrator(func(c *cli.Context, m *schema.Migrator) error {
-			form, err := parseOutput(c.String("output"))
-			if err != nil {
-				return err
-			}
-			all, err := m.Status(c.Context)
-			if err != nil {
-				return err
-			}
-			layout, err := m.Layout(c.Context)
-			if err != nil {
-				return err
-			}
-			return p.writeMigrations(m.Schema(), layout, all, form)
-		}),
+		Action:    p.withMigrator(schema.Outbox, p.migrations),
 	}
+}
+
+// migrations prints which migrations are applied.
+func (p program) migrations(c *cli.Context, m *schema.Migrator) error {
+	form, err := parseOutput(c.String("output"))
+	if err != nil {
+		return err
+	}
+	all, err := m.Status(c.Context)
+	if err != nil {
+		return err
+	}
+	var layout schema.Layout // the inbox has none to choose
+	if m.Component().Name == schema.Outbox.Name {
+		if layout, err = m.Layout(c.Context); err != nil {
+			return err
+		}
+	}
+	return p.writeMigrations(m.Schema(), layout, all, form)
 }
 
 func (p program) writeMigrations(in string, layout schema.Layout, all []schema.Status, form output) error {
@@ -189,11 +204,11 @@ func (p program) writeMigrations(in string, layout schema.Layout, all []schema.S
 	if form == outputJSON {
 		return writeJSON(p.stdout, struct {
 			Schema     string        `json:"schema"`
-			Layout     schema.Layout `json:"layout"`
+			Layout     schema.Layout `json:"layout,omitempty"`
 			Migrations []entry       `json:"migrations"`
 		}{in, layout, entries})
 	}
-	if err := table.Flush(); err != nil {
+	if err := table.Flush(); err != nil || layout == "" {
 		return err
 	}
 	_, err := fmt.Fprintf(p.stdout, "the layout of the outbox is %s\n", layout)
@@ -207,7 +222,7 @@ func (p program) migratePrint() *cli.Command {
 		UsageText: "relay migrate print [--layout partitioned] [--down] > outbox.sql",
 		Flags: []cli.Flag{
 			layoutFlag("with the steps to the layout `NAME`: plain or partitioned"),
-			&cli.BoolFlag{Name: "down", Usage: "the SQL that takes them out"},
+			printDownFlag(),
 		},
 		Before: checkLayout,
 		Action: func(c *cli.Context) error {
@@ -215,12 +230,17 @@ func (p program) migratePrint() *cli.Command {
 			if c.String("layout") == string(schema.Partitioned) {
 				all = append(all, schema.LayoutSteps()...)
 			}
-			if c.Bool("down") {
-				slices.Reverse(all)
-			}
-			return p.printPlan(all, !c.Bool("down"))
+			return p.printAll(all, c.Bool("down"))
 		},
 	}
+}
+
+// printAll prints the migrations in the order in which they run.
+func (p program) printAll(all []schema.Migration, down bool) error {
+	if down {
+		slices.Reverse(all)
+	}
+	return p.printPlan(all, !down)
 }
 
 // printPlan prints SQL that psql can run.
@@ -241,14 +261,18 @@ func (p program) printPlan(plan []schema.Migration, up bool) error {
 	return nil
 }
 
-// withMigrator opens the database of the configuration for work.
-func (p program) withMigrator(work func(*cli.Context, *schema.Migrator) error) cli.ActionFunc {
+func printDownFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "down", Usage: "the SQL that takes them out"}
+}
+
+// withMigrator opens the database of the configuration for work on the tables of component.
+func (p program) withMigrator(component schema.Component, work func(*cli.Context, *schema.Migrator) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		cfg, err := p.load(c, config.Database)
 		if err != nil {
 			return err
 		}
-		m, err := schema.Open(c.Context, cfg.Relay.DatabaseURL, cfg.StartTimeout)
+		m, err := component.Open(c.Context, cfg.Relay.DatabaseURL, cfg.StartTimeout)
 		if err == nil {
 			err = errors.Join(work(c, m), m.Close(context.WithoutCancel(c.Context)))
 		}

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/preflight"
-	migrations "github.com/outbox-relay/relay/sql"
 )
 
 // LossError refuses to take out migrations whose tables hold rows.
@@ -69,8 +68,8 @@ type guarded struct {
 	drops map[uint][]string
 }
 
-func newSource(allowLoss bool) (source.Driver, error) {
-	files, err := iofs.New(migrations.FS, ".")
+func newSource(component Component, allowLoss bool) (source.Driver, error) {
+	files, err := iofs.New(component.files, ".")
 	if err != nil {
 		return nil, fmt.Errorf("read the migrations: %w", err)
 	}
@@ -78,7 +77,7 @@ func newSource(allowLoss bool) (source.Driver, error) {
 		return files, nil
 	}
 	g := guarded{files, map[uint][]string{}}
-	for _, m := range Migrations() {
+	for _, m := range component.Migrations() {
 		g.drops[m.Version] = m.drops()
 	}
 	return g, nil

@@ -27,11 +27,7 @@ var Layouts = []string{string(Plain), string(Partitioned)}
 
 // LayoutSteps returns the steps from the plain to the partitioned layout, in their order.
 func LayoutSteps() []Migration {
-	var steps []Migration
-	for _, m := range migrations.Partitioned() {
-		steps = append(steps, Migration{m})
-	}
-	return steps
+	return wrap(migrations.Partitioned())
 }
 
 // Layout returns the layout of the outbox; Plain where there is none yet.

@@ -13,10 +13,12 @@ type Migration struct{ migrations.Migration }
 // String returns the name of the files without their ending: 0001_outbox.
 func (m Migration) String() string { return fmt.Sprintf("%04d_%s", m.Version, m.Name) }
 
-// Migrations returns every migration in the order in which they are applied.
-func Migrations() []Migration {
+// Migrations returns every migration of the outbox in the order in which they are applied.
+func Migrations() []Migration { return Outbox.Migrations() }
+
+func wrap(list []migrations.Migration) []Migration {
 	var all []Migration
-	for _, m := range migrations.List() {
+	for _, m := range list {
 		all = append(all, Migration{m})
 	}
 	return all

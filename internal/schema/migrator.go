@@ -16,28 +16,31 @@ import (
 	"github.com/outbox-relay/relay/internal/preflight"
 )
 
-// VersionTable records which migrations are in the schema.
-const VersionTable = "relay_schema_migrations"
-
 // lockTimeout bounds the wait for a table that others use: everybody who wants the table next queues behind the one who waits,
 // and that would be every business transaction that writes an event.
 const lockTimeout = "5s"
 
 // Migrator works on the first schema of the search_path of one database. Use it from one goroutine.
 type Migrator struct {
-	conn   *pgx.Conn
-	all    []Migration
-	schema string
+	conn      *pgx.Conn
+	component Component
+	all       []Migration
+	schema    string
+}
+
+// Open connects to the database for the tables of the outbox: Outbox.Open.
+func Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migrator, error) {
+	return Outbox.Open(ctx, databaseURL, timeout)
 }
 
 // Open connects to the database, waiting up to timeout for it to answer. Close the Migrator after use. Errors are
 // explained and hold no secrets.
-func Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migrator, error) {
+func (c Component) Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migrator, error) {
 	conn, err := preflight.Connect(ctx, databaseURL, timeout)
 	if err != nil {
 		return nil, err
 	}
-	m := &Migrator{conn: conn, all: Migrations()}
+	m := &Migrator{conn: conn, component: c, all: c.Migrations()}
 	if err := m.findSchema(ctx); err != nil {
 		return nil, errors.Join(err, m.Close(ctx))
 	}
@@ -65,6 +68,9 @@ func (m *Migrator) findSchema(ctx context.Context) error {
 	return nil
 }
 
+// Component returns the set of tables that is worked on.
+func (m *Migrator) Component() Component { return m.component }
+
 // Schema returns the schema that is worked on.
 func (m *Migrator) Schema() string { return m.schema }
 
@@ -90,10 +96,10 @@ func (m *Migrator) Status(ctx context.Context) ([]Status, error) {
 // version returns the number of the last migration that is in the schema, 0 for none. It does not create the table of
 // versions.
 func (m *Migrator) version(ctx context.Context) (uint, error) {
-	table := pgx.Identifier{m.schema, VersionTable}.Sanitize()
+	table := pgx.Identifier{m.schema, m.component.VersionTable}.Sanitize()
 	var exists bool
 	if err := m.conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", table).Scan(&exists); err != nil {
-		return 0, fmt.Errorf("look for %s: %w", VersionTable, preflight.Explain(err))
+		return 0, fmt.Errorf("look for %s: %w", m.component.VersionTable, preflight.Explain(err))
 	}
 	if !exists {
 		return 0, nil
@@ -105,7 +111,7 @@ func (m *Migrator) version(ctx context.Context) (uint, error) {
 	case errors.Is(err, pgx.ErrNoRows):
 		return 0, nil
 	case err != nil:
-		return 0, fmt.Errorf("read %s: %w", VersionTable, preflight.Explain(err))
+		return 0, fmt.Errorf("read %s: %w", m.component.VersionTable, preflight.Explain(err))
 	case dirty:
 		return 0, dirtyError(table, version)
 	case version > int64(m.all[len(m.all)-1].Version):
@@ -168,7 +174,7 @@ func (m *Migrator) Down(ctx context.Context, steps int, allowLoss bool, done fun
 
 // locked runs work while no other Migrator of this schema runs its own.
 func (m *Migrator) locked(ctx context.Context, work func() error) (err error) {
-	key := "relay migrate " + m.schema
+	key := m.component.lockName + " " + m.schema
 	if _, err := m.conn.Exec(ctx, "SET lock_timeout = '"+lockTimeout+"'"); err != nil {
 		return fmt.Errorf("set lock_timeout: %w", err)
 	}
@@ -203,10 +209,10 @@ func (m *Migrator) run(ctx context.Context, plan []Migration, step int, allowLos
 		if errors.Is(err, migrate.ErrNilVersion) {
 			before = 0
 		} else if err != nil {
-			return fmt.Errorf("read %s: %w", VersionTable, err)
+			return fmt.Errorf("read %s: %w", m.component.VersionTable, err)
 		}
 		if err := engine.Steps(step); err != nil {
-			return fmt.Errorf("migration %s: %w", migration, errors.Join(explainRun(err), settle(engine, before, err)))
+			return fmt.Errorf("migration %s: %w", migration, errors.Join(explainRun(err), m.settle(engine, before, err)))
 		}
 		done(migration)
 	}
@@ -214,7 +220,7 @@ func (m *Migrator) run(ctx context.Context, plan []Migration, step int, allowLos
 }
 
 // settle takes the mark "cut short" away where Postgres itself refused the migration: then it has also rolled it back.
-func settle(engine *migrate.Migrate, before uint, cause error) error {
+func (m *Migrator) settle(engine *migrate.Migrate, before uint, cause error) error {
 	if !refused(cause) {
 		return nil
 	}
@@ -223,22 +229,22 @@ func settle(engine *migrate.Migrate, before uint, cause error) error {
 		version = -1 // golang-migrate's word for none
 	}
 	if err := engine.Force(version); err != nil {
-		return fmt.Errorf("set %s back to %d: %w", VersionTable, version, err)
+		return fmt.Errorf("set %s back to %d: %w", m.component.VersionTable, version, err)
 	}
 	return nil
 }
 
 func (m *Migrator) engine(allowLoss bool) (*migrate.Migrate, error) {
-	source, err := newSource(allowLoss)
+	source, err := newSource(m.component, allowLoss)
 	if err != nil {
 		return nil, err
 	}
 	cfg := m.conn.Config()
 	cfg.RuntimeParams["lock_timeout"] = lockTimeout
 	db := stdlib.OpenDB(*cfg)
-	target, err := driver.WithInstance(db, &driver.Config{MigrationsTable: VersionTable, SchemaName: m.schema})
+	target, err := driver.WithInstance(db, &driver.Config{MigrationsTable: m.component.VersionTable, SchemaName: m.schema})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare %s: %w", VersionTable, explainRun(err)), source.Close(), db.Close())
+		return nil, errors.Join(fmt.Errorf("prepare %s: %w", m.component.VersionTable, explainRun(err)), source.Close(), db.Close())
 	}
 	engine, err := migrate.NewWithInstance("files", source, "postgres", target)
 	if err != nil {

@@ -1,3 +1,4 @@
+-- Removes the inbox: every mark, what is parked, claims and the audit.
 DROP FUNCTION inbox_accept(text, text, text);
 DROP TABLE inbox_audit;
 DROP TABLE inbox_claims;

@@ -1,0 +1,76 @@
+package inbox
+
+import (
+	"encoding/hex"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Arrays are sent in their text form: every driver, in every mode, sends a text.
+
+var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// textArray is the text form of a text[]. Every element is quoted, so that none is read as NULL or as syntax.
+func textArray(elements []string) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, s := range elements {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('"')
+		b.WriteString(escaper.Replace(s))
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+// byteaArray is the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins with a backslash, which an array wants
+// doubled.
+func byteaArray(elements [][]byte) string {
+	b := []byte{'{'}
+	for i, e := range elements {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if e == nil {
+			b = append(b, "NULL"...)
+			continue
+		}
+		b = append(b, `"\\x`...)
+		b = hex.AppendEncode(b, e)
+		b = append(b, '"')
+	}
+	return string(append(b, '}'))
+}
+
+// uuidArray is the text form of a uuid[].
+func uuidArray(elements []uuid.UUID) string {
+	const hexadecimal = 36
+	b := make([]byte, 0, 2+len(elements)*(hexadecimal+1))
+	b = append(b, '{')
+	var text [hexadecimal]byte
+	for i, e := range elements {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		hex.Encode(text[:8], e[:4])
+		hex.Encode(text[9:13], e[4:6])
+		hex.Encode(text[14:18], e[6:8])
+		hex.Encode(text[19:23], e[8:10])
+		hex.Encode(text[24:], e[10:])
+		text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+		b = append(b, text[:]...)
+	}
+	return string(append(b, '}'))
+}
+
+// orNull sends a nil slice as NULL and not as a value without bytes.
+func orNull(b []byte) any {
+	if b == nil {
+		return nil
+	}
+	return b
+}

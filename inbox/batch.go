@@ -1,0 +1,317 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/google/uuid"
+)
+
+// HandleBatch handles many messages in few transactions, mostly one. It marks them in one statement and calls handler once with
+// those that are fresh, in their order. It returns one outcome for each message, in the order of messages.
+//
+// Where a call fails the transaction is rolled back, and the messages are tried again in two halves, each in a transaction of its
+// own, and so on down to the one that fails: a bad message does not fail its neighbours, and a failure that comes only with
+// COMMIT (a deferred constraint) is found in the same way. So handler may be called several times for one message, and
+// changes nothing but the database; the effects of one call stay, or none. Later messages of the key of a failed one are Deferred. Where
+// nearly every call fails, the rest is Deferred too: it is not known which of them are bad, and the caller tries again later.
+// A call that is not done in time is not split, since each part could take as long: all are Failed, to be tried one by one.
+//
+// The error is for what is about all of them: the database is away, or ctx has ended. Messages that were decided before have their
+// outcome even so.
+func (i *Of[T]) HandleBatch(
+	ctx context.Context, messages []Message, handler func(ctx context.Context, tx T, messages []Message) error,
+) ([]Outcome, error) {
+	b := &batch[T]{
+		inbox: i, handler: handler, messages: messages, ids: make([]identity, len(messages)),
+		outcomes: make([]Outcome, len(messages)), blocked: map[orderKey]bool{},
+		budget: 4 + 2*bits.Len(uint(len(messages))),
+	}
+	places := make([]int, 0, len(messages))
+	for n, m := range messages {
+		if err := m.check(); err != nil {
+			b.fail(n, err)
+			continue
+		}
+		b.ids[n] = m.identity()
+		places = append(places, n)
+	}
+	err := b.handle(ctx, places)
+	if err != nil {
+		err = fmt.Errorf("handle a batch of %d messages: %w", len(messages), err)
+	}
+	return b.outcomes, err
+}
+
+// orderKey is what stays in order. Messages without a key have none.
+type orderKey struct {
+	topic, key string
+}
+
+func keyOf(m Message) (orderKey, bool) { return orderKey{m.Topic, string(m.Key)}, m.Key != nil }
+
+// batch is one call of HandleBatch.
+type batch[T any] struct {
+	inbox    *Of[T]
+	handler  func(context.Context, T, []Message) error
+	messages []Message
+	ids      []identity
+	outcomes []Outcome
+	// blocked are the keys of which a message failed.
+	blocked map[orderKey]bool
+	// budget is how many more calls may fail: a search for one bad message among n takes log2(n).
+	budget int
+}
+
+func (b *batch[T]) fail(n int, err error) {
+	b.outcomes[n] = Outcome{Failed, err}
+	if key, ordered := keyOf(b.messages[n]); ordered {
+		b.blocked[key] = true
+	}
+}
+
+// handle decides the messages at the places, which are in order.
+func (b *batch[T]) handle(ctx context.Context, places []int) error {
+	places = b.unblocked(places)
+	if len(places) == 0 {
+		return nil
+	}
+	tried := &attempt[T]{batch: b, places: places}
+	err := b.inbox.again(ctx, func() error { return tried.run(ctx) })
+	switch {
+	case err == nil:
+		tried.keep()
+		return nil
+	case ctx.Err() != nil || IsUnavailable(err):
+		b.failAll(places, err)
+		return err
+	case errors.Is(err, ErrTimeout):
+		b.failAll(places, err)
+		return nil
+	}
+	suspects := tried.fresh
+	if len(suspects) == 0 {
+		suspects = places
+	}
+	if len(suspects) == 1 {
+		return b.single(ctx, places, suspects[0], err)
+	}
+	b.budget--
+	if b.budget < 0 {
+		b.deferAll(places)
+		return nil
+	}
+	middle := suspects[len(suspects)/2]
+	first, second := split(places, middle)
+	if err := b.handle(ctx, first); err != nil {
+		b.failAll(second, err)
+		return err
+	}
+	return b.handle(ctx, second)
+}
+
+// single is one bad message, found among places that are otherwise seen or parked already.
+func (b *batch[T]) single(ctx context.Context, places []int, bad int, err error) error {
+	before, after := split(places, bad)
+	if herr := b.handle(ctx, before); herr != nil {
+		b.failAll(after, herr)
+		return herr
+	}
+	b.inbox.ended(ctx, b.ids[bad])
+	if IsPermanent(err) {
+		result, perr := b.inbox.Park(ctx, b.messages[bad], CausePermanent, 1, err)
+		if perr != nil {
+			b.failAll(after, perr)
+			return perr
+		}
+		b.outcomes[bad] = Outcome{result, err}
+	} else {
+		b.fail(bad, err)
+	}
+	return b.handle(ctx, after[1:])
+}
+
+// split cuts places, which are in order, before the place.
+func split(places []int, place int) (before, from []int) {
+	for n, p := range places {
+		if p >= place {
+			return places[:n:n], places[n:]
+		}
+	}
+	return places, nil
+}
+
+// unblocked leaves out, and defers, the messages whose key has a failed one.
+func (b *batch[T]) unblocked(places []int) []int {
+	if len(b.blocked) == 0 {
+		return places
+	}
+	var left []int
+	for _, n := range places {
+		if key, ordered := keyOf(b.messages[n]); ordered && b.blocked[key] {
+			b.outcomes[n] = Outcome{Result: Deferred}
+			continue
+		}
+		left = append(left, n)
+	}
+	return left
+}
+
+// failAll fails the first message of each key, and defers the later ones.
+func (b *batch[T]) failAll(places []int, err error) {
+	ids := make([]identity, 0, len(places))
+	for _, n := range places {
+		if key, ordered := keyOf(b.messages[n]); ordered && b.blocked[key] {
+			b.outcomes[n] = Outcome{Result: Deferred}
+			continue
+		}
+		b.fail(n, err)
+		ids = append(ids, b.ids[n])
+	}
+	if !IsUnavailable(err) {
+		b.inbox.ended(context.Background(), ids...)
+	}
+}
+
+func (b *batch[T]) deferAll(places []int) {
+	for _, n := range places {
+		b.outcomes[n] = Outcome{Result: Deferred}
+	}
+}
+
+// attempt is one transaction of a batch.
+type attempt[T any] struct {
+	batch  *batch[T]
+	places []int
+	// fresh and parked are the places that this transaction decides; the others were seen before.
+	fresh, parked []int
+}
+
+// keep writes the outcomes down, once they are committed.
+func (a *attempt[T]) keep() {
+	b := a.batch
+	for _, n := range a.places {
+		b.outcomes[n] = Outcome{Result: Duplicate}
+		b.inbox.forget(b.ids[n])
+	}
+	for _, n := range a.fresh {
+		b.outcomes[n] = Outcome{Result: Processed}
+	}
+	for _, n := range a.parked {
+		b.outcomes[n] = Outcome{Result: Parked}
+	}
+}
+
+func (a *attempt[T]) run(ctx context.Context) error {
+	i, b := a.batch.inbox, a.batch
+	a.fresh, a.parked = nil, nil
+	return i.transact(ctx, func(tx Tx, native T) (bool, error) {
+		ids := make([]identity, len(a.places))
+		for n, place := range a.places {
+			ids[n] = b.ids[place]
+		}
+		if err := a.accept(ctx, tx, ids); err != nil {
+			return false, err
+		}
+		cleared := i.wasStarted(ids...)
+		if err := i.clearStarted(ctx, tx, ids...); err != nil {
+			return false, err
+		}
+		if len(a.fresh) == 0 {
+			return cleared || len(a.parked) > 0, nil
+		}
+		return true, i.call(ctx, tx, func(ctx context.Context) error { return b.handler(ctx, native, a.messages()) })
+	})
+}
+
+// messages are the fresh ones. The handler may keep the slice.
+func (a *attempt[T]) messages() []Message {
+	fresh := make([]Message, len(a.fresh))
+	for n, place := range a.fresh {
+		fresh[n] = a.batch.messages[place]
+	}
+	return fresh
+}
+
+// accept marks all messages, finds out which were fresh, and parks those whose key is parked.
+func (a *attempt[T]) accept(ctx context.Context, tx Tx, ids []identity) error {
+	i := a.batch.inbox
+	sources, keys := identityArrays(ids)
+	marked := make(map[identity]bool, len(ids))
+	topics, orderKeys := a.keys()
+	parked := map[orderKey]int64{}
+	statements := []Statement{{
+		SQL: i.sql.acceptMany, Args: []any{i.cfg.Consumer, sources, keys},
+		Each: func(row Row) error {
+			id, err := readIdentity(row)
+			marked[id] = true
+			return err
+		},
+	}}
+	if len(topics) > 0 {
+		statements = append(statements, Statement{
+			SQL: i.sql.parkedKeys, Args: []any{i.cfg.Consumer, textArray(topics), byteaArray(orderKeys)},
+			Each: func(row Row) error {
+				var id int64
+				var topic string
+				var key []byte
+				if err := row.Scan(&id, &topic, &key); err != nil {
+					return err
+				}
+				parked[orderKey{topic, string(key)}] = id
+				return nil
+			},
+		})
+	}
+	if err := tx.Send(ctx, statements...); err != nil {
+		return fmt.Errorf("mark: %w", ofDatabase(ctx, err))
+	}
+	var behind []Statement
+	for n, place := range a.places {
+		if !marked[ids[n]] {
+			continue
+		}
+		delete(marked, ids[n]) // a second copy in the same batch is a duplicate
+		m := a.batch.messages[place]
+		key, ordered := keyOf(m)
+		if keyID, waits := parked[key]; ordered && waits {
+			a.parked = append(a.parked, place)
+			behind = append(behind, i.parkStatement(keyID, m, CauseBehind, 0, nil))
+			continue
+		}
+		a.fresh = append(a.fresh, place)
+	}
+	if behind == nil {
+		return nil
+	}
+	if err := tx.Send(ctx, behind...); err != nil {
+		return fmt.Errorf("park behind their keys: %w", ofDatabase(ctx, err))
+	}
+	return nil
+}
+
+// keys returns the distinct keys of the messages.
+func (a *attempt[T]) keys() (topics []string, keys [][]byte) {
+	distinct := make(map[orderKey]bool, len(a.places))
+	for _, place := range a.places {
+		m := a.batch.messages[place]
+		key, ordered := keyOf(m)
+		if !ordered || distinct[key] {
+			continue
+		}
+		distinct[key] = true
+		topics, keys = append(topics, m.Topic), append(keys, m.Key)
+	}
+	return topics, keys
+}
+
+func readIdentity(row Row) (identity, error) {
+	var source, key string
+	if err := row.Scan(&source, &key); err != nil {
+		return identity{}, err
+	}
+	parsed, err := uuid.Parse(key)
+	return identity{source, parsed}, err
+}

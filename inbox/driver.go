@@ -1,0 +1,40 @@
+package inbox
+
+import "context"
+
+// Driver begins transactions of type T. New uses one for pgx and inboxsql.New one for database/sql; nobody else needs to know it.
+type Driver[T any] interface {
+	// Begin begins a transaction, and returns it in both forms.
+	Begin(ctx context.Context) (Tx, T, error)
+	// Wrap returns the other form of a transaction that somebody else began and ends.
+	Wrap(tx T) Tx
+}
+
+// Tx is what an inbox does in a transaction.
+type Tx interface {
+	// Send runs statements in order, in one round trip where the driver can.
+	Send(ctx context.Context, statements ...Statement) error
+	Commit(ctx context.Context) error
+	// Rollback does nothing once the transaction has ended.
+	Rollback(ctx context.Context) error
+	// Lost reports whether the connection is gone, after an error.
+	Lost(ctx context.Context) bool
+	// Abandon cuts the connection, whatever it is used for right now, from any goroutine. Postgres rolls the transaction back.
+	Abandon()
+}
+
+// Statement is one statement and what is done with its rows.
+type Statement struct {
+	SQL string
+	// Args are strings, byte slices, numbers, times and nil: what every driver sends in the same way. Arrays go in their text form.
+	Args []any
+	// Each is called for each row; nil where there are none.
+	Each func(Row) error
+	// Affected receives the number of rows that were written; nil where nobody asks.
+	Affected *int64
+}
+
+// Row is one row of a result.
+type Row interface {
+	Scan(into ...any) error
+}

@@ -1,0 +1,142 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrInvalid is what Handle and the others return for a message that can have no mark: it has no ID or no Source, or one that
+// Postgres cannot store.
+var ErrInvalid = errors.New("inbox: invalid message")
+
+// ErrTimeout is the failure of a handler that was not done within Config.HandlerTimeout.
+var ErrTimeout = errors.New("inbox: the handler was not done in time")
+
+// ErrLeftBehind comes with ErrTimeout, or with the end of the context, where a handler did not return although its context had
+// ended. Its goroutine stays until it does; its transaction is gone.
+var ErrLeftBehind = errors.New("inbox: the handler goes on although its context has ended; it can change nothing in the database any more")
+
+// PanicError is the failure of a handler that panicked.
+type PanicError struct {
+	// Value is what it panicked with, and Stack where, as runtime/debug.Stack writes it.
+	Value any
+	Stack []byte
+}
+
+// Error names the value, not the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("inbox: the handler panicked: %v", e.Value) }
+
+// Unwrap returns the value where it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+type class int
+
+const (
+	permanent class = iota + 1
+	unavailable
+	notDone
+)
+
+// classified is an error with what it says about the message.
+type classified struct {
+	error
+	class class
+}
+
+func (e *classified) Unwrap() error { return e.error }
+
+func classify(err error, as class) error {
+	if err == nil {
+		return nil
+	}
+	return &classified{err, as}
+}
+
+func is(err error, as class) bool {
+	for err != nil {
+		c, found := errors.AsType[*classified](err)
+		if !found {
+			return false
+		}
+		if c.class == as {
+			return true
+		}
+		err = c.error
+	}
+	return false
+}
+
+// Permanent marks an error of a handler: this message can never be handled, so it is parked at once. Nil stays nil.
+func Permanent(err error) error { return classify(err, permanent) }
+
+// IsPermanent reports whether a handler said Permanent.
+func IsPermanent(err error) bool { return is(err, permanent) }
+
+// Unavailable marks an error of a handler: something that every message needs is away. It says nothing about this message, and
+// the whole consumer waits. Nil stays nil.
+func Unavailable(err error) error { return classify(err, unavailable) }
+
+// NotDone marks an error of a handler of AtMostOnce: it is certain that nothing happened, so it may be tried again. Nil stays nil.
+func NotDone(err error) error { return classify(err, notDone) }
+
+// IsNotDone reports whether a handler said NotDone.
+func IsNotDone(err error) bool { return is(err, notDone) }
+
+// IsUnavailable reports whether an error is about the database, or about what a handler called Unavailable, and not about the
+// message: no connection, or one that was lost; a server that starts, stops, is a standby, or is out of connections, memory or disk.
+// Trying again later is right, and counts as no attempt.
+func IsUnavailable(err error) bool {
+	if err == nil || errors.Is(err, ErrTimeout) {
+		return false
+	}
+	if is(err, unavailable) {
+		return true
+	}
+	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return unavailableState(refused.Code)
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	return false
+}
+
+// unavailableState knows the SQLSTATEs that are about the server.
+func unavailableState(code string) bool {
+	switch code {
+	case "57P01", "57P02", "57P03", // it shuts down, crashed, or starts
+		"57P05", // idle session timeout
+		"25006", // read only: a standby, or a primary that became one
+		"3D000", // the database does not exist, right now
+		"28P01", // the password is wrong: it was changed on one side
+		"28000":
+		return true
+	}
+	// Connection exceptions; out of resources; system errors such as I/O.
+	return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "58")
+}
+
+// ofDatabase marks an error of one of our own statements: where it is none that Postgres sent, the connection failed, unless the
+// caller has had enough.
+func ofDatabase(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	if _, sent := errors.AsType[*pgconn.PgError](err); sent {
+		return err
+	}
+	return Unavailable(err)
+}
+
+// retriable reports whether Postgres broke the transaction off because of another one, so that running it again is right.
+func retriable(err error) bool {
+	refused, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (refused.Code == "40001" || refused.Code == "40P01")
+}

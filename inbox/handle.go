@@ -1,0 +1,93 @@
+package inbox
+
+import (
+	"context"
+	"fmt"
+)
+
+// Handle runs handler once for the message, in one transaction with the mark that it was handled. The message is done where the
+// error is nil, and Result says how; otherwise nothing of it is in the database, and it is to be handled again.
+//
+// Where another transaction handles the same message right now, Handle waits for it and sees its outcome. Where the handler says
+// Permanent, or an earlier message of the key is parked, the message is parked. Serialization failures and deadlocks run
+// the whole transaction again, so a handler changes nothing but the database. A COMMIT whose answer was lost is an error that
+// IsUnavailable: handled again, the message is a Duplicate if it was committed.
+func (i *Of[T]) Handle(ctx context.Context, m Message, handler func(ctx context.Context, tx T) error) (Result, error) {
+	if err := m.check(); err != nil {
+		return Failed, err
+	}
+	id := m.identity()
+	ctx = withMessage(ctx, m)
+	var result Result
+	err := i.again(ctx, func() (err error) {
+		result, err = i.handleOnce(ctx, m, id, handler)
+		return err
+	})
+	if IsPermanent(err) {
+		return i.Park(ctx, m, CausePermanent, 1, err)
+	}
+	if err != nil {
+		i.ended(ctx, id)
+		return Failed, fmt.Errorf("handle message %s of %s: %w", m.ID, m.Source, err)
+	}
+	i.forget(id)
+	return result, nil
+}
+
+func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler func(context.Context, T) error) (Result, error) {
+	result := Failed
+	err := i.transact(ctx, func(tx Tx, native T) (bool, error) {
+		fresh, keyID, err := i.accept(ctx, tx, m, id)
+		switch {
+		case err != nil:
+			return false, err
+		case !fresh:
+			result = Duplicate
+			return i.wasStarted(id), i.clearStarted(ctx, tx, id)
+		case keyID != nil:
+			result = Parked
+			return true, i.parkBehind(ctx, tx, *keyID, m, id)
+		}
+		if err := i.call(ctx, tx, func(ctx context.Context) error { return handler(ctx, native) }); err != nil {
+			return false, err
+		}
+		result = Processed
+		return true, i.clearStarted(ctx, tx, id)
+	})
+	return result, err
+}
+
+// accept writes the mark. It returns whether it is the first one, and the row of the key where that is parked.
+func (i *Of[T]) accept(ctx context.Context, tx Tx, m Message, id identity) (fresh bool, keyID *int64, err error) {
+	err = tx.Send(ctx, Statement{
+		SQL:  i.sql.accept,
+		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key)},
+		Each: func(row Row) error { return row.Scan(&fresh, &keyID) },
+	})
+	if err != nil {
+		return false, nil, fmt.Errorf("mark: %w", ofDatabase(ctx, err))
+	}
+	return fresh, keyID, nil
+}
+
+// Accept marks the message in a transaction of the caller, who goes on with the effect where it is fresh, and otherwise leaves
+// it out: it was handled before, or it was parked just now behind an earlier message of its key. The mark is there once the
+// transaction commits; a transaction that handles the same message is waited for.
+func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err error) {
+	if err := m.check(); err != nil {
+		return false, err
+	}
+	id := m.identity()
+	inner := i.driver.Wrap(tx)
+	fresh, keyID, err := i.accept(ctx, inner, m, id)
+	if err != nil {
+		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
+	}
+	if !fresh || keyID == nil {
+		return fresh, nil
+	}
+	if err := i.parkBehind(ctx, inner, *keyID, m, id); err != nil {
+		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
+	}
+	return false, nil
+}

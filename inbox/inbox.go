@@ -1,0 +1,107 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// Of is an inbox whose handlers get transactions of type T. Inbox is the one of pgx, and inboxsql.New returns the one of
+// database/sql; both do the same. Its methods may be called from many goroutines.
+type Of[T any] struct {
+	driver Driver[T]
+	cfg    Config
+	sql    statements
+
+	mu sync.Mutex
+	// started are the messages whose row in inbox_started this process wrote and has not taken away.
+	started map[identity]bool
+}
+
+// NewOf returns an inbox on a driver; see New.
+func NewOf[T any](driver Driver[T], config *Config) (*Of[T], error) {
+	if config == nil {
+		config = &Config{}
+	}
+	cfg := config.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Of[T]{driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), started: map[identity]bool{}}, nil
+}
+
+// Consumer returns the name under which messages are marked.
+func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
+
+// Instance returns who this process is.
+func (i *Of[T]) Instance() string { return i.cfg.Instance }
+
+// transact runs work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
+func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error)) (err error) {
+	tx, native, err := i.driver.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", ofDatabase(ctx, err))
+	}
+	committed := false
+	defer func() {
+		if !committed {
+			err = errors.Join(err, i.rollBack(ctx, tx, err))
+		}
+	}()
+	keep, err := work(tx, native)
+	if err != nil || !keep {
+		return err
+	}
+	committed = true
+	return i.commit(ctx, tx)
+}
+
+// commit ends the transaction. A COMMIT that is cut off leaves nobody wiser, so it has time of its own, whatever ctx says.
+func (i *Of[T]) commit(ctx context.Context, tx Tx) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	defer cancel()
+	if err := tx.Commit(limited); err != nil {
+		return fmt.Errorf("commit: %w", ofDatabase(ctx, err))
+	}
+	return nil
+}
+
+// rollBack reports only what the caller does not know: a connection that is gone has rolled back by itself.
+func (i *Of[T]) rollBack(ctx context.Context, tx Tx, cause error) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	defer cancel()
+	err := tx.Rollback(limited)
+	if err == nil || cause != nil {
+		return nil
+	}
+	return fmt.Errorf("roll back: %w", ofDatabase(ctx, err))
+}
+
+// again runs work until it is not broken off by another transaction any more, Config.Retries times more at most.
+func (i *Of[T]) again(ctx context.Context, work func() error) error {
+	for attempt := 1; ; attempt++ {
+		err := work()
+		if err == nil || !retriable(err) || attempt > i.cfg.Retries {
+			return err
+		}
+		// Two that met once meet again unless one waits longer than the other.
+		if pause(ctx, time.Duration(rand.Int64N(int64(attempt)*int64(4*time.Millisecond)))) != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, or returns the error of the context.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

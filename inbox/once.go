@@ -1,0 +1,132 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// AtMostOnce runs an effect that no database rolls back, such as an e-mail, at most once: the claim on it is committed before it
+// begins, and settled when it is done.
+//
+// A message that is seen again while its claim is not settled is not run again, whether the first run goes on, failed or ended with
+// its process: what is known goes to inbox_audit, and the result is Audited, for a person to look at. An error of the handler means
+// just that, unless it says NotDone: then nothing happened for certain, the claim is released, and the message is to be
+// handled again. Permanent says the same, and parks the message.
+func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx context.Context) error) (Result, error) {
+	if err := m.check(); err != nil {
+		return Failed, err
+	}
+	id := m.identity()
+	ctx = withMessage(ctx, m)
+	result := Failed
+	err := i.again(ctx, func() (err error) {
+		result, err = i.claim(ctx, m, id)
+		return err
+	})
+	if err != nil {
+		return Failed, fmt.Errorf("claim message %s of %s: %w", m.ID, m.Source, err)
+	}
+	i.forget(id)
+	if result != Processed {
+		return result, nil
+	}
+	err = i.call(ctx, nil, handler)
+	// From here on the outcome is known to this process only, so it is written down even where ctx has ended.
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	defer cancel()
+	switch {
+	case err == nil:
+		if err := i.settle(settling, id, false); err != nil {
+			return Failed, fmt.Errorf("message %s of %s is done, but its claim could not be settled: %w", m.ID, m.Source, err)
+		}
+		return Processed, nil
+	case IsPermanent(err), IsNotDone(err):
+		return i.undo(settling, m, id, err)
+	}
+	failing := i.transact(settling, func(tx Tx, _ T) (bool, error) {
+		return true, ofDatabase(settling, tx.Send(settling, durably, Statement{
+			SQL: i.sql.failClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), errorText(err)},
+		}))
+	})
+	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, errors.Join(err, failing))
+}
+
+// claim writes mark and claim. Processed is a claim that is ours.
+func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Result, err error) {
+	err = i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		fresh, keyID, err := i.accept(ctx, tx, m, id)
+		switch {
+		case err != nil:
+			return false, err
+		case !fresh:
+			result, err = i.seenAgain(ctx, tx, m, id)
+			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
+		case keyID != nil:
+			result = Parked
+			return true, i.parkBehind(ctx, tx, *keyID, m, id)
+		}
+		result = Processed
+		err = tx.Send(ctx, durably, Statement{
+			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
+		})
+		return true, errors.Join(ofDatabase(ctx, err), i.clearStarted(ctx, tx, id))
+	})
+	return result, err
+}
+
+// seenAgain tells a message that is done from one of which nobody knows.
+func (i *Of[T]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
+	found := false
+	var instance string
+	var since time.Time
+	var failure *string
+	err := tx.Send(ctx, Statement{
+		SQL: i.sql.readClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
+		Each: func(row Row) error {
+			found = true
+			return row.Scan(&instance, &since, &failure)
+		},
+	})
+	if err != nil || !found {
+		return Duplicate, ofDatabase(ctx, err)
+	}
+	details := map[string]any{
+		"claimed_by": instance, "claimed_at": since.UTC(), "error": failure, "seen_by": i.cfg.Instance,
+		"partition": m.Partition, "offset": m.Offset, "type": m.Type,
+	}
+	return Audited, i.audit(ctx, tx, "unknown", m.Topic, m.Key, m.Source, m.ID, details)
+}
+
+// settle takes the claim away, and the mark where nothing happened. It tries until ctx ends: the database may be away for a moment,
+// and a claim that stays is a question to a person.
+func (i *Of[T]) settle(ctx context.Context, id identity, undo bool) error {
+	args := []any{i.cfg.Consumer, id.source, id.key.String()}
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		err := i.again(ctx, func() error {
+			return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+				statements := []Statement{{SQL: i.sql.settleClaim, Args: args}}
+				if undo {
+					statements = append(statements, Statement{SQL: i.sql.dropMark, Args: args})
+				}
+				return true, ofDatabase(ctx, tx.Send(ctx, statements...))
+			})
+		})
+		if err == nil || !IsUnavailable(err) || pause(ctx, wait) != nil {
+			return err
+		}
+	}
+}
+
+// undo releases a message of which it is certain that nothing happened.
+func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Result, error) {
+	if err := i.settle(ctx, id, true); err != nil {
+		return Failed, fmt.Errorf("nothing was done for message %s of %s, but its claim could not be released: %w", m.ID, m.Source,
+			errors.Join(err, why))
+	}
+	if IsPermanent(why) {
+		return i.Park(ctx, m, CausePermanent, 1, why)
+	}
+	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, why)
+}

@@ -1,0 +1,131 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Cause is why a message is parked.
+type Cause string
+
+// The causes, as they stand in inbox_parked.cause.
+const (
+	// CausePermanent is a handler that said Permanent.
+	CausePermanent Cause = "permanent"
+	// CauseAttempts is a message that failed as often as it may.
+	CauseAttempts Cause = "attempts"
+	// CauseCrash is a message whose handler was started several times and never ended.
+	CauseCrash Cause = "crash"
+	// CauseIdentity is a message without an id to recognise it by.
+	CauseIdentity Cause = "identity"
+	// CauseBehind is a message behind a parked one of its key.
+	CauseBehind Cause = "behind"
+)
+
+// mostError bounds the bytes of an error text that is kept.
+const mostError = 4096
+
+// Park parks the message with its mark, in a transaction of its own: it is done, and all later messages of its key are parked
+// behind it, in order. The result is Parked, or Duplicate where somebody else handled or parked the message first.
+func (i *Of[T]) Park(ctx context.Context, m Message, cause Cause, attempts int, why error) (Result, error) {
+	if err := m.check(); err != nil {
+		return Failed, err
+	}
+	id := m.identity()
+	result := Failed
+	err := i.again(ctx, func() error {
+		return i.transact(ctx, func(tx Tx, _ T) (keep bool, err error) {
+			result, err = i.park(ctx, tx, m, id, cause, attempts, why)
+			return err == nil, err
+		})
+	})
+	if err != nil {
+		return Failed, fmt.Errorf("park message %s of %s: %w", m.ID, m.Source, err)
+	}
+	i.forget(id)
+	if result == Parked {
+		i.cfg.Logger.WarnContext(ctx, "message parked", "consumer", i.cfg.Consumer, "source", m.Source, "msg_id", m.ID,
+			"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "cause", string(cause), "error", why)
+	}
+	return result, nil
+}
+
+func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) (Result, error) {
+	var marked int64
+	err := tx.Send(ctx, Statement{
+		SQL: i.sql.mark, Args: []any{i.cfg.Consumer, id.source, id.key.String()}, Affected: &marked,
+	})
+	if err != nil {
+		return Failed, fmt.Errorf("mark: %w", ofDatabase(ctx, err))
+	}
+	if marked == 0 {
+		return Duplicate, i.clearStarted(ctx, tx, id)
+	}
+	keyID, err := i.parkedKey(ctx, tx, m)
+	if err != nil {
+		return Failed, err
+	}
+	if err := tx.Send(ctx, i.parkStatement(keyID, m, cause, attempts, why)); err != nil {
+		return Failed, fmt.Errorf("write the parked message: %w", ofDatabase(ctx, err))
+	}
+	return Parked, i.clearStarted(ctx, tx, id)
+}
+
+// parkedKey returns the row of the message's key, which it makes where there is none.
+func (i *Of[T]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) {
+	args := []any{i.cfg.Consumer, m.Topic, orNull(m.Key)}
+	for {
+		for _, text := range []string{i.sql.addKey, i.sql.findKey} {
+			var id int64
+			found := false
+			err := tx.Send(ctx, Statement{SQL: text, Args: args, Each: func(row Row) error {
+				found = true
+				return row.Scan(&id)
+			}})
+			if err != nil {
+				return 0, fmt.Errorf("take the key: %w", ofDatabase(ctx, err))
+			}
+			if found {
+				return id, nil
+			}
+		}
+		// Between the two the key was released: its row is gone, and the next one is ours.
+	}
+}
+
+// parkBehind parks a message whose mark is written and whose key is parked.
+func (i *Of[T]) parkBehind(ctx context.Context, tx Tx, keyID int64, m Message, id identity) error {
+	if err := tx.Send(ctx, i.parkStatement(keyID, m, CauseBehind, 0, nil)); err != nil {
+		return fmt.Errorf("park behind its key: %w", ofDatabase(ctx, err))
+	}
+	return i.clearStarted(ctx, tx, id)
+}
+
+func (i *Of[T]) parkStatement(keyID int64, m Message, cause Cause, attempts int, why error) Statement {
+	names, values := make([][]byte, len(m.Headers)), make([][]byte, len(m.Headers))
+	for n, h := range m.Headers {
+		names[n], values[n] = []byte(h.Name), h.Value
+	}
+	var when any
+	if !m.Time.IsZero() {
+		when = m.Time.UTC().Truncate(time.Microsecond)
+	}
+	return Statement{SQL: i.sql.park, Args: []any{
+		keyID, m.Source, m.ID, m.Type, int64(m.Partition), m.Offset, when,
+		byteaArray(names), byteaArray(values), orNull(m.Payload), string(cause), errorText(why), int64(attempts),
+	}}
+}
+
+// errorText is what is kept of an error: text that Postgres can store.
+func errorText(err error) any {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if panicked, ok := errors.AsType[*PanicError](err); ok {
+		text += "\n" + string(panicked.Stack)
+	}
+	return storable(text, mostError)
+}

@@ -1,0 +1,127 @@
+package inbox
+
+import (
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// statements are the texts of all statements, with the schema in front of the names of tables where one is set.
+type statements struct {
+	accept, acceptMany, parkedKeys                       string
+	mark, park, addKey, findKey                          string
+	head, claimKey, lockKey, dropKey, dropParked, failed string
+	keyState, requested, endRequest, dropStarted         string
+	start, startParked, dropManyStarted                  string
+	openSession, closeSession                            string
+	claim, readClaim, failClaim, settleClaim, dropMark   string
+	audit, seen                                          string
+	retain                                               string
+}
+
+// accept writes the mark and looks for the key among those that are parked, all in one statement. One snapshot for both is enough
+// for one message: an earlier message of its key was decided before this statement began. A key row that is removed meanwhile is
+// not returned: FOR KEY SHARE waits for the end of that transaction and looks again.
+const acceptText = `WITH parked AS MATERIALIZED (
+	SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $4 AND key = $5 FOR KEY SHARE
+), mark AS (
+	INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid) ON CONFLICT DO NOTHING RETURNING 1
+)
+SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked)`
+
+// acceptMany writes many marks in the order of the primary key, so that two batches with the same messages cannot wait for each
+// other. It returns those that are new.
+const acceptManyText = `INSERT INTO {inbox} (consumer, source, msg_id)
+SELECT $1, m.source, m.id FROM unnest($2::text::text[], $3::text::uuid[]) AS m (source, id) ORDER BY m.source, m.id
+ON CONFLICT DO NOTHING RETURNING source, msg_id::text`
+
+// parkedKeys comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that
+// parked an earlier message of the same batch, and only a later snapshot sees its key.
+const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
+JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = m.topic AND k.key = m.key
+WHERE k.consumer = $1 FOR KEY SHARE OF k`
+
+// keyTaken orders those who take messages of one key out: it excludes others of its kind, and not those who add messages.
+const keyTakenText = `SELECT id FROM {inbox_parked_keys} WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
+
+// headText returns the first parked message of a key. Headers come as JSON: every driver reads a text.
+const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload,
+	(SELECT coalesce(json_agg(json_build_array(encode(h.name, 'hex'), encode(h.value, 'hex')) ORDER BY h.place), '[]')
+	 FROM unnest(p.header_names, p.header_values) WITH ORDINALITY AS h (name, value, place))::text
+FROM {inbox_parked} p JOIN {inbox_parked_keys} k ON k.id = p.key_id
+WHERE p.key_id = $1 ORDER BY p.id LIMIT 1`
+
+// seenText asks for each message alone: a join would let Postgres choose to read the whole table.
+const seenText = `SELECT m.place FROM unnest($2::text::text[], $3::text::uuid[]) WITH ORDINALITY AS m (source, id, place)
+WHERE (SELECT true FROM {inbox} i WHERE i.consumer = $1 AND i.source = m.source AND i.msg_id = m.id)
+AND (SELECT true FROM {inbox_claims} c WHERE c.consumer = $1 AND c.source = m.source AND c.msg_id = m.id) IS NULL`
+
+// startText records that handlers are about to run, but not for what is handled already, and returns how often each one was
+// recorded now. synchronous_commit is set beside it.
+const startText = `INSERT INTO {inbox_started} AS s (consumer, source, msg_id)
+SELECT $1, m.source, m.id FROM unnest($2::text::text[], $3::text::uuid[]) AS m (source, id)
+WHERE (SELECT true FROM {inbox} i WHERE i.consumer = $1 AND i.source = m.source AND i.msg_id = m.id) IS NULL
+ORDER BY m.source, m.id
+ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp()
+RETURNING source, msg_id::text, starts`
+
+func newStatements(schema string) statements {
+	s := func(text string) string { return qualified(schema, text) }
+	return statements{
+		accept:     s(acceptText),
+		acceptMany: s(acceptManyText),
+		parkedKeys: s(parkedKeysText),
+		mark: s(`INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
+ON CONFLICT DO NOTHING`),
+		addKey: s(`INSERT INTO {inbox_parked_keys} (consumer, topic, key) VALUES ($1, $2, $3)
+ON CONFLICT (consumer, topic, key) DO NOTHING RETURNING id`),
+		findKey: s(`SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $2 AND key = $3 FOR KEY SHARE`),
+		park: s(`INSERT INTO {inbox_parked} (key_id, source, msg_id, type, partition, "offset", record_time,
+	header_names, header_values, payload, cause, error, attempts)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $11, $12, $13)`),
+		head:     s(headText),
+		claimKey: s(keyTakenText),
+		lockKey:  s(`SELECT id FROM {inbox_parked_keys} WHERE id = $1 FOR UPDATE`),
+		dropKey: s(`DELETE FROM {inbox_parked_keys} k WHERE k.id = $1
+AND NOT EXISTS (SELECT FROM {inbox_parked} p WHERE p.key_id = $1)`),
+		dropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
+		keyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
+		requested: s(`SELECT id, topic, key FROM {inbox_parked_keys}
+WHERE consumer = $1 AND requested_at IS NOT NULL ORDER BY requested_at, id LIMIT $2`),
+		endRequest: s(`UPDATE {inbox_parked_keys} SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
+		failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1
+WHERE id = (SELECT min(id) FROM {inbox_parked} WHERE key_id = $1)`),
+		start: s(startText),
+		startParked: s(`INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
+ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp() RETURNING starts`),
+		dropStarted: s(`DELETE FROM {inbox_started} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		dropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::text::uuid[]) AS m (source, id)
+WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
+		openSession: s(`WITH before AS (
+	SELECT instance FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE
+), now AS (
+	INSERT INTO {inbox_sessions} (consumer, topic, partition, instance) VALUES ($1, $2, $3, $4)
+	ON CONFLICT (consumer, topic, partition) DO UPDATE SET instance = excluded.instance, opened_at = clock_timestamp()
+)
+SELECT instance FROM before`),
+		closeSession: s(`DELETE FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
+		claim:        s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)`),
+		readClaim: s(`SELECT instance, claimed_at, error FROM {inbox_claims}
+WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		failClaim:   s(`UPDATE {inbox_claims} SET error = $4 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		settleClaim: s(`DELETE FROM {inbox_claims} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		dropMark:    s(`DELETE FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)
+VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
+		seen: s(seenText),
+	}
+}
+
+// qualified writes {name} as the name of a table.
+func qualified(schema, text string) string {
+	prefix := ""
+	if schema != "" {
+		prefix = pgx.Identifier{schema}.Sanitize() + "."
+	}
+	return strings.NewReplacer("{", prefix, "}", "").Replace(text)
+}
