@@ -99,8 +99,8 @@ func IsUnavailable(err error) bool {
 	if is(err, unavailable) {
 		return true
 	}
-	if refused, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return unavailableState(refused.Code)
+	if state, sent := sqlState(err); sent {
+		return unavailableState(state)
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		return true
@@ -129,7 +129,7 @@ func ofDatabase(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	if _, sent := errors.AsType[*pgconn.PgError](err); sent {
+	if _, sent := sqlState(err); sent {
 		return err
 	}
 	return Unavailable(err)
@@ -137,6 +137,17 @@ func ofDatabase(ctx context.Context, err error) error {
 
 // retriable reports whether Postgres broke the transaction off because of another one, so that running it again is right.
 func retriable(err error) bool {
-	refused, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && (refused.Code == "40001" || refused.Code == "40P01")
+	state, _ := sqlState(err)
+	return state == "40001" || state == "40P01"
+}
+
+// sqlState returns the code of an error that Postgres sent, whatever the driver.
+func sqlState(err error) (state string, sent bool) {
+	if refused, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok {
+		return refused.SQLState(), true
+	}
+	return "", false
 }

@@ -45,12 +45,17 @@ func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx cont
 	case IsPermanent(err), IsNotDone(err):
 		return i.undo(settling, m, id, err)
 	}
-	failing := i.transact(settling, func(tx Tx, _ T) (bool, error) {
-		return true, ofDatabase(settling, tx.Send(settling, durably, Statement{
-			SQL: i.sql.failClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), errorText(err)},
+	failing := i.noteFailure(settling, id, err)
+	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, errors.Join(err, failing))
+}
+
+// noteFailure leaves the claim, with the error of its effect, of which nobody knows whether it happened.
+func (i *Of[T]) noteFailure(ctx context.Context, id identity, why error) error {
+	return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return true, ofDatabase(ctx, tx.Send(ctx, durably, Statement{
+			SQL: i.sql.failClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), errorText(why)},
 		}))
 	})
-	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, errors.Join(err, failing))
 }
 
 // claim writes mark and claim. Processed is a claim that is ours.
@@ -129,4 +134,67 @@ func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Re
 		return i.Park(ctx, m, CausePermanent, 1, why)
 	}
 	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, why)
+}
+
+// RedriveOnce is Redrive for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
+// message go. A message that is found claimed ended with its process, or failed with an unknown outcome, when it was tried last: it
+// is not run again, and leaves the queue for inbox_audit, with the result Audited.
+func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
+	done := Redriven{Left: true}
+	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
+		taken, err := i.takeKey(ctx, tx, key)
+		if err != nil || !taken {
+			done.Busy = !taken
+			return false, err
+		}
+		head, found, err := i.head(ctx, tx, key)
+		if err != nil || !found {
+			return false, err
+		}
+		done.Message = head.Message
+		if done.Result, err = i.redriveClaimed(ctx, head.Message, handler); err != nil {
+			return false, err
+		}
+		id := head.identity()
+		err = tx.Send(ctx, durably, Statement{SQL: i.sql.dropParked, Args: []any{head.row}},
+			Statement{SQL: i.sql.settleClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()}})
+		return true, ofDatabase(ctx, err)
+	})
+	if err == nil && !done.Busy && done.Message.ID == "" {
+		done.Left, err = i.release(ctx, key)
+	}
+	if err != nil {
+		return done, fmt.Errorf("retry the first parked message of key %d: %w", key.ID, err)
+	}
+	return done, nil
+}
+
+// redriveClaimed runs the effect of a parked message, unless it is claimed already.
+func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(context.Context, Message) error) (Result, error) {
+	id := m.identity()
+	result := Failed
+	err := i.again(ctx, func() error {
+		return i.transact(ctx, func(tx Tx, _ T) (_ bool, err error) {
+			if result, err = i.seenAgain(ctx, tx, m, id); err != nil || result == Audited {
+				return true, err
+			}
+			return true, ofDatabase(ctx, tx.Send(ctx, durably, Statement{
+				SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
+			}))
+		})
+	})
+	if err != nil || result == Audited {
+		return result, err
+	}
+	err = i.call(withMessage(ctx, m), nil, func(ctx context.Context) error { return handler(ctx, m) })
+	if err == nil {
+		return Processed, nil
+	}
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	defer cancel()
+	if IsPermanent(err) || IsNotDone(err) {
+		return Failed, errors.Join(err, i.settle(settling, id, false))
+	}
+	return Failed, errors.Join(err, i.noteFailure(settling, id, err))
 }

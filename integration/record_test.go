@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/outbox"
@@ -19,6 +20,10 @@ func TestTheRecordIsTheRow(t *testing.T) {
 	route, topic := routeOf(t)
 	named := uniqueName(t) + ".named"
 	startRelay(t, relaySettings(t, url, brokers(t), route), "run")
+	source, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
 	binary := []byte{0, 1, 2, 0xff, 0xfe, '\n', 0}
 	messages := []outbox.Message{
 		{AggregateID: "order/42 é中😀", Payload: binary, Headers: map[string]string{
@@ -53,7 +58,7 @@ func TestTheRecordIsTheRow(t *testing.T) {
 		if m.Topic != "" && r.Topic != m.Topic {
 			t.Errorf("%s: on topic %s", m.AggregateID, r.Topic)
 		}
-		want := map[string]string{"type": "Changed.v1", "aggregate_type": "account", "content-type": "application/json"}
+		want := map[string]string{"source": source.Database, "type": "Changed.v1", "aggregate_type": "account", "content-type": "application/json"}
 		for name, value := range m.Headers {
 			want[name] = value
 		}

@@ -26,7 +26,7 @@ type Message struct {
 	// an empty slice that is not nil is an empty value.
 	Payload []byte
 
-	// Headers are further headers of the record, such as content-type, traceparent and tracestate. The names msg_id, type,
-	// aggregate_type and created_at are the relay's own and refused. At most 1,000, with names of at most 255 bytes.
+	// Headers are further headers of the record, such as content-type, traceparent and tracestate. The names msg_id, source,
+	// type, aggregate_type and created_at are the relay's own and refused. At most 1,000, with names of at most 255 bytes.
 	Headers map[string]string
 }

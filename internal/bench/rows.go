@@ -109,12 +109,13 @@ const mostRecordBytes = 512 << 20
 func records(rows, size, batch int) []kgo.Record {
 	const overhead = 500 // of a record and its headers
 	made := make([]kgo.Record, min(rows, max(batch, mostRecordBytes/(size+overhead))))
+	source := []byte("relay_bench_" + strings.Repeat("x", 12)) // as long as the name of a place
 	created := []byte(time.Now().UTC().Format(time.RFC3339Nano))
 	for i := range made {
 		made[i] = kgo.Record{Key: strconv.AppendInt(nil, int64(i%aggregates), 10), Value: payload(i, size), Headers: []kgo.RecordHeader{
-			{Key: "msg_id", Value: []byte(uuid.NewString())}, {Key: "type", Value: []byte(eventType)},
-			{Key: "aggregate_type", Value: []byte(aggregateType)}, {Key: "content-type", Value: []byte(contentType)},
-			{Key: "created_at", Value: created},
+			{Key: "msg_id", Value: []byte(uuid.NewString())}, {Key: "source", Value: source},
+			{Key: "type", Value: []byte(eventType)}, {Key: "aggregate_type", Value: []byte(aggregateType)},
+			{Key: "content-type", Value: []byte(contentType)}, {Key: "created_at", Value: created},
 		}}
 	}
 	return made

@@ -36,6 +36,8 @@ log.level: debug
   sets for a Service whose name begins with relay, such as ` + "`RELAY_SERVICE_HOST`" + `.
 - A variable that is set to nothing counts as not set.
 - Durations are a number and a unit: ` + "`500ms`, `2s`, `1m30s`" + `. Sizes are bytes, or a number and ` + "`KiB`, `MiB` or `GiB`" + `.
+- Keep ` + "`name`" + ` for good. It is in the transactional ids, the group and the checkpoint topic, and it is the header ` + "`source`" + ` of every record: consumers tell
+  messages apart by ` + "`source` and `msg_id`" + `, so what is published again under another name (after a restore, say) is new to them and has its effect again.
 - A password belongs in a file that only the relay may read (` + "`database-password-file`, `kafka.sasl.password-file`, a `.pgpass`" + ` file),
   or in the environment, not in a flag that every user of the machine can see. No error and no log line holds one.
   [security.md](security.md) shows how to set it all up.

@@ -166,7 +166,7 @@ func connections() []Setting {
 			Help:  "bootstrap servers of the Kafka cluster, HOST:PORT each",
 			field: func(c *Config) any { return &c.Relay.Brokers }},
 		{Name: "name", Kind: Text,
-			Help:  "name of the deployment, unique for each database on one cluster; unset, the name of the database",
+			Help:  "name of the deployment, unique on the cluster, and source of its records, for good; unset, the database's",
 			field: func(c *Config) any { return &c.Relay.Name }},
 	}
 }

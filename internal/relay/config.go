@@ -30,8 +30,9 @@ type Config struct {
 	Brokers []string
 
 	// Name names the deployment: it stands in the transactional ids, the consumer group and the checkpoint topic, so it
-	// must be unique for each database on one cluster, and must not change while rows are unpublished.
-	// Letters, digits, '.', '_' and '-'. Defaults to the name of the database.
+	// must be unique for each database on one cluster, and must not change while rows are unpublished. It is also the header
+	// source of every record, and consumers tell the messages of two sources apart: after a change, a message that is
+	// published a second time is a new one to them. Letters, digits, '.', '_' and '-'. Defaults to the name of the database.
 	Name string
 
 	// Lanes are the outbox tables to publish, one lane each. Defaults to one lane named "outbox" on the table "outbox"

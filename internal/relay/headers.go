@@ -34,7 +34,7 @@ func (d *rowDecoder) ownHeaders(column []byte) (own []ownHeader, contentType []b
 		case headerContentType:
 			contentType = h.value
 			return true
-		case headerMsgID, headerType, headerAggregateType, headerCreatedAt:
+		case headerMsgID, headerSource, headerType, headerAggregateType, headerCreatedAt:
 			return true
 		}
 		return false

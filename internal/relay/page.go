@@ -31,6 +31,7 @@ const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, paylo
 // The headers that the relay sets on every record.
 const (
 	headerMsgID         = "msg_id"
+	headerSource        = "source"
 	headerType          = "type"
 	headerAggregateType = "aggregate_type"
 	headerCreatedAt     = "created_at"
@@ -39,9 +40,9 @@ const (
 
 // ownHeaders is how many headers a record has at least; two of them are found by their places.
 const (
-	ownHeaders         = 5
+	ownHeaders         = 6
 	placeMsgID         = 0
-	placeAggregateType = 2
+	placeAggregateType = 3
 )
 
 // page is what one Kafka transaction publishes: rows in the order of their ids, as records, and the progress after them.
@@ -109,6 +110,7 @@ func (p *page) keepHeaders(n int) []kgo.RecordHeader {
 // rowDecoder turns rows into records. Types, topics and aggregate types repeat, so their strings are made once.
 type rowDecoder struct {
 	route       string
+	source      []byte
 	contentType []byte
 	strings     map[string]internedString
 	routes      map[string]string // by aggregate type
@@ -125,7 +127,7 @@ const maxInterned = 10_000
 
 func newRowDecoder(cfg *Config) *rowDecoder {
 	return &rowDecoder{
-		route: cfg.Route, contentType: []byte(cfg.ContentType),
+		route: cfg.Route, source: []byte(cfg.Name), contentType: []byte(cfg.ContentType),
 		strings: make(map[string]internedString), routes: make(map[string]string),
 	}
 }
@@ -228,10 +230,11 @@ func (d *rowDecoder) headers(
 
 	headers := p.keepHeaders(ownHeaders + len(own))
 	headers[placeMsgID] = kgo.RecordHeader{Key: headerMsgID, Value: msgID}
-	headers[1] = kgo.RecordHeader{Key: headerType, Value: d.intern(values[colType]).bytes}
+	headers[1] = kgo.RecordHeader{Key: headerSource, Value: d.source}
+	headers[2] = kgo.RecordHeader{Key: headerType, Value: d.intern(values[colType]).bytes}
 	headers[placeAggregateType] = kgo.RecordHeader{Key: headerAggregateType, Value: aggregateType.bytes}
-	headers[3] = kgo.RecordHeader{Key: headerContentType, Value: contentType}
-	headers[4] = kgo.RecordHeader{Key: headerCreatedAt, Value: createdAt}
+	headers[4] = kgo.RecordHeader{Key: headerContentType, Value: contentType}
+	headers[5] = kgo.RecordHeader{Key: headerCreatedAt, Value: createdAt}
 	for i, h := range own {
 		headers[ownHeaders+i] = kgo.RecordHeader{Key: h.name, Value: p.keep(h.value)}
 	}

@@ -276,7 +276,7 @@ func TestPayloadsAreKeptByteForByte(t *testing.T) {
 		for _, h := range r.Headers {
 			names = append(names, h.Key)
 		}
-		if want := []string{"msg_id", "type", "aggregate_type", "content-type", "created_at"}; !slices.Equal(names, want) {
+		if want := []string{"msg_id", "source", "type", "aggregate_type", "content-type", "created_at"}; !slices.Equal(names, want) {
 			t.Errorf("headers %q, want %q", names, want)
 		}
 	}

@@ -23,8 +23,8 @@ const (
 // placeholder stands for the aggregate type in a route.
 const placeholder = "{aggregate_type}"
 
-// reserved are the headers that the relay writes from the columns of a row.
-var reserved = []string{"msg_id", "type", "aggregate_type", "created_at"}
+// reserved are the headers that the relay writes itself: from the columns of a row, and its own name as the source.
+var reserved = []string{"msg_id", "source", "type", "aggregate_type", "created_at"}
 
 // Rules are the configurable part of what a message must keep to.
 type Rules struct {

@@ -67,6 +67,7 @@ func TestCheckNamesTheFault(t *testing.T) {
 		"type makes no topic":  {func(m *Message) { m.AggregateType = "Order Line" }, "AggregateType makes a topic of the route outbox.event.{aggregate_type} that has the character ' '"},
 		"header without name":  {func(m *Message) { m.Headers = map[string]string{"": "v"} }, "Headers has an empty name"},
 		"header msg_id":        {func(m *Message) { m.Headers = map[string]string{"msg_id": "v"} }, `Headers has the name "msg_id", which the relay sets itself`},
+		"header source":        {func(m *Message) { m.Headers = map[string]string{"source": "v"} }, `Headers has the name "source", which the relay sets itself`},
 		"header type":          {func(m *Message) { m.Headers = map[string]string{"type": "v"} }, `Headers has the name "type", which the relay sets itself`},
 		"header aggregate":     {func(m *Message) { m.Headers = map[string]string{"aggregate_type": "v"} }, `Headers has the name "aggregate_type"`},
 		"header created_at":    {func(m *Message) { m.Headers = map[string]string{"created_at": "v"} }, `Headers has the name "created_at"`},

@@ -1,0 +1,104 @@
+package inboxsql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// Inbox is the inbox of a service that uses database/sql.
+type Inbox = inbox.Of[*sql.Tx]
+
+// New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
+// reported all at once.
+func New(db *sql.DB, config *inbox.Config) (*Inbox, error) {
+	if db == nil {
+		return nil, errors.New("inboxsql: the database is nil")
+	}
+	return inbox.NewOf(driver{db}, config)
+}
+
+type driver struct{ db *sql.DB }
+
+// Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
+// ending it is how a transaction is abandoned.
+func (d driver) Begin(ctx context.Context) (inbox.Tx, *sql.Tx, error) {
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	tx, err := d.db.BeginTx(own, nil)
+	if err != nil || !stop() {
+		cancel()
+		return nil, nil, errors.Join(ctx.Err(), err)
+	}
+	return &transaction{tx, cancel}, tx, nil
+}
+
+func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, func() {}} }
+
+type transaction struct {
+	tx     *sql.Tx
+	cancel context.CancelFunc
+}
+
+func (t *transaction) Send(ctx context.Context, statements ...inbox.Statement) error {
+	for _, s := range statements {
+		if err := t.send(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
+	if s.Each == nil {
+		result, err := t.tx.ExecContext(ctx, s.SQL, s.Args...)
+		if err == nil && s.Affected != nil {
+			*s.Affected, err = result.RowsAffected()
+		}
+		return err
+	}
+	rows, err := t.tx.QueryContext(ctx, s.SQL, s.Args...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		if err := s.Each(rows); err != nil {
+			return fmt.Errorf("read a row: %w", err)
+		}
+	}
+	return rows.Err()
+}
+
+func (t *transaction) Commit(context.Context) error {
+	defer t.cancel()
+	return t.tx.Commit()
+}
+
+func (t *transaction) Rollback(context.Context) error {
+	defer t.cancel()
+	if err := t.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+		return err
+	}
+	return nil
+}
+
+// Lost asks the server: package sql does not tell. An answer that Postgres sent, be it that the transaction has failed, came over
+// the connection.
+func (t *transaction) Lost(ctx context.Context) bool {
+	_, err := t.tx.ExecContext(ctx, "SELECT 1")
+	if err == nil {
+		return false
+	}
+	_, sent := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err)
+	return !sent
+}
+
+// Abandon ends the context of the transaction, which package sql answers by rolling it back.
+func (t *transaction) Abandon() { t.cancel() }
