@@ -15,8 +15,12 @@ type crashLoop struct {
 	slots    int           // consumers at a time
 	freezes  int           // how many of the kills are followed by a consumer that is frozen for longer than its session
 	pause    time.Duration // between the transactions of the sender
-	deadline time.Duration // for all of it
+	deadline time.Duration // for the kills, and for what is left after them
+	batch    func() bool   // whether the next consumer takes many messages at once
+	enough   func() bool   // ends the kills early; nil for never
 }
+
+func sometimes() bool { return rand.IntN(3) == 0 }
 
 // run kills, while a relay and a sender produce, everything twice, and judges.
 func (l crashLoop) run(t *testing.T) {
@@ -40,7 +44,7 @@ func (l crashLoop) run(t *testing.T) {
 	awaitPublished(t, load)
 	r.Terminate()
 	r.Wait(30 * time.Second)
-	sent := together(s.sent, ofRelay(t, load, name))
+	sent := allDeliveries(s.sent, ofRelay(t, load, name))
 	again.finish(len(sent))
 	records := c.drain(l.deadline)
 	t.Logf("%d transactions of the sender, %d aborted; %d of the relay's service", s.committed, s.aborted, load.committed.Load())
@@ -68,16 +72,18 @@ func (l crashLoop) killAll(t *testing.T, c *inboxCase) killed {
 	start := func() *slot {
 		point := points[next%len(points)]
 		next++
-		consumer := c.start(fmt.Sprintf("%s:%d", point, 1+rand.IntN(12)), func(s *victim.Settings) { s.Batch = next%3 == 0 })
+		consumer := c.start(fmt.Sprintf("%s:%d", point, 1+rand.IntN(12)), func(s *victim.Settings) {
+			s.Batch, s.CrashLimit = l.batch(), -1 // the messages are not to blame
+		})
 		return &slot{consumer, point, time.Now().Add(20 * time.Second)}
 	}
 	slots := make([]*slot, l.slots)
 	for i := range slots {
 		slots[i] = start()
 	}
-	freezer := c.start("")
+	freezer := c.start("", func(s *victim.Settings) { s.CrashLimit = -1 })
 	deadline := time.Now().Add(l.deadline)
-	for done.total < l.kills {
+	for done.total < l.kills && (l.enough == nil || !l.enough()) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d kills after %v", done.total, l.deadline)
 		}
@@ -116,5 +122,8 @@ func (l crashLoop) killAll(t *testing.T, c *inboxCase) killed {
 // has given it up. RELAY_TEST_KILLS sets how often; the default fits make test.
 func TestConsumersKilledAtEveryStepEffectsHappenOnceAndInOrder(t *testing.T) {
 	kills := benchNumber(t, "RELAY_TEST_KILLS", 20)
-	crashLoop{kills: kills, slots: 3, freezes: max(1, kills/20), pause: 40 * time.Millisecond, deadline: 20*time.Second + time.Duration(kills)*6*time.Second}.run(t)
+	crashLoop{
+		kills: kills, slots: 3, freezes: max(1, kills/20), pause: 40 * time.Millisecond, batch: sometimes,
+		deadline: 30*time.Second + time.Duration(kills)*6*time.Second,
+	}.run(t)
 }

@@ -2,8 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -45,21 +43,6 @@ func inboxCaseOn(t testing.TB, url string, bootstrap []string, topics ...string)
 	return c
 }
 
-// migrateInbox makes the tables of the inbox.
-func migrateInbox(t testing.TB, url string) {
-	t.Helper()
-	files, err := filepath.Glob("../sql/inbox/*.up.sql")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no migrations of the inbox (%v)", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		execute(t, url, string(text))
-	}
-}
 
 // openAccounts gives a consumer accounts of its own.
 func (c *inboxCase) openAccounts(consumer string) {

@@ -28,7 +28,7 @@ type sender struct {
 	committed int
 	aborted   int
 
-	pause    time.Duration
+	choose   func() []string // the keys of the next transaction
 	stopping context.CancelFunc
 	running  sync.WaitGroup
 }
@@ -36,20 +36,22 @@ type sender struct {
 // newSender makes a sender that sends nothing by itself.
 func newSender(t testing.TB, bootstrap []string, topic, source string, keys int) *sender {
 	t.Helper()
-	return &sender{
+	s := &sender{
 		t: t, source: source, topic: topic, prefix: source + "-", keys: keys, next: make(map[string]int64), sent: make(deliveries),
 		client: kafkaClient(t, bootstrap, kgo.TransactionalID(uniqueName(t)), kgo.ProducerLinger(0)),
 	}
+	s.choose = func() []string { return s.random(1 + rand.IntN(40)) }
+	return s
 }
 
 // start lets it send, with pauses between its transactions, until stop.
 func (s *sender) start(pause time.Duration) *sender {
 	ctx, cancel := context.WithCancel(context.Background())
-	s.stopping, s.pause = cancel, pause
+	s.stopping = cancel
 	s.running.Go(func() {
 		for ctx.Err() == nil {
-			s.transaction(s.random(1+rand.IntN(40)), rand.IntN(5) > 0)
-			wait(ctx, time.Duration(rand.Int64N(int64(2*s.pause))))
+			s.transaction(s.choose(), rand.IntN(5) > 0)
+			wait(ctx, time.Duration(rand.Int64N(int64(2*pause))))
 		}
 	})
 	s.t.Cleanup(s.stop)

@@ -167,8 +167,8 @@ func ofRelay(t testing.TB, load *workload, name string) deliveries {
 	return sent
 }
 
-// together are the messages of all senders.
-func together(all ...deliveries) deliveries {
+// allDeliveries are the messages of all senders.
+func allDeliveries(all ...deliveries) deliveries {
 	sent := make(deliveries)
 	for _, some := range all {
 		maps.Copy(sent, some)

@@ -56,21 +56,18 @@ func connect(settings Settings, fail *failpoint) (*pgxpool.Pool, error) {
 }
 
 func (s *service) config(settings Settings) *inboxkafka.Config {
-	options := append([]kgo.Opt{
-		kgo.SeedBrokers(settings.Brokers...),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.FetchMaxWait(200 * time.Millisecond),
-		kgo.WithHooks(&membership{}),
-	}, s.fail.options()...)
-	if settings.SessionTimeout > 0 {
-		options = append(options, kgo.SessionTimeout(settings.SessionTimeout), kgo.HeartbeatInterval(settings.SessionTimeout/5))
-	}
 	config := &inboxkafka.Config{
-		Options: options, Topics: settings.Topics,
-		Workers: settings.Workers, Attempts: settings.Attempts, CrashLimit: settings.CrashLimit, DrainTimeout: settings.DrainTimeout,
-		CommitInterval: 200 * time.Millisecond,
-		Logger:         slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Brokers: settings.Brokers, Topics: settings.Topics,
+		Options: append(s.fail.options(), kgo.MetadataMinAge(100*time.Millisecond), kgo.FetchMaxWait(200*time.Millisecond),
+			kgo.WithHooks(&membership{})),
+		Workers: settings.Workers, Attempts: settings.Attempts, CrashLimit: settings.CrashLimit,
+		DrainTimeout: settings.DrainTimeout, SessionTimeout: settings.SessionTimeout, Retention: inboxkafka.KeepForever,
+		BackoffMin: 20 * time.Millisecond, BackoffMax: settings.Backoff,
+		CommitInterval: 200 * time.Millisecond, RetryInterval: 200 * time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	if settings.SessionTimeout > 0 {
+		config.Options = append(config.Options, kgo.HeartbeatInterval(settings.SessionTimeout/5))
 	}
 	switch {
 	case settings.Mails != "":
