@@ -43,7 +43,6 @@ func inboxCaseOn(t testing.TB, url string, bootstrap []string, topics ...string)
 	return c
 }
 
-
 // openAccounts gives a consumer accounts of its own.
 func (c *inboxCase) openAccounts(consumer string) {
 	c.t.Helper()

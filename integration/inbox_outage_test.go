@@ -42,12 +42,11 @@ func (c *inboxCase) members() (ids []string) {
 func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 	t.Parallel()
 	away := outageLength(t)
-	server, url := ownPostgres(t)
+	server, _ := ownPostgres(t)
 	empty, err := server.CreateDatabase(t.Context(), "consumer")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = url
 	g, through := newGate(t, empty)
 	c := inboxCaseOn(t, empty, brokers(t), topic(t, 4))
 	c.settings.DatabaseURL, c.settings.HandlerTimeout, c.settings.Backoff = through, time.Second, 200*time.Millisecond

@@ -220,4 +220,3 @@ func (c *inboxCase) crashUntilParked(ends places, parked int) (crashes int) {
 	c.stop(consumer)
 	return crashes
 }
-

@@ -1,0 +1,105 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// connection are the options that every client of ours has.
+func (c *Consumer) connection() []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.ClientID("inbox." + c.cfg.Group),
+		// A topic that has just been made is seen soon.
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.WithLogger(kafkaLogger{c.log}),
+	}
+	if len(c.cfg.Brokers) > 0 {
+		opts = append(opts, kgo.SeedBrokers(c.cfg.Brokers...))
+	}
+	return append(opts, c.cfg.Options...)
+}
+
+// options are those of the client that consumes. What stands behind the user's options is what the promises rest on.
+func (c *Consumer) options() []kgo.Opt {
+	fetchBytes := int32(min(c.cfg.MaxBytes/4, math.MaxInt32))
+	defaults := []kgo.Opt{
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(min(fetchBytes, 1<<20)),
+		kgo.HeartbeatInterval(min(3*time.Second, c.cfg.SessionTimeout/6)),
+		// Where the log has lost records nobody knows which ones came instead. Reading all of it again skips what was handled.
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	}
+	opts := append(defaults, c.connection()...)
+	opts = append(opts,
+		kgo.ConsumerGroup(c.cfg.Group),
+		kgo.ConsumeTopics(c.cfg.Topics...),
+		kgo.ConsumeStartOffset(c.cfg.StartOffset),
+		// Records of transactions that are open or aborted are none.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.Balancers(c.cfg.Balancers...),
+		kgo.SessionTimeout(c.cfg.SessionTimeout),
+		// A rebalance waits for revoked, which takes the drain and a few seconds.
+		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+commitTimeout+sessionTimeout+10*time.Second)),
+		kgo.OnPartitionsAssigned(c.assigned),
+		kgo.OnPartitionsRevoked(c.revoked),
+		kgo.OnPartitionsLost(c.lost),
+		kgo.WithHooks(&groupErrors{c.log}),
+	)
+	if c.cfg.Instance != "" {
+		opts = append(opts, kgo.InstanceID(c.cfg.Instance))
+	}
+	if c.cfg.Rack != "" {
+		opts = append(opts, kgo.Rack(c.cfg.Rack))
+	}
+	return opts
+}
+
+// checkOptions refuses what no later option undoes. The client that is asked connects to nothing before its first request, and is
+// closed at once.
+func checkOptions(opts []kgo.Opt) error {
+	if err := kgo.ValidateOpts(opts...); err != nil {
+		return fmt.Errorf("inboxkafka: Options: %w", err)
+	}
+	return nil
+}
+
+// groupErrors logs why this process is not in the group. The client tries again by itself.
+type groupErrors struct{ log *slog.Logger }
+
+// OnGroupManageError is called by the client when it drops out of the group.
+func (h *groupErrors) OnGroupManageError(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		h.log.Warn("not in the group; joining again", "error", err)
+	}
+}
+
+// kafkaLogger passes what the client says on, one level lower: it is not this package's event.
+type kafkaLogger struct{ log *slog.Logger }
+
+// Level is asked by the client before it makes a text.
+func (l kafkaLogger) Level() kgo.LogLevel {
+	switch ctx := context.Background(); {
+	case l.log.Enabled(ctx, slog.LevelDebug):
+		return kgo.LogLevelInfo
+	case l.log.Enabled(ctx, slog.LevelWarn):
+		return kgo.LogLevelWarn
+	}
+	return kgo.LogLevelError
+}
+
+// Log is called by the client.
+func (l kafkaLogger) Log(level kgo.LogLevel, text string, keyvals ...any) {
+	to := slog.LevelDebug
+	if level == kgo.LogLevelError {
+		to = slog.LevelWarn
+	}
+	l.log.Log(context.Background(), to, "kafka client: "+text, keyvals...)
+}
