@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -157,6 +158,9 @@ func (r *rig) checkEffects() {
 func (r *rig) committed(partition int32) int64 {
 	r.t.Helper()
 	offsets, err := kadm.NewClient(r.producer).FetchOffsets(r.t.Context(), "billing")
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return -1
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
