@@ -115,16 +115,16 @@ type Forgotten struct {
 // batch is how many marks one transaction looks at.
 const batch = 10_000
 
-// batchQuery goes on behind the mark ($7, $8), in the order of the primary key, and returns the last one that it looked at. A message that
-// is parked at this moment has put its mark and itself there in one transaction: the statement sees both or neither.
-const batchQuery = `WITH ` + held + `, looked AS MATERIALIZED (
-    SELECT m.source, m.msg_id FROM inbox m
-     WHERE m.consumer = $1 AND ($2::text IS NULL OR m.source = $2) AND ($3::text IS NULL OR m.msg_id = inbox_key($3))
-       AND (m.source, m.msg_id) > ($7::text COLLATE "C", $8::text::uuid)
-     ORDER BY m.source, m.msg_id LIMIT $9
-), gone AS (
-    DELETE FROM inbox m USING looked l
-     WHERE m.source = l.source AND m.msg_id = l.msg_id AND ` + selected + `
+// stepQuery returns the mark up to which a batch of one source goes, in the order of the ids: that of the primary key and of the
+// partitions. No row: what is left is less than a batch.
+const stepQuery = `
+SELECT msg_id::text FROM inbox WHERE consumer = $1 AND source = $2 AND msg_id > $3::text::uuid ORDER BY msg_id OFFSET $4 LIMIT 1`
+
+// batchQuery removes the marks behind $7 up to $8 that are meant and not held. A message that is parked at this moment has put its
+// mark and itself there in one transaction: the statement sees both or neither.
+const batchQuery = `WITH ` + held + `, gone AS (
+    DELETE FROM inbox m
+     WHERE ` + selected + ` AND m.msg_id > $7::text::uuid AND m.msg_id <= $8::text::uuid
        AND NOT EXISTS (SELECT FROM parked p WHERE p.source = m.source AND p.msg_id = m.msg_id)
        AND ($6::boolean OR NOT EXISTS (SELECT FROM claimed c WHERE c.source = m.source AND c.msg_id = m.msg_id))
     RETURNING m.source, m.msg_id
@@ -132,10 +132,9 @@ const batchQuery = `WITH ` + held + `, looked AS MATERIALIZED (
     DELETE FROM inbox_claims c USING gone g
      WHERE c.consumer = $1 AND c.source = g.source AND c.msg_id = g.msg_id AND $6::boolean RETURNING 1
 )
-SELECT (SELECT count(*) FROM looked), (SELECT count(*) FROM gone), (SELECT count(*) FROM unclaimed), l.source, l.msg_id::text
-  FROM looked l ORDER BY l.source DESC, l.msg_id DESC LIMIT 1`
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM unclaimed)`
 
-// Forget removes the marks that are meant and not held, for the given reason, which must not be empty: the messages are handled again
+// Forget removes the marks that are meant and not held, of the sources that the plan names, for the given reason, which must not be empty: the messages are handled again
 // when they come again. The audit entry is written first, with what the plan says; then come the batches, each a transaction of
 // its own. So an error leaves the entry and a part of the marks, and calling it again does the rest. Errors are explained.
 func Forget(ctx context.Context, conn *pgx.Conn, s Selection, plan []BySource, reason string) (Forgotten, error) {
@@ -148,34 +147,45 @@ RETURNING id`, append(args, reason, plan)...).Scan(&done.Audit)
 	if err != nil {
 		return done, fmt.Errorf("write inbox_audit: %w", inboxparked.Explain(err))
 	}
-	at := place{"", "00000000-0000-0000-0000-000000000000"}
-	for more := true; more; {
-		err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
-			more, err = done.batch(ctx, tx, args, &at)
-			return err
-		})
-		if err != nil {
-			return done, fmt.Errorf("remove marks: %w", inboxparked.Explain(err))
+	for _, b := range plan {
+		selection := s
+		selection.Source = b.Source
+		for after := nobody; after != everybody; {
+			err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
+				after, err = done.batch(ctx, tx, selection, after)
+				return err
+			})
+			if err != nil {
+				return done, fmt.Errorf("remove marks: %w", inboxparked.Explain(err))
+			}
 		}
 	}
 	return done, nil
 }
 
-// place is a mark in the order of the primary key.
-type place struct{ source, key string }
+// The least and the greatest mark that there can be.
+const (
+	nobody    = "00000000-0000-0000-0000-000000000000"
+	everybody = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+)
 
-// batch removes marks behind a place, which it moves on, and reports whether there are more. Postgres has no statistics of what the
-// statement looks at, and must not read whole partitions for it.
-func (f *Forgotten) batch(ctx context.Context, tx pgx.Tx, args []any, at *place) (more bool, err error) {
-	if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`); err != nil {
-		return false, err
+// batch removes marks of one source behind a place, and returns how far it went. Postgres must not read whole partitions for it, whatever
+// the statistics say.
+func (f *Forgotten) batch(ctx context.Context, tx pgx.Tx, s Selection, after string) (upTo string, err error) {
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = off`); err != nil {
+		return after, err
 	}
-	var looked, marks, claims int64
-	args = append(args[:len(args):len(args)], at.source, at.key, batch)
-	err = tx.QueryRow(ctx, batchQuery, args...).Scan(&looked, &marks, &claims, &at.source, &at.key)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+	err = tx.QueryRow(ctx, stepQuery, s.Consumer, s.Source, after, batch-1).Scan(&upTo)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows) || s.MsgID != "":
+		upTo = everybody
+	case err != nil:
+		return after, err
+	}
+	var marks, claims int64
+	if err := tx.QueryRow(ctx, batchQuery, append(s.args(), after, upTo)...).Scan(&marks, &claims); err != nil {
+		return after, err
 	}
 	f.Marks, f.Claims = f.Marks+marks, f.Claims+claims
-	return looked == batch, err
+	return upTo, nil
 }

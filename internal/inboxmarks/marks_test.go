@@ -81,10 +81,20 @@ func TestForgetRemovesWhatIsMeantAndKeepsWhatIsHeld(t *testing.T) {
 	}
 }
 
+// forget plans and forgets.
+func (s *stage) forget(selection Selection) (Forgotten, error) {
+	s.t.Helper()
+	plan, err := Plan(s.t.Context(), s.operator, selection)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return Forget(s.t.Context(), s.operator, selection, plan, "as planned")
+}
+
 func TestForgetGoesThroughManyMarksInBatches(t *testing.T) {
 	s := newStage(t, "batches")
 	s.execute(`INSERT INTO inbox (consumer, source, msg_id) SELECT 'billing', 'shop ' || n % 3, inbox_key(n::text) FROM generate_series(1, 25000) AS n`)
-	done, err := Forget(t.Context(), s.operator, Selection{Consumer: "billing"}, []BySource{}, "all of it")
+	done, err := s.forget(Selection{Consumer: "billing"})
 	if err != nil || done.Marks != 25000 || s.count("inbox") != 0 {
 		t.Errorf("%+v, %v; %d are left", done, err, s.count("inbox"))
 	}
@@ -94,11 +104,11 @@ func TestAClaimIsForgottenOnlyWhereThatIsMeant(t *testing.T) {
 	s := newStage(t, "claimed")
 	s.some()
 	selection := Selection{Consumer: "billing", MsgID: "claimed"}
-	if done, err := Forget(t.Context(), s.operator, selection, []BySource{}, "x"); err != nil || done.Marks != 0 || s.count("inbox_claims") != 1 {
+	if done, err := s.forget(selection); err != nil || done.Marks != 0 || s.count("inbox_claims") != 1 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	selection.Claimed = true
-	if done, err := Forget(t.Context(), s.operator, selection, []BySource{}, "x"); err != nil || done.Marks != 1 || done.Claims != 1 {
+	if done, err := s.forget(selection); err != nil || done.Marks != 1 || done.Claims != 1 {
 		t.Errorf("%+v, %v", done, err)
 	}
 }
