@@ -105,8 +105,8 @@ With --done the claim goes and the message stays handled. With --not-done its ma
 handled when it comes again: forget and replay work as for any other.
 
 Examples:
-   relay inbox claims settle --consumer mailer --source shop --msg-id 4711 --done --why "in the log of the mail server, OPS-17"
-   relay inbox claims settle --consumer mailer --source shop --msg-id 4711 --not-done --why "never sent, OPS-17"`,
+   relay inbox claims settle --consumer mailer --source shop --msg-id 4711 --done --why "in the mail log, OPS-17"
+   relay inbox claims settle --consumer mailer --source shop --msg-id 4711 --not-done --why "OPS-17"`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "consumer", Usage: "the consumer `NAME`; required"},
 			&cli.StringFlag{Name: "source", Usage: "the source `NAME` of the message; required"},

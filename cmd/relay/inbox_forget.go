@@ -13,13 +13,14 @@ import (
 
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/inboxmarks"
+	"github.com/outbox-relay/relay/internal/inboxparked"
 )
 
 func (p program) inboxForget() *cli.Command {
 	return &cli.Command{
 		Name:      "forget",
 		Usage:     "remove marks, so that a replay handles messages again on purpose",
-		UsageText: "relay inbox forget --consumer NAME [--source NAME] [--msg-id ID] [--from TIME] [--to TIME] --why TEXT --yes [--dry-run]",
+		UsageText: "relay inbox forget --consumer NAME [--source NAME] [--from TIME] [--to TIME] [--msg-id ID] --why TEXT --yes",
 		Description: `Each message whose mark goes has its effect once more when it comes again. So look at --dry-run first; stop the
 consumer; forget; set its group back with Kafka's own tool; start it. docs/inbox-operations.md has the steps.
 
@@ -28,9 +29,9 @@ because a copy would pass the message that waits; so do those of effects that ar
 done, unless --claimed says otherwise.
 
 Examples:
-   relay inbox forget --consumer billing --source shop --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z --dry-run
-   relay inbox forget --consumer billing --from 2026-03-01T00:00:00Z --why "wrong tax, OPS-15" --yes
-   relay inbox forget --consumer billing --source shop --msg-id 01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111 --why "OPS-16" --yes`,
+   relay inbox forget --consumer billing --source shop --from 2026-03-01T00:00:00Z --dry-run
+   relay inbox forget --consumer billing --from 2026-03-01T00:00:00Z --to 2026-03-02T00:00:00Z --why "OPS-15" --yes
+   relay inbox forget --consumer billing --source shop --msg-id 4711 --why "OPS-16" --yes`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "consumer", Usage: "marks of the consumer `NAME`; required"},
 			&cli.StringFlag{Name: "source", Usage: "messages that the source `NAME` sent"},
@@ -105,6 +106,9 @@ func (p program) forget(c *cli.Context) error {
 		if report.Sources, err = inboxmarks.Plan(ctx, conn, selection); err != nil {
 			return err
 		}
+		if err := p.noteRunning(ctx, conn, selection.Consumer); err != nil {
+			return err
+		}
 		if !dryRun && len(report.Sources) > 0 {
 			done, err := inboxmarks.Forget(ctx, conn, selection, report.Sources, why)
 			if report.Forgotten = &done; err != nil {
@@ -116,6 +120,15 @@ func (p program) forget(c *cli.Context) error {
 		}
 		return report.write(p.stdout)
 	})
+}
+
+// noteRunning warns where a process of the consumer has a session: what it handles while marks go is neither here nor there.
+func (p program) noteRunning(ctx context.Context, conn *pgx.Conn, consumer string) error {
+	idle, err := inboxparked.Idle(ctx, conn, []inboxparked.Asked{{Name: inboxparked.Name{Consumer: consumer}}})
+	if err != nil || len(idle) > 0 {
+		return err
+	}
+	return writeLine(p.stderr, "Note: a process of consumer %s has a session, so it seems to run; stop it before marks go", name(consumer))
 }
 
 // forgetReport is what forget prints.
