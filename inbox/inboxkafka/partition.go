@@ -64,13 +64,13 @@ const (
 // keyQueue holds the messages of one key of one partition in order. At most one job works on it, on its first messages, and they
 // stay in it until they are decided. A message without a key has a queue of its own.
 type keyQueue struct {
-	part  *partition
-	key   string
-	keyed bool
-	items []*item
-	taken int // the first ones, in flight
-	state queueState
-	timer *time.Timer
+	part     *partition
+	key      string
+	keyed    bool
+	items    []*item
+	taken    int // the first ones, in flight
+	state    queueState
+	stopWait func() bool // where a timer runs
 
 	// wait and front are gathered from the verdicts of a job.
 	wait  time.Duration

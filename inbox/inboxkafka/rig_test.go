@@ -169,3 +169,13 @@ func (r *rig) committed(partition int32) int64 {
 	}
 	return -1
 }
+
+// resetGroup sets the group back to the beginning.
+func (r *rig) resetGroup() error {
+	offsets := kadm.Offsets{}
+	for p := range int32(2) {
+		offsets.AddOffset(topic, p, 0, -1)
+	}
+	admin := kadm.NewClient(r.producer)
+	return admin.CommitAllOffsets(r.t.Context(), "billing", offsets)
+}
