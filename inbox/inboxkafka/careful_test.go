@@ -209,7 +209,7 @@ func TestReplaySkipsWhatWasHandled(t *testing.T) {
 
 // Once nothing was seen before, nothing is looked up; once results are mostly duplicates, it is again.
 func TestLookingUpIsForReplaysOnly(t *testing.T) {
-	p := newPartition(place{topic, 0}, t.Context())
+	p := newPartition(t.Context(), place{topic, 0})
 	p.checking = false
 	for range checkWindow {
 		p.resulted(inbox.Processed)

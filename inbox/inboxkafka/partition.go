@@ -115,7 +115,7 @@ type partition struct {
 	stable    int64 // the last stable offset when the last records were fetched
 }
 
-func newPartition(at place, parent context.Context) *partition {
+func newPartition(parent context.Context, at place) *partition {
 	p := &partition{
 		place: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}),
 		queues: map[*keyQueue]struct{}{}, byKey: map[string]*keyQueue{},

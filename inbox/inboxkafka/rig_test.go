@@ -105,7 +105,11 @@ func (r *rig) start(cfg Config) *process {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{Consumer: c, t: r.t, stop: stop, done: make(chan error, 1)}
 	go func() { p.done <- c.Run(ctx) }()
-	r.t.Cleanup(func() { p.end() })
+	r.t.Cleanup(func() {
+		if err := p.end(); err != nil && !errors.Is(err, ErrDrain) {
+			r.t.Errorf("Run: %v", err)
+		}
+	})
 	return p
 }
 

@@ -50,7 +50,6 @@ type job struct {
 	items  []*item
 	queues []*keyQueue // of each item
 	alone  bool
-	front  bool // of a single item: it goes to the front again where it was not decided
 }
 
 // wake lets everybody look again, after a change that concerns more than one key.

@@ -26,8 +26,6 @@ type world struct {
 
 func (w *world) keyOf(p int, m inbox.Message) string { return fmt.Sprintf("%d/%s", p, m.Key) }
 
-func (w *world) part(p *partition) int { return slices.Index(w.parts, p) }
-
 // arrive releases some messages of one partition.
 func (w *world) arrive() {
 	p := rapid.IntRange(0, len(w.parts)-1).Draw(w.t, "partition")
@@ -172,7 +170,7 @@ func TestScheduleKeepsItsPromises(t *testing.T) {
 			return func() bool { return true }
 		}
 		for n := range 2 {
-			w.parts = append(w.parts, newPartition(place{topic, int32(n)}, t.Context()))
+			w.parts = append(w.parts, newPartition(t.Context(), place{topic, int32(n)}))
 			w.s.partitions[w.parts[n].place] = w.parts[n]
 		}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
@@ -227,7 +225,7 @@ func (w *world) finishAll() {
 // A key with many messages does not delay the others by more than a turn.
 func TestBusyKeyIsFairToOthers(t *testing.T) {
 	s := newScheduler(10_000, 1<<20)
-	p := newPartition(place{topic, 0}, t.Context())
+	p := newPartition(t.Context(), place{topic, 0})
 	s.partitions[p.place] = p
 	var items []*item
 	for n := range 500 {
@@ -258,7 +256,7 @@ func TestBusyKeyIsFairToOthers(t *testing.T) {
 // Closing lets go of all that is not in flight, and tells when the rest is done.
 func TestClosedPartitionDrains(t *testing.T) {
 	s := newScheduler(100, 1<<20)
-	p := newPartition(place{topic, 0}, t.Context())
+	p := newPartition(t.Context(), place{topic, 0})
 	s.partitions[p.place] = p
 	var items []*item
 	for n := range 10 {
