@@ -39,9 +39,9 @@ func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
 // Instance returns who this process is.
 func (i *Of[T]) Instance() string { return i.cfg.Instance }
 
-// transact runs work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
-func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error)) (err error) {
-	tx, native, err := i.driver.Begin(ctx)
+// transact runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
+func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error), first ...Statement) (err error) {
+	tx, native, err := i.driver.Begin(ctx, first...)
 	if err != nil {
 		return fmt.Errorf("begin: %w", ofDatabase(ctx, err))
 	}

@@ -69,6 +69,9 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 	}
 	if err != nil {
 		done.Result = Failed
+		if done.Message.ID != "" {
+			i.takeBack(ctx, done.Message.identity())
+		}
 		return done, fmt.Errorf("retry the first parked message of key %d: %w", key.ID, err)
 	}
 	if done.Busy || done.Message.ID != "" {

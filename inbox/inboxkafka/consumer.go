@@ -65,7 +65,7 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: 16 << 10,
 	}
 	c.handling, c.end = context.WithCancel(context.Background())
-	if err := checkOptions(c.options()); err != nil {
+	if err := c.checkOptions(); err != nil {
 		return nil, err
 	}
 	return c, nil

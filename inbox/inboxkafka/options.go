@@ -62,13 +62,35 @@ func (c *Consumer) options() []kgo.Opt {
 	return opts
 }
 
-// checkOptions refuses what no later option undoes. The client that is asked connects to nothing before its first request, and is
-// closed at once.
-func checkOptions(opts []kgo.Opt) error {
-	if err := kgo.ValidateOpts(opts...); err != nil {
+// apart are the options of a client that is in no group and consumes nothing, whatever the user's options say.
+func (c *Consumer) apart() []kgo.Opt {
+	return append(c.connection(), kgo.ConsumerGroup(""), kgo.ConsumeTopics(), kgo.ConsumePartitions(nil))
+}
+
+// checkOptions refuses what contradicts our options, and what none of them undoes.
+func (c *Consumer) checkOptions() error {
+	if err := kgo.ValidateOpts(c.options()...); err != nil {
 		return fmt.Errorf("inboxkafka: Options: %w", err)
 	}
-	return nil
+	// It connects to nothing: it consumes nothing, and is asked nothing of the cluster.
+	client, err := kgo.NewClient(c.apart()...)
+	if err != nil {
+		return fmt.Errorf("inboxkafka: Options: %w", err)
+	}
+	defer client.Close()
+	var faults []error
+	if id, _ := client.OptValue(kgo.TransactionalID).(string); id != "" {
+		faults = append(faults, errors.New("inboxkafka: Options: TransactionalID is for producers; "+
+			"the inbox needs no Kafka transactions"))
+	}
+	if keep, _ := client.OptValue(kgo.KeepControlRecords).(bool); keep {
+		faults = append(faults, errors.New("inboxkafka: Options: KeepControlRecords would hand markers of transactions to the handler"))
+	}
+	if regex, _ := client.OptValue(kgo.ConsumeRegex).(bool); regex {
+		faults = append(faults, errors.New("inboxkafka: Options: ConsumeRegex is not possible; name the topics, "+
+			"since their retention is checked"))
+	}
+	return errors.Join(faults...)
 }
 
 // groupErrors logs why this process is not in the group. The client tries again by itself.

@@ -67,7 +67,7 @@ func check(retention time.Duration, topics []lifetime, replay time.Duration) err
 
 // adminClient returns a client that is in no group.
 func (c *Consumer) adminClient() (*kadm.Client, error) {
-	client, err := kgo.NewClient(c.connection()...)
+	client, err := kgo.NewClient(c.apart()...)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
 	}

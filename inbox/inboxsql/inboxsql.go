@@ -5,6 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
 
 	"github.com/outbox-relay/relay/inbox"
 )
@@ -25,7 +29,7 @@ type driver struct{ db *sql.DB }
 
 // Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
 // ending it is how a transaction is abandoned.
-func (d driver) Begin(ctx context.Context) (inbox.Tx, *sql.Tx, error) {
+func (d driver) Begin(ctx context.Context, first ...inbox.Statement) (inbox.Tx, *sql.Tx, error) {
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
 	tx, err := d.db.BeginTx(own, nil)
@@ -33,7 +37,11 @@ func (d driver) Begin(ctx context.Context) (inbox.Tx, *sql.Tx, error) {
 		cancel()
 		return nil, nil, errors.Join(ctx.Err(), err)
 	}
-	return &transaction{tx, cancel}, tx, nil
+	begun := &transaction{tx, cancel}
+	if err := begun.Send(ctx, first...); err != nil {
+		return nil, nil, errors.Join(err, begun.Rollback(ctx))
+	}
+	return begun, tx, nil
 }
 
 func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, func() {}} }
@@ -54,13 +62,13 @@ func (t *transaction) Send(ctx context.Context, statements ...inbox.Statement) e
 
 func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
 	if s.Each == nil {
-		result, err := t.tx.ExecContext(ctx, s.SQL, s.Args...)
+		result, err := t.tx.ExecContext(ctx, s.SQL, arguments(s)...)
 		if err == nil && s.Affected != nil {
 			*s.Affected, err = result.RowsAffected()
 		}
 		return err
 	}
-	rows, err := t.tx.QueryContext(ctx, s.SQL, s.Args...)
+	rows, err := t.tx.QueryContext(ctx, s.SQL, arguments(s)...)
 	if err != nil {
 		return err
 	}
@@ -71,6 +79,21 @@ func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
 		}
 	}
 	return rows.Err()
+}
+
+// arguments puts arrays of UUIDs into their text form.
+func arguments(s inbox.Statement) []any {
+	args := slices.Clone(s.Args)
+	for n, arg := range args {
+		if keys, ok := arg.([]uuid.UUID); ok {
+			texts := make([]string, len(keys))
+			for k, key := range keys {
+				texts[k] = key.String()
+			}
+			args[n] = "{" + strings.Join(texts, ",") + "}"
+		}
+	}
+	return args
 }
 
 func (t *transaction) Commit(context.Context) error {
