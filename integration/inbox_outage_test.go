@@ -59,8 +59,11 @@ func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 	c.awaitEffects(100, 30*time.Second)
 	members, generations := c.members(), [][]string{memberships(consumers[0]), memberships(consumers[1])}
 
-	for name, outage := range map[string]func(){
-		"crashed": func() {
+	for _, outage := range []struct {
+		name   string
+		strike func()
+	}{
+		{"crashed", func() {
 			if err := server.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -68,18 +71,18 @@ func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 			if err := server.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-		},
-		"hanging": func() {
+		}},
+		{"hanging", func() {
 			g.shut()
 			wait(t.Context(), away)
 			g.open()
-		},
-		"replaced by another host": g.replace,
+		}},
+		{"replaced by another host", g.replace},
 	} {
-		outage()
+		outage.strike()
 		mended := time.Now()
 		c.awaitEffects(100, 30*time.Second)
-		t.Logf("%s: went on %v after it was back", name, time.Since(mended).Round(10*time.Millisecond))
+		t.Logf("%s: went on %v after it was back", outage.name, time.Since(mended).Round(10*time.Millisecond))
 	}
 	if now := c.members(); !slices.Equal(now, members) {
 		t.Errorf("the members were %v and are %v", members, now)
