@@ -182,3 +182,22 @@ func TestLostAnswersDoubleNothing(t *testing.T) {
 		t.Errorf("%d keys were parked because of lost answers", n)
 	}
 }
+
+// A consumer is frozen in the middle of a message: its transaction stays open, with the mark and with locks on rows. It is never woken,
+// and its key goes on all the same, on another consumer.
+func TestAConsumerThatIsFrozenForGoodHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	c := newInboxCase(t, 1)
+	c.settings.HandlerTimeout = 2 * time.Second
+	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", 10)
+	for range 20 {
+		s.transaction([]string{s.key(0), s.key(1), s.key(2), s.key(3)}, true)
+	}
+	frozen := c.start("inside-effect:30:" + victim.Freeze)
+	frozen.AwaitLog(30*time.Second, "failpoint ")
+	other := c.start("")
+	eventually(t, 30*time.Second, "every message has its effect", func() bool { return c.effects() == len(s.sent) })
+	frozen.Resume()
+	records := c.drain(time.Minute, other, frozen)
+	c.judgeEffects(s.sent, records).require(t)
+}
