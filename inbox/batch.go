@@ -212,7 +212,8 @@ func (a *attempt[T]) run(ctx context.Context) error {
 	marks := newMarks(ids)
 	anyParked := false
 	first := append(statementsOf(i, marks), Statement{
-		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer}, Each: func(row Row) error { return row.Scan(&anyParked) },
+		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, i.idleLimit()},
+		Each: func(row Row) error { return row.Scan(&anyParked, new(string)) },
 	})
 	return i.transact(ctx, func(tx Tx, native T) (bool, error) {
 		parked := map[orderKey]int64{}

@@ -52,16 +52,17 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 		}
 		result = Processed
 		return true, i.clearStarted(ctx, tx, id)
-	}, i.acceptStatement(m, id, &fresh, &keyID))
+	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
 	return result, err
 }
 
-// acceptStatement writes the mark. It tells whether it is the first one, and the row of the key where that is parked.
-func (i *Of[T]) acceptStatement(m Message, id identity, fresh *bool, keyID **int64) Statement {
+// acceptStatement writes the mark. It tells whether it is the first one, and the row of the key where that is parked. The limit is left
+// alone where it is nil.
+func (i *Of[T]) acceptStatement(m Message, id identity, idleLimit any, fresh *bool, keyID **int64) Statement {
 	return Statement{
 		SQL:  i.sql.accept,
-		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key)},
-		Each: func(row Row) error { return row.Scan(fresh, keyID) },
+		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), idleLimit},
+		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string)) },
 	}
 }
 
@@ -75,7 +76,7 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err er
 	id := m.identity()
 	inner := i.driver.Wrap(tx)
 	var keyID *int64
-	if err := inner.Send(ctx, i.acceptStatement(m, id, &fresh, &keyID)); err != nil {
+	if err := inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID)); err != nil {
 		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, ofDatabase(ctx, err))
 	}
 	if !fresh || keyID == nil {

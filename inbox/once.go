@@ -76,7 +76,7 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
 		})
 		return true, errors.Join(ofDatabase(ctx, err), i.clearStarted(ctx, tx, id))
-	}, i.acceptStatement(m, id, &fresh, &keyID))
+	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
 	return result, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -26,11 +27,14 @@ func New(pool *pgxpool.Pool, config *Config) (*Inbox, error) {
 
 type pgxDriver struct{ pool *pgxpool.Pool }
 
-func (d pgxDriver) Begin(ctx context.Context, first ...Statement) (Tx, pgx.Tx, error) {
+func (d pgxDriver) Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, pgx.Tx, error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	// A wait for a free connection is not bounded: it is others that are busy.
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	batch := &pgx.Batch{}
 	batch.BeginTx(pgx.TxOptions{})
 	for _, s := range first {
@@ -44,9 +48,16 @@ func (d pgxDriver) Begin(ctx context.Context, first ...Statement) (Tx, pgx.Tx, e
 	}
 	if err = errors.Join(err, other(results.Close(), err)); err != nil {
 		// It is rolled back where it began, and the connection goes where it belongs, whatever the error.
-		return nil, nil, errors.Join(err, other(tx.Rollback(context.WithoutCancel(ctx)), err))
+		return nil, nil, errors.Join(err, other(rollBackWithin(ctx, tx, limit), err))
 	}
 	return tx, tx.Tx, nil
+}
+
+// rollBackWithin rolls back whatever has become of the context.
+func rollBackWithin(ctx context.Context, tx Tx, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return tx.Rollback(limited)
 }
 
 func (d pgxDriver) Wrap(tx pgx.Tx) Tx { return pgxTx{tx, nil} }
@@ -135,7 +146,11 @@ func readRows(rows pgx.Rows, s Statement) error {
 
 func (t pgxTx) Commit(ctx context.Context) error {
 	defer t.release()
-	return t.Tx.Commit(ctx)
+	err := t.Tx.Commit(ctx)
+	if errors.Is(err, pgx.ErrTxCommitRollback) {
+		return ErrRolledBack
+	}
+	return err
 }
 
 func (t pgxTx) Rollback(ctx context.Context) error {

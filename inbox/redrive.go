@@ -114,10 +114,10 @@ func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(con
 
 // takeKey reports whether the key is ours to take messages from.
 func (i *Of[T]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, err error) {
-	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID}, Each: func(row Row) error {
+	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID, i.idleLimit()}, Each: func(row Row) error {
 		taken = true
 		var id int64
-		return row.Scan(&id)
+		return row.Scan(&id, new(string))
 	}})
 	if err != nil {
 		return false, fmt.Errorf("take the key: %w", ofDatabase(ctx, err))

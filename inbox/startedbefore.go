@@ -6,7 +6,7 @@ import (
 )
 
 // startedText asks for each message alone, as seenText does.
-const startedText = `SELECT m.place, s.starts FROM unnest($2::text::text[], $3::text::uuid[]) WITH ORDINALITY AS m (source, id, place)
+const startedText = `SELECT m.place, s.starts FROM unnest($2::text::text[], $3::uuid[]) WITH ORDINALITY AS m (source, id, place)
 CROSS JOIN LATERAL (SELECT starts FROM {inbox_started} s
 	WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id LIMIT 1) AS s`
 

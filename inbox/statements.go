@@ -22,13 +22,15 @@ type statements struct {
 
 // accept writes the mark and looks for the key among those that are parked, all in one statement. One snapshot for both is enough
 // for one message: an earlier message of its key was decided before this statement began. A key row that is removed meanwhile is
-// not returned: FOR KEY SHARE waits for the end of that transaction and looks again.
+// not returned: FOR KEY SHARE waits for the end of that transaction and looks again. The timeout frees mark and locks of a process
+// that is frozen in the middle.
 const acceptText = `WITH parked AS MATERIALIZED (
 	SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $4 AND key = $5 FOR KEY SHARE
 ), mark AS (
 	INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid) ON CONFLICT DO NOTHING RETURNING 1
 )
-SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked)`
+SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked),
+	set_config('idle_in_transaction_session_timeout', coalesce($6, current_setting('idle_in_transaction_session_timeout')), true)`
 
 // acceptMany writes many marks of one source; they come in the order of their keys, so that two batches with the same messages cannot
 // wait for each other. It returns how many were new, and only where that is not all of them, which.
@@ -41,7 +43,8 @@ FROM (SELECT count(*) AS fresh FROM fresh) AS n`
 
 // anyParked comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that parked an
 // earlier message of the same batch, and only a later snapshot sees its key.
-const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE consumer = $1)`
+const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE consumer = $1),
+	set_config('idle_in_transaction_session_timeout', $2, true)`
 
 // parkedKeys finds the keys of a batch among those that are parked, once it is known that some are.
 const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
@@ -49,7 +52,8 @@ JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = 
 WHERE k.consumer = $1 FOR KEY SHARE OF k`
 
 // keyTaken orders those who take messages of one key out: it excludes others of its kind, and not those who add messages.
-const keyTakenText = `SELECT id FROM {inbox_parked_keys} WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
+const keyTakenText = `SELECT id, set_config('idle_in_transaction_session_timeout', $2, true) FROM {inbox_parked_keys}
+WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
 
 // headText returns the first parked message of a key. Headers come as JSON: every driver reads a text.
 const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload,

@@ -105,7 +105,11 @@ func (r *rig) start(cfg Config) *process {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{Consumer: c, t: r.t, stop: stop, done: make(chan error, 1)}
 	go func() { p.done <- c.Run(ctx) }()
-	r.t.Cleanup(func() { p.end() })
+	r.t.Cleanup(func() {
+		if err := p.end(); err != nil && !errors.Is(err, ErrDrain) {
+			r.t.Errorf("Run: %v", err)
+		}
+	})
 	return p
 }
 
@@ -168,4 +172,14 @@ func (r *rig) committed(partition int32) int64 {
 		return o.At
 	}
 	return -1
+}
+
+// resetGroup sets the group back to the beginning.
+func (r *rig) resetGroup() error {
+	offsets := kadm.Offsets{}
+	for p := range int32(2) {
+		offsets.AddOffset(topic, p, 0, -1)
+	}
+	admin := kadm.NewClient(r.producer)
+	return admin.CommitAllOffsets(r.t.Context(), "billing", offsets)
 }

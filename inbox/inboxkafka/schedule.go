@@ -33,10 +33,14 @@ type scheduler struct {
 
 	gate  gate
 	stats Stats
+
+	after func(time.Duration, func()) (stop func() bool)
 }
 
+func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
+
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{partitions: map[place]*partition{}, maxHeld: maxHeld, maxBytes: maxBytes}
+	s := &scheduler{partitions: map[place]*partition{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }
@@ -46,7 +50,6 @@ type job struct {
 	items  []*item
 	queues []*keyQueue // of each item
 	alone  bool
-	front  bool // of a single item: it goes to the front again where it was not decided
 }
 
 // wake lets everybody look again, after a change that concerns more than one key.
@@ -253,7 +256,7 @@ func (s *scheduler) putBack(q *keyQueue) {
 		p.forget(q)
 	case wait > 0:
 		q.state = waiting
-		q.timer = time.AfterFunc(wait, func() { s.endWait(q) })
+		q.stopWait = s.after(wait, func() { s.endWait(q) })
 	default:
 		s.enqueue(q, front)
 	}
@@ -290,8 +293,8 @@ func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan stru
 	}
 	p.incoming = nil
 	for q := range p.queues {
-		if q.timer != nil {
-			q.timer.Stop()
+		if q.stopWait != nil {
+			q.stopWait()
 		}
 		for _, i := range q.items[q.taken:] {
 			s.letGo(p, i)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -29,25 +30,33 @@ type driver struct{ db *sql.DB }
 
 // Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
 // ending it is how a transaction is abandoned.
-func (d driver) Begin(ctx context.Context, first ...inbox.Statement) (inbox.Tx, *sql.Tx, error) {
+func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inbox.Statement) (inbox.Tx, *sql.Tx, error) {
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	limited, end := context.WithTimeout(ctx, limit)
+	defer end()
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, cancel)
-	tx, err := d.db.BeginTx(own, nil)
+	stop := context.AfterFunc(limited, cancel)
+	tx, err := conn.BeginTx(own, nil)
 	if err != nil || !stop() {
 		cancel()
-		return nil, nil, errors.Join(ctx.Err(), err)
+		return nil, nil, errors.Join(limited.Err(), err, conn.Close())
 	}
-	begun := &transaction{tx, cancel}
-	if err := begun.Send(ctx, first...); err != nil {
+	begun := &transaction{tx, conn, cancel}
+	if err := begun.Send(limited, first...); err != nil {
 		return nil, nil, errors.Join(err, begun.Rollback(ctx))
 	}
 	return begun, tx, nil
 }
 
-func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, func() {}} }
+func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, nil, func() {}} }
 
+// transaction is a transaction, with the connection that goes back to the pool when it ends.
 type transaction struct {
 	tx     *sql.Tx
+	conn   *sql.Conn
 	cancel context.CancelFunc
 }
 
@@ -96,14 +105,31 @@ func arguments(s inbox.Statement) []any {
 	return args
 }
 
-func (t *transaction) Commit(context.Context) error {
+func (t *transaction) Commit(ctx context.Context) error {
 	defer t.cancel()
-	return t.tx.Commit()
+	err := t.tx.Commit()
+	if err != nil && !refused(err) && t.conn.PingContext(ctx) == nil {
+		// The connection is there, and Postgres has refused nothing: it has answered that it rolled back.
+		err = fmt.Errorf("%w: %w", inbox.ErrRolledBack, err)
+	}
+	return errors.Join(err, t.release())
 }
 
 func (t *transaction) Rollback(context.Context) error {
 	defer t.cancel()
-	if err := t.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+	err := t.tx.Rollback()
+	if errors.Is(err, sql.ErrTxDone) {
+		err = nil
+	}
+	return errors.Join(err, t.release())
+}
+
+// release gives the connection back; a second time does nothing.
+func (t *transaction) release() error {
+	if t.conn == nil {
+		return nil
+	}
+	if err := t.conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
 		return err
 	}
 	return nil
@@ -116,11 +142,16 @@ func (t *transaction) Lost(ctx context.Context) bool {
 	if err == nil {
 		return false
 	}
+	return !refused(err)
+}
+
+// refused reports whether an error is one that Postgres sent.
+func refused(err error) bool {
 	_, sent := errors.AsType[interface {
 		error
 		SQLState() string
 	}](err)
-	return !sent
+	return sent
 }
 
 // Abandon ends the context of the transaction, which package sql answers by rolling it back.
