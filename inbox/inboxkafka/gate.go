@@ -13,6 +13,8 @@ type gate struct {
 	state gateState
 	since time.Time // when it was shut first
 	pause time.Duration
+	// before is how many jobs were in flight when it let one through: those may hang on a connection that is dead.
+	before int
 }
 
 type gateState int
@@ -25,7 +27,7 @@ const (
 
 // closedFor reports whether a job may not begin while so many are in flight.
 func (g *gate) closedFor(inFlight int) bool {
-	return g.state == shut || g.state == half && inFlight > 0
+	return g.state == shut || g.state == half && inFlight > g.before
 }
 
 // unavailable shuts the gate. It returns whether it was open.
@@ -48,7 +50,7 @@ func (c *Consumer) unavailable(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if g.state == shut {
-			g.state = half
+			g.state, g.before = half, s.inFlight
 			s.wake()
 		}
 	})
