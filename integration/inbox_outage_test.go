@@ -23,12 +23,13 @@ func memberships(p *relayProcess) (lines []string) {
 	return lines
 }
 
-// members are the ids of the group's members, as the broker has them.
+// members are the ids of the group's members, as the broker has them; none while it cannot say.
 func (c *inboxCase) members() (ids []string) {
 	c.t.Helper()
 	groups, err := kadm.NewClient(kafkaClient(c.t, c.bootstrap)).DescribeGroups(c.t.Context(), c.settings.Consumer)
 	if err != nil {
-		c.t.Fatal(err)
+		c.t.Logf("describe the group: %v", err)
+		return nil
 	}
 	for _, m := range groups[c.settings.Consumer].Members {
 		ids = append(ids, m.MemberID)
