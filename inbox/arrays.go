@@ -3,8 +3,6 @@ package inbox
 import (
 	"encoding/hex"
 	"strings"
-
-	"github.com/google/uuid"
 )
 
 // Arrays are sent in their text form: every driver, in every mode, sends a text.
@@ -42,27 +40,6 @@ func byteaArray(elements [][]byte) string {
 		b = append(b, `"\\x`...)
 		b = hex.AppendEncode(b, e)
 		b = append(b, '"')
-	}
-	return string(append(b, '}'))
-}
-
-// uuidArray is the text form of a uuid[].
-func uuidArray(elements []uuid.UUID) string {
-	const hexadecimal = 36
-	b := make([]byte, 0, 2+len(elements)*(hexadecimal+1))
-	b = append(b, '{')
-	var text [hexadecimal]byte
-	for i, e := range elements {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		hex.Encode(text[:8], e[:4])
-		hex.Encode(text[9:13], e[4:6])
-		hex.Encode(text[14:18], e[6:8])
-		hex.Encode(text[19:23], e[8:10])
-		hex.Encode(text[24:], e[10:])
-		text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-		b = append(b, text[:]...)
 	}
 	return string(append(b, '}'))
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-
-	"github.com/google/uuid"
 )
 
 // HandleBatch handles many messages in few transactions, mostly one. It marks them in one statement and calls handler once with
@@ -207,12 +205,24 @@ func (a *attempt[T]) keep() {
 func (a *attempt[T]) run(ctx context.Context) error {
 	i, b := a.batch.inbox, a.batch
 	a.fresh, a.parked = nil, nil
+	ids := make([]identity, len(a.places))
+	for n, place := range a.places {
+		ids[n] = b.ids[place]
+	}
+	marks := newMarks(ids)
+	anyParked := false
+	first := append(statementsOf(i, marks), Statement{
+		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, i.idleLimit()},
+		Each: func(row Row) error { return row.Scan(&anyParked, new(string)) },
+	})
 	return i.transact(ctx, func(tx Tx, native T) (bool, error) {
-		ids := make([]identity, len(a.places))
-		for n, place := range a.places {
-			ids[n] = b.ids[place]
+		parked := map[orderKey]int64{}
+		if anyParked {
+			if err := a.parkedKeys(ctx, tx, parked); err != nil {
+				return false, err
+			}
 		}
-		if err := a.accept(ctx, tx, ids); err != nil {
+		if err := a.sort(ctx, tx, ids, marks, parked); err != nil {
 			return false, err
 		}
 		cleared := i.wasStarted(ids...)
@@ -223,7 +233,7 @@ func (a *attempt[T]) run(ctx context.Context) error {
 			return cleared || len(a.parked) > 0, nil
 		}
 		return true, i.call(ctx, tx, func(ctx context.Context) error { return b.handler(ctx, native, a.messages()) })
-	})
+	}, first...)
 }
 
 // messages are the fresh ones. The handler may keep the slice.
@@ -235,51 +245,22 @@ func (a *attempt[T]) messages() []Message {
 	return fresh
 }
 
-// accept marks all messages, finds out which were fresh, and parks those whose key is parked.
-func (a *attempt[T]) accept(ctx context.Context, tx Tx, ids []identity) error {
+// sort finds out which messages are fresh, and parks those whose key is parked.
+func (a *attempt[T]) sort(ctx context.Context, tx Tx, ids []identity, marks *marks, parked map[orderKey]int64) error {
 	i := a.batch.inbox
-	sources, keys := identityArrays(ids)
-	marked := make(map[identity]bool, len(ids))
-	topics, orderKeys := a.keys()
-	parked := map[orderKey]int64{}
-	statements := []Statement{{
-		SQL: i.sql.acceptMany, Args: []any{i.cfg.Consumer, sources, keys},
-		Each: func(row Row) error {
-			id, err := readIdentity(row)
-			marked[id] = true
-			return err
-		},
-	}}
-	if len(topics) > 0 {
-		statements = append(statements, Statement{
-			SQL: i.sql.parkedKeys, Args: []any{i.cfg.Consumer, textArray(topics), byteaArray(orderKeys)},
-			Each: func(row Row) error {
-				var id int64
-				var topic string
-				var key []byte
-				if err := row.Scan(&id, &topic, &key); err != nil {
-					return err
-				}
-				parked[orderKey{topic, string(key)}] = id
-				return nil
-			},
-		})
-	}
-	if err := tx.Send(ctx, statements...); err != nil {
-		return fmt.Errorf("mark: %w", ofDatabase(ctx, err))
-	}
 	var behind []Statement
 	for n, place := range a.places {
-		if !marked[ids[n]] {
+		if !marks.take(ids[n]) {
 			continue
 		}
-		delete(marked, ids[n]) // a second copy in the same batch is a duplicate
-		m := a.batch.messages[place]
-		key, ordered := keyOf(m)
-		if keyID, waits := parked[key]; ordered && waits {
-			a.parked = append(a.parked, place)
-			behind = append(behind, i.parkStatement(keyID, m, CauseBehind, 0, nil))
-			continue
+		if len(parked) > 0 {
+			m := a.batch.messages[place]
+			key, ordered := keyOf(m)
+			if keyID, waits := parked[key]; ordered && waits {
+				a.parked = append(a.parked, place)
+				behind = append(behind, i.parkStatement(keyID, m, CauseBehind, 0, nil))
+				continue
+			}
 		}
 		a.fresh = append(a.fresh, place)
 	}
@@ -288,6 +269,30 @@ func (a *attempt[T]) accept(ctx context.Context, tx Tx, ids []identity) error {
 	}
 	if err := tx.Send(ctx, behind...); err != nil {
 		return fmt.Errorf("park behind their keys: %w", ofDatabase(ctx, err))
+	}
+	return nil
+}
+
+func (a *attempt[T]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKey]int64) error {
+	topics, keys := a.keys()
+	if len(topics) == 0 {
+		return nil
+	}
+	err := tx.Send(ctx, Statement{
+		SQL: a.batch.inbox.sql.parkedKeys, Args: []any{a.batch.inbox.cfg.Consumer, textArray(topics), byteaArray(keys)},
+		Each: func(row Row) error {
+			var id int64
+			var topic string
+			var key []byte
+			if err := row.Scan(&id, &topic, &key); err != nil {
+				return err
+			}
+			parked[orderKey{topic, string(key)}] = id
+			return nil
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("look for parked keys: %w", ofDatabase(ctx, err))
 	}
 	return nil
 }
@@ -305,13 +310,4 @@ func (a *attempt[T]) keys() (topics []string, keys [][]byte) {
 		topics, keys = append(topics, m.Topic), append(keys, m.Key)
 	}
 	return topics, keys
-}
-
-func readIdentity(row Row) (identity, error) {
-	var source, key string
-	if err := row.Scan(&source, &key); err != nil {
-		return identity{}, err
-	}
-	parsed, err := uuid.Parse(key)
-	return identity{source, parsed}, err
 }

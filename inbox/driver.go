@@ -1,11 +1,15 @@
 package inbox
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Driver begins transactions of type T. New uses one for pgx and inboxsql.New one for database/sql; nobody else needs to know it.
 type Driver[T any] interface {
-	// Begin begins a transaction, and returns it in both forms.
-	Begin(ctx context.Context) (Tx, T, error)
+	// Begin begins a transaction and runs the first statements in it, in one round trip where the driver can; once it has a
+	// connection, within the limit. It returns the transaction in both forms; where it returns an error there is none.
+	Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, T, error)
 	// Wrap returns the other form of a transaction that somebody else began and ends.
 	Wrap(tx T) Tx
 }
@@ -14,6 +18,7 @@ type Driver[T any] interface {
 type Tx interface {
 	// Send runs statements in order, in one round trip where the driver can.
 	Send(ctx context.Context, statements ...Statement) error
+	// Commit returns ErrRolledBack where Postgres rolled back, since a statement had failed.
 	Commit(ctx context.Context) error
 	// Rollback does nothing once the transaction has ended.
 	Rollback(ctx context.Context) error
@@ -26,7 +31,8 @@ type Tx interface {
 // Statement is one statement and what is done with its rows.
 type Statement struct {
 	SQL string
-	// Args are strings, byte slices, numbers, times and nil: what every driver sends in the same way. Arrays go in their text form.
+	// Args are strings, byte slices, numbers, times and nil, which every driver sends in the same way, and []uuid.UUID, which stands
+	// for a uuid[]; other arrays go in their text form.
 	Args []any
 	// Each is called for each row; nil where there are none.
 	Each func(Row) error

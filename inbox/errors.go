@@ -20,6 +20,10 @@ var ErrTimeout = errors.New("inbox: the handler was not done in time")
 // ended. Its goroutine stays until it does; its transaction is gone.
 var ErrLeftBehind = errors.New("inbox: the handler goes on although its context has ended; it can change nothing in the database any more")
 
+// ErrRolledBack is the failure of a handler that returned nil although one of its statements had failed: Postgres answers COMMIT with
+// ROLLBACK.
+var ErrRolledBack = errors.New("inbox: COMMIT rolled back, since a statement of the handler had failed although it returned nil")
+
 // PanicError is the failure of a handler that panicked.
 type PanicError struct {
 	// Value is what it panicked with, and Stack where, as runtime/debug.Stack writes it.
@@ -93,11 +97,11 @@ func IsNotDone(err error) bool { return is(err, notDone) }
 // message: no connection, or one that was lost; a server that starts, stops, is a standby, or is out of connections, memory or disk.
 // Trying again later is right, and counts as no attempt.
 func IsUnavailable(err error) bool {
-	if err == nil || errors.Is(err, ErrTimeout) {
-		return false
-	}
 	if is(err, unavailable) {
 		return true
+	}
+	if errors.Is(err, ErrTimeout) {
+		return false
 	}
 	if state, sent := sqlState(err); sent {
 		return unavailableState(state)
@@ -112,7 +116,7 @@ func IsUnavailable(err error) bool {
 func unavailableState(code string) bool {
 	switch code {
 	case "57P01", "57P02", "57P03", // it shuts down, crashed, or starts
-		"57P05", // idle session timeout
+		"57P05", "25P03", // the session was idle for too long, in a transaction: this process was frozen, or cut off
 		"25006", // read only: a standby, or a primary that became one
 		"3D000", // the database does not exist, right now
 		"28P01", // the password is wrong: it was changed on one side
@@ -126,7 +130,7 @@ func unavailableState(code string) bool {
 // ofDatabase marks an error of one of our own statements: where it is none that Postgres sent, the connection failed, unless the
 // caller has had enough.
 func ofDatabase(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrRolledBack) {
 		return err
 	}
 	if _, sent := sqlState(err); sent {

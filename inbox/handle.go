@@ -36,11 +36,10 @@ func (i *Of[T]) Handle(ctx context.Context, m Message, handler func(ctx context.
 
 func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler func(context.Context, T) error) (Result, error) {
 	result := Failed
+	var fresh bool
+	var keyID *int64
 	err := i.transact(ctx, func(tx Tx, native T) (bool, error) {
-		fresh, keyID, err := i.accept(ctx, tx, m, id)
 		switch {
-		case err != nil:
-			return false, err
 		case !fresh:
 			result = Duplicate
 			return i.wasStarted(id), i.clearStarted(ctx, tx, id)
@@ -53,21 +52,18 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 		}
 		result = Processed
 		return true, i.clearStarted(ctx, tx, id)
-	})
+	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
 	return result, err
 }
 
-// accept writes the mark. It returns whether it is the first one, and the row of the key where that is parked.
-func (i *Of[T]) accept(ctx context.Context, tx Tx, m Message, id identity) (fresh bool, keyID *int64, err error) {
-	err = tx.Send(ctx, Statement{
+// acceptStatement writes the mark. It tells whether it is the first one, and the row of the key where that is parked. The limit is left
+// alone where it is nil.
+func (i *Of[T]) acceptStatement(m Message, id identity, idleLimit any, fresh *bool, keyID **int64) Statement {
+	return Statement{
 		SQL:  i.sql.accept,
-		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key)},
-		Each: func(row Row) error { return row.Scan(&fresh, &keyID) },
-	})
-	if err != nil {
-		return false, nil, fmt.Errorf("mark: %w", ofDatabase(ctx, err))
+		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), idleLimit},
+		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string)) },
 	}
-	return fresh, keyID, nil
 }
 
 // Accept marks the message in a transaction of the caller, who goes on with the effect where it is fresh, and otherwise leaves
@@ -79,9 +75,9 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err er
 	}
 	id := m.identity()
 	inner := i.driver.Wrap(tx)
-	fresh, keyID, err := i.accept(ctx, inner, m, id)
-	if err != nil {
-		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
+	var keyID *int64
+	if err := inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID)); err != nil {
+		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, ofDatabase(ctx, err))
 	}
 	if !fresh || keyID == nil {
 		return fresh, nil

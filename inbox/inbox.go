@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -39,12 +40,13 @@ func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
 // Instance returns who this process is.
 func (i *Of[T]) Instance() string { return i.cfg.Instance }
 
-// transact runs work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
-func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error)) (err error) {
-	tx, native, err := i.driver.Begin(ctx)
+// transact runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
+func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error), first ...Statement) (err error) {
+	tx, native, err := i.driver.Begin(ctx, i.patience(), first...)
 	if err != nil {
 		return fmt.Errorf("begin: %w", ofDatabase(ctx, err))
 	}
+	tx = patientTx{tx, i.patience()}
 	committed := false
 	defer func() {
 		if !committed {
@@ -61,7 +63,7 @@ func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep b
 
 // commit ends the transaction. A COMMIT that is cut off leaves nobody wiser, so it has time of its own, whatever ctx says.
 func (i *Of[T]) commit(ctx context.Context, tx Tx) error {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.patience())
 	defer cancel()
 	if err := tx.Commit(limited); err != nil {
 		return fmt.Errorf("commit: %w", ofDatabase(ctx, err))
@@ -71,13 +73,50 @@ func (i *Of[T]) commit(ctx context.Context, tx Tx) error {
 
 // rollBack reports only what the caller does not know: a connection that is gone has rolled back by itself.
 func (i *Of[T]) rollBack(ctx context.Context, tx Tx, cause error) error {
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.patience())
 	defer cancel()
 	err := tx.Rollback(limited)
 	if err == nil || cause != nil {
 		return nil
 	}
 	return fmt.Errorf("roll back: %w", ofDatabase(ctx, err))
+}
+
+// Two times beyond HandlerTimeout. A process that is frozen, or whose network is cut, holds its mark and its locks until its session
+// is idle for idleMargin more than a handler may take: then Postgres ends it. Whoever waits for that mark has a little more.
+const (
+	idleMargin   = 5 * time.Second
+	answerMargin = 10 * time.Second
+)
+
+// patience is how long a statement of our own may take. It may wait for the handler of another process, and for no longer: a
+// connection that says nothing more is as good as lost.
+func (i *Of[T]) patience() time.Duration { return i.cfg.HandlerTimeout + answerMargin }
+
+// idleLimit is the value of idle_in_transaction_session_timeout, in milliseconds.
+func (i *Of[T]) idleLimit() string {
+	return strconv.FormatInt((i.cfg.HandlerTimeout + idleMargin).Milliseconds(), 10)
+}
+
+// patientTx bounds each call of Send.
+type patientTx struct {
+	Tx
+	limit time.Duration
+}
+
+// Send as Tx has it.
+func (t patientTx) Send(ctx context.Context, statements ...Statement) error {
+	limited, cancel := context.WithTimeout(ctx, t.limit)
+	defer cancel()
+	return t.Tx.Send(limited, statements...)
+}
+
+// answers reports whether the database answers soon.
+func (i *Of[T]) answers(ctx context.Context) bool {
+	const soon = 3 * time.Second
+	limited, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	return i.transact(limited, func(Tx, T) (bool, error) { return false, nil }, Statement{SQL: "SELECT 1"}) == nil
 }
 
 // again runs work until it is not broken off by another transaction any more, Config.Retries times more at most.

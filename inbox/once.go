@@ -60,11 +60,10 @@ func (i *Of[T]) noteFailure(ctx context.Context, id identity, why error) error {
 
 // claim writes mark and claim. Processed is a claim that is ours.
 func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Result, err error) {
-	err = i.transact(ctx, func(tx Tx, _ T) (bool, error) {
-		fresh, keyID, err := i.accept(ctx, tx, m, id)
+	var fresh bool
+	var keyID *int64
+	err = i.transact(ctx, func(tx Tx, _ T) (_ bool, err error) {
 		switch {
-		case err != nil:
-			return false, err
 		case !fresh:
 			result, err = i.seenAgain(ctx, tx, m, id)
 			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
@@ -77,7 +76,7 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
 		})
 		return true, errors.Join(ofDatabase(ctx, err), i.clearStarted(ctx, tx, id))
-	})
+	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
 	return result, err
 }
 

@@ -59,7 +59,7 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 	done := Redriven{Left: true}
 	starts, err := i.startParked(ctx, key)
 	if err == nil && starts > mostRedriveStarts {
-		err = fmt.Errorf("its process ended %d times while it was handled", starts-1)
+		err = Permanent(fmt.Errorf("its process ended %d times while it was handled", starts-1))
 	}
 	if err == nil {
 		err = i.again(ctx, func() (err error) {
@@ -69,6 +69,9 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 	}
 	if err != nil {
 		done.Result = Failed
+		if done.Message.ID != "" {
+			i.takeBack(ctx, done.Message.identity())
+		}
 		return done, fmt.Errorf("retry the first parked message of key %d: %w", key.ID, err)
 	}
 	if done.Busy || done.Message.ID != "" {
@@ -111,10 +114,10 @@ func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(con
 
 // takeKey reports whether the key is ours to take messages from.
 func (i *Of[T]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, err error) {
-	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID}, Each: func(row Row) error {
+	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID, i.idleLimit()}, Each: func(row Row) error {
 		taken = true
 		var id int64
-		return row.Scan(&id)
+		return row.Scan(&id, new(string))
 	}})
 	if err != nil {
 		return false, fmt.Errorf("take the key: %w", ofDatabase(ctx, err))

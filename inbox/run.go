@@ -32,7 +32,15 @@ func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) e
 	if tx != nil {
 		tx.Abandon()
 	}
-	return errors.Join(context.Cause(limited), ErrLeftBehind)
+	return i.late(ctx, tx, errors.Join(context.Cause(limited), ErrLeftBehind))
+}
+
+// late says whether a handler that was not done in time is to blame for it. Where the database does not answer, it waited for that.
+func (i *Of[T]) late(ctx context.Context, tx Tx, err error) error {
+	if tx == nil || ctx.Err() != nil || i.answers(ctx) {
+		return err
+	}
+	return Unavailable(err)
 }
 
 // judge says what the error of a handler is about.
@@ -44,7 +52,7 @@ func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
 		return errors.Join(ctx.Err(), err)
 	case limited.Err() != nil:
 		// A query that the deadline cut off closes its connection: that is the handler's slowness and no outage.
-		return errors.Join(ErrTimeout, err)
+		return i.late(ctx, tx, errors.Join(ErrTimeout, err))
 	case tx != nil && tx.Lost(ctx):
 		return Unavailable(err)
 	}

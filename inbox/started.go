@@ -90,6 +90,11 @@ func (i *Of[T]) clearStarted(ctx context.Context, tx Tx, ids ...identity) error 
 	if !i.wasStarted(ids...) {
 		return nil
 	}
+	return i.dropStarted(ctx, tx, ids...)
+}
+
+// dropStarted is clearStarted for messages whether or not this process remembers that it started them.
+func (i *Of[T]) dropStarted(ctx context.Context, tx Tx, ids ...identity) error {
 	sources, keys := identityArrays(ids)
 	err := tx.Send(ctx, Statement{SQL: i.sql.dropManyStarted, Args: []any{i.cfg.Consumer, sources, keys}})
 	if err != nil {
@@ -113,24 +118,29 @@ const endedTimeout = 5 * time.Second
 // ended takes the record of messages away whose handler failed in good order: it did not end the process. Where the database is
 // away the record stays, and the next start counts one too many.
 func (i *Of[T]) ended(ctx context.Context, ids ...identity) {
-	if !i.wasStarted(ids...) {
-		return
+	if i.wasStarted(ids...) && i.takeBack(ctx, ids...) {
+		i.forget(ids...)
 	}
+}
+
+// takeBack is ended for messages whether or not this process remembers that it started them.
+func (i *Of[T]) takeBack(ctx context.Context, ids ...identity) bool {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), endedTimeout)
 	defer cancel()
-	err := i.transact(limited, func(tx Tx, _ T) (bool, error) { return true, i.clearStarted(limited, tx, ids...) })
+	sources, keys := identityArrays(ids)
+	err := i.transact(limited, func(Tx, T) (bool, error) { return true, nil },
+		Statement{SQL: i.sql.dropManyStarted, Args: []any{i.cfg.Consumer, sources, keys}})
 	if err != nil {
 		i.cfg.Logger.WarnContext(ctx, "the record of a start stays", "consumer", i.cfg.Consumer, "error", err)
-		return
 	}
-	i.forget(ids...)
+	return err == nil
 }
 
 // identityArrays are the sources and keys as two arrays.
-func identityArrays(ids []identity) (sources, keys string) {
+func identityArrays(ids []identity) (sources string, keys []uuid.UUID) {
 	s, k := make([]string, len(ids)), make([]uuid.UUID, len(ids))
 	for n, id := range ids {
 		s[n], k[n] = id.source, id.key
 	}
-	return textArray(s), uuidArray(k)
+	return textArray(s), k
 }

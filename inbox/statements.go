@@ -8,7 +8,7 @@ import (
 
 // statements are the texts of all statements, with the schema in front of the names of tables where one is set.
 type statements struct {
-	accept, acceptMany, parkedKeys                       string
+	accept, acceptMany, anyParked, parkedKeys            string
 	mark, park, addKey, findKey                          string
 	head, claimKey, lockKey, dropKey, dropParked, failed string
 	keyState, requested, endRequest, dropStarted         string
@@ -16,33 +16,44 @@ type statements struct {
 	openSession, closeSession                            string
 	claim, readClaim, failClaim, settleClaim, dropMark   string
 	audit, seen                                          string
-	retain                                               string
+	retain, addWeeks, emptyWeek, deleteMarks             string
+	deleteStarted, dropWeeks                             string
 }
 
 // accept writes the mark and looks for the key among those that are parked, all in one statement. One snapshot for both is enough
 // for one message: an earlier message of its key was decided before this statement began. A key row that is removed meanwhile is
-// not returned: FOR KEY SHARE waits for the end of that transaction and looks again.
+// not returned: FOR KEY SHARE waits for the end of that transaction and looks again. The timeout frees mark and locks of a process
+// that is frozen in the middle.
 const acceptText = `WITH parked AS MATERIALIZED (
 	SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $4 AND key = $5 FOR KEY SHARE
 ), mark AS (
 	INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid) ON CONFLICT DO NOTHING RETURNING 1
 )
-SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked)`
+SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked),
+	set_config('idle_in_transaction_session_timeout', coalesce($6, current_setting('idle_in_transaction_session_timeout')), true)`
 
-// acceptMany writes many marks in the order of the primary key, so that two batches with the same messages cannot wait for each
-// other. It returns those that are new.
-const acceptManyText = `INSERT INTO {inbox} (consumer, source, msg_id)
-SELECT $1, m.source, m.id FROM unnest($2::text::text[], $3::text::uuid[]) AS m (source, id) ORDER BY m.source, m.id
-ON CONFLICT DO NOTHING RETURNING source, msg_id::text`
+// acceptMany writes many marks of one source; they come in the order of their keys, so that two batches with the same messages cannot
+// wait for each other. It returns how many were new, and only where that is not all of them, which.
+const acceptManyText = `WITH fresh AS (
+	INSERT INTO {inbox} (consumer, source, msg_id) SELECT $1, $2, m.id FROM unnest($3::uuid[]) AS m (id)
+	ON CONFLICT DO NOTHING RETURNING msg_id
+)
+SELECT n.fresh, CASE WHEN n.fresh < $4 THEN (SELECT coalesce(string_agg(msg_id::text, ','), '') FROM fresh) END
+FROM (SELECT count(*) AS fresh FROM fresh) AS n`
 
-// parkedKeys comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that
-// parked an earlier message of the same batch, and only a later snapshot sees its key.
+// anyParked comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that parked an
+// earlier message of the same batch, and only a later snapshot sees its key.
+const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE consumer = $1),
+	set_config('idle_in_transaction_session_timeout', $2, true)`
+
+// parkedKeys finds the keys of a batch among those that are parked, once it is known that some are.
 const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
 JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = m.topic AND k.key = m.key
 WHERE k.consumer = $1 FOR KEY SHARE OF k`
 
 // keyTaken orders those who take messages of one key out: it excludes others of its kind, and not those who add messages.
-const keyTakenText = `SELECT id FROM {inbox_parked_keys} WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
+const keyTakenText = `SELECT id, set_config('idle_in_transaction_session_timeout', $2, true) FROM {inbox_parked_keys}
+WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
 
 // headText returns the first parked message of a key. Headers come as JSON: every driver reads a text.
 const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload,
@@ -52,14 +63,14 @@ FROM {inbox_parked} p JOIN {inbox_parked_keys} k ON k.id = p.key_id
 WHERE p.key_id = $1 ORDER BY p.id LIMIT 1`
 
 // seenText asks for each message alone: a join would let Postgres choose to read the whole table.
-const seenText = `SELECT m.place FROM unnest($2::text::text[], $3::text::uuid[]) WITH ORDINALITY AS m (source, id, place)
+const seenText = `SELECT m.place FROM unnest($2::text::text[], $3::uuid[]) WITH ORDINALITY AS m (source, id, place)
 WHERE (SELECT true FROM {inbox} i WHERE i.consumer = $1 AND i.source = m.source AND i.msg_id = m.id)
 AND (SELECT true FROM {inbox_claims} c WHERE c.consumer = $1 AND c.source = m.source AND c.msg_id = m.id) IS NULL`
 
 // startText records that handlers are about to run, but not for what is handled already, and returns how often each one was
 // recorded now. synchronous_commit is set beside it.
 const startText = `INSERT INTO {inbox_started} AS s (consumer, source, msg_id)
-SELECT $1, m.source, m.id FROM unnest($2::text::text[], $3::text::uuid[]) AS m (source, id)
+SELECT $1, m.source, m.id FROM unnest($2::text::text[], $3::uuid[]) AS m (source, id)
 WHERE (SELECT true FROM {inbox} i WHERE i.consumer = $1 AND i.source = m.source AND i.msg_id = m.id) IS NULL
 ORDER BY m.source, m.id
 ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp()
@@ -70,6 +81,7 @@ func newStatements(schema string) statements {
 	return statements{
 		accept:     s(acceptText),
 		acceptMany: s(acceptManyText),
+		anyParked:  s(anyParkedText),
 		parkedKeys: s(parkedKeysText),
 		mark: s(`INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
 ON CONFLICT DO NOTHING`),
@@ -95,7 +107,7 @@ WHERE id = (SELECT min(id) FROM {inbox_parked} WHERE key_id = $1)`),
 		startParked: s(`INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
 ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp() RETURNING starts`),
 		dropStarted: s(`DELETE FROM {inbox_started} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		dropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::text::uuid[]) AS m (source, id)
+		dropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::uuid[]) AS m (source, id)
 WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
 		openSession: s(`WITH before AS (
 	SELECT instance FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE
@@ -114,6 +126,13 @@ WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
 		seen: s(seenText),
+
+		retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2))`),
+		addWeeks:      s(`SELECT {inbox_add_weeks}()`),
+		emptyWeek:     s(`SELECT {inbox_empty_week}()`),
+		deleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),
+		deleteStarted: s(`SELECT {inbox_delete_started}()`),
+		dropWeeks:     s(`SELECT {inbox_drop_weeks}()`),
 	}
 }
 

@@ -15,32 +15,39 @@ import (
 	"github.com/outbox-relay/relay/internal/scratch"
 )
 
-// relayBinary builds the command once a run, with the failpoints in it, and returns its path. RELAY_TEST_RACE=1 builds it
-// with the race detector.
+// relayBinary builds the command once a run, with the failpoints in it, and returns its path.
 func relayBinary(t testing.TB) string {
 	t.Helper()
-	err := shared.once("binary", func() (err error) {
-		if shared.binaryDir, err = scratch.New("", "relay-binary-"); err != nil {
-			return err
+	return builtBinary(t, "relay", &shared.binary, "-tags", "failpoint", "../cmd/relay")
+}
+
+// builtBinary builds a command once a run, and returns its path. RELAY_TEST_RACE=1 builds it with the race detector.
+func builtBinary(t testing.TB, name string, path *string, arguments ...string) string {
+	t.Helper()
+	err := shared.once(name, func() (err error) {
+		if shared.binaryDir == nil {
+			if shared.binaryDir, err = scratch.New("", "relay-binary-"); err != nil {
+				return err
+			}
 		}
-		shared.binary = filepath.Join(shared.binaryDir.Path, "relay")
-		arguments := []string{"build", "-tags", "failpoint", "-o", shared.binary}
+		*path = filepath.Join(shared.binaryDir.Path, name)
+		options := []string{"build", "-o", *path}
 		if os.Getenv("RELAY_TEST_RACE") == "1" {
-			arguments = append(arguments, "-race")
+			options = append(options, "-race")
 		}
-		build := exec.Command("go", append(arguments, "../cmd/relay")...)
+		build := exec.Command("go", append(options, arguments...)...)
 		if output, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build relay: %w\n%s", err, output)
+			return fmt.Errorf("build %s: %w\n%s", name, err, output)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return shared.binary
+	return *path
 }
 
-// relayProcess is a running relay command.
+// relayProcess is a running command, relay or another.
 type relayProcess struct {
 	*process.Process
 	t      testing.TB
@@ -52,9 +59,15 @@ type relayProcess struct {
 // is killed when the test ends, and what it wrote is logged if the test has failed.
 func startRelay(t testing.TB, environment []string, arguments ...string) *relayProcess {
 	t.Helper()
+	return startCommand(t, relayBinary(t), environment, arguments...)
+}
+
+// startCommand does the same for any binary.
+func startCommand(t testing.TB, binary string, environment []string, arguments ...string) *relayProcess {
+	t.Helper()
 	dir := t.TempDir()
 	r := &relayProcess{t: t, stdout: filepath.Join(dir, "stdout"), stderr: filepath.Join(dir, "stderr")}
-	cmd := exec.Command(relayBinary(t), arguments...)
+	cmd := exec.Command(binary, arguments...)
 	cmd.Env = append(os.Environ(), environment...)
 	stdout, err := os.Create(r.stdout)
 	if err != nil {
@@ -75,7 +88,7 @@ func startRelay(t testing.TB, environment []string, arguments ...string) *relayP
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("relay %q wrote to stdout:\n%s\nand to stderr:\n%s", arguments, tail(r.Stdout()), tail(r.Stderr()))
+			t.Logf("%s %q wrote to stdout:\n%s\nand to stderr:\n%s", filepath.Base(binary), arguments, tail(r.Stdout()), tail(r.Stderr()))
 		}
 	})
 	return r

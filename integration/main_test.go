@@ -64,7 +64,8 @@ type servers struct {
 	postgres   *sandbox.Postgres
 	kafka      *cluster.Cluster
 	secured    *securedKafka
-	binary     string
+	binary     string // of the relay
+	victim     string // of a consumer that tests kill
 	binaryDir  *scratch.Folder
 	errors     map[string]error
 	stopped    bool
@@ -115,10 +116,13 @@ func postgresOptions() sandbox.PostgresOptions {
 	}
 }
 
+// shortSessions lets a consumer that was killed be given up after a second or two: 6 s is the least by default.
+var shortSessions = map[string]string{"group.min.session.timeout.ms": "1000"}
+
 // cluster is the Kafka of the run.
 func (s *servers) cluster() (*cluster.Cluster, error) {
 	err := s.once("kafka", func() (err error) {
-		s.kafka, err = cluster.Start(context.Background(), cluster.Options{})
+		s.kafka, err = cluster.Start(context.Background(), cluster.Options{Properties: shortSessions})
 		return err
 	})
 	return s.kafka, err

@@ -35,6 +35,12 @@ var InboxFS = sub(inbox, "inbox")
 //go:embed roles.sql
 var Roles string
 
+// InboxRoles is the text of inbox/roles.sql: least-privilege roles for services that consume, and for the people who look after
+// them. Nothing applies it by itself.
+//
+//go:embed inbox/roles.sql
+var InboxRoles string
+
 // Migration is one step of the schema.
 type Migration struct {
 	// Version orders the steps; the first is 1.

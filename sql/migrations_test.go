@@ -31,13 +31,16 @@ func TestMigrationsAreNumberedWithoutGapsAndReversible(t *testing.T) {
 	}
 }
 
+// functions matches the bodies of functions: what they do, they do when somebody calls them.
+var functions = regexp.MustCompile(`(?s)CREATE FUNCTION .*?\n\$\$;`)
+
 // What a file creates must land in the schema of the search_path, and installing must never remove anything.
 func TestMigrationsNameNoSchemaAndInstallDestroysNothing(t *testing.T) {
 	for _, m := range append(List(), Inbox()...) {
 		if strings.Contains(m.Up+m.Down, "public.") {
 			t.Errorf("%04d_%s names the schema public", m.Version, m.Name)
 		}
-		if found := regexp.MustCompile(`(?im)^\s*(DROP|TRUNCATE|DELETE)\b`).FindString(m.Up); found != "" {
+		if found := regexp.MustCompile(`(?im)^\s*(DROP|TRUNCATE|DELETE)\b`).FindString(functions.ReplaceAllString(m.Up, "")); found != "" {
 			t.Errorf("%04d_%s.up.sql has %q", m.Version, m.Name, found)
 		}
 	}

@@ -5,6 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/outbox-relay/relay/inbox"
 )
@@ -25,21 +30,33 @@ type driver struct{ db *sql.DB }
 
 // Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
 // ending it is how a transaction is abandoned.
-func (d driver) Begin(ctx context.Context) (inbox.Tx, *sql.Tx, error) {
+func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inbox.Statement) (inbox.Tx, *sql.Tx, error) {
+	conn, err := d.db.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	limited, end := context.WithTimeout(ctx, limit)
+	defer end()
 	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, cancel)
-	tx, err := d.db.BeginTx(own, nil)
+	stop := context.AfterFunc(limited, cancel)
+	tx, err := conn.BeginTx(own, nil)
 	if err != nil || !stop() {
 		cancel()
-		return nil, nil, errors.Join(ctx.Err(), err)
+		return nil, nil, errors.Join(limited.Err(), err, conn.Close())
 	}
-	return &transaction{tx, cancel}, tx, nil
+	begun := &transaction{tx, conn, cancel}
+	if err := begun.Send(limited, first...); err != nil {
+		return nil, nil, errors.Join(err, begun.Rollback(ctx))
+	}
+	return begun, tx, nil
 }
 
-func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, func() {}} }
+func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, nil, func() {}} }
 
+// transaction is a transaction, with the connection that goes back to the pool when it ends.
 type transaction struct {
 	tx     *sql.Tx
+	conn   *sql.Conn
 	cancel context.CancelFunc
 }
 
@@ -54,13 +71,13 @@ func (t *transaction) Send(ctx context.Context, statements ...inbox.Statement) e
 
 func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
 	if s.Each == nil {
-		result, err := t.tx.ExecContext(ctx, s.SQL, s.Args...)
+		result, err := t.tx.ExecContext(ctx, s.SQL, arguments(s)...)
 		if err == nil && s.Affected != nil {
 			*s.Affected, err = result.RowsAffected()
 		}
 		return err
 	}
-	rows, err := t.tx.QueryContext(ctx, s.SQL, s.Args...)
+	rows, err := t.tx.QueryContext(ctx, s.SQL, arguments(s)...)
 	if err != nil {
 		return err
 	}
@@ -73,14 +90,46 @@ func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
 	return rows.Err()
 }
 
-func (t *transaction) Commit(context.Context) error {
+// arguments puts arrays of UUIDs into their text form.
+func arguments(s inbox.Statement) []any {
+	args := slices.Clone(s.Args)
+	for n, arg := range args {
+		if keys, ok := arg.([]uuid.UUID); ok {
+			texts := make([]string, len(keys))
+			for k, key := range keys {
+				texts[k] = key.String()
+			}
+			args[n] = "{" + strings.Join(texts, ",") + "}"
+		}
+	}
+	return args
+}
+
+func (t *transaction) Commit(ctx context.Context) error {
 	defer t.cancel()
-	return t.tx.Commit()
+	err := t.tx.Commit()
+	if err != nil && !refused(err) && t.conn.PingContext(ctx) == nil {
+		// The connection is there, and Postgres has refused nothing: it has answered that it rolled back.
+		err = fmt.Errorf("%w: %w", inbox.ErrRolledBack, err)
+	}
+	return errors.Join(err, t.release())
 }
 
 func (t *transaction) Rollback(context.Context) error {
 	defer t.cancel()
-	if err := t.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
+	err := t.tx.Rollback()
+	if errors.Is(err, sql.ErrTxDone) {
+		err = nil
+	}
+	return errors.Join(err, t.release())
+}
+
+// release gives the connection back; a second time does nothing.
+func (t *transaction) release() error {
+	if t.conn == nil {
+		return nil
+	}
+	if err := t.conn.Close(); err != nil && !errors.Is(err, sql.ErrConnDone) {
 		return err
 	}
 	return nil
@@ -93,11 +142,16 @@ func (t *transaction) Lost(ctx context.Context) bool {
 	if err == nil {
 		return false
 	}
+	return !refused(err)
+}
+
+// refused reports whether an error is one that Postgres sent.
+func refused(err error) bool {
 	_, sent := errors.AsType[interface {
 		error
 		SQLState() string
 	}](err)
-	return !sent
+	return sent
 }
 
 // Abandon ends the context of the transaction, which package sql answers by rolling it back.

@@ -1,0 +1,182 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// ErrDrain is what Run returns where handlers were still at work when DrainTimeout was over. What they did not commit is handled
+// again by the next owner of its partition.
+var ErrDrain = errors.New("inboxkafka: messages were still in flight at the end of DrainTimeout; they are handled again")
+
+// Consumer is one process of a consumer group that handles each message once. New makes it, and Run is called once.
+type Consumer struct {
+	cfg   Config
+	store store
+	log   *slog.Logger
+	hooks hooks
+	sched *scheduler
+
+	client *kgo.Client
+
+	// handling ends when no handler may go on; end ends it.
+	handling context.Context
+	end      context.CancelFunc
+
+	balancing  sync.Mutex // while fetching is paused and resumed
+	committing sync.Mutex // while offsets are committed
+	member     string     // that the partitions were assigned to; under the scheduler's lock
+	largest    int64      // bytes of the largest record lately; of the goroutine that fetches
+	ran        bool       // under the scheduler's lock
+
+	// keep is how long marks are kept, 0 being for ever, unless that is unsettled. Of Run before it begins, then of the sweeper.
+	keep      time.Duration
+	unsettled bool
+}
+
+// New returns a consumer of the inbox's consumer name. It connects to nothing. Faults of the configuration are reported all at
+// once.
+func New(in *inbox.Inbox, config *Config) (*Consumer, error) {
+	if in == nil {
+		return nil, errors.New("inboxkafka: the inbox is nil")
+	}
+	return newConsumer(in, in.Consumer(), config)
+}
+
+func newConsumer(in store, name string, config *Config) (*Consumer, error) {
+	if config == nil {
+		config = &Config{}
+	}
+	cfg := config.WithDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	setDefault(&cfg.Group, name)
+	c := &Consumer{
+		cfg: cfg, store: in, hooks: cfg.Hooks, log: cfg.Logger.With("group", cfg.Group),
+		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: cfg.MaxBytes / 8,
+	}
+	c.handling, c.end = context.WithCancel(context.Background())
+	if err := c.checkOptions(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Run consumes until ctx ends: then nothing more begins, what is in flight has DrainTimeout to end, and what is done is
+// committed; a few seconds later at most Run returns. It returns nil, or ErrDrain where something was cut off, or why it
+// could not begin: above all, a Retention that is too short.
+func (c *Consumer) Run(ctx context.Context) error {
+	if err := c.begin(); err != nil {
+		return err
+	}
+	defer c.end()
+	admin, err := c.adminClient()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	if err := c.settleRetention(ctx, admin); err != nil || ctx.Err() != nil {
+		return err
+	}
+	// The client outlives ctx: it commits and leaves the group once all is drained.
+	clientCtx, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	c.client, err = kgo.NewClient(append(c.options(), kgo.WithContext(clientCtx))...)
+	if err != nil {
+		return fmt.Errorf("create client: %w", err)
+	}
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	var beside, workers sync.WaitGroup
+	beside.Go(func() { c.fetch(background) })
+	beside.Go(func() { c.commitLoop(background) })
+	beside.Go(func() { c.redriveLoop(background) })
+	beside.Go(func() { c.sweepLoop(background, admin) })
+	for range c.cfg.Workers {
+		workers.Go(c.worker)
+	}
+	<-ctx.Done()
+	return c.shutDown(&beside, &workers, abandon)
+}
+
+// begin allows one Run.
+func (c *Consumer) begin() error {
+	c.sched.mu.Lock()
+	defer c.sched.mu.Unlock()
+	if c.ran {
+		return errors.New("inboxkafka: Run was called before; make a new Consumer")
+	}
+	c.ran = true
+	return nil
+}
+
+// shutDown ends what runs, in the order that leaves nothing half done: nothing begins, what is in flight ends or is cut off,
+// what is done is committed, sessions are closed, the group is told.
+//
+// A rebalance meanwhile runs its callback as always; it finds partitions closed already, or closes them itself. A callback that
+// waits for handlers does so no longer than here, since the end of handling ends its wait too.
+func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (err error) {
+	c.log.Info("shutting down; waiting for what is in flight", "limit", c.cfg.DrainTimeout)
+	c.sched.drain()
+	ended := make(chan struct{})
+	go func() {
+		workers.Wait()
+		beside.Wait()
+		close(ended)
+	}()
+	limit := time.NewTimer(c.cfg.DrainTimeout)
+	defer limit.Stop()
+	select {
+	case <-ended:
+	case <-limit.C:
+		if n := c.Stats().InFlight; n > 0 {
+			err = fmt.Errorf("%w (%d of them)", ErrDrain, n)
+			c.log.Warn("handlers are cut off; what they did not commit is handled again", "transactions", n)
+		}
+	}
+	c.end()
+	gone := c.closeAll()
+	c.drainPartitions(gone, 0)
+	c.commit(c.client, gone)
+	c.closeSessions(gone)
+	c.forget(gone, false)
+	// A join that is under way is waited for by the client, for as long as the group takes: ending its context bounds that. Where
+	// the group cannot be told, its session timeout tells it.
+	goodbye := time.AfterFunc(leaveTimeout, abandon)
+	defer goodbye.Stop()
+	c.client.CloseAllowingRebalance()
+	last := time.NewTimer(abandonTimeout)
+	defer last.Stop()
+	select {
+	case <-ended:
+	case <-last.C:
+		// The inbox lets nobody wait for a handler that does not return; this is only for a store that does.
+		err = errors.Join(err, errors.New("inboxkafka: a call of the inbox does not return"))
+	}
+	return err
+}
+
+// leaveTimeout bounds the goodbye to a group that may be out of reach.
+const leaveTimeout = 3 * time.Second
+
+// closeAll closes what is still assigned.
+func (c *Consumer) closeAll() []closing {
+	all := map[string][]int32{}
+	c.sched.mu.Lock()
+	for at, p := range c.sched.partitions {
+		if !p.closed {
+			all[at.topic] = append(all[at.topic], at.number)
+		}
+	}
+	c.sched.mu.Unlock()
+	return c.close(all, false)
+}

@@ -1,0 +1,2 @@
+// Package inboxkafka consumes topics through an inbox.
+package inboxkafka

@@ -1,0 +1,333 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// fakeInbox keeps in memory what an inbox keeps in Postgres. It is the database: several consumers share one, as the processes
+// of a service do. Handlers get a nil transaction.
+type fakeInbox struct {
+	mu       sync.Mutex
+	marks    map[string]bool
+	effects  []inbox.Message // in the order in which they were committed
+	parked   []parkedMessage
+	started  map[string]int
+	sessions map[place]string
+	asked    map[string]inbox.ParkedKey // keys whose retry is asked for
+	failed   map[string]error           // the errors of retries that failed
+	seen     int                        // messages that were looked up
+	began    [][]inbox.Message          // the calls of Start
+	retained []time.Duration
+	sweeps   int
+	away     error // returned by every call while it is set
+}
+
+type parkedMessage struct {
+	inbox.Message
+	cause    inbox.Cause
+	attempts int
+}
+
+func newFakeInbox() *fakeInbox {
+	return &fakeInbox{
+		marks: map[string]bool{}, started: map[string]int{}, sessions: map[place]string{},
+		asked: map[string]inbox.ParkedKey{}, failed: map[string]error{},
+	}
+}
+
+func markOf(m inbox.Message) string { return m.Source + "\x00" + m.ID }
+
+func keyOf(topic string, key []byte) string { return topic + "\x00" + string(key) }
+
+// setAway makes every call fail as when Postgres is down, or ends that.
+func (f *fakeInbox) setAway(away bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.away = nil
+	if away {
+		f.away = inbox.Unavailable(errors.New("connection refused"))
+	}
+}
+
+func (f *fakeInbox) out() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.away
+}
+
+func (f *fakeInbox) behind(m inbox.Message) bool {
+	for _, p := range f.parked {
+		if m.Key != nil && p.Topic == m.Topic && p.Key != nil && string(p.Key) == string(m.Key) {
+			return true
+		}
+	}
+	return false
+}
+
+// settle decides a message whose handler is done: the commit.
+func (f *fakeInbox) settle(m inbox.Message) (inbox.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away != nil {
+		return inbox.Failed, f.away
+	}
+	if f.marks[markOf(m)] {
+		return inbox.Duplicate, nil
+	}
+	f.marks[markOf(m)] = true
+	delete(f.started, markOf(m))
+	f.effects = append(f.effects, m)
+	return inbox.Processed, nil
+}
+
+// accept decides a message without its handler, where that is possible.
+func (f *fakeInbox) accept(m inbox.Message) (inbox.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.away != nil:
+		return inbox.Failed, f.away
+	case f.marks[markOf(m)]:
+		delete(f.started, markOf(m))
+		return inbox.Duplicate, nil
+	case f.behind(m):
+		f.marks[markOf(m)] = true
+		delete(f.started, markOf(m))
+		f.parked = append(f.parked, parkedMessage{m, inbox.CauseBehind, 0})
+		return inbox.Parked, nil
+	}
+	return inbox.Failed, nil
+}
+
+func (f *fakeInbox) Handle(ctx context.Context, m inbox.Message, handler func(context.Context, pgx.Tx) error) (inbox.Result, error) {
+	if result, err := f.accept(m); err != nil || result != inbox.Failed {
+		return result, err
+	}
+	if err := handler(ctx, nil); err != nil {
+		if inbox.IsPermanent(err) {
+			return f.Park(ctx, m, inbox.CausePermanent, 1, err)
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.started, markOf(m))
+		return inbox.Failed, err
+	}
+	return f.settle(m)
+}
+
+func (f *fakeInbox) HandleBatch(
+	ctx context.Context, messages []inbox.Message, handler func(context.Context, pgx.Tx, []inbox.Message) error,
+) ([]inbox.Outcome, error) {
+	outcomes := make([]inbox.Outcome, len(messages))
+	if err := f.out(); err != nil {
+		return outcomes, err
+	}
+	blocked := map[string]bool{}
+	for n, m := range messages {
+		if m.Key != nil && blocked[keyOf(m.Topic, m.Key)] {
+			outcomes[n] = inbox.Outcome{Result: inbox.Deferred}
+			continue
+		}
+		result, err := f.Handle(ctx, m, func(ctx context.Context, tx pgx.Tx) error {
+			return handler(ctx, tx, []inbox.Message{m})
+		})
+		outcomes[n] = inbox.Outcome{Result: result, Err: err}
+		if result == inbox.Failed && m.Key != nil {
+			blocked[keyOf(m.Topic, m.Key)] = true
+		}
+	}
+	return outcomes, nil
+}
+
+func (f *fakeInbox) AtMostOnce(ctx context.Context, m inbox.Message, handler func(context.Context) error) (inbox.Result, error) {
+	if result, err := f.accept(m); err != nil || result != inbox.Failed {
+		return result, err
+	}
+	if err := handler(ctx); err != nil {
+		return inbox.Failed, err
+	}
+	return f.settle(m)
+}
+
+func (f *fakeInbox) Park(_ context.Context, m inbox.Message, cause inbox.Cause, attempts int, _ error) (inbox.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.away != nil:
+		return inbox.Failed, f.away
+	case f.marks[markOf(m)]:
+		return inbox.Duplicate, nil
+	}
+	f.marks[markOf(m)] = true
+	delete(f.started, markOf(m))
+	f.parked = append(f.parked, parkedMessage{m, cause, attempts})
+	return inbox.Parked, nil
+}
+
+func (f *fakeInbox) Seen(_ context.Context, messages []inbox.Message) ([]bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away != nil {
+		return nil, f.away
+	}
+	seen := make([]bool, len(messages))
+	f.seen += len(messages)
+	for n, m := range messages {
+		seen[n] = f.marks[markOf(m)]
+	}
+	return seen, nil
+}
+
+func (f *fakeInbox) Started(_ context.Context, messages []inbox.Message) ([]int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	starts := make([]int, len(messages))
+	for n, m := range messages {
+		starts[n] = f.started[markOf(m)]
+	}
+	return starts, f.away
+}
+
+func (f *fakeInbox) Start(_ context.Context, messages []inbox.Message) ([]int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away != nil {
+		return nil, f.away
+	}
+	f.began = append(f.began, messages)
+	starts := make([]int, len(messages))
+	for n, m := range messages {
+		starts[n] = f.started[markOf(m)]
+		f.started[markOf(m)]++
+	}
+	return starts, nil
+}
+
+func (f *fakeInbox) Open(_ context.Context, topic string, partition int32) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away != nil {
+		return false, f.away
+	}
+	before := f.sessions[place{topic, partition}]
+	f.sessions[place{topic, partition}] = "this"
+	return before == "crashed", nil
+}
+
+func (f *fakeInbox) Close(_ context.Context, topic string, partition int32) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away == nil {
+		delete(f.sessions, place{topic, partition})
+	}
+	return f.away
+}
+
+func (f *fakeInbox) Requested(context.Context, int) ([]inbox.ParkedKey, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var keys []inbox.ParkedKey
+	for _, key := range f.asked {
+		keys = append(keys, key)
+	}
+	return keys, f.away
+}
+
+// ask asks for the retry of a key.
+func (f *fakeInbox) ask(topic string, key []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked[keyOf(topic, key)] = inbox.ParkedKey{ID: int64(len(f.asked) + 1), Topic: topic, Key: key}
+}
+
+func (f *fakeInbox) head(key inbox.ParkedKey) int {
+	for n, p := range f.parked {
+		if keyOf(p.Topic, p.Key) == keyOf(key.Topic, key.Key) {
+			return n
+		}
+	}
+	return -1
+}
+
+func (f *fakeInbox) Redrive(
+	ctx context.Context, key inbox.ParkedKey, handler func(context.Context, pgx.Tx, inbox.Message) error,
+) (inbox.Redriven, error) {
+	f.mu.Lock()
+	if f.away != nil {
+		defer f.mu.Unlock()
+		return inbox.Redriven{Left: true}, f.away
+	}
+	n := f.head(key)
+	if n < 0 {
+		defer f.mu.Unlock()
+		delete(f.asked, keyOf(key.Topic, key.Key))
+		return inbox.Redriven{}, nil
+	}
+	m := f.parked[n].Message
+	f.mu.Unlock()
+	if err := handler(ctx, nil, m); err != nil {
+		return inbox.Redriven{Message: m, Result: inbox.Failed, Left: true}, fmt.Errorf("retry: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n = f.head(key)
+	f.parked = append(f.parked[:n:n], f.parked[n+1:]...)
+	f.effects = append(f.effects, m)
+	return inbox.Redriven{Message: m, Result: inbox.Processed, Left: true}, nil
+}
+
+func (f *fakeInbox) RedriveOnce(
+	ctx context.Context, key inbox.ParkedKey, handler func(context.Context, inbox.Message) error,
+) (inbox.Redriven, error) {
+	return f.Redrive(ctx, key, func(ctx context.Context, _ pgx.Tx, m inbox.Message) error { return handler(ctx, m) })
+}
+
+func (f *fakeInbox) RedriveFailed(_ context.Context, key inbox.ParkedKey, why error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away != nil {
+		return f.away
+	}
+	delete(f.asked, keyOf(key.Topic, key.Key))
+	f.failed[keyOf(key.Topic, key.Key)] = why
+	return nil
+}
+
+func (f *fakeInbox) Retain(_ context.Context, keep time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.retained = append(f.retained, keep)
+	return f.away
+}
+
+// ofKeys are the payloads of the effects of each key, in order.
+func (f *fakeInbox) ofKeys() map[string][]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[string][]string{}
+	for _, m := range f.effects {
+		all[string(m.Key)] = append(all[string(m.Key)], string(m.Payload))
+	}
+	return all
+}
+
+func (f *fakeInbox) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.effects)
+}
+
+func (f *fakeInbox) Sweep(context.Context) (inbox.Swept, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sweeps++
+	return inbox.Swept{Deleted: 1}, f.away
+}

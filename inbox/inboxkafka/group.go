@@ -1,0 +1,166 @@
+package inboxkafka
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The group tells of partitions in three callbacks, which the client never runs at once, and never between a poll and its
+// AllowRebalance. While one runs, heartbeats go on, and so does work on partitions that stay.
+//
+// What may happen beside them, and why no offset is committed of a partition that has another owner:
+//
+//   - A commit on its interval takes committing, computes the watermarks and keeps the lock until the answer is there. revoked
+//     closes the partition, which stops what begins, then waits for what is in flight, then takes committing: a commit before it is
+//     complete, and a later one finds the partition closed. Only then does the callback return, and only then does the client
+//     tell the group, which gives the partition to somebody else.
+//   - lost comes when the group has dropped this member: somebody else may own the partitions already. Nothing is waited for and
+//     nothing committed. A commit under way carries the old member id and generation, which the broker refuses.
+//   - The client may rejoin as a new member without any of the callbacks, when the group has forgotten the old one during a join;
+//     what it no longer gets is revoked afterwards. A commit that waited for this join would carry the new identity, so a commit is
+//     given up where the member is not the one that the partitions were assigned to (see commit).
+//   - A handler that a closed partition has in flight beyond the deadline may still commit its transaction, after the next owner
+//     has begun with the same message. One of both writes the mark; the other waits for it and finds a duplicate.
+//
+// And if all of this failed: an offset that is committed says only that all before it is decided, in the database, which is true
+// whoever says it. A stale commit could set the group back, never ahead.
+
+// assigned begins with new partitions. It is called at each rebalance, also with none.
+func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions map[string][]int32) {
+	member, _ := client.GroupMetadata()
+	s := c.sched
+	var begun []*partition
+	s.mu.Lock()
+	c.member = member
+	for topic, numbers := range partitions {
+		for _, n := range numbers {
+			at := place{topic, n}
+			if s.draining || s.partitions[at] != nil {
+				continue
+			}
+			p := newPartition(c.handling, at)
+			s.partitions[at] = p
+			begun = append(begun, p)
+		}
+	}
+	s.mu.Unlock()
+	// Paused partitions stay paused in the client, also those that went and come back.
+	client.ResumeFetchPartitions(partitions)
+	for _, p := range begun {
+		c.log.Info("partition assigned", "topic", p.topic, "partition", p.number)
+		c.hooks.assigned(p)
+		go c.takeIn(p)
+	}
+}
+
+// revoked ends work on partitions in good order.
+func (c *Consumer) revoked(_ context.Context, client *kgo.Client, partitions map[string][]int32) {
+	gone := c.close(partitions, false)
+	if len(gone) == 0 {
+		return
+	}
+	c.drainPartitions(gone, c.cfg.DrainTimeout)
+	c.commit(client, gone)
+	c.closeSessions(gone)
+	c.forget(gone, false)
+}
+
+// lost ends work on partitions that somebody else may have already.
+func (c *Consumer) lost(_ context.Context, _ *kgo.Client, partitions map[string][]int32) {
+	gone := c.close(partitions, true)
+	if len(gone) == 0 {
+		return
+	}
+	for _, p := range gone {
+		p.stop()
+	}
+	c.drainPartitions(gone, 0)
+	c.closeSessions(gone)
+	c.forget(gone, true)
+}
+
+// closing is a partition on its way out.
+type closing struct {
+	*partition
+	done <-chan struct{} // closed once nothing of it is in flight
+}
+
+// close lets nothing of the partitions begin.
+func (c *Consumer) close(partitions map[string][]int32, lost bool) (gone []closing) {
+	for topic, numbers := range partitions {
+		for _, n := range numbers {
+			c.sched.mu.Lock()
+			p := c.sched.partitions[place{topic, n}]
+			c.sched.mu.Unlock()
+			if p != nil {
+				gone = append(gone, closing{p, c.sched.closePartition(p, lost)})
+			}
+		}
+	}
+	return gone
+}
+
+// drainPartitions waits for what is in flight; after the timeout it ends their context, and waits a little longer for
+// handlers to notice it.
+func (c *Consumer) drainPartitions(gone []closing, timeout time.Duration) {
+	limit := time.NewTimer(timeout)
+	defer limit.Stop()
+	for _, p := range gone {
+		select {
+		case <-p.done:
+		case <-limit.C:
+			limit.Reset(0)
+			p.stop()
+		case <-c.handling.Done():
+		}
+	}
+	last := time.NewTimer(abandonTimeout)
+	defer last.Stop()
+	for _, p := range gone {
+		p.stop()
+		select {
+		case <-p.done:
+		case <-last.C:
+			last.Reset(0)
+			c.log.Warn("messages are still in flight; what they do not commit is handled again by the next owner",
+				"topic", p.topic, "partition", p.number)
+		}
+		<-p.intakeDone
+	}
+}
+
+// forget takes partitions out.
+func (c *Consumer) forget(gone []closing, lost bool) {
+	for _, p := range gone {
+		c.sched.mu.Lock()
+		delete(c.sched.partitions, p.place)
+		c.sched.room.Signal()
+		c.sched.mu.Unlock()
+		c.log.Info("partition gone", "topic", p.topic, "partition", p.number, "lost", lost)
+		c.hooks.revoked(p.partition, lost)
+	}
+	c.balance()
+}
+
+// closeSessions says of partitions that this process ended its work on them without a crash. Where the database is away the next
+// owner takes it for a crash, and is only slower.
+func (c *Consumer) closeSessions(gone []closing) {
+	ctx, cancel := context.WithTimeout(context.Background(), sessionTimeout)
+	defer cancel()
+	for _, p := range gone {
+		if err := c.store.Close(ctx, p.topic, p.number); err != nil {
+			c.log.Warn("cannot close the session of a partition; its next owner begins its messages with care",
+				"topic", p.topic, "partition", p.number, "error", err)
+		}
+	}
+}
+
+const (
+	// abandonTimeout is how long handlers have once their context has ended. The inbox itself gives them one second, then cuts
+	// their connection.
+	abandonTimeout = 3 * time.Second
+	// sessionTimeout bounds the goodbye to the database.
+	sessionTimeout = 3 * time.Second
+)

@@ -1,0 +1,127 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// connection are the options that every client of ours has.
+func (c *Consumer) connection() []kgo.Opt {
+	opts := []kgo.Opt{
+		kgo.ClientID("inbox." + c.cfg.Group),
+		// A topic that has just been made is seen soon.
+		kgo.MetadataMinAge(250 * time.Millisecond),
+		kgo.WithLogger(kafkaLogger{c.log}),
+	}
+	if len(c.cfg.Brokers) > 0 {
+		opts = append(opts, kgo.SeedBrokers(c.cfg.Brokers...))
+	}
+	return append(opts, c.cfg.Options...)
+}
+
+// options are those of the client that consumes. What stands behind the user's options is what the promises rest on.
+func (c *Consumer) options() []kgo.Opt {
+	fetchBytes := int32(min(c.cfg.MaxBytes/4, math.MaxInt32))
+	defaults := []kgo.Opt{
+		kgo.FetchMaxBytes(fetchBytes),
+		kgo.FetchMaxPartitionBytes(min(fetchBytes, 1<<20)),
+		kgo.HeartbeatInterval(min(3*time.Second, c.cfg.SessionTimeout/6)),
+		// Where the log has lost records nobody knows which ones came instead. Reading all of it again skips what was handled.
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	}
+	opts := append(defaults, c.connection()...)
+	opts = append(opts,
+		kgo.ConsumerGroup(c.cfg.Group),
+		kgo.ConsumeTopics(c.cfg.Topics...),
+		kgo.ConsumeStartOffset(c.cfg.StartOffset),
+		// Records of transactions that are open or aborted are none.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.DisableAutoCommit(),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.Balancers(c.cfg.Balancers...),
+		kgo.SessionTimeout(c.cfg.SessionTimeout),
+		// A rebalance waits for revoked, which takes the drain and a few seconds.
+		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+commitTimeout+sessionTimeout+10*time.Second)),
+		kgo.OnPartitionsAssigned(c.assigned),
+		kgo.OnPartitionsRevoked(c.revoked),
+		kgo.OnPartitionsLost(c.lost),
+		kgo.WithHooks(&groupErrors{c.log}),
+	)
+	if c.cfg.Instance != "" {
+		opts = append(opts, kgo.InstanceID(c.cfg.Instance))
+	}
+	if c.cfg.Rack != "" {
+		opts = append(opts, kgo.Rack(c.cfg.Rack))
+	}
+	return opts
+}
+
+// apart are the options of a client that is in no group and consumes nothing, whatever the user's options say.
+func (c *Consumer) apart() []kgo.Opt {
+	return append(c.connection(), kgo.ConsumerGroup(""), kgo.ConsumeTopics(), kgo.ConsumePartitions(nil))
+}
+
+// checkOptions refuses what contradicts our options, and what none of them undoes.
+func (c *Consumer) checkOptions() error {
+	if err := kgo.ValidateOpts(c.options()...); err != nil {
+		return fmt.Errorf("inboxkafka: Options: %w", err)
+	}
+	// It connects to nothing: it consumes nothing, and is asked nothing of the cluster.
+	client, err := kgo.NewClient(c.apart()...)
+	if err != nil {
+		return fmt.Errorf("inboxkafka: Options: %w", err)
+	}
+	defer client.Close()
+	var faults []error
+	if id, _ := client.OptValue(kgo.TransactionalID).(string); id != "" {
+		faults = append(faults, errors.New("inboxkafka: Options: TransactionalID is for producers; "+
+			"the inbox needs no Kafka transactions"))
+	}
+	if keep, _ := client.OptValue(kgo.KeepControlRecords).(bool); keep {
+		faults = append(faults, errors.New("inboxkafka: Options: KeepControlRecords would hand markers of transactions to the handler"))
+	}
+	if regex, _ := client.OptValue(kgo.ConsumeRegex).(bool); regex {
+		faults = append(faults, errors.New("inboxkafka: Options: ConsumeRegex is not possible; name the topics, "+
+			"since their retention is checked"))
+	}
+	return errors.Join(faults...)
+}
+
+// groupErrors logs why this process is not in the group. The client tries again by itself.
+type groupErrors struct{ log *slog.Logger }
+
+// OnGroupManageError is called by the client when it drops out of the group.
+func (h *groupErrors) OnGroupManageError(err error) {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		h.log.Warn("not in the group; joining again", "error", err)
+	}
+}
+
+// kafkaLogger passes what the client says on, one level lower: it is not this package's event.
+type kafkaLogger struct{ log *slog.Logger }
+
+// Level is asked by the client before it makes a text.
+func (l kafkaLogger) Level() kgo.LogLevel {
+	switch ctx := context.Background(); {
+	case l.log.Enabled(ctx, slog.LevelDebug):
+		return kgo.LogLevelInfo
+	case l.log.Enabled(ctx, slog.LevelWarn):
+		return kgo.LogLevelWarn
+	}
+	return kgo.LogLevelError
+}
+
+// Log is called by the client.
+func (l kafkaLogger) Log(level kgo.LogLevel, text string, keyvals ...any) {
+	to := slog.LevelDebug
+	if level == kgo.LogLevelError {
+		to = slog.LevelWarn
+	}
+	l.log.Log(context.Background(), to, "kafka client: "+text, keyvals...)
+}

@@ -1,0 +1,126 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// mostRedriven bounds the keys that are retried at once.
+const mostRedriven = 4
+
+// redriveLoop asks for parked keys that somebody wants to be retried, and handles their messages in order, while new ones of the
+// key come in and are parked behind. All processes ask; the first one that takes a key keeps the others off it.
+func (c *Consumer) redriveLoop(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	var mu sync.Mutex
+	busy := map[string]bool{}
+	ticker := time.NewTicker(c.cfg.RetryInterval)
+	defer ticker.Stop()
+	for {
+		var keys []inbox.ParkedKey
+		err := c.persist(ctx, "look for parked messages to retry", func(ctx context.Context) (err error) {
+			keys, err = c.store.Requested(ctx, 4*mostRedriven)
+			return err
+		})
+		if err != nil {
+			return
+		}
+		for _, key := range keys {
+			name := fmt.Sprint(key)
+			mu.Lock()
+			begin := !busy[name] && len(busy) < mostRedriven
+			if begin {
+				busy[name] = true
+			}
+			mu.Unlock()
+			if !begin {
+				continue
+			}
+			running.Go(func() {
+				c.redrive(ctx, key)
+				mu.Lock()
+				defer mu.Unlock()
+				delete(busy, name)
+			})
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// redrive handles the messages of a key until none is left, one fails for good, or ctx ends.
+func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
+	for failures := 0; ; {
+		if !c.sched.enter(ctx) {
+			return
+		}
+		// In flight it has as long as others have when the process is asked to end.
+		r, err := c.redriveOne(key)
+		c.sched.leave()
+		switch {
+		case err == nil:
+			c.available()
+			failures = 0
+			if !c.redriven(r) {
+				return
+			}
+			continue
+		case c.handling.Err() != nil:
+			return
+		case inbox.IsUnavailable(err):
+			c.unavailable(err)
+			continue
+		}
+		failures++
+		wait := c.backoff(failures)
+		c.hooks.retried(r.Message, inbox.Failed, err)
+		c.log.Warn("parked message failed again", "topic", key.Topic, "msg_id", r.Message.ID, "failures", failures, "error", err)
+		if inbox.IsPermanent(err) || c.cfg.Attempts > 0 && failures >= c.cfg.Attempts {
+			c.endRedrive(ctx, key, err)
+			return
+		}
+		if sleep(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// redriven takes a step's result, and reports whether there is another one.
+func (c *Consumer) redriven(r inbox.Redriven) bool {
+	if r.Busy {
+		return false // another process has it
+	}
+	c.sched.mu.Lock()
+	c.sched.stats.Retried++
+	c.sched.mu.Unlock()
+	c.hooks.retried(r.Message, r.Result, nil)
+	return r.Left
+}
+
+// redriveOne handles the first parked message of a key.
+func (c *Consumer) redriveOne(key inbox.ParkedKey) (inbox.Redriven, error) {
+	if c.cfg.AtMostOnce != nil {
+		return c.store.RedriveOnce(c.handling, key, c.cfg.AtMostOnce)
+	}
+	return c.store.Redrive(c.handling, key, c.one)
+}
+
+// endRedrive gives a request up. The message stays parked, and its key with it.
+func (c *Consumer) endRedrive(ctx context.Context, key inbox.ParkedKey, why error) {
+	c.sched.mu.Lock()
+	c.sched.stats.RetriesFailed++
+	c.sched.mu.Unlock()
+	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error { return c.store.RedriveFailed(ctx, key, why) })
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.log.Error("the retry stays asked for", "topic", key.Topic, "error", err)
+	}
+}

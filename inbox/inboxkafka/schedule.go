@@ -1,0 +1,356 @@
+package inboxkafka
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// scheduler decides which messages are handled when. Everything in it is under one lock, which is never held during a call of
+// anything else.
+//
+// A key with something to do stands once in the line ready. A worker takes the first key, or for a batch several, and the first
+// messages of each; a key that has more goes to the end of the line, so that a busy key delays the others by one turn at most.
+type scheduler struct {
+	mu    sync.Mutex
+	work  sync.Cond // for workers: something may be ready
+	slots sync.Cond // for calls of handlers beside the workers
+	room  sync.Cond // for the goroutine that fetches
+
+	partitions map[place]*partition
+	ready      deque[*keyQueue]
+	inFlight   int  // jobs and slots
+	alone      bool // a suspect is in flight: nothing else is
+	draining   bool
+
+	held     int
+	bytes    int64
+	maxHeld  int
+	maxBytes int64
+
+	gate  gate
+	stats Stats
+
+	after func(time.Duration, func()) (stop func() bool)
+}
+
+func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
+
+func newScheduler(maxHeld int, maxBytes int64) *scheduler {
+	s := &scheduler{partitions: map[place]*partition{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
+	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
+	return s
+}
+
+// job is what a worker does at once: one message, or a batch.
+type job struct {
+	items  []*item
+	queues []*keyQueue // of each item
+	alone  bool
+}
+
+// wake lets everybody look again, after a change that concerns more than one key.
+func (s *scheduler) wake() {
+	s.work.Broadcast()
+	s.slots.Broadcast()
+	s.room.Broadcast()
+}
+
+// release hands messages to the queues of their keys, in order.
+func (s *scheduler) release(p *partition, items []*item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.closed {
+		return
+	}
+	for _, i := range items {
+		q := p.queue(i.message)
+		q.items = append(q.items, i)
+		if q.state == idle {
+			s.enqueue(q, false)
+		}
+	}
+}
+
+// enqueue puts a key into the line.
+func (s *scheduler) enqueue(q *keyQueue, front bool) {
+	q.state = ready
+	if front {
+		s.ready.pushFront(q)
+	} else {
+		s.ready.pushBack(q)
+	}
+	s.work.Signal()
+}
+
+// take waits for something to do, up to most messages. It returns nil once nothing more begins.
+func (s *scheduler) take(most int) *job {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.draining {
+		if j := s.pick(most); j != nil {
+			s.begin(j)
+			return j
+		}
+		s.work.Wait()
+	}
+	return nil
+}
+
+// pick returns the next job, or nil where nothing may begin now.
+func (s *scheduler) pick(most int) *job {
+	if s.alone || s.gate.closedFor(s.inFlight) {
+		return nil
+	}
+	s.skipClosed()
+	if s.ready.len() == 0 {
+		return nil
+	}
+	q := s.ready.front()
+	if first := q.items[0]; first.single() {
+		// Whoever is at the front goes first: while a suspect waits there for the others to end, nothing else begins.
+		if first.suspect() && s.inFlight > 0 {
+			return nil
+		}
+		s.ready.popFront()
+		j := &job{alone: first.suspect()}
+		j.add(q, 1)
+		return j
+	}
+	return s.gather(most)
+}
+
+// gather fills a batch: first an equal share of each key in the line, then what room is left.
+func (s *scheduler) gather(most int) *job {
+	j := &job{}
+	share := max(1, most/s.ready.len())
+	var keys []*keyQueue
+	for len(j.items) < most && s.ready.len() > 0 {
+		q := s.ready.front()
+		if !q.part.closed && q.items[0].single() {
+			break
+		}
+		s.ready.popFront()
+		if q.part.closed {
+			continue
+		}
+		j.add(q, min(share, most-len(j.items)))
+		keys = append(keys, q)
+	}
+	for _, q := range keys {
+		if len(j.items) == most {
+			break
+		}
+		j.add(q, most-len(j.items))
+	}
+	return j
+}
+
+// add takes up to n more messages of a key into the job, up to one that may not share a transaction; such a one is taken only
+// as the first.
+func (j *job) add(q *keyQueue, n int) {
+	for ; n > 0 && q.taken < len(q.items); n-- {
+		i := q.items[q.taken]
+		if q.taken > 0 && i.single() {
+			break
+		}
+		j.items, j.queues = append(j.items, i), append(j.queues, q)
+		q.taken++
+	}
+	q.state = running
+}
+
+// skipClosed drops keys of partitions that are gone from the front of the line.
+func (s *scheduler) skipClosed() {
+	for s.ready.len() > 0 && s.ready.front().part.closed {
+		s.ready.popFront()
+	}
+}
+
+func (s *scheduler) begin(j *job) {
+	s.inFlight++
+	s.alone = j.alone
+	for _, q := range j.queues {
+		q.part.inUse++
+	}
+}
+
+// verdict is what became of one message of a job.
+type verdict struct {
+	// decided messages leave, with their result.
+	decided bool
+	result  inbox.Result
+	// wait is how long the key of one that failed waits.
+	wait time.Duration
+	// front sends the key to the front of the line: its message was not tried.
+	front bool
+}
+
+// finish takes the verdicts on the messages of a job, in their order. It reports whether a partition is concerned that is not
+// fetched from, and may be now.
+func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight--
+	if j.alone {
+		s.alone = false
+	}
+	for n, i := range j.items {
+		q, v := j.queues[n], verdicts[n]
+		q.part.inUse--
+		resume = resume || q.part.paused
+		switch {
+		case v.decided:
+			s.decide(q.part, i, v.result)
+			q.drop(i)
+		case q.part.closed:
+			s.letGo(q.part, i)
+			q.drop(i)
+		default:
+			q.wait, q.front = max(q.wait, v.wait), q.front || v.front
+		}
+	}
+	for _, q := range j.queues {
+		if q.state == running {
+			s.putBack(q)
+		}
+	}
+	if s.inFlight == 0 || j.alone {
+		s.work.Broadcast()
+	}
+	s.slots.Broadcast()
+	s.room.Signal()
+	return resume
+}
+
+// decide takes a message out that is done.
+func (s *scheduler) decide(p *partition, i *item, result inbox.Result) {
+	p.tracker.done(i.place)
+	p.resulted(result)
+	s.letGo(p, i)
+	s.stats.count(result)
+}
+
+// letGo takes a message out of what is held.
+func (s *scheduler) letGo(p *partition, i *item) {
+	s.held--
+	s.bytes -= i.bytes
+	p.held--
+	p.bytes -= i.bytes
+}
+
+// putBack says what a key does next whose messages come back from a job.
+func (s *scheduler) putBack(q *keyQueue) {
+	p, wait, front := q.part, q.wait, q.front
+	q.taken, q.wait, q.front, q.state = 0, 0, false, idle
+	switch {
+	case p.closed:
+		if p.inUse == 0 && p.drained != nil {
+			close(p.drained)
+			p.drained = nil
+		}
+	case len(q.items) == 0:
+		p.forget(q)
+	case wait > 0:
+		q.state = waiting
+		q.stopWait = s.after(wait, func() { s.endWait(q) })
+	default:
+		s.enqueue(q, front)
+	}
+}
+
+func (s *scheduler) endWait(q *keyQueue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q.state == waiting && !q.part.closed {
+		s.enqueue(q, false)
+	}
+}
+
+// drop takes a message out of its key.
+func (q *keyQueue) drop(i *item) {
+	if q.items[0] == i { // nearly always
+		q.items[0] = nil
+		q.items = q.items[1:]
+		return
+	}
+	q.items = slices.DeleteFunc(q.items, func(other *item) bool { return other == i })
+}
+
+// closePartition lets nothing of a partition begin any more, and lets go of what is not in flight. The channel is closed once
+// nothing is.
+func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.stopIntake()
+	done := make(chan struct{})
+	p.closed, p.lost, p.drained = true, lost, done
+	for _, i := range p.incoming {
+		s.letGo(p, i)
+	}
+	p.incoming = nil
+	for q := range p.queues {
+		if q.stopWait != nil {
+			q.stopWait()
+		}
+		for _, i := range q.items[q.taken:] {
+			s.letGo(p, i)
+		}
+		q.items = q.items[:q.taken]
+	}
+	if p.inUse == 0 {
+		close(done)
+		p.drained = nil
+	}
+	s.wake()
+	return done
+}
+
+// enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended.
+func (s *scheduler) enter(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.slots.Broadcast()
+	})()
+	for !s.draining && ctx.Err() == nil {
+		if !s.alone && !s.gate.closedFor(s.inFlight) && !s.suspectNext() {
+			s.inFlight++
+			return true
+		}
+		s.slots.Wait()
+	}
+	return false
+}
+
+// suspectNext reports whether a suspect waits for all others to end.
+func (s *scheduler) suspectNext() bool {
+	s.skipClosed()
+	return s.ready.len() > 0 && s.ready.front().items[0].suspect()
+}
+
+func (s *scheduler) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight--
+	if s.inFlight == 0 {
+		s.work.Broadcast()
+	}
+	s.slots.Broadcast()
+}
+
+// drain lets nothing more begin.
+func (s *scheduler) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	for _, p := range s.partitions {
+		p.stopIntake()
+	}
+	s.wake()
+}

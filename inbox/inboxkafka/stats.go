@@ -1,0 +1,95 @@
+package inboxkafka
+
+import (
+	"time"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// Stats is a snapshot of what a Consumer does and has done since it was made, for metrics.
+type Stats struct {
+	// Processed, Duplicates, Parked and Audited count messages that are done, by their result. Skipped are duplicates that were
+	// looked up before they were handled; they are not among Duplicates.
+	Processed, Duplicates, Parked, Audited, Skipped int64
+
+	// Failures counts calls that failed and are tried again.
+	Failures int64
+
+	// Retried counts parked messages that were handled since somebody asked for it, and RetriesFailed those that failed again.
+	Retried, RetriesFailed int64
+
+	// Held and HeldBytes are the records in this process, waiting or in flight.
+	Held      int
+	HeldBytes int64
+
+	// InFlight is how many transactions run right now.
+	InFlight int
+
+	// PausedSince is since when the consumer pauses; zero where it does not.
+	PausedSince time.Time
+
+	// Partitions are those that this process works on.
+	Partitions []PartitionStats
+}
+
+// PartitionStats is a snapshot of one partition.
+type PartitionStats struct {
+	Topic     string
+	Partition int32
+
+	// Watermark is the offset up to which all is done, and Committed the one that the group knows of; -1 where nothing was done
+	// or committed since the partition was assigned.
+	Watermark, Committed int64
+
+	// Stable is the partition's last stable offset when it was fetched last: all that could be read then. Stable minus Watermark is
+	// the lag.
+	Stable int64
+
+	// Held is how many of its records are in this process. Waiting is how many keys wait after a failure.
+	Held, Waiting int
+
+	// Paused is whether nothing is fetched, since enough is held.
+	Paused bool
+}
+
+func (s *Stats) count(result inbox.Result) {
+	switch result {
+	case inbox.Processed:
+		s.Processed++
+	case inbox.Duplicate:
+		s.Duplicates++
+	case inbox.Parked:
+		s.Parked++
+	case inbox.Audited:
+		s.Audited++
+	}
+}
+
+// Stats returns a snapshot. It may be called at any time.
+func (c *Consumer) Stats() Stats {
+	s := c.sched
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stats := s.stats
+	stats.Held, stats.HeldBytes, stats.InFlight, stats.PausedSince = s.held, s.bytes, s.inFlight, s.gate.since
+	for _, p := range s.partitions {
+		stats.Partitions = append(stats.Partitions, p.snapshot())
+	}
+	return stats
+}
+
+func (p *partition) snapshot() PartitionStats {
+	stats := PartitionStats{
+		Topic: p.topic, Partition: p.number, Watermark: -1, Committed: p.committed.offset,
+		Stable: p.stable, Held: p.held, Paused: p.paused,
+	}
+	if mark, known := p.tracker.watermark(); known {
+		stats.Watermark = mark.offset
+	}
+	for q := range p.queues {
+		if q.state == waiting {
+			stats.Waiting++
+		}
+	}
+	return stats
+}

@@ -1,0 +1,229 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// worker handles messages until nothing more begins.
+func (c *Consumer) worker() {
+	for {
+		j := c.sched.take(c.cfg.Batch)
+		if j == nil {
+			return
+		}
+		verdicts := c.handle(j)
+		if c.sched.finish(j, verdicts) {
+			c.balance()
+		}
+	}
+}
+
+// handle carries a job out.
+func (c *Consumer) handle(j *job) []verdict {
+	ctx, cancel := j.context(c.handling)
+	defer cancel()
+	began := time.Now()
+	if err := c.recordStarts(ctx, j.items); err != nil {
+		return c.untried(ctx, j, err)
+	}
+	var outcomes []inbox.Outcome
+	var err error
+	c.cfg.Step(BeforeHandle)
+	if len(j.items) == 1 {
+		outcomes = []inbox.Outcome{c.handleOne(ctx, j.items[0])}
+	} else {
+		messages := make([]inbox.Message, len(j.items))
+		for n, i := range j.items {
+			messages[n] = i.message
+		}
+		outcomes, err = c.store.HandleBatch(ctx, messages, c.many)
+	}
+	c.cfg.Step(AfterHandle)
+	took := time.Since(began)
+	if len(outcomes) != len(j.items) { // nothing is known of any
+		outcomes = make([]inbox.Outcome, len(j.items))
+		for n := range outcomes {
+			outcomes[n].Err = err
+		}
+	}
+	verdicts := make([]verdict, len(j.items))
+	for n, i := range j.items {
+		verdicts[n] = c.judge(ctx, i, outcomes[n], took)
+	}
+	return verdicts
+}
+
+// context ends with the first partition of the job that may not go on.
+func (j *job) context(parent context.Context) (context.Context, context.CancelFunc) {
+	first := j.queues[0].part
+	several := false
+	for _, q := range j.queues {
+		several = several || q.part != first
+	}
+	if !several {
+		return first.handling, func() {}
+	}
+	ctx, cancel := context.WithCancel(parent)
+	var stops []func() bool
+	watched := map[*partition]bool{}
+	for _, q := range j.queues {
+		if !watched[q.part] {
+			watched[q.part] = true
+			stops = append(stops, context.AfterFunc(q.part.handling, cancel))
+		}
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}
+
+// untried is the verdict on messages that could not even begin.
+func (c *Consumer) untried(ctx context.Context, j *job, err error) []verdict {
+	if ctx.Err() == nil && inbox.IsUnavailable(err) {
+		c.unavailable(err)
+	}
+	verdicts := make([]verdict, len(j.items))
+	for n, i := range j.items {
+		verdicts[n] = verdict{front: true}
+		if ctx.Err() == nil && !inbox.IsUnavailable(err) {
+			c.log.Error("message cannot begin; it is tried again", "topic", i.message.Topic, "partition", i.message.Partition,
+				"offset", i.message.Offset, "error", err)
+			verdicts[n] = verdict{wait: c.backoff(10)}
+		}
+	}
+	return verdicts
+}
+
+// handleOne handles or parks one message.
+func (c *Consumer) handleOne(ctx context.Context, i *item) inbox.Outcome {
+	if i.parking == nil {
+		switch {
+		case i.unidentified != nil:
+			i.parking = &parking{inbox.CauseIdentity, 0, i.unidentified}
+		case i.careful && c.cfg.CrashLimit > 0 && i.starts >= c.cfg.CrashLimit:
+			i.parking = &parking{inbox.CauseCrash, i.starts,
+				fmt.Errorf("the process ended %d times while this message was handled", i.starts)}
+		}
+	}
+	var result inbox.Result
+	var err error
+	switch {
+	case i.parking != nil:
+		result, err = c.store.Park(ctx, i.message, i.parking.cause, i.parking.attempts, i.parking.why)
+	case c.cfg.AtMostOnce != nil:
+		result, err = c.store.AtMostOnce(ctx, i.message, func(ctx context.Context) error { return c.cfg.AtMostOnce(ctx, i.message) })
+	default:
+		result, err = c.store.Handle(ctx, i.message, func(ctx context.Context, tx pgx.Tx) error { return c.one(ctx, tx, i.message) })
+	}
+	return inbox.Outcome{Result: result, Err: err}
+}
+
+// one calls the handler for one message.
+func (c *Consumer) one(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+	if c.cfg.BatchHandler != nil {
+		return c.cfg.BatchHandler(ctx, tx, []inbox.Message{m})
+	}
+	return c.cfg.Handler(ctx, tx, m)
+}
+
+// many calls the handler for a batch.
+func (c *Consumer) many(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
+	if c.cfg.BatchHandler != nil {
+		return c.cfg.BatchHandler(ctx, tx, messages)
+	}
+	for _, m := range messages {
+		if err := c.cfg.Handler(ctx, tx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge says what follows from an outcome.
+func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took time.Duration) verdict {
+	switch {
+	case o.Result == inbox.Deferred:
+		return verdict{}
+	case o.Result != inbox.Failed:
+		c.available()
+		c.hooks.handled(i.message, o.Result, i.attempts, took)
+		return verdict{decided: true, result: o.Result}
+	case ctx.Err() != nil:
+		// The partition goes, or the process: the message was not to blame.
+		return verdict{front: true}
+	case o.Err == nil:
+		o.Err = errors.New("no outcome")
+	case inbox.IsUnavailable(o.Err):
+		c.unavailable(o.Err)
+		return verdict{front: true}
+	}
+	c.available() // the database answers
+	return c.failed(i, o.Err, took)
+}
+
+// failed is the verdict on a message that was tried and failed.
+func (c *Consumer) failed(i *item, err error, took time.Duration) verdict {
+	i.lone, i.started = true, false
+	i.attempts++
+	wait := c.backoff(i.attempts)
+	i.spent += took + wait
+	if i.parking != nil {
+		c.log.Error("message cannot be parked; it is tried again", "topic", i.message.Topic, "partition", i.message.Partition,
+			"offset", i.message.Offset, "wait", wait, "error", err)
+		return verdict{wait: wait}
+	}
+	tooOften := c.cfg.Attempts > 0 && i.attempts >= c.cfg.Attempts
+	tooLong := c.cfg.AttemptsFor > 0 && i.spent >= c.cfg.AttemptsFor
+	switch {
+	case errors.Is(err, inbox.ErrInvalid):
+		i.message.Source, i.message.ID = placeName(i.message)
+		i.parking = &parking{inbox.CauseIdentity, 0, err}
+		return verdict{front: true}
+	case tooOften, tooLong:
+		i.parking = &parking{inbox.CauseAttempts, i.attempts, err}
+		return verdict{front: true}
+	}
+	c.sched.failure()
+	c.hooks.failed(i.message, i.attempts, wait, err)
+	c.log.Warn("message failed; its key waits", "topic", i.message.Topic, "partition", i.message.Partition,
+		"offset", i.message.Offset, "msg_id", i.message.ID, "failures", i.attempts, "wait", wait, "error", err)
+	return verdict{wait: wait}
+}
+
+func (s *scheduler) failure() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Failures++
+}
+
+// recordStarts records that the handlers of careful messages begin, in one statement, before they do. A message that was not to
+// blame for what it did not come to keeps its record, which is not written twice.
+func (c *Consumer) recordStarts(ctx context.Context, items []*item) error {
+	var begin []inbox.Message
+	for _, i := range items {
+		if i.careful && !i.started && i.parking == nil && i.unidentified == nil &&
+			(c.cfg.CrashLimit < 0 || i.starts < c.cfg.CrashLimit) {
+			begin = append(begin, i.message)
+		}
+	}
+	if len(begin) == 0 {
+		return nil
+	}
+	if _, err := c.store.Start(ctx, begin); err != nil {
+		return err
+	}
+	for _, i := range items {
+		i.started = true
+	}
+	return nil
+}

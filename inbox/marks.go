@@ -1,0 +1,84 @@
+package inbox
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// marks are the marks that one transaction of a batch writes.
+type marks struct {
+	// bySource are the keys of each source, each once and in order.
+	sources  []string
+	bySource map[string][]uuid.UUID
+	// left are the messages whose mark is new, until they are taken: a second copy in the same batch is a duplicate.
+	left map[identity]bool
+}
+
+func newMarks(ids []identity) *marks {
+	m := &marks{bySource: map[string][]uuid.UUID{}, left: make(map[identity]bool, len(ids))}
+	for _, id := range ids {
+		if m.left[id] {
+			continue
+		}
+		m.left[id] = true
+		if _, known := m.bySource[id.source]; !known {
+			m.sources = append(m.sources, id.source)
+		}
+		m.bySource[id.source] = append(m.bySource[id.source], id.key)
+	}
+	slices.Sort(m.sources)
+	for _, keys := range m.bySource {
+		slices.SortFunc(keys, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	}
+	return m
+}
+
+// take reports whether the message is fresh, once.
+func (m *marks) take(id identity) bool {
+	fresh := m.left[id]
+	if fresh {
+		m.left[id] = false
+	}
+	return fresh
+}
+
+func statementsOf[T any](i *Of[T], m *marks) []Statement {
+	all := make([]Statement, 0, len(m.sources)+1)
+	for _, source := range m.sources {
+		keys := m.bySource[source]
+		all = append(all, Statement{
+			SQL: i.sql.acceptMany, Args: []any{i.cfg.Consumer, source, keys, int64(len(keys))},
+			Each: func(row Row) error {
+				var n int64
+				var fresh *string
+				if err := row.Scan(&n, &fresh); err != nil || fresh == nil {
+					return err
+				}
+				return m.keep(source, *fresh)
+			},
+		})
+	}
+	return all
+}
+
+// keep leaves only those keys of a source that are listed.
+func (m *marks) keep(source, listed string) error {
+	for _, key := range m.bySource[source] {
+		m.left[identity{source, key}] = false
+	}
+	for text := range strings.SplitSeq(listed, ",") {
+		if text == "" {
+			continue
+		}
+		key, err := uuid.Parse(text)
+		if err != nil {
+			return fmt.Errorf("read the marks: %w", err)
+		}
+		m.left[identity{source, key}] = true
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Swept is what a Sweep did.
+type Swept struct {
+	// Emptied are the partitions of weeks that were emptied as a whole, however many marks were in them.
+	Emptied []string
+	// Deleted counts the marks that were deleted one by one, in other partitions.
+	Deleted int64
+	// Started counts the started marks that were deleted.
+	Started int64
+	// Added and Dropped count the partitions of weeks that were made and removed.
+	Added, Dropped int
+	// AheadFull reports that no week could be added, because inbox_ahead holds too many marks; see docs/inbox-operations.md.
+	AheadFull bool
+	// Blocked are the steps that were left for the next time, because another transaction held a table for too long.
+	Blocked []string
+}
+
+// Retain sets how long the marks of this consumer are kept, in the database; 0 is for ever, which holds also where Retain is never
+// called. It is about all processes of the consumer. Sweep removes what is older.
+//
+// A message that comes back after its mark has gone is handled again. So the marks must be kept for longer than the topic
+// keeps the message, and for as long as anybody may set a consumer back to an older offset. Package inboxkafka compares.
+func (i *Of[T]) Retain(ctx context.Context, retention time.Duration) error {
+	var seconds any
+	switch {
+	case retention < 0:
+		return fmt.Errorf("inbox: retention of marks: %v is negative; 0 keeps them for ever", retention)
+	case retention > 0:
+		seconds = retention.Seconds()
+	}
+	err := i.again(ctx, func() error {
+		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+			return true, ofDatabase(ctx, tx.Send(ctx, Statement{SQL: i.sql.retain, Args: []any{i.cfg.Consumer, seconds}}))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("set the retention of marks: %w", err)
+	}
+	return nil
+}
+
+// Sweep removes marks of all consumers that are older than the retention of their consumer, and sees to the partitions of weeks.
+// Call it now and then, such as every hour, from any process; one that comes while another works does nothing. Each of its steps is
+// a small transaction, and it rests after each for as long as that took. It returns what was done also where an error ends it.
+func (i *Of[T]) Sweep(ctx context.Context) (Swept, error) {
+	var swept Swept
+	var faults []error
+	for _, part := range []struct {
+		what string
+		step func(context.Context, *Swept) (more bool, err error)
+	}{
+		{"add partitions", i.addWeeks},
+		{"empty a partition", i.emptyWeek},
+		{"delete old marks", i.deleteMarks},
+		{"delete started marks", i.deleteStarted},
+		{"drop partitions", i.dropWeeks},
+	} {
+		err := i.sweepSteps(ctx, &swept, part.step)
+		switch state, _ := sqlState(err); {
+		case err == nil:
+		case state == lockNotAvailable:
+			swept.Blocked = append(swept.Blocked, part.what)
+		default:
+			faults = append(faults, fmt.Errorf("%s: %w", part.what, err))
+		}
+		if IsUnavailable(err) || ctx.Err() != nil {
+			break // the rest would fail in the same way
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return swept, fmt.Errorf("remove old marks: %w", err)
+	}
+	return swept, nil
+}
+
+// lockNotAvailable is the SQLSTATE of a lock that was waited for in vain.
+const lockNotAvailable = "55P03"
+
+// sweepSteps runs a step until there is no more to do, and rests between.
+func (i *Of[T]) sweepSteps(ctx context.Context, swept *Swept, step func(context.Context, *Swept) (bool, error)) error {
+	for {
+		began := time.Now()
+		more, err := step(ctx, swept)
+		if err != nil || !more {
+			return err
+		}
+		if err := pause(ctx, time.Since(began)); err != nil {
+			return err
+		}
+	}
+}
+
+// sweep calls one function of the database in a transaction of its own. The functions look again under a lock at what they
+// saw without it, which another isolation level would not let them.
+func (i *Of[T]) sweep(ctx context.Context, text string, into ...any) error {
+	return i.again(ctx, func() error {
+		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+			err := tx.Send(ctx, Statement{SQL: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"},
+				Statement{SQL: text, Each: func(row Row) error { return row.Scan(into...) }})
+			return err == nil, ofDatabase(ctx, err)
+		})
+	})
+}
+
+func (i *Of[T]) addWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
+	var added *int
+	if err := i.sweep(ctx, i.sql.addWeeks, &added); err != nil {
+		return false, err
+	}
+	if swept.AheadFull = added == nil; !swept.AheadFull {
+		swept.Added = *added
+	}
+	return false, nil
+}
+
+func (i *Of[T]) emptyWeek(ctx context.Context, swept *Swept) (more bool, err error) {
+	var week *string
+	if err := i.sweep(ctx, i.sql.emptyWeek, &week); err != nil || week == nil {
+		return false, err
+	}
+	swept.Emptied = append(swept.Emptied, *week)
+	return true, nil
+}
+
+func (i *Of[T]) deleteMarks(ctx context.Context, swept *Swept) (more bool, err error) {
+	var partition *string
+	var deleted int64
+	if err := i.sweep(ctx, i.sql.deleteMarks, &partition, &deleted); err != nil {
+		return false, err
+	}
+	swept.Deleted += deleted
+	return partition != nil, nil
+}
+
+func (i *Of[T]) deleteStarted(ctx context.Context, swept *Swept) (more bool, err error) {
+	var deleted int64
+	if err := i.sweep(ctx, i.sql.deleteStarted, &deleted); err != nil {
+		return false, err
+	}
+	swept.Started += deleted
+	return deleted > 0, nil
+}
+
+func (i *Of[T]) dropWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
+	return false, i.sweep(ctx, i.sql.dropWeeks, &swept.Dropped)
+}

@@ -1,0 +1,175 @@
+package inboxparked
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/internal/sandbox"
+	"github.com/outbox-relay/relay/internal/schema"
+	migrations "github.com/outbox-relay/relay/sql"
+)
+
+var server *sandbox.Postgres
+
+func TestMain(m *testing.M) { os.Exit(withServer(m)) }
+
+func withServer(m *testing.M) (code int) {
+	var err error
+	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	code = m.Run()
+	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// stage is a database with parked messages, a consumer, and a person who holds the role inbox_operator and no other.
+type stage struct {
+	t        *testing.T
+	url      string
+	owner    *pgx.Conn
+	operator *pgx.Conn
+	billing  *inbox.Inbox
+}
+
+func newStage(t *testing.T, name string) *stage {
+	t.Helper()
+	databaseURL, err := server.CreateDatabase(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := schema.Inbox.Open(t.Context(), databaseURL, 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(m.Up(t.Context(), func(schema.Migration) {}), m.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{t: t, url: databaseURL, owner: connect(t, databaseURL)}
+	s.execute("BEGIN;" + migrations.InboxRoles + "COMMIT")
+	s.execute(fmt.Sprintf("CREATE ROLE ada_%[1]s LOGIN PASSWORD 'secret' IN ROLE inbox_operator", name))
+	address, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword("ada_"+name, "secret")
+	s.operator = connect(t, address.String())
+	s.billing = s.consumer("billing")
+	return s
+}
+
+// consumer returns an inbox of that name.
+func (s *stage) consumer(name string) *inbox.Inbox {
+	s.t.Helper()
+	pool, err := pgxpool.New(s.t.Context(), s.url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(pool.Close)
+	in, err := inbox.New(pool, &inbox.Config{Consumer: name})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return in
+}
+
+func connect(t *testing.T, databaseURL string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+func (s *stage) execute(statements string) {
+	s.t.Helper()
+	if _, err := s.owner.PgConn().Exec(s.t.Context(), statements).ReadAll(); err != nil {
+		s.t.Fatalf("%s: %v", statements, err)
+	}
+}
+
+func (s *stage) count(from string) (n int) {
+	s.t.Helper()
+	if err := s.owner.QueryRow(s.t.Context(), "SELECT count(*) FROM "+from).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// message returns a message of source shop, of topic orders.
+func message(id, key string) inbox.Message {
+	return inbox.Message{ID: id, Source: "shop", Topic: "orders", Key: []byte(key), Offset: 7, Type: "Placed", Payload: []byte("payload " + id)}
+}
+
+// park parks messages of one key; the first one says why.
+func (s *stage) park(in *inbox.Inbox, cause inbox.Cause, why, key string, ids ...string) {
+	s.t.Helper()
+	for n, id := range ids {
+		var result inbox.Result
+		var err error
+		if n == 0 {
+			result, err = in.Park(s.t.Context(), message(id, key), cause, 3, errors.New(why))
+		} else {
+			result, err = in.Handle(s.t.Context(), message(id, key), func(context.Context, pgx.Tx) error {
+				return errors.New("the handler of a message behind another one was called")
+			})
+		}
+		if err != nil || result != inbox.Parked {
+			s.t.Fatalf("message %s: %v, %v", id, result, err)
+		}
+	}
+}
+
+// only returns the one parked key that the filter chooses.
+func (s *stage) only(f Filter) Key {
+	s.t.Helper()
+	list, err := Read(s.t.Context(), s.operator, f)
+	if err != nil || len(list.Keys) != 1 {
+		s.t.Fatalf("%+v: %+v, %v", f, list, err)
+	}
+	return list.Keys[0]
+}
+
+// redrive carries out the retries that are asked for, as a process of the consumer does, with a handler that fails for one id.
+func (s *stage) redrive(fails string) {
+	s.t.Helper()
+	keys, err := s.billing.Requested(s.t.Context(), 100)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, key := range keys {
+		for left := true; left; {
+			done, err := s.billing.Redrive(s.t.Context(), key, func(_ context.Context, _ pgx.Tx, m inbox.Message) error {
+				if m.ID == fails {
+					return errors.New("still no such account")
+				}
+				return nil
+			})
+			if left = done.Left && err == nil; err != nil {
+				if err := s.billing.RedriveFailed(s.t.Context(), key, err); err != nil {
+					s.t.Fatal(err)
+				}
+			}
+		}
+	}
+}
