@@ -61,7 +61,7 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 		return Failed, fmt.Errorf("mark: %w", ofDatabase(ctx, err))
 	}
 	if marked == 0 {
-		return Duplicate, i.clearStarted(ctx, tx, id)
+		return Duplicate, i.dropStarted(ctx, tx, id)
 	}
 	keyID, err := i.parkedKey(ctx, tx, m)
 	if err != nil {
@@ -70,7 +70,8 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, cause, attempts, why)); err != nil {
 		return Failed, fmt.Errorf("write the parked message: %w", ofDatabase(ctx, err))
 	}
-	return Parked, i.clearStarted(ctx, tx, id)
+	// Processes that are gone may have written it; a retry begins to count anew.
+	return Parked, i.dropStarted(ctx, tx, id)
 }
 
 // parkedKey returns the row of the message's key, which it makes where there is none.

@@ -59,7 +59,7 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 	done := Redriven{Left: true}
 	starts, err := i.startParked(ctx, key)
 	if err == nil && starts > mostRedriveStarts {
-		err = fmt.Errorf("its process ended %d times while it was handled", starts-1)
+		err = Permanent(fmt.Errorf("its process ended %d times while it was handled", starts-1))
 	}
 	if err == nil {
 		err = i.again(ctx, func() (err error) {

@@ -90,6 +90,11 @@ func (i *Of[T]) clearStarted(ctx context.Context, tx Tx, ids ...identity) error 
 	if !i.wasStarted(ids...) {
 		return nil
 	}
+	return i.dropStarted(ctx, tx, ids...)
+}
+
+// dropStarted is clearStarted for messages whether or not this process remembers that it started them.
+func (i *Of[T]) dropStarted(ctx context.Context, tx Tx, ids ...identity) error {
 	sources, keys := identityArrays(ids)
 	err := tx.Send(ctx, Statement{SQL: i.sql.dropManyStarted, Args: []any{i.cfg.Consumer, sources, keys}})
 	if err != nil {

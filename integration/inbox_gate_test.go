@@ -17,9 +17,9 @@ type gate struct {
 	target   string
 
 	mu      sync.Mutex
-	opened  chan struct{} // closed while the gate is open
-	ended   chan struct{} // closed at the end
-	conns   map[net.Conn]bool
+	opened  chan struct{}     // closed while the gate is open
+	ended   chan struct{}     // closed at the end
+	conns   map[net.Conn]bool // true: of a client
 	gone    map[net.Conn]bool // which hang for ever
 	closing bool
 	running sync.WaitGroup
@@ -60,7 +60,7 @@ func (g *gate) serve() {
 }
 
 func (g *gate) connect(client net.Conn) {
-	if !g.keep(client) {
+	if !g.keep(client, true) {
 		return
 	}
 	if !g.pass(client) {
@@ -71,7 +71,7 @@ func (g *gate) connect(client net.Conn) {
 		_ = client.Close()
 		return
 	}
-	if !g.keep(server) {
+	if !g.keep(server, false) {
 		_ = client.Close()
 		return
 	}
@@ -80,20 +80,24 @@ func (g *gate) connect(client net.Conn) {
 }
 
 // keep notes a connection that is to be closed at the end, or closes it at once.
-func (g *gate) keep(conn net.Conn) bool {
+func (g *gate) keep(conn net.Conn, client bool) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closing {
 		_ = conn.Close()
 		return false
 	}
-	g.conns[conn] = true
+	g.conns[conn] = client
 	return true
 }
 
 // pipe copies one direction until an end is closed, and then closes the other one.
 func (g *gate) pipe(to, from net.Conn) {
-	defer func() { _ = to.Close() }()
+	defer func() {
+		if g.pass(from) {
+			_ = to.Close()
+		}
+	}()
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buffer)
@@ -131,12 +135,16 @@ func (g *gate) pass(conn net.Conn) bool {
 	}
 }
 
-// replace lets connections that exist hang for ever, while new ones pass: as when another host has taken over the address.
+// replace lets the clients' connections that exist hang for ever, while new ones pass: as when another host has taken over the
+// address. The server is told, so that it rolls back what was open.
 func (g *gate) replace() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for conn := range g.conns {
+	for conn, client := range g.conns {
 		g.gone[conn] = true
+		if !client {
+			_ = conn.Close()
+		}
 	}
 }
 

@@ -122,7 +122,8 @@ func (c *Consumer) committed(asked offsets, partitions map[place]*partition, res
 		}
 		c.hooks.committed(at, mark.Offset, failed)
 		if failed != nil {
-			c.log.Warn("offset not committed; it is tried again", "topic", at.topic, "partition", at.number, "offset", mark.Offset, "error", failed)
+			c.log.Warn("offset not committed; it is tried again", "topic", at.topic, "partition", at.number,
+				"offset", mark.Offset, "error", failed)
 			continue
 		}
 		c.sched.mu.Lock()

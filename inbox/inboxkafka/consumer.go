@@ -62,7 +62,7 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 	setDefault(&cfg.Group, name)
 	c := &Consumer{
 		cfg: cfg, store: in, hooks: cfg.Hooks, log: cfg.Logger.With("group", cfg.Group),
-		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: 16 << 10,
+		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: cfg.MaxBytes / 8,
 	}
 	c.handling, c.end = context.WithCancel(context.Background())
 	if err := c.checkOptions(); err != nil {

@@ -26,6 +26,7 @@ type fakeInbox struct {
 	seen     int                        // messages that were looked up
 	began    [][]inbox.Message          // the calls of Start
 	retained []time.Duration
+	sweeps   int
 	away     error // returned by every call while it is set
 }
 
@@ -322,4 +323,11 @@ func (f *fakeInbox) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.effects)
+}
+
+func (f *fakeInbox) Sweep(context.Context) (inbox.Swept, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sweeps++
+	return inbox.Swept{Deleted: 1}, f.away
 }

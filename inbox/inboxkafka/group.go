@@ -40,7 +40,7 @@ func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions ma
 			if s.draining || s.partitions[at] != nil {
 				continue
 			}
-			p := newPartition(at, c.handling)
+			p := newPartition(c.handling, at)
 			s.partitions[at] = p
 			begun = append(begun, p)
 		}

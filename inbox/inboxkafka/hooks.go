@@ -14,7 +14,7 @@ type Hook any
 // HookHandled is told of each message that is done.
 type HookHandled interface {
 	// OnHandled gets the result, how often the message had failed before, and how long its transaction took (that of the whole
-	// batch, for each of its messages).
+	// batch, for each of its messages; 0 for a duplicate that was only looked up).
 	OnHandled(m inbox.Message, result inbox.Result, failures int, took time.Duration)
 }
 
@@ -67,6 +67,11 @@ type HookRetention interface {
 	OnRetention(err error)
 }
 
+// HookSwept is told of each removal of old marks.
+type HookSwept interface {
+	OnSwept(swept inbox.Swept, took time.Duration, err error)
+}
+
 type hooks []Hook
 
 func each[T any](h hooks, call func(T)) {
@@ -103,3 +108,6 @@ func (h hooks) retried(m inbox.Message, result inbox.Result, err error) {
 	each(h, func(t HookRetried) { t.OnRetried(m, result, err) })
 }
 func (h hooks) retention(err error) { each(h, func(t HookRetention) { t.OnRetention(err) }) }
+func (h hooks) swept(swept inbox.Swept, took time.Duration, err error) {
+	each(h, func(t HookSwept) { t.OnSwept(swept, took, err) })
+}

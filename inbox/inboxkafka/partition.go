@@ -64,13 +64,13 @@ const (
 // keyQueue holds the messages of one key of one partition in order. At most one job works on it, on its first messages, and they
 // stay in it until they are decided. A message without a key has a queue of its own.
 type keyQueue struct {
-	part  *partition
-	key   string
-	keyed bool
-	items []*item
-	taken int // the first ones, in flight
-	state queueState
-	timer *time.Timer
+	part     *partition
+	key      string
+	keyed    bool
+	items    []*item
+	taken    int // the first ones, in flight
+	state    queueState
+	stopWait func() bool // where a timer runs
 
 	// wait and front are gathered from the verdicts of a job.
 	wait  time.Duration
@@ -115,7 +115,7 @@ type partition struct {
 	stable    int64 // the last stable offset when the last records were fetched
 }
 
-func newPartition(at place, parent context.Context) *partition {
+func newPartition(parent context.Context, at place) *partition {
 	p := &partition{
 		place: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}),
 		queues: map[*keyQueue]struct{}{}, byKey: map[string]*keyQueue{},

@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/inbox"
 )
 
 // ErrRetention is what Run returns where marks would be removed before their messages are gone for good.
@@ -175,7 +177,7 @@ func (c *Consumer) settleRetention(ctx context.Context, admin *kadm.Client) erro
 		switch {
 		case err == nil:
 			c.keep = keep
-			return ended(c.persist(ctx, "set the retention of marks", func(ctx context.Context) error { return c.retain(ctx, keep) }))
+			return ended(c.retain(ctx, keep))
 		case errors.Is(err, errMissing):
 			// Nothing to handle, and nothing to remove: the sweeper asks again.
 			c.log.Warn("retention of marks is not known yet; none are removed", "error", err)
@@ -214,6 +216,8 @@ func (c *Consumer) sweepLoop(ctx context.Context, admin *kadm.Client) {
 			c.log.Error("old marks are not removed", "error", err)
 			c.hooks.retention(err)
 			wait = min(wait, time.Minute)
+		} else if err == nil && c.keep > 0 {
+			c.sweep(ctx)
 		}
 		if sleep(ctx, wait) != nil {
 			return
@@ -232,7 +236,7 @@ func (c *Consumer) resettle(ctx context.Context, admin *kadm.Client) error {
 	if !longer && !c.unsettled {
 		return nil
 	}
-	if err := c.persist(ctx, "set the retention of marks", func(ctx context.Context) error { return c.retain(ctx, keep) }); err != nil {
+	if err := c.retain(ctx, keep); err != nil {
 		return err
 	}
 	c.keep, c.unsettled = keep, false
@@ -240,8 +244,27 @@ func (c *Consumer) resettle(ctx context.Context, admin *kadm.Client) error {
 }
 
 func (c *Consumer) retain(ctx context.Context, keep time.Duration) error {
-	if k, ok := c.store.(keeper); ok {
-		return k.Retain(ctx, keep)
+	return c.persist(ctx, "set the retention of marks", func(ctx context.Context) error { return c.store.Retain(ctx, keep) })
+}
+
+func (c *Consumer) sweep(ctx context.Context) {
+	began := time.Now()
+	var swept inbox.Swept
+	err := c.sched.awaitGate(ctx)
+	if err == nil {
+		swept, err = c.store.Sweep(ctx)
 	}
-	return nil
+	if ctx.Err() != nil {
+		return
+	}
+	took := time.Since(began)
+	c.hooks.swept(swept, took, err)
+	if err != nil {
+		c.log.Warn("old marks not removed; it is tried again", "error", err)
+		return
+	}
+	c.log.Info("old marks removed", "weeks", swept.Emptied, "deleted", swept.Deleted, "blocked", swept.Blocked, "took", took)
+	if swept.AheadFull {
+		c.log.Warn("the inbox holds too many marks of ids from the future: they are not removed with their week", "table", "inbox_ahead")
+	}
 }

@@ -105,7 +105,11 @@ func (r *rig) start(cfg Config) *process {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &process{Consumer: c, t: r.t, stop: stop, done: make(chan error, 1)}
 	go func() { p.done <- c.Run(ctx) }()
-	r.t.Cleanup(func() { p.end() })
+	r.t.Cleanup(func() {
+		if err := p.end(); err != nil && !errors.Is(err, ErrDrain) {
+			r.t.Errorf("Run: %v", err)
+		}
+	})
 	return p
 }
 
@@ -169,3 +173,16 @@ func (r *rig) committed(partition int32) int64 {
 	}
 	return -1
 }
+
+// resetGroup sets the group back to the beginning.
+func (r *rig) resetGroup() error {
+	offsets := kadm.Offsets{}
+	for p := range int32(2) {
+		offsets.AddOffset(topic, p, 0, -1)
+	}
+	admin := kadm.NewClient(r.producer)
+	return admin.CommitAllOffsets(r.t.Context(), "billing", offsets)
+}
+
+// patience bounds every wait of a test: passing it is a failure, never a way on.
+const patience = 30 * time.Second

@@ -23,10 +23,7 @@ type store interface {
 	Requested(ctx context.Context, limit int) ([]inbox.ParkedKey, error)
 	Redrive(context.Context, inbox.ParkedKey, func(context.Context, pgx.Tx, inbox.Message) error) (inbox.Redriven, error)
 	RedriveFailed(ctx context.Context, key inbox.ParkedKey, why error) error
-	RedriveOnce(context.Context, inbox.ParkedKey, func(context.Context, inbox.Message) error) (inbox.Redriven, error)
-}
-
-// keeper is what keeps marks for as long as they are needed.
-type keeper interface {
 	Retain(context.Context, time.Duration) error
+	Sweep(context.Context) (inbox.Swept, error)
+	RedriveOnce(context.Context, inbox.ParkedKey, func(context.Context, inbox.Message) error) (inbox.Redriven, error)
 }

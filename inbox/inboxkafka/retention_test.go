@@ -1,0 +1,172 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+func TestLifetimeOfATopic(t *testing.T) {
+	config := func(settings ...string) kadm.ResourceConfig {
+		c := kadm.ResourceConfig{Name: topic}
+		for i := 0; i < len(settings); i += 2 {
+			c.Configs = append(c.Configs, kadm.Config{Key: settings[i], Value: &settings[i+1]})
+		}
+		return c
+	}
+	for _, test := range []struct {
+		name    string
+		config  kadm.ResourceConfig
+		sum     time.Duration
+		forever string
+		fault   string
+	}{
+		{"a week", config("retention.ms", "604800000", "segment.ms", "3600000", "cleanup.policy", "delete"), 170 * time.Hour, "", ""},
+		{"compacted", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", "compact"), 0, "cleanup.policy compact", ""},
+		{"both", config("retention.ms", "3600000", "segment.ms", "0", "cleanup.policy", "compact,delete"), 2 * time.Hour, "", ""},
+		{"for ever", config("retention.ms", "-1", "segment.ms", "1"), 0, "retention.ms -1", ""},
+		{"nearly for ever", config("retention.ms", "9223372036854775807", "segment.ms", "1"), 0, "retention.ms 9223372036854775807", ""},
+		{"one segment for ever", config("retention.ms", "1", "segment.ms", "9223372036854775807"), 0, "segment.ms 9223372036854775807", ""},
+		{"no answer", config("retention.ms", "1"), 0, "", "does not say its segment.ms"},
+		{"nonsense", config("retention.ms", "soon", "segment.ms", "1"), 0, "", "retention.ms"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l, err := readLifetime(test.config)
+			if (err == nil) != (test.fault == "") || err != nil && !strings.Contains(err.Error(), test.fault) {
+				t.Fatalf("error %v, want %q", err, test.fault)
+			}
+			if err != nil {
+				return
+			}
+			if l.forever != test.forever || test.forever == "" && l.sum(time.Hour) != test.sum {
+				t.Errorf("%+v, sum %v; want %v, %q", l, l.sum(time.Hour), test.sum, test.forever)
+			}
+		})
+	}
+}
+
+func TestRetentionThatIsTooShortIsRefusedWithTheSum(t *testing.T) {
+	short := lifetime{topic: "a", retention: time.Hour, segment: time.Hour}
+	long := lifetime{topic: "b", retention: 3 * time.Hour, segment: time.Hour}
+	if err := check(6*time.Hour, []lifetime{short, long}, 2*time.Hour); err != nil {
+		t.Errorf("just long enough: %v", err)
+	}
+	err := check(6*time.Hour-1, []lifetime{short, long}, 2*time.Hour)
+	if !errors.Is(err, ErrRetention) ||
+		!strings.Contains(err.Error(), "topic b: retention.ms 3h0m0s + segment.ms 1h0m0s + ReplayWindow 2h0m0s = 6h0m0s") ||
+		strings.Contains(err.Error(), "topic a") {
+		t.Errorf("error: %v", err)
+	}
+	if err := check(6*time.Hour, []lifetime{{topic: "c", forever: "retention.ms -1"}}, 0); !errors.Is(err, ErrRetention) {
+		t.Errorf("a topic that keeps for ever: %v", err)
+	}
+	if keep, _ := need([]lifetime{short, long}, 2*time.Hour); keep != 6*time.Hour {
+		t.Errorf("derived %v, want 6h", keep)
+	}
+	if keep, why := need([]lifetime{short, {topic: "c", forever: "x"}}, 0); keep != 0 || !strings.Contains(why, "topic c") {
+		t.Errorf("derived %v, %s; want for ever", keep, why)
+	}
+}
+
+// alter sets settings of the topic.
+func (r *rig) alter(settings ...string) {
+	r.t.Helper()
+	var alter []kadm.AlterConfig
+	for i := 0; i < len(settings); i += 2 {
+		alter = append(alter, kadm.AlterConfig{Name: settings[i], Value: &settings[i+1]})
+	}
+	responses, err := kadm.NewClient(r.producer).AlterTopicConfigs(r.t.Context(), alter, topic)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, response := range responses {
+		if response.Err != nil {
+			r.t.Fatal(response.Err)
+		}
+	}
+}
+
+// Run tells the inbox how long marks are needed, sweeps, follows a topic that keeps its records for longer, and does not
+// sweep where the configuration does not allow for it any more.
+func TestRetentionOfARunningConsumer(t *testing.T) {
+	r := newRig(t, 1)
+	r.alter("retention.ms", "3600000", "segment.ms", "60000")
+	cfg := r.config()
+	cfg.Retention, cfg.ReplayWindow, cfg.SweepInterval = 2*time.Hour, time.Minute, 5*time.Millisecond
+	var refused atomic.Int64
+	cfg.Hooks = []Hook{retentionHook(func(err error) {
+		if errors.Is(err, ErrRetention) {
+			refused.Add(1)
+		}
+	})}
+	fixed := r.start(cfg)
+	sweeps := func() int { r.inbox.mu.Lock(); defer r.inbox.mu.Unlock(); return r.inbox.sweeps }
+	eventually(t, "a sweep", func() bool { return sweeps() > 1 })
+	r.alter("retention.ms", "36000000")
+	eventually(t, "the refusal", func() bool { return refused.Load() > 2 })
+	before, counted := sweeps(), refused.Load()
+	eventually(t, "more refusals", func() bool { return refused.Load() > counted+3 })
+	if after := sweeps(); after != before {
+		t.Errorf("%d sweeps although marks are needed for longer", after-before)
+	}
+	if err := fixed.end(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := newConsumer(r.inbox, "billing", &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(t.Context()); !errors.Is(err, ErrRetention) {
+		t.Errorf("Run returned %v, want ErrRetention", err)
+	}
+	cfg.Retention = 0
+	r.start(cfg)
+	derived := func(want time.Duration) func() bool {
+		return func() bool {
+			r.inbox.mu.Lock()
+			defer r.inbox.mu.Unlock()
+			return slices.Contains(r.inbox.retained, want)
+		}
+	}
+	eventually(t, "the derived retention", derived(10*time.Hour+2*time.Minute))
+	r.alter("retention.ms", "72000000")
+	eventually(t, "the longer one", derived(20*time.Hour+2*time.Minute))
+	r.alter("retention.ms", "-1")
+	eventually(t, "for ever", derived(0))
+}
+
+type retentionHook func(error)
+
+func (h retentionHook) OnRetention(err error) { h(err) }
+
+// A topic that does not exist yet is waited for, without a sweep; one whose settings may not be read is an error.
+func TestRetentionOfATopicThatDoesNotExistYet(t *testing.T) {
+	r := newRig(t, 1)
+	cfg := r.config()
+	cfg.Retention, cfg.Topics, cfg.SweepInterval = 0, []string{"later"}, 5*time.Millisecond
+	var missing atomic.Int64
+	cfg.Hooks = []Hook{retentionHook(func(err error) {
+		if errors.Is(err, errMissing) {
+			missing.Add(1)
+		}
+	})}
+	r.start(cfg)
+	eventually(t, "the report", func() bool { return missing.Load() > 0 })
+	if r.inbox.sweeps != 0 || len(r.inbox.retained) != 0 {
+		t.Errorf("%d sweeps, retention %v", r.inbox.sweeps, r.inbox.retained)
+	}
+	if _, err := kadm.NewClient(r.producer).CreateTopic(context.Background(), 1, 1, nil, "later"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the retention", func() bool { r.inbox.mu.Lock(); defer r.inbox.mu.Unlock(); return len(r.inbox.retained) > 0 })
+	if !denied(kerr.TopicAuthorizationFailed) || denied(kerr.NotLeaderForPartition) {
+		t.Error("what may not be read is taken for what cannot be read right now, or the other way round")
+	}
+}
