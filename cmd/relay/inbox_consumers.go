@@ -50,7 +50,8 @@ func writeConsumers(to io.Writer, consumers []inboxmarks.Consumer) error {
 		return writeLine(to, "no consumer has been here")
 	}
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\tPARTITIONS\tPROCESSES\tNEWEST SESSION")
+	fmt.Fprintln(table, "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\tPARTITIONS\tPROCESSES\t"+
+		"NEWEST SESSION")
 	for _, c := range consumers {
 		retention, opened := "for ever", "-"
 		if c.RetentionSeconds != nil {
@@ -59,8 +60,8 @@ func writeConsumers(to io.Writer, consumers []inboxmarks.Consumer) error {
 		if c.OpenedAt != nil {
 			opened = second(*c.OpenedAt)
 		}
-		fmt.Fprintf(table, "%s\t%s\t~%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", name(c.Consumer), retention, c.MarksEstimate, c.ParkedKeys, c.ParkedMessages,
-			c.Requested, c.Claims, c.Partitions, c.Instances, opened)
+		fmt.Fprintf(table, "%s\t%s\t~%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", name(c.Consumer), retention, c.MarksEstimate, c.ParkedKeys,
+			c.ParkedMessages, c.Requested, c.Claims, c.Partitions, c.Instances, opened)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write output: %w", err)

@@ -127,8 +127,8 @@ func (p program) awaitRetries(ctx context.Context, conn *pgx.Conn, r inboxAsk, a
 		return err
 	}
 	for _, consumer := range idle {
-		err := writeLine(p.stderr, "Note: no process of consumer %s has a session, so it seems that none runs; the retry waits for one", name(consumer))
-		if err != nil {
+		const note = "Note: no process of consumer %s has a session, so it seems that none runs; the retry waits for one"
+		if err := writeLine(p.stderr, note, name(consumer)); err != nil {
 			return err
 		}
 	}

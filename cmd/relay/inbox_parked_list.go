@@ -65,8 +65,8 @@ func writeParkedKeys(to io.Writer, list inboxparked.List, filter inboxparked.Fil
 		if k.RequestedAt != nil {
 			retry = "asked for"
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", k.KeyID, name(k.Consumer), name(k.Topic), keyName(k.Name), k.Messages,
-			k.Cause, second(k.Since), age(k.AgeSeconds), k.Attempts, retry, sentence(k.Error, 100))
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\t%s\n", k.KeyID, name(k.Consumer), name(k.Topic), keyName(k.Name),
+			k.Messages, k.Cause, second(k.Since), age(k.AgeSeconds), k.Attempts, retry, sentence(k.Error, 100))
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write output: %w", err)

@@ -81,7 +81,8 @@ func writeInboxQueue(to io.Writer, q inboxparked.Queue) error {
 	err := writeLine(to, "key %s of topic %s, consumer %s: %s parked (key id %d)", keyName(q.Name), name(q.Topic), name(q.Consumer),
 		counted(q.TotalMessages, "message", "messages"), q.KeyID)
 	if err == nil && q.RequestedAt != nil {
-		err = writeLine(to, "a retry is asked for since %s, by %s: %s", second(*q.RequestedAt), sentence(q.RequestedBy, 0), sentence(q.Reason, 0))
+		err = writeLine(to, "a retry is asked for since %s, by %s: %s", second(*q.RequestedAt), sentence(q.RequestedBy, 0),
+			sentence(q.Reason, 0))
 	}
 	if err == nil && len(q.Messages) > 0 && q.Messages[0].Error != nil {
 		err = writeLine(to, "the first one: %s", sentence(q.Messages[0].Error, 0))

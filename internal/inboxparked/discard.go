@@ -40,8 +40,8 @@ func PlanDiscard(ctx context.Context, conn *pgx.Conn, f Filter) ([]Discarded, er
 }
 
 // Discard removes for good the messages of each key that the filter chooses, or the one message that it names, for the given reason,
-// which must not be empty. Their marks stay, so that another copy is not handled either. Each key is a transaction of its own, and waits up to
-// wait for a handler that holds it. It returns what was removed, also where an error ends it. Errors are explained.
+// which must not be empty. Their marks stay, so that another copy is not handled either. Each key is a transaction of its own, and waits
+// up to wait for a handler that holds it. It returns what was removed, also where an error ends it. Errors are explained.
 func Discard(ctx context.Context, conn *pgx.Conn, f Filter, reason string, wait time.Duration) ([]Discarded, error) {
 	plan, err := PlanDiscard(ctx, conn, f)
 	if err != nil {

@@ -139,7 +139,8 @@ func (q *Queue) readMessages(ctx context.Context, tx pgx.Tx, limit int) error {
 	}
 	var m Message
 	fields := []any{
-		&m.ID, &m.Source, &m.MsgID, &m.Type, &m.Partition, &m.Offset, &m.RecordTime, &m.PayloadBytes, &m.ParkedAt, &m.Cause, &m.Error, &m.Attempts,
+		&m.ID, &m.Source, &m.MsgID, &m.Type, &m.Partition, &m.Offset, &m.RecordTime, &m.PayloadBytes, &m.ParkedAt, &m.Cause,
+		&m.Error, &m.Attempts,
 	}
 	_, err = pgx.ForEachRow(rows, fields, func() error {
 		m.RecordTime, m.ParkedAt = inUTC(m.RecordTime), m.ParkedAt.UTC()

@@ -40,8 +40,8 @@ func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
 	return asked, nil
 }
 
-// retryQuery asks for a retry of keys. A key for which it is asked already is not touched: a consumer may hold it for as long as its handler
-// takes. A message without a key is named in the audit by its id.
+// retryQuery asks for a retry of keys. A key for which it is asked already is not touched: a consumer may hold it for as long as its
+// handler takes. A message without a key is named in the audit by its id.
 const retryQuery = `
 WITH free AS (
     SELECT id FROM inbox_parked_keys WHERE id = ANY ($1) AND requested_at IS NULL ORDER BY id FOR NO KEY UPDATE
