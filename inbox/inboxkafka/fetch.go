@@ -123,6 +123,9 @@ func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 		if ctx.Err() != nil || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
 			return
 		}
+		if _, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
+			return // groupErrors tells of it
+		}
 		if lost, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
 			c.log.Error("the topic has lost records that this group had not read yet, or the log was cut back",
 				"topic", topic, "partition", partition, "error", lost)

@@ -252,10 +252,7 @@ func (s *scheduler) putBack(q *keyQueue) {
 	q.taken, q.wait, q.front, q.state = 0, 0, false, idle
 	switch {
 	case p.closed:
-		if p.inUse == 0 && p.drained != nil {
-			close(p.drained)
-			p.drained = nil
-		}
+		p.noteDrained()
 	case len(q.items) == 0:
 		p.forget(q)
 	case wait > 0:
@@ -289,9 +286,11 @@ func (q *keyQueue) drop(i *item) {
 func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p.closed {
+		return p.drained // the shutdown and a callback may both come here
+	}
 	p.stopIntake()
-	done := make(chan struct{})
-	p.closed, p.lost, p.drained = true, lost, done
+	p.closed, p.lost = true, lost
 	for _, i := range p.incoming {
 		s.letGo(p, i)
 	}
@@ -305,12 +304,9 @@ func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan stru
 		}
 		q.items = q.items[:q.taken]
 	}
-	if p.inUse == 0 {
-		close(done)
-		p.drained = nil
-	}
+	p.noteDrained()
 	s.wake()
-	return done
+	return p.drained
 }
 
 // slot is a place in flight beside the workers.
