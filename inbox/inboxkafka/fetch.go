@@ -152,9 +152,11 @@ func (c *Consumer) balance() {
 		case p.closed:
 		case !p.paused && full:
 			p.paused = true
+			s.paused[p] = struct{}{}
 			pause[at.topic] = append(pause[at.topic], at.number)
 		case p.paused && eased:
 			p.paused = false
+			delete(s.paused, p)
 			resume[at.topic] = append(resume[at.topic], at.number)
 		}
 	}
