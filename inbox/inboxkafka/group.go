@@ -145,7 +145,7 @@ func (c *Consumer) forget(gone []closing, lost bool) {
 		c.log.Info("partition gone", "topic", p.topic, "partition", p.number, "lost", lost)
 		c.hooks.revoked(p.partition, lost)
 	}
-	c.balance()
+	c.balance(false)
 }
 
 // closeSessions says of partitions that this process ended its work on them without a crash. Where the database is away the next

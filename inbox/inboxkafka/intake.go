@@ -108,7 +108,7 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 		return items, err
 	}
 	if resume {
-		c.balance()
+		c.balance(false)
 	}
 	for i := range skip {
 		c.hooks.handled(i.message, inbox.Duplicate, 0, 0)
@@ -133,7 +133,7 @@ func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) (rest
 			rest = append(rest, i)
 			continue
 		}
-		p.tracker.done(i.place)
+		p.done(i.place)
 		s.letGo(p, i)
 		s.stats.Skipped++
 	}

@@ -30,6 +30,8 @@ func (c *Consumer) options() []kgo.Opt {
 	defaults := []kgo.Opt{
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(min(fetchBytes, 1<<20)),
+		// A partition that is resumed waits for a fetch without it to end.
+		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.HeartbeatInterval(min(3*time.Second, c.cfg.SessionTimeout/6)),
 		// Where the log has lost records nobody knows which ones came instead. Reading all of it again skips what was handled.
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),

@@ -111,6 +111,7 @@ type partition struct {
 	results  int
 	doubles  int
 
+	moved     time.Time // when its watermark did so last, or became one
 	committed position
 	stable    int64 // the last stable offset when the last records were fetched
 }
@@ -124,6 +125,15 @@ func newPartition(parent context.Context, at place) *partition {
 	p.handling, p.stop = context.WithCancel(parent)
 	p.intake, p.stopIntake = context.WithCancel(p.handling)
 	return p
+}
+
+// done notes that the record at a place is decided.
+func (p *partition) done(place int64) {
+	before := p.tracker.first
+	p.tracker.done(place)
+	if p.tracker.first != before {
+		p.moved = time.Now()
+	}
 }
 
 // noteDrained ends drained where nothing of a closed partition is in flight.

@@ -242,7 +242,7 @@ func (s *scheduler) resumable() bool {
 
 // decide takes a message out that is done.
 func (s *scheduler) decide(p *partition, i *item, result inbox.Result) {
-	p.tracker.done(i.place)
+	p.done(i.place)
 	p.resulted(result)
 	s.letGo(p, i)
 	s.stats.count(result)
