@@ -61,7 +61,7 @@ var done = []verdict{{decided: true, result: inbox.Processed}}
 // One trial ends a pause, also where a job from before hangs; until then nothing else begins.
 func TestOneTrialEndsAPause(t *testing.T) {
 	g := newGated(t)
-	for _, key := range []string{"hangs", "a", "b"} {
+	for _, key := range []string{"hangs", "a", "b", "c"} {
 		g.add(t, key)
 	}
 	if g.pick() == nil {
@@ -81,8 +81,12 @@ func TestOneTrialEndsAPause(t *testing.T) {
 	}
 	g.unavailable(errAway)
 	g.sched.finish(trial, []verdict{{front: true}})
-	g.ends[1]()
+	g.ends[2]() // of the second pause; before it was the time that the trial had
 	trial = g.pick()
+	g.ends[3]()
+	if g.pick() == nil {
+		t.Fatal("no other trial begins although the first one takes long")
+	}
 	g.available(true)
 	g.sched.finish(trial, done)
 	if g.pick() == nil || !g.Stats().PausedSince.IsZero() {
