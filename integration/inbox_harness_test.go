@@ -1,11 +1,13 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -174,4 +176,11 @@ func (c *inboxCase) drain(timeout time.Duration, running ...*relayProcess) []*kg
 		}
 	}
 	return records
+}
+
+// connectBriefly connects to a database that may be away.
+func connectBriefly(ctx context.Context, url string) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return pgx.Connect(ctx, url)
 }

@@ -103,7 +103,18 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 			skip[i] = true
 		}
 	}
-	s := c.sched
+	rest, err := c.sched.skip(p, items, skip)
+	if err != nil {
+		return items, err
+	}
+	for i := range skip {
+		c.hooks.handled(i.message, inbox.Duplicate, 0, 0)
+	}
+	return rest, nil
+}
+
+// skip ends messages that were handled before, and returns the rest.
+func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) ([]*item, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.closed {
@@ -180,7 +191,7 @@ func (c *Consumer) persist(ctx context.Context, what string, run func(context.Co
 		err := run(ctx)
 		switch {
 		case err == nil:
-			c.available()
+			c.available(false)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()

@@ -60,15 +60,16 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 // redrive handles the messages of a key until none is left, one fails for good, or ctx ends.
 func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 	for failures := 0; ; {
-		if !c.sched.enter(ctx) {
+		taken, ok := c.sched.enter(ctx)
+		if !ok {
 			return
 		}
 		// In flight it has as long as others have when the process is asked to end.
 		r, err := c.redriveOne(key)
-		c.sched.leave()
+		c.sched.leave(taken)
 		switch {
 		case err == nil:
-			c.available()
+			c.available(true)
 			failures = 0
 			if !c.redriven(r) {
 				return
@@ -79,7 +80,13 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 		case inbox.IsUnavailable(err):
 			c.unavailable(err)
 			continue
+		case errors.Is(err, inbox.ErrTimeout):
+			if err := c.probe(ctx); err != nil {
+				c.unavailable(err)
+				continue
+			}
 		}
+		c.available(true)
 		failures++
 		wait := c.backoff(failures)
 		c.hooks.retried(r.Message, inbox.Failed, err)

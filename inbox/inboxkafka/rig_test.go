@@ -183,3 +183,6 @@ func (r *rig) resetGroup() error {
 	admin := kadm.NewClient(r.producer)
 	return admin.CommitAllOffsets(r.t.Context(), "billing", offsets)
 }
+
+// patience bounds every wait of a test: passing it is a failure, never a way on.
+const patience = 30 * time.Second

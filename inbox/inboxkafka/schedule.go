@@ -50,6 +50,7 @@ type job struct {
 	items  []*item
 	queues []*keyQueue // of each item
 	alone  bool
+	trial  bool // of whether an outage is over
 }
 
 // wake lets everybody look again, after a change that concerns more than one key.
@@ -102,7 +103,7 @@ func (s *scheduler) take(most int) *job {
 
 // pick returns the next job, or nil where nothing may begin now.
 func (s *scheduler) pick(most int) *job {
-	if s.alone || s.gate.closedFor(s.inFlight) {
+	if s.alone || s.gate.closed() {
 		return nil
 	}
 	s.skipClosed()
@@ -172,7 +173,7 @@ func (s *scheduler) skipClosed() {
 
 func (s *scheduler) begin(j *job) {
 	s.inFlight++
-	s.alone = j.alone
+	s.alone, j.trial = j.alone, s.gate.begin()
 	for _, q := range j.queues {
 		q.part.inUse++
 	}
@@ -198,6 +199,9 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	if j.alone {
 		s.alone = false
 	}
+	if j.trial {
+		s.gate.trial = false
+	}
 	for n, i := range j.items {
 		q, v := j.queues[n], verdicts[n]
 		q.part.inUse--
@@ -218,7 +222,7 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 			s.putBack(q)
 		}
 	}
-	if s.inFlight == 0 || j.alone {
+	if s.inFlight == 0 || j.alone || j.trial {
 		s.work.Broadcast()
 	}
 	s.slots.Broadcast()
@@ -309,8 +313,11 @@ func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan stru
 	return done
 }
 
+// slot is a place in flight beside the workers.
+type slot struct{ trial bool }
+
 // enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended.
-func (s *scheduler) enter(ctx context.Context) bool {
+func (s *scheduler) enter(ctx context.Context) (taken slot, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer context.AfterFunc(ctx, func() {
@@ -319,13 +326,13 @@ func (s *scheduler) enter(ctx context.Context) bool {
 		s.slots.Broadcast()
 	})()
 	for !s.draining && ctx.Err() == nil {
-		if !s.alone && !s.gate.closedFor(s.inFlight) && !s.suspectNext() {
+		if !s.alone && !s.gate.closed() && !s.suspectNext() {
 			s.inFlight++
-			return true
+			return slot{s.gate.begin()}, true
 		}
 		s.slots.Wait()
 	}
-	return false
+	return slot{}, false
 }
 
 // suspectNext reports whether a suspect waits for all others to end.
@@ -334,11 +341,14 @@ func (s *scheduler) suspectNext() bool {
 	return s.ready.len() > 0 && s.ready.front().items[0].suspect()
 }
 
-func (s *scheduler) leave() {
+func (s *scheduler) leave(taken slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inFlight--
-	if s.inFlight == 0 {
+	if taken.trial {
+		s.gate.trial = false
+	}
+	if s.inFlight == 0 || taken.trial {
 		s.work.Broadcast()
 	}
 	s.slots.Broadcast()

@@ -33,8 +33,8 @@ CREATE TABLE inbox (
     source     text COLLATE "C" NOT NULL,
     msg_id     uuid             NOT NULL,
     handled_at timestamptz      NOT NULL DEFAULT now(),
-    -- msg_id first: it decides nearly every comparison, and new ids go to the end of the index.
-    PRIMARY KEY (msg_id, consumer, source)
+    -- source last: the id before it decides nearly every comparison, and new ids go to the end of their consumer.
+    PRIMARY KEY (consumer, msg_id, source)
 ) PARTITION BY RANGE (msg_id);
 COMMENT ON TABLE inbox IS 'Marks of messages whose effect is in this database, or that are parked. Written in the same transaction.';
 COMMENT ON COLUMN inbox.consumer IS 'Who handled the message: a name of the consuming service, the same for all of its processes.';
