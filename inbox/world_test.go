@@ -109,7 +109,9 @@ func effects(ctx context.Context, tx transaction, messages []inbox.Message) erro
 }
 
 // redriven is a handler of parked messages that writes a row.
-func redriven(ctx context.Context, tx transaction, m inbox.Message) error { return write(ctx, tx, m.ID) }
+func redriven(ctx context.Context, tx transaction, m inbox.Message) error {
+	return write(ctx, tx, m.ID)
+}
 
 func never(context.Context, transaction) error { return errors.New("this handler must not run") }
 
