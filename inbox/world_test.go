@@ -185,9 +185,14 @@ func (w *world) do(script string, args ...any) {
 // until asks again and again, until it is so.
 func (w *world) until(what string, so func() bool) {
 	w.Helper()
-	deadline := time.Now().Add(patience)
+	const look = 3 * time.Millisecond
+	deadline, again := time.NewTimer(patience), time.NewTicker(look)
+	defer deadline.Stop()
+	defer again.Stop()
 	for !so() {
-		if time.Now().After(deadline) {
+		select {
+		case <-again.C:
+		case <-deadline.C:
 			w.Fatalf("waited %v for: %s", patience, what)
 		}
 	}
