@@ -73,5 +73,6 @@ func writeDiscardedText(to io.Writer, r inboxAsk, done []inboxparked.Discarded, 
 	if err := writeLine(to, "\ndiscarded %s", what); err != nil || left == 0 {
 		return err
 	}
-	return writeLine(to, "%s parked behind them; relay inbox parked retry handles them", counted(left, "message is still", "messages are still"))
+	return writeLine(to, "%s parked behind them; relay inbox parked retry handles them",
+		counted(left, "message is still", "messages are still"))
 }

@@ -135,8 +135,9 @@ const batchQuery = `WITH ` + held + `, gone AS (
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM unclaimed)`
 
 // Forget removes the marks that are meant and not held, of the sources that the plan names, for the given reason, which must not be
-// empty: the messages are handled again when they come again. The audit entry is written first, with what the plan says; then come the batches, each a transaction of
-// its own. So an error leaves the entry and a part of the marks, and calling it again does the rest. Errors are explained.
+// empty: the messages are handled again when they come again. The audit entry is written first, with what the plan says; then come
+// the batches, each a transaction of its own. So an error leaves the entry and a part of the marks, and calling it again does the
+// rest. Errors are explained.
 func Forget(ctx context.Context, conn *pgx.Conn, s Selection, plan []BySource, reason string) (Forgotten, error) {
 	var done Forgotten
 	args := s.args()
