@@ -82,8 +82,8 @@ func (b *banks) run(ctx context.Context, count int) (*child, error) {
 		if c, err = b.replaceAfter(ctx, c, rand.N(lateKillBy)); err != nil {
 			return nil, err
 		}
-		// A process that is killed while it begins messages with care leaves the most work behind: once is enough to see it.
-		if i == 0 {
+		// A process that is killed while it begins messages with care leaves the most work behind: once, and at the end.
+		if i == count-1 {
 			if c, err = b.replaceAfter(ctx, c, rand.N(earlyBankKillBy)); err != nil {
 				return nil, err
 			}
