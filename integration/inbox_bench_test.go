@@ -137,6 +137,7 @@ func (b *inboxBench) writeMany(ctx context.Context, tx pgx.Tx, goroutine, n int)
 // bare is the business write without an inbox.
 func (b *inboxBench) bare() side {
 	return side{"bare", func(ctx context.Context, g int) (int, error) {
+		_ = b.message(g) // it has come from somewhere, also where there is no inbox
 		return 1, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.write(ctx, tx, g) })
 	}}
 }
@@ -152,6 +153,7 @@ func (b *inboxBench) handle() side {
 // barePipelined sends the three statements at once: the bare side that gains most from it.
 func (b *inboxBench) barePipelined() side {
 	return side{"bare, statements sent at once", func(ctx context.Context, g int) (int, error) {
+		_ = b.message(g)
 		return 1, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.writeMany(ctx, tx, g, 1) })
 	}}
 }
@@ -191,6 +193,7 @@ func (b *inboxBench) byHand() side {
 
 func (b *inboxBench) bareBatch(n int) side {
 	return side{fmt.Sprintf("bare, batches of %d", n), func(ctx context.Context, g int) (int, error) {
+		_ = b.messages(g, n)
 		return n, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.writeMany(ctx, tx, g, n) })
 	}}
 }

@@ -116,19 +116,19 @@ func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testin
 	c.judgeEffects(sick.without(s.sent), records).require(t)
 
 	execute(t, c.url, "DELETE FROM poison")
+	before := len(s.sent)
 	again = startRepeater(t, c.bootstrap, 100, c.settings.Topics...)
 	s.choose = func() []string { return append(sick.keys(), s.random(5)...) }
 	s.start(20 * time.Millisecond)
 	c.askForRetry()
 	loop.enough = func() bool { c.askForRetry(); return c.parkedKeys() == 0 }
 	second := loop.killAll(t, c)
-	arrived := len(s.sent)
 	last := c.start("")
 	eventually(t, time.Minute, "nothing is parked any more", loop.enough)
 	s.stop()
 	again.finish(len(s.sent))
 	records = c.drain(loop.deadline, last, c.start(""))
-	t.Logf("%d kills while parking %v, %d while handling them %v, with new messages: %d", first.total, first.at, second.total, second.at, len(s.sent)-arrived)
+	t.Logf("%d kills while parking %v, %d while handling them %v, with new messages: %d", first.total, first.at, second.total, second.at, len(s.sent)-before)
 	t.Logf("retries: %d asked for again", c.count("SELECT count(*) FROM inbox_audit WHERE action = 'retried' AND details->>'outcome' = 'failed again'"))
 	c.judgeEffects(s.sent, records).require(t)
 }

@@ -44,7 +44,7 @@ precedence. relay run --help lists them all.`,
 func (p program) commands() []*cli.Command {
 	commands := []*cli.Command{
 		p.runCommand(), p.migrateCommand(), p.statusCommand(), p.parkedCommand(), p.inboxCommand(), p.recoverCommand(), p.aclCommand(),
-		p.benchCommand(), p.demoCommand(), p.versionCommand(),
+		p.benchCommand(), p.demoCommand(), p.demoConsumer(), p.versionCommand(),
 	}
 	for _, c := range commands {
 		strict(c)
@@ -88,7 +88,9 @@ func chosenNone(c *cli.Context) error {
 		commands = c.Command.Subcommands
 	}
 	for _, sub := range commands {
-		known = append(known, sub.Name)
+		if !sub.Hidden {
+			known = append(known, sub.Name)
+		}
 	}
 	if near := config.Nearest(name, known); near != "" {
 		return usage(whole+" "+near, "unknown command %q", name)

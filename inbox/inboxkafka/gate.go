@@ -7,14 +7,16 @@ import (
 )
 
 // gate is open while the database is there. An error that says otherwise shuts it: nothing begins and nothing is fetched, while
-// the client goes on to send its heartbeats and to take part in rebalances. After a pause it lets one job through; a success opens it, and
-// another such error shuts it for twice as long. It belongs to the scheduler's lock.
+// the client goes on to send its heartbeats and to take part in rebalances. After a pause it lets one trial through, whatever else is
+// still in flight from before: that may hang on a connection that nobody answers. A success opens the gate, and another such
+// error shuts it for twice as long. It belongs to the scheduler's lock.
 type gate struct {
-	state gateState
-	since time.Time // when it was shut first
-	pause time.Duration
-	// before is how many jobs were in flight when it let one through: those may hang on a connection that is dead.
-	before int
+	state  gateState
+	trial  bool      // a trial is in flight, and began lately
+	round  int       // counts when trials were allowed
+	since  time.Time // when it was shut first; zero while it is open
+	opened time.Time // when it was opened last
+	pause  time.Duration
 }
 
 type gateState int
@@ -25,12 +27,35 @@ const (
 	half
 )
 
-// closedFor reports whether a job may not begin while so many are in flight.
-func (g *gate) closedFor(inFlight int) bool {
-	return g.state == shut || g.state == half && inFlight > g.before
+// mostPause bounds a pause: one try now and then costs little, and the end of an outage is to be noticed soon.
+const mostPause = 5 * time.Second
+
+// closed reports whether a job may not begin now.
+func (g *gate) closed() bool { return g.state == shut || g.state == half && g.trial }
+
+// begin reports whether what begins now is a trial.
+func (g *gate) begin() (trial bool) {
+	g.trial = g.trial || g.state == half
+	return g.state == half
 }
 
-// unavailable shuts the gate. It returns whether it was open.
+// shutFor shuts the gate and returns for how long. What was open for less than the last pause was not mended: a database
+// may answer where a handler goes on to say that something else is away.
+func (g *gate) shutFor(least, most time.Duration) (pause time.Duration) {
+	now := time.Now()
+	if g.since.IsZero() && now.Sub(g.opened) > 2*g.pause {
+		g.pause = least
+	} else {
+		g.pause = min(2*g.pause, most)
+	}
+	if g.since.IsZero() {
+		g.since = now
+	}
+	g.state = shut
+	return jitter(g.pause)
+}
+
+// unavailable shuts the gate, unless it is shut.
 func (c *Consumer) unavailable(err error) {
 	s := c.sched
 	s.mu.Lock()
@@ -40,19 +65,12 @@ func (c *Consumer) unavailable(err error) {
 		return
 	}
 	first := g.since.IsZero()
-	if first {
-		g.since, g.pause = time.Now(), c.cfg.BackoffMin
-	} else {
-		g.pause = min(2*g.pause, c.cfg.BackoffMax)
-	}
-	g.state = shut
-	time.AfterFunc(jitter(g.pause), func() {
+	pause := g.shutFor(c.cfg.BackoffMin, max(c.cfg.BackoffMin, min(c.cfg.BackoffMax, mostPause)))
+	s.after(pause, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if g.state == shut {
-			g.state, g.before = half, s.inFlight
-			s.wake()
-		}
+		g.state = half
+		s.allowTrials(pause)
 	})
 	s.mu.Unlock()
 	if first {
@@ -61,17 +79,37 @@ func (c *Consumer) unavailable(err error) {
 	}
 }
 
-// available opens the gate, where the trial that it let through succeeded.
-func (c *Consumer) available() {
+// allowTrials lets a trial begin now, and another one after each pause while the gate stays half open. After a failover each trial may
+// get one of many dead connections out of the pool, and wait for its time limit.
+func (s *scheduler) allowTrials(pause time.Duration) {
+	s.gate.trial = false
+	s.gate.round++
+	s.wake()
+	round := s.gate.round
+	s.after(max(pause, leastBetweenTrials), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.gate.state == half && s.gate.round == round && !s.draining {
+			s.allowTrials(pause)
+		}
+	})
+}
+
+// leastBetweenTrials is how long a trial has at least before another one begins beside it.
+const leastBetweenTrials = 500 * time.Millisecond
+
+// available opens the gate, where it waits for a trial to succeed. Queries of our own say nothing about what handlers need, so
+// they open it only where no message is there to try it with.
+func (c *Consumer) available(handled bool) {
 	s := c.sched
 	s.mu.Lock()
 	g := &s.gate
-	if g.state != half {
+	if g.state != half || !handled && (g.trial || s.ready.len() > 0) {
 		s.mu.Unlock()
 		return
 	}
 	lasted := time.Since(g.since)
-	g.state, g.since, g.pause = open, time.Time{}, 0
+	g.state, g.since, g.opened = open, time.Time{}, time.Now()
 	s.wake()
 	s.mu.Unlock()
 	c.log.Info("resumed", "after", lasted)

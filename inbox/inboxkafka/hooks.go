@@ -14,7 +14,7 @@ type Hook any
 // HookHandled is told of each message that is done.
 type HookHandled interface {
 	// OnHandled gets the result, how often the message had failed before, and how long its transaction took (that of the whole
-	// batch, for each of its messages).
+	// batch, for each of its messages; 0 for a duplicate that was only looked up).
 	OnHandled(m inbox.Message, result inbox.Result, failures int, took time.Duration)
 }
 

@@ -103,28 +103,42 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 			skip[i] = true
 		}
 	}
-	s := c.sched
+	rest, resume, err := c.sched.skip(p, items, skip)
+	if err != nil {
+		return items, err
+	}
+	if resume {
+		c.balance(false)
+	}
+	for i := range skip {
+		c.hooks.handled(i.message, inbox.Duplicate, 0, 0)
+	}
+	return rest, nil
+}
+
+// skip ends messages that were handled before, and returns the rest, and whether there is a partition to resume.
+func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) (rest []*item, resume bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.closed {
-		return items, context.Canceled
+		return items, false, context.Canceled
 	}
 	p.checking = 10*len(skip) >= len(items)
 	if len(skip) == 0 {
-		return items, nil
+		return items, false, nil
 	}
-	rest := make([]*item, 0, len(items)-len(skip))
+	rest = make([]*item, 0, len(items)-len(skip))
 	for _, i := range items {
 		if !skip[i] {
 			rest = append(rest, i)
 			continue
 		}
-		p.tracker.done(i.place)
+		p.done(i.place)
 		s.letGo(p, i)
 		s.stats.Skipped++
 	}
 	s.room.Signal()
-	return rest, nil
+	return rest, s.resumable(), nil
 }
 
 // countStarts marks messages as careful, with how often each was begun.
@@ -180,7 +194,7 @@ func (c *Consumer) persist(ctx context.Context, what string, run func(context.Co
 		err := run(ctx)
 		switch {
 		case err == nil:
-			c.available()
+			c.available(false)
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()

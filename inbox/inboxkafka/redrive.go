@@ -3,7 +3,6 @@ package inboxkafka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -19,7 +18,7 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	var mu sync.Mutex
-	busy := map[string]bool{}
+	busy := map[int64]bool{}
 	ticker := time.NewTicker(c.cfg.RetryInterval)
 	defer ticker.Stop()
 	for {
@@ -32,11 +31,10 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 			return
 		}
 		for _, key := range keys {
-			name := fmt.Sprint(key)
 			mu.Lock()
-			begin := !busy[name] && len(busy) < mostRedriven
+			begin := !busy[key.ID] && len(busy) < mostRedriven
 			if begin {
-				busy[name] = true
+				busy[key.ID] = true
 			}
 			mu.Unlock()
 			if !begin {
@@ -46,7 +44,7 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 				c.redrive(ctx, key)
 				mu.Lock()
 				defer mu.Unlock()
-				delete(busy, name)
+				delete(busy, key.ID)
 			})
 		}
 		select {
@@ -60,15 +58,16 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 // redrive handles the messages of a key until none is left, one fails for good, or ctx ends.
 func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 	for failures := 0; ; {
-		if !c.sched.enter(ctx) {
+		taken, ok := c.sched.enter(ctx)
+		if !ok {
 			return
 		}
 		// In flight it has as long as others have when the process is asked to end.
 		r, err := c.redriveOne(key)
-		c.sched.leave()
+		c.sched.leave(taken)
 		switch {
 		case err == nil:
-			c.available()
+			c.available(true)
 			failures = 0
 			if !c.redriven(r) {
 				return
@@ -79,7 +78,13 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 		case inbox.IsUnavailable(err):
 			c.unavailable(err)
 			continue
+		case errors.Is(err, inbox.ErrTimeout):
+			if err := c.probe(ctx); err != nil {
+				c.unavailable(err)
+				continue
+			}
 		}
+		c.available(true)
 		failures++
 		wait := c.backoff(failures)
 		c.hooks.retried(r.Message, inbox.Failed, err)

@@ -26,6 +26,7 @@ type scheduler struct {
 	alone      bool // a suspect is in flight: nothing else is
 	draining   bool
 
+	paused   map[*partition]struct{} // that are not fetched from
 	held     int
 	bytes    int64
 	maxHeld  int
@@ -40,7 +41,7 @@ type scheduler struct {
 func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{partitions: map[place]*partition{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
+	s := &scheduler{partitions: map[place]*partition{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }
@@ -50,6 +51,7 @@ type job struct {
 	items  []*item
 	queues []*keyQueue // of each item
 	alone  bool
+	trial  bool // of whether an outage is over
 }
 
 // wake lets everybody look again, after a change that concerns more than one key.
@@ -102,7 +104,7 @@ func (s *scheduler) take(most int) *job {
 
 // pick returns the next job, or nil where nothing may begin now.
 func (s *scheduler) pick(most int) *job {
-	if s.alone || s.gate.closedFor(s.inFlight) {
+	if s.alone || s.gate.closed() {
 		return nil
 	}
 	s.skipClosed()
@@ -172,7 +174,7 @@ func (s *scheduler) skipClosed() {
 
 func (s *scheduler) begin(j *job) {
 	s.inFlight++
-	s.alone = j.alone
+	s.alone, j.trial = j.alone, s.gate.begin()
 	for _, q := range j.queues {
 		q.part.inUse++
 	}
@@ -189,8 +191,8 @@ type verdict struct {
 	front bool
 }
 
-// finish takes the verdicts on the messages of a job, in their order. It reports whether a partition is concerned that is not
-// fetched from, and may be now.
+// finish takes the verdicts on the messages of a job, in their order. It reports whether there is a partition to resume; see
+// Consumer.balance.
 func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -198,10 +200,12 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	if j.alone {
 		s.alone = false
 	}
+	if j.trial {
+		s.gate.trial = false
+	}
 	for n, i := range j.items {
 		q, v := j.queues[n], verdicts[n]
 		q.part.inUse--
-		resume = resume || q.part.paused
 		switch {
 		case v.decided:
 			s.decide(q.part, i, v.result)
@@ -218,17 +222,27 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 			s.putBack(q)
 		}
 	}
-	if s.inFlight == 0 || j.alone {
+	if s.inFlight == 0 || j.alone || j.trial {
 		s.work.Broadcast()
 	}
 	s.slots.Broadcast()
 	s.room.Signal()
-	return resume
+	return s.resumable()
+}
+
+// resumable reports whether there is a partition that is not fetched from and may be now. Room may come from any other one.
+func (s *scheduler) resumable() bool {
+	for p := range s.paused {
+		if !p.closed && s.eased(p) {
+			return true
+		}
+	}
+	return false
 }
 
 // decide takes a message out that is done.
 func (s *scheduler) decide(p *partition, i *item, result inbox.Result) {
-	p.tracker.done(i.place)
+	p.done(i.place)
 	p.resulted(result)
 	s.letGo(p, i)
 	s.stats.count(result)
@@ -248,10 +262,7 @@ func (s *scheduler) putBack(q *keyQueue) {
 	q.taken, q.wait, q.front, q.state = 0, 0, false, idle
 	switch {
 	case p.closed:
-		if p.inUse == 0 && p.drained != nil {
-			close(p.drained)
-			p.drained = nil
-		}
+		p.noteDrained()
 	case len(q.items) == 0:
 		p.forget(q)
 	case wait > 0:
@@ -285,9 +296,11 @@ func (q *keyQueue) drop(i *item) {
 func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p.closed {
+		return p.drained // the shutdown and a callback may both come here
+	}
 	p.stopIntake()
-	done := make(chan struct{})
-	p.closed, p.lost, p.drained = true, lost, done
+	p.closed, p.lost = true, lost
 	for _, i := range p.incoming {
 		s.letGo(p, i)
 	}
@@ -301,16 +314,16 @@ func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan stru
 		}
 		q.items = q.items[:q.taken]
 	}
-	if p.inUse == 0 {
-		close(done)
-		p.drained = nil
-	}
+	p.noteDrained()
 	s.wake()
-	return done
+	return p.drained
 }
 
+// slot is a place in flight beside the workers.
+type slot struct{ trial bool }
+
 // enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended.
-func (s *scheduler) enter(ctx context.Context) bool {
+func (s *scheduler) enter(ctx context.Context) (taken slot, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer context.AfterFunc(ctx, func() {
@@ -319,13 +332,13 @@ func (s *scheduler) enter(ctx context.Context) bool {
 		s.slots.Broadcast()
 	})()
 	for !s.draining && ctx.Err() == nil {
-		if !s.alone && !s.gate.closedFor(s.inFlight) && !s.suspectNext() {
+		if !s.alone && !s.gate.closed() && !s.suspectNext() {
 			s.inFlight++
-			return true
+			return slot{s.gate.begin()}, true
 		}
 		s.slots.Wait()
 	}
-	return false
+	return slot{}, false
 }
 
 // suspectNext reports whether a suspect waits for all others to end.
@@ -334,11 +347,14 @@ func (s *scheduler) suspectNext() bool {
 	return s.ready.len() > 0 && s.ready.front().items[0].suspect()
 }
 
-func (s *scheduler) leave() {
+func (s *scheduler) leave(taken slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inFlight--
-	if s.inFlight == 0 {
+	if taken.trial {
+		s.gate.trial = false
+	}
+	if s.inFlight == 0 || taken.trial {
 		s.work.Broadcast()
 	}
 	s.slots.Broadcast()

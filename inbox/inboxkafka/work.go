@@ -20,7 +20,7 @@ func (c *Consumer) worker() {
 		}
 		verdicts := c.handle(j)
 		if c.sched.finish(j, verdicts) {
-			c.balance()
+			c.balance(false)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 	case o.Result == inbox.Deferred:
 		return verdict{}
 	case o.Result != inbox.Failed:
-		c.available()
+		c.available(true)
 		c.hooks.handled(i.message, o.Result, i.attempts, took)
 		return verdict{decided: true, result: o.Result}
 	case ctx.Err() != nil:
@@ -166,10 +166,29 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 	case inbox.IsUnavailable(o.Err):
 		c.unavailable(o.Err)
 		return verdict{front: true}
+	case errors.Is(o.Err, inbox.ErrTimeout):
+		// A handler that hangs is to blame, unless it hangs on a database that does not answer.
+		if err := c.probe(ctx); err != nil {
+			c.unavailable(err)
+			return verdict{front: true}
+		}
 	}
-	c.available() // the database answers
+	c.available(true) // the database answers
 	return c.failed(i, o.Err, took)
 }
+
+// probe asks the database something small.
+func (c *Consumer) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if _, err := c.store.Requested(ctx, 1); err != nil {
+		return fmt.Errorf("the handler was not done in time, and the database does not answer: %w", err)
+	}
+	return nil
+}
+
+// probeTimeout bounds the answer to a small question.
+const probeTimeout = 5 * time.Second
 
 // failed is the verdict on a message that was tried and failed.
 func (c *Consumer) failed(i *item, err error, took time.Duration) verdict {

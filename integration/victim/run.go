@@ -25,7 +25,7 @@ func Run(ctx context.Context, settings Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer closeBriefly(pool)
 	s := &service{consumer: settings.Consumer, fail: fail, flaky: make(map[string]int)}
 	if settings.Mails != "" {
 		if s.mails, err = os.OpenFile(settings.Mails, os.O_APPEND|os.O_WRONLY, 0); err != nil {
@@ -42,6 +42,19 @@ func Run(ctx context.Context, settings Settings) (err error) {
 		return err
 	}
 	return consumer.Run(ctx)
+}
+
+// closeBriefly closes a pool, and does not wait for servers that do not say goodbye: the pool has 15 s of patience with each.
+func closeBriefly(pool *pgxpool.Pool) {
+	closed := make(chan struct{})
+	go func() {
+		pool.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(2 * time.Second):
+	}
 }
 
 func connect(settings Settings, fail *failpoint) (*pgxpool.Pool, error) {

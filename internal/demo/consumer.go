@@ -21,12 +21,14 @@ const topic = "outbox.event." + aggregateType
 type consumer struct {
 	client *kgo.Client
 	ledger *ledger
+	first  func(*kgo.Record, entry) // is told of each message that is not sent again on purpose
 
 	mu        sync.Mutex
 	positions map[int32]int64 // the next offset of each partition
+	ends      map[int32]int64 // the offset after the last message of each partition, without what comes after it
 }
 
-func newConsumer(brokers []string, l *ledger) (*consumer, error) {
+func newConsumer(brokers []string, l *ledger, first func(*kgo.Record, entry)) (*consumer, error) {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...),
 		kgo.ClientID("demo-consumer"),
@@ -43,7 +45,7 @@ func newConsumer(brokers []string, l *ledger) (*consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create consumer: %w", err)
 	}
-	return &consumer{client: client, ledger: l, positions: make(map[int32]int64)}, nil
+	return &consumer{client: client, ledger: l, first: first, positions: make(map[int32]int64), ends: make(map[int32]int64)}, nil
 }
 
 // run reads until ctx ends.
@@ -63,10 +65,14 @@ func (c *consumer) run(ctx context.Context) error {
 // enter puts what was read into the ledger, each partition in its order.
 func (c *consumer) enter(fetches kgo.Fetches) {
 	var entries []entry
-	positions := make(map[int32]int64)
+	positions, ends := make(map[int32]int64), make(map[int32]int64)
 	fetches.EachRecord(func(r *kgo.Record) {
 		positions[r.Partition] = r.Offset + 1
 		if r.Attrs.IsControl() {
+			return
+		}
+		ends[r.Partition] = r.Offset + 1
+		if isEcho(r) {
 			return
 		}
 		e, err := decode(r)
@@ -75,11 +81,13 @@ func (c *consumer) enter(fetches kgo.Fetches) {
 			return
 		}
 		entries = append(entries, e)
+		c.first(r, e)
 	})
 	// Under one lock: whoever sees the new positions finds the records in the ledger.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.Copy(c.positions, positions)
+	maps.Copy(c.ends, ends)
 	c.ledger.arrive(entries)
 }
 
@@ -114,7 +122,7 @@ func decode(r *kgo.Record) (entry, error) {
 
 // readToEnd returns once everything that is in the topic now has been read.
 func (c *consumer) readToEnd(ctx context.Context) error {
-	ends, err := c.ends(ctx)
+	ends, err := c.marks(ctx)
 	if err != nil {
 		return err
 	}
@@ -145,8 +153,15 @@ func (c *consumer) passed(ends map[int32]int64) bool {
 // errOpenTransaction says that a relay left a transaction open behind which a consumer cannot read.
 var errOpenTransaction = errors.New("a transaction is still open although no relay runs")
 
-// ends are the ends of the partitions. Nothing may be open before them when the last relay has stopped.
-func (c *consumer) ends(ctx context.Context) (map[int32]int64, error) {
+// lastMessages are the offsets after the last message of each partition that was read.
+func (c *consumer) lastMessages() map[int32]int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.ends)
+}
+
+// marks are the high watermarks of the partitions. Nothing may be open before them when the last relay has stopped.
+func (c *consumer) marks(ctx context.Context) (map[int32]int64, error) {
 	admin := kadm.NewClient(c.client)
 	high, err := admin.ListEndOffsets(ctx, topic)
 	if err == nil {
@@ -201,7 +216,7 @@ func countUncommitted(ctx context.Context, brokers []string, reader *consumer) (
 			return 0, fmt.Errorf("read %s again: %w", topic, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
+			if !r.Attrs.IsControl() && !isEcho(r) {
 				count++
 			}
 			if r.Offset+1 >= ends[r.Partition] {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/hint"
@@ -27,6 +28,9 @@ type Config struct {
 	// Relay is the command that runs a relay configured by RELAY_* variables. Defaults to this program with the argument
 	// run.
 	Relay []string
+
+	// Consumer is the command that runs the consumer's process, Bank. Defaults to this program with the argument demo-consumer.
+	Consumer []string
 
 	// StallAfter is how long nothing may be published before the demo gives up, and counts what is missing as lost.
 	// Defaults to one minute.
@@ -53,12 +57,14 @@ type Progress struct {
 	Behind     int // committed and not read yet
 	Faults     int // duplicates and inversions seen so far
 	Kills      int // of the relay
+	Booked     int // messages that the consumer has handled, about
+	BankKills  int // of the consumer
 }
 
 // progressEvery is the time between two calls of View.Progress.
 const progressEvery = 100 * time.Millisecond
 
-// WithDefaults returns a copy with every unset field but Relay at its default.
+// WithDefaults returns a copy with every unset field but Relay and Consumer at its default.
 func (c Config) WithDefaults() Config {
 	if c.Messages == 0 {
 		c.Messages = 20_000
@@ -100,12 +106,17 @@ func Run(ctx context.Context, cfg Config) (result *Result, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if cfg.Relay == nil {
+	if cfg.Relay == nil || cfg.Consumer == nil {
 		self, err := os.Executable()
 		if err != nil {
-			return nil, fmt.Errorf("find this program, to run it as the relay: %w", err)
+			return nil, fmt.Errorf("find this program, to run it as the relay and the consumer: %w", err)
 		}
-		cfg.Relay = []string{self, "run"}
+		if cfg.Relay == nil {
+			cfg.Relay = []string{self, "run"}
+		}
+		if cfg.Consumer == nil {
+			cfg.Consumer = []string{self, "demo-consumer"}
+		}
 	}
 	cfg.View.Event("starting a throw-away Postgres and a simulated Kafka broker (kfake, in this process)")
 	s, err := newStage(ctx, accounts(cfg.Writers), cfg.View.Event)
@@ -139,8 +150,11 @@ type play struct {
 	gate    *gate
 	relays  *relays
 	kills   int
+	banks   *banks
 	started time.Time
 	stalled atomic.Bool
+	hidden  int // records that the read_committed consumer was spared
+	echoes  int // messages sent again on purpose
 }
 
 func newPlay(cfg Config, s *stage) *play {
@@ -150,31 +164,38 @@ func newPlay(cfg Config, s *stage) *play {
 		command: cfg.Relay, environ: settings(os.Environ(), s.databaseURL, s.broker.Addresses),
 		ledger: p.ledger, gate: p.gate, events: cfg.View.Event,
 	}
+	p.banks = &banks{
+		command: cfg.Consumer, environ: bankSettings(os.Environ(), s.bankURL, s.broker.Addresses),
+		databaseURL: s.bankURL, messages: cfg.Messages, events: cfg.View.Event,
+	}
 	return p
 }
 
 // errStalled ends a demo in which nothing happens any more.
 var errStalled = errors.New("nothing was published any more")
 
-// run has everybody act until all is published and read, and judges.
+// run has everybody act until all is published, read and booked, and judges.
 func (p *play) run(ctx context.Context) (*Result, error) {
-	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger)
+	acting, end := context.WithCancel(ctx)
+	defer end()
+	duplicates, err := newEcho(p.stage.broker.Addresses)
+	if err != nil {
+		return nil, err
+	}
+	defer duplicates.close()
+	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, func(r *kgo.Record, e entry) { duplicates.see(acting, r, e.version) })
 	if err != nil {
 		return nil, err
 	}
 	defer reader.close()
-	acting, end := context.WithCancel(ctx)
-	defer end()
 	others, acting := errgroup.WithContext(acting)
 	others.Go(func() error { return unlessOver(acting, reader.run(acting)) })
+	others.Go(func() error { return p.banks.look(acting) })
 	others.Go(func() error { return p.watch(acting) })
 	others.Go(func() error { p.show(acting); return nil })
-	hidden := 0
 	others.Go(func() error {
 		defer end() // the others end when the main part does
-		var err error
-		hidden, err = p.act(acting, reader)
-		return err
+		return p.act(acting, reader, duplicates)
 	})
 	if err := others.Wait(); err != nil && !errors.Is(err, errStalled) {
 		return nil, err
@@ -182,7 +203,12 @@ func (p *play) run(ctx context.Context) (*Result, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	return p.judge(hidden), nil
+	p.cfg.View.Event("both consumers have stopped; what the bank booked is compared with the outbox")
+	effects, err := auditEffects(ctx, p.stage.databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	return p.judge(effects), nil
 }
 
 // unlessOver drops the error of a part that was told to end.
@@ -193,52 +219,63 @@ func unlessOver(ctx context.Context, err error) error {
 	return err
 }
 
-// act writes, publishes and kills, until everything committed has been read and the last relay has stopped. It returns how many
-// records the read_committed consumer was spared.
-func (p *play) act(ctx context.Context, reader *consumer) (hidden int, err error) {
+// act writes, publishes, consumes and kills, until everything committed has been read and booked, and the last relay and the last
+// consumer have stopped.
+func (p *play) act(ctx context.Context, reader *consumer, duplicates *echo) (err error) {
 	group, acting := errgroup.WithContext(ctx)
 	for i := range p.cfg.Writers {
 		group.Go(func() error { return write(acting, i, p.stage.databaseURL, p.gate, p.ledger) })
 	}
-	var last *child
+	var relay, bank *child
+	defer func() { err = errors.Join(err, relay.end(), bank.end()) }()
 	group.Go(func() (err error) {
-		last, err = p.relays.run(acting, p.kills)
+		relay, err = p.relays.run(acting, p.kills)
 		return err
 	})
-	err = group.Wait()
-	if last == nil {
-		return 0, err
-	}
-	if err != nil {
-		return 0, errors.Join(err, last.process.Kill())
+	group.Go(func() (err error) {
+		bank, err = p.banks.run(acting, bankKills(p.cfg.Messages))
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	s, _ := p.ledger.now()
-	if err := p.relays.await(ctx, last, s.written); err != nil {
-		return 0, errors.Join(err, last.process.Kill())
+	if err := p.relays.await(ctx, relay, s.written); err != nil {
+		return err
 	}
-	return p.finish(ctx, reader, last)
+	return p.finish(ctx, reader, duplicates, relay, bank)
 }
 
-// finish stops the last relay, so that nothing can follow, and reads to the end what there is.
-func (p *play) finish(ctx context.Context, reader *consumer, last *child) (hidden int, err error) {
+// finish stops the last relay, so that nothing can follow, reads to the end what there is, and waits until the consumer has done so.
+func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, relay, bank *child) (err error) {
 	p.cfg.View.Event("everything written has been read; the last relay is stopped in order, and the topic read to its end")
-	if err := last.stop(ctx); err != nil {
-		return 0, err
+	if err := relay.stop(ctx); err != nil {
+		return err
 	}
 	if err := reader.readToEnd(ctx); err != nil {
-		return 0, err
+		return err
+	}
+	if p.echoes, err = duplicates.finish(ctx); err != nil {
+		return err
+	}
+	if err := reader.readToEnd(ctx); err != nil {
+		return err
 	}
 	uncommitted, err := countUncommitted(ctx, p.stage.broker.Addresses, reader)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	s, _ := p.ledger.now()
-	return uncommitted - s.records, nil
+	p.hidden = uncommitted - s.records
+	if err := p.banks.awaitEnds(ctx, p.stage.broker.Addresses, bank, reader.lastMessages()); err != nil {
+		return err
+	}
+	return bank.stop(ctx)
 }
 
-// watch ends the demo where nothing is published for too long.
+// watch ends the demo where nothing is published or booked for too long.
 func (p *play) watch(ctx context.Context) error {
-	published, since := 0, time.Now()
+	done, since := 0, time.Now()
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
@@ -248,11 +285,12 @@ func (p *play) watch(ctx context.Context) error {
 		case <-tick.C:
 		}
 		s, _ := p.ledger.now()
+		booked := int(p.banks.booked.Load())
 		switch {
-		case s.published > published:
-			published, since = s.published, time.Now()
+		case s.published+booked > done:
+			done, since = s.published+booked, time.Now()
 		case time.Since(since) < p.cfg.StallAfter:
-		case s.missing > 0:
+		case s.missing > 0 || booked < s.published:
 			p.stalled.Store(true)
 			return errStalled
 		default:
@@ -270,6 +308,7 @@ func (p *play) show(ctx context.Context) {
 		p.cfg.View.Progress(Progress{
 			Messages: p.cfg.Messages, Written: s.written, RolledBack: s.rolledBack, Published: s.published,
 			Behind: s.missing, Faults: s.duplicated + s.reordered, Kills: p.relays.count(),
+			Booked: int(p.banks.booked.Load()), BankKills: int(p.banks.killed.Load()),
 		})
 		select {
 		case <-ctx.Done():
@@ -279,15 +318,18 @@ func (p *play) show(ctx context.Context) {
 	}
 }
 
-// judge says what the ledger tells once everybody has ended.
-func (p *play) judge(hidden int) *Result {
+// judge says what the ledger and the bank's books tell once everybody has ended.
+func (p *play) judge(e *effects) *Result {
 	took := time.Since(p.started)
 	s, lostCount, inventedCount, examples := p.ledger.audit()
 	return &Result{
 		Written: s.written, RolledBack: s.rolledBack, Published: s.published,
 		Lost: lostCount, Duplicated: s.duplicated, Reordered: s.reordered, Invented: inventedCount,
 		RelayKills: p.relays.count(), Seconds: round(took.Seconds(), 3),
-		PerSecond: round(float64(s.published)/took.Seconds(), 0), Hidden: hidden,
+		PerSecond: round(float64(s.published)/took.Seconds(), 0), Hidden: p.hidden,
+		Effects: e.messages, EffectsLost: e.lost, EffectsTwice: e.twice, EffectsReordered: e.reordered, EffectsInvented: e.invented,
+		ConsumerKills: int(p.banks.killed.Load()), DuplicatesSent: p.echoes, DuplicatesRefused: max(0, p.echoes-e.twice),
+		BalancesWrong: e.wrong, SumBefore: e.before, SumAfter: e.after, accounts: e.accounts,
 		Postgres: p.stage.version, writers: p.cfg.Writers, stalled: p.stalled.Load(), stallAfter: p.cfg.StallAfter, examples: examples,
 	}
 }

@@ -82,17 +82,20 @@ func TestDemo(t *testing.T) {
 	if result.RelayKills < 3 || result.RolledBack == 0 || !result.Sound() {
 		t.Errorf("%+v", result)
 	}
-	if kills := strings.Count(stderr.String(), "ended by SIGKILL"); kills != result.RelayKills {
-		t.Errorf("%d kills shown, %d counted", kills, result.RelayKills)
+	if result.Effects != 2000 || result.ConsumerKills < 3 || result.DuplicatesSent == 0 || result.DuplicatesRefused != result.DuplicatesSent {
+		t.Errorf("the consumer: %+v", result)
+	}
+	if kills := strings.Count(stderr.String(), "ended by SIGKILL"); kills != result.RelayKills+result.ConsumerKills {
+		t.Errorf("%d kills shown, %d and %d counted", kills, result.RelayKills, result.ConsumerKills)
 	}
 	expectNothingLeft(t, folder, stderr.String())
 }
 
 // A demo that is interrupted ends at once and leaves nothing, whatever it was about.
 func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
-	for _, moment := range []string{"starting a throw-away Postgres", "are up", "kill 1:", "kill 3:"} {
+	for _, moment := range []string{"starting a throw-away Postgres", "are up", "\nkill 1:", "consumer kill 1:", "\nkill 3:"} {
 		t.Run(moment, func(t *testing.T) {
-			cmd, folder := prepare(t, "--messages", "200000")
+			cmd, folder := prepare(t, "--messages", "60000")
 			output := &watched{text: moment, seen: make(chan struct{})}
 			cmd.Stdout, cmd.Stderr = output, output
 			if err := cmd.Start(); err != nil {
@@ -115,18 +118,18 @@ func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	}
 }
 
-var relayNumber = regexp.MustCompile(`relay (\d+)`)
+var childNumber = regexp.MustCompile(`(?:relay|consumer) (\d+)`)
 
-// expectNothingLeft looks for the relays that the output names, and for what lies in the folder for temporary files.
+// expectNothingLeft looks for the relays and consumers that the output names, and for what lies in the folder for temporary files.
 func expectNothingLeft(t *testing.T, folder, output string) {
 	t.Helper()
-	for _, match := range relayNumber.FindAllStringSubmatch(output, -1) {
+	for _, match := range childNumber.FindAllStringSubmatch(output, -1) {
 		id, err := strconv.Atoi(match[1])
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := syscall.Kill(id, 0); !errors.Is(err, syscall.ESRCH) {
-			t.Errorf("relay %d: %v, want no such process", id, err)
+			t.Errorf("process %d: %v, want no such process", id, err)
 		}
 	}
 	left, err := os.ReadDir(folder)
@@ -163,18 +166,25 @@ func (w *watched) String() string {
 }
 
 func TestARelayThatPublishesNothingLosesAll(t *testing.T) {
-	result, err := Run(t.Context(), Config{Messages: 50, Relay: []string{"sleep", "600"}, StallAfter: 2 * time.Second})
+	result, err := Run(t.Context(), Config{Messages: 50, Relay: []string{"sleep", "600"}, Consumer: []string{"sleep", "600"}, StallAfter: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Sound() || result.Lost == 0 || result.Lost != result.Written || !result.stalled {
+	if result.Sound() || result.Lost == 0 || result.Lost != result.Written || result.EffectsLost != result.Written || !result.stalled {
 		t.Errorf("%+v", result)
 	}
 }
 
 func TestARelayThatFailsEndsTheDemo(t *testing.T) {
-	_, err := Run(t.Context(), Config{Messages: 50, Relay: []string{"sh", "-c", "echo no such setting; exit 2"}})
+	_, err := Run(t.Context(), Config{Messages: 50, Relay: []string{"sh", "-c", "echo no such setting; exit 2"}, Consumer: []string{"sleep", "600"}})
 	if err == nil || !strings.Contains(err.Error(), "no such setting") {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+func TestAConsumerThatFailsEndsTheDemo(t *testing.T) {
+	_, err := Run(t.Context(), Config{Messages: 50, Relay: []string{"sleep", "600"}, Consumer: []string{"sh", "-c", "echo no such table; exit 2"}})
+	if err == nil || !strings.Contains(err.Error(), "no such table") {
 		t.Errorf("Run: %v", err)
 	}
 }

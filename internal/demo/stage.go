@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/sandbox"
 	"github.com/outbox-relay/relay/internal/schema"
 )
@@ -20,6 +21,7 @@ type stage struct {
 	postgres    *sandbox.Postgres
 	broker      *sandbox.Broker
 	databaseURL string
+	bankURL     string // the same database, with the schema of the consumer
 	version     string // of Postgres
 }
 
@@ -27,6 +29,7 @@ type stage struct {
 const business = `
 CREATE TABLE accounts (id text PRIMARY KEY, balance bigint NOT NULL DEFAULT 0, version bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
 CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account text NOT NULL, events int NOT NULL);
+CREATE SCHEMA bank;
 `
 
 // newStage starts the servers and makes the tables. On an error nothing is left running.
@@ -54,21 +57,28 @@ func newStage(ctx context.Context, accounts []string, tell func(string)) (_ *sta
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(ctx, s.databaseURL); err != nil {
+	if err := migrate(ctx, schema.Outbox, s.databaseURL); err != nil {
 		return nil, err
 	}
-	return s, s.addBusiness(ctx, accounts)
+	if err := s.addBusiness(ctx, accounts); err != nil {
+		return nil, err
+	}
+	s.bankURL = config.WithSchema(s.databaseURL, bankName)
+	if err := migrate(ctx, schema.Inbox, s.bankURL); err != nil {
+		return nil, err
+	}
+	return s, s.addBank(ctx, accounts)
 }
 
-// migrate does what `relay migrate up` does.
-func migrate(ctx context.Context, url string) (err error) {
-	migrator, err := schema.Open(ctx, url, 10*time.Second)
+// migrate does what `relay migrate up` and `relay inbox migrate up` do.
+func migrate(ctx context.Context, component schema.Component, url string) (err error) {
+	migrator, err := component.Open(ctx, url, 10*time.Second)
 	if err != nil {
-		return fmt.Errorf("make the outbox: %w", err)
+		return fmt.Errorf("make the %s: %w", component.Name, err)
 	}
 	defer func() { err = errors.Join(err, migrator.Close(ctx)) }()
 	if err := migrator.Up(ctx, func(schema.Migration) {}); err != nil {
-		return fmt.Errorf("make the outbox: %w", err)
+		return fmt.Errorf("make the %s: %w", component.Name, err)
 	}
 	return nil
 }

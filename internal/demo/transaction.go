@@ -28,11 +28,12 @@ type transaction struct {
 
 // body is the payload of an event. Together with the key it says what the consumer checks.
 type body struct {
-	Account string `json:"account"`
-	Version int64  `json:"version"`
-	Amount  int    `json:"amount"`
-	Order   int64  `json:"order"`
-	Memo    string `json:"memo"`
+	Account  string `json:"account"`
+	Version  int64  `json:"version"`
+	Receiver string `json:"receiver"`
+	Cents    int64  `json:"cents"`
+	Order    int64  `json:"order"`
+	Memo     string `json:"memo"`
 }
 
 const memo = "booked by the demo; every event of an account has the next version of that account"
@@ -166,7 +167,7 @@ func (w *writer) insert(ctx context.Context, tx pgx.Tx, order int64, account str
 	messages, entries := make([]outbox.Message, events), make([]entry, events)
 	for i := range events {
 		version := last - int64(events) + int64(i) + 1
-		payload, err := json.Marshal(body{account, version, w.random.IntN(10_000), order, memo})
+		payload, err := json.Marshal(body{account, version, w.receiver(account), 1 + w.random.Int64N(10_000), order, memo})
 		if err != nil {
 			return nil, fmt.Errorf("encode event: %w", err)
 		}
@@ -181,6 +182,15 @@ func (w *writer) insert(ctx context.Context, tx pgx.Tx, order int64, account str
 		entries[i].id = id
 	}
 	return entries, nil
+}
+
+// receiver draws the account that the consumer moves the money to.
+func (w *writer) receiver(from string) string {
+	for {
+		if to := accountName(w.random.IntN(sharedAccounts)); to != from {
+			return to
+		}
+	}
 }
 
 // pause waits for d, or until ctx ends.

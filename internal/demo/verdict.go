@@ -37,15 +37,40 @@ type Result struct {
 	// Postgres is the version of the server.
 	Postgres string `json:"postgres"`
 
+	// Effects is how many of the committed messages had their effect at the consumer's.
+	Effects int `json:"effects"`
+	// EffectsLost is how many had none.
+	EffectsLost int `json:"effects_lost"`
+	// EffectsTwice is how often a message had its effect again.
+	EffectsTwice int `json:"effects_twice"`
+	// EffectsReordered is how many effects came after that of a later event of their account.
+	EffectsReordered int `json:"effects_reordered"`
+	// EffectsInvented is how many messages had an effect that nobody committed.
+	EffectsInvented int `json:"effects_invented"`
+	// BalancesWrong is how many accounts have another balance than the committed messages make.
+	BalancesWrong int `json:"balances_wrong"`
+	// SumBefore and SumAfter are the sums of all balances, in cents.
+	SumBefore int64 `json:"sum_before"`
+	SumAfter  int64 `json:"sum_after"`
+	// ConsumerKills is how many consumers were ended by SIGKILL.
+	ConsumerKills int `json:"consumer_kills"`
+	// DuplicatesSent is how many messages were sent again on purpose, past the relay.
+	DuplicatesSent int `json:"duplicates_sent"`
+	// DuplicatesRefused is how many of them had no effect.
+	DuplicatesRefused int `json:"duplicates_refused"`
+
 	writers    int
+	accounts   int
 	stalled    bool
 	stallAfter time.Duration
 	examples   map[fault][]string
 }
 
-// Sound reports whether nothing was lost, duplicated, reordered or invented.
+// Sound reports whether nothing was lost, duplicated, reordered or invented, neither in the topic nor among the effects.
 func (r *Result) Sound() bool {
-	return r.Lost == 0 && r.Duplicated == 0 && r.Reordered == 0 && r.Invented == 0
+	return r.Lost == 0 && r.Duplicated == 0 && r.Reordered == 0 && r.Invented == 0 &&
+		r.EffectsLost == 0 && r.EffectsTwice == 0 && r.EffectsReordered == 0 && r.EffectsInvented == 0 &&
+		r.BalancesWrong == 0 && r.SumBefore == r.SumAfter
 }
 
 // Verdict explains the result to a person.
@@ -76,10 +101,32 @@ func (r *Result) writeCounts(b *strings.Builder) {
 	row(r.Reordered, string(reordered), "read after a later event of the same account")
 	row(r.Invented, string(invented), "read, but rolled back, never written, or altered")
 	b.WriteString("\n")
+	row(r.Effects, "effects", "of them moved money between accounts, in a consumer with an inbox")
+	row(r.EffectsLost, "lost", "messages that never had their effect")
+	row(r.EffectsTwice, "twice", "effects that happened again")
+	row(r.EffectsReordered, "reordered", "effects after that of a later event of the same account")
+	row(r.EffectsInvented, "invented", "effects of what nobody committed")
+	b.WriteString("\n")
+	row(r.DuplicatesSent, "sent again", "on purpose, by another producer, with the same id and source")
+	row(r.DuplicatesRefused, "refused", "of those, by the inbox")
 	row(r.RelayKills, "kills", "relays ended by SIGKILL, while they published or while they took over")
+	row(r.ConsumerKills, "kills", "consumers ended by SIGKILL, while they booked or while they started")
 	row(r.Hidden, "hidden", "records that killed relays left in aborted transactions; consumers are not shown them")
+	r.writeBalances(b)
 	fmt.Fprintf(b, "\n  %.1f s, %s messages/s, with the kills, the restarts and everything else on this one machine\n\n",
 		r.Seconds, grouped(int(r.PerSecond)))
+}
+
+func (r *Result) writeBalances(b *strings.Builder) {
+	sum, balances := "not a cent was made or lost", "Every balance is what the committed messages make."
+	if r.SumBefore != r.SumAfter {
+		sum = "money was MADE OR LOST"
+	}
+	if r.BalancesWrong > 0 {
+		balances = grouped(r.BalancesWrong) + " accounts have a WRONG balance."
+	}
+	fmt.Fprintf(b, "\n  Sum of all %d accounts: %s before, %s after; %s.\n  %s\n",
+		r.accounts, money(r.SumBefore), money(r.SumAfter), sum, balances)
 }
 
 func (r *Result) writeExamples(b *strings.Builder) {
@@ -100,10 +147,14 @@ const explanation = `How it was checked
   transaction id first and the account late, some used savepoints, about a tenth was rolled back, and some stayed open
   for a second and more while others committed. The relay was a child process. A consumer with no code of
   the engine compared the id, key and version of every record with those notes, to the very end of the topic.
+  Another consumer, a child process too, moved the money that each message says, through package inbox. What it booked was
+  compared with the rows of the outbox, without a look at the inbox: nothing in its books stops an effect from
+  happening twice, or in another order, but the inbox.
 
 What "exactly once" means here
   A consumer that reads committed records sees each committed message once, whenever the relay dies, and the
   messages of one aggregate in the order of their transactions, as long as these take the aggregate before they insert.
+  What a consumer writes to its database in the transaction of the inbox happens once for each message, in that order.
 
 What this does not show
   The broker was kfake, simulated in this process. It is not Apache Kafka: nothing is replicated, no broker crashed.
@@ -112,6 +163,11 @@ What this does not show
 Where to go next
   README.md has a five-minute guide to your own database and cluster, and the guarantees with their conditions.
 `
+
+// money writes cents.
+func money(cents int64) string {
+	return fmt.Sprintf("%s.%02d", grouped(int(cents/100)), max(cents, -cents)%100)
+}
 
 // grouped writes a number with a comma between thousands.
 func grouped(n int) string {

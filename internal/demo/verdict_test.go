@@ -32,6 +32,8 @@ func golden(t *testing.T, name string, got []byte) {
 func soundResult() *Result {
 	return &Result{
 		Written: 20_000, RolledBack: 2214, Published: 20_000, RelayKills: 5, Seconds: 6.412, Hidden: 1213, PerSecond: 3119,
+		Effects: 20_000, ConsumerKills: 5, DuplicatesSent: 1100, DuplicatesRefused: 1100,
+		SumBefore: 144 * openingCents, SumAfter: 144 * openingCents, accounts: 144,
 		Postgres: "18.3", writers: 16, stallAfter: time.Minute,
 	}
 }
@@ -39,6 +41,8 @@ func soundResult() *Result {
 func faultyResult() *Result {
 	r := soundResult()
 	r.Published, r.Lost, r.Duplicated, r.Reordered, r.Invented, r.stalled = 19_998, 3, 2, 1, 1, true
+	r.Effects, r.EffectsLost, r.EffectsTwice, r.EffectsReordered, r.EffectsInvented, r.BalancesWrong = 19_996, 4, 2, 3, 1, 7
+	r.DuplicatesRefused, r.SumAfter = 1098, r.SumBefore+1
 	r.examples = map[fault][]string{
 		lost:       {"message 1 (version 7 of account-001) was committed and never read"},
 		duplicated: {"message 2 (version 8 of account-001) was read again"},
@@ -70,6 +74,13 @@ func TestEachFaultAloneIsUnsound(t *testing.T) {
 		"duplicated": func(r *Result) { r.Duplicated = 1 },
 		"reordered":  func(r *Result) { r.Reordered = 1 },
 		"invented":   func(r *Result) { r.Invented = 1 },
+
+		"effects lost":      func(r *Result) { r.EffectsLost = 1 },
+		"effects twice":     func(r *Result) { r.EffectsTwice = 1 },
+		"effects reordered": func(r *Result) { r.EffectsReordered = 1 },
+		"effects invented":  func(r *Result) { r.EffectsInvented = 1 },
+		"a balance":         func(r *Result) { r.BalancesWrong = 1 },
+		"the sum":           func(r *Result) { r.SumAfter-- },
 	} {
 		r := soundResult()
 		spoil(r)

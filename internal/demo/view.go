@@ -72,9 +72,9 @@ func (s *Screen) Close() {
 
 // line is short enough for a terminal of 80 columns up to a million messages: a line that wraps cannot be redrawn.
 func (s *Screen) line(p Progress) string {
-	text := fmt.Sprintf("%4.1fs %s/%s written, %s undone, %s read, %s behind, %d kills",
-		time.Since(s.started).Seconds(), grouped(p.Written), grouped(p.Messages), grouped(p.RolledBack),
-		grouped(p.Published), grouped(p.Behind), p.Kills)
+	text := fmt.Sprintf("%4.1fs %s/%s written, %s read, %s booked, %d+%d kills",
+		time.Since(s.started).Seconds(), grouped(p.Written), grouped(p.Messages),
+		grouped(p.Published), grouped(p.Booked), p.Kills, p.BankKills)
 	if p.Faults > 0 {
 		text += fmt.Sprintf(", %d FAULTS", p.Faults)
 	}

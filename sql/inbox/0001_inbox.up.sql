@@ -33,8 +33,8 @@ CREATE TABLE inbox (
     source     text COLLATE "C" NOT NULL,
     msg_id     uuid             NOT NULL,
     handled_at timestamptz      NOT NULL DEFAULT now(),
-    -- msg_id first: it decides nearly every comparison, and new ids go to the end of the index.
-    PRIMARY KEY (msg_id, consumer, source)
+    -- source last: the id before it decides nearly every comparison, and new ids go to the end of their consumer.
+    PRIMARY KEY (consumer, msg_id, source)
 ) PARTITION BY RANGE (msg_id);
 COMMENT ON TABLE inbox IS 'Marks of messages whose effect is in this database, or that are parked. Written in the same transaction.';
 COMMENT ON COLUMN inbox.consumer IS 'Who handled the message: a name of the consuming service, the same for all of its processes.';
@@ -147,7 +147,7 @@ CREATE TABLE inbox_audit (
     id       bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at       timestamptz      NOT NULL DEFAULT clock_timestamp(),
     consumer text COLLATE "C" NOT NULL,
-    action   text             NOT NULL CHECK (action IN ('unknown', 'retry', 'retried', 'discard', 'forget')),
+    action   text             NOT NULL CHECK (action IN ('unknown', 'retry', 'retried', 'discard', 'forget', 'settle')),
     topic    text COLLATE "C"     NULL,
     key      bytea                NULL,
     source   text COLLATE "C"     NULL,
@@ -159,7 +159,8 @@ CREATE TABLE inbox_audit (
 CREATE INDEX inbox_audit_consumer_idx ON inbox_audit (consumer, id);
 COMMENT ON TABLE inbox_audit IS 'What people asked for and what came of it, and messages whose effect may have happened or not.';
 COMMENT ON COLUMN inbox_audit.action IS
-    'unknown: an effect that is claimed and not done was seen again, and not begun again. retry, discard, forget: somebody asked for it. '
+    'unknown: an effect that is claimed and not done was seen again, and not begun again. '
+    'retry, discard, forget, settle: somebody asked for it. '
     'retried: what came of a retry.';
 
 -- Marks a message as handled, for consumers in other languages: call it first in the transaction of the business write. True:

@@ -1,0 +1,233 @@
+//go:build long
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outbox-relay/relay/integration/cluster"
+	"github.com/outbox-relay/relay/integration/victim"
+	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/sandbox"
+)
+
+// inboxStorm breaks everything between a row in an outbox and its effect in another database.
+type inboxStorm struct {
+	t         *testing.T
+	c         *inboxCase
+	relaying  []string // settings of relays
+	relays    []*relayProcess
+	consumers []*relayProcess
+	kafka     *cluster.Cluster
+	postgres  *sandbox.Postgres
+	gate      *gate
+	mending   sync.WaitGroup
+	broken    chan struct{} // holds one value while a broker is broken
+	counts    map[string]int
+}
+
+// TestInboxStorm: services write outboxes, relays publish, another producer repeats every record, and consumers move money through
+// the inbox, while relays, consumers, brokers and Postgres break, messages are poisoned and mended, and the network fails. It runs
+// for RELAY_TEST_STORM, 5m unless set.
+func TestInboxStorm(t *testing.T) {
+	length := 5 * time.Minute
+	if text := os.Getenv("RELAY_TEST_STORM"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("RELAY_TEST_STORM: %v", err)
+		}
+	}
+	s, load := newInboxStorm(t)
+	name := settingOf(s.relaying, "RELAY_NAME")
+	again := startRepeater(t, s.kafka.Bootstrap, 2000, s.c.settings.Topics...)
+	ctx, calm := context.WithCancel(t.Context())
+	defer calm()
+	var sickness sync.WaitGroup
+	var sick int
+	sickness.Go(func() { sick = s.sicken(ctx) })
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		s.strike()
+		wait(t.Context(), time.Duration(rand.Int64N(int64(2*time.Second))))
+	}
+	calm()
+	sickness.Wait()
+	s.mending.Wait()
+	load.stop()
+	t.Logf("faults: %v", s.counts)
+	awaitPublished(t, load)
+	for _, r := range s.relays {
+		r.Terminate()
+		r.Wait(time.Minute)
+	}
+	sent := ofRelay(t, load, name)
+	again.finish(len(sent))
+	for _, consumer := range s.consumers {
+		consumer.Kill()
+	}
+	calmed := []*relayProcess{s.c.start(""), s.c.start("", takesMany)}
+	eventually(t, 5*time.Minute, "nothing is parked any more", func() bool { s.c.heal(); return s.c.parkedKeys() == 0 })
+	records := s.c.drain(10*time.Minute, calmed...)
+	eventually(t, time.Minute, "nothing is parked at the end", func() bool { return s.c.parkedKeys() == 0 })
+	t.Logf("%d transactions committed; %d messages were poisoned for a while; %d retries came to an end, %d of them failed", load.committed.Load(), sick,
+		s.c.count("SELECT count(*) FROM inbox_audit WHERE action = 'retried'"),
+		s.c.count("SELECT count(*) FROM inbox_audit WHERE action = 'retried' AND details->>'outcome' = 'failed again'"))
+	requireTwice(t, sent, records)
+	s.c.judgeEffects(sent, records).require(t)
+}
+
+func newInboxStorm(t *testing.T) (*inboxStorm, *workload) {
+	t.Helper()
+	kafka := ownCluster(t, cluster.Options{Brokers: 3, Properties: shortSessions})
+	postgres, orders := ownPostgres(t)
+	empty, err := postgres.CreateDatabase(t.Context(), "consumer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	createTopic(t, kafka.Bootstrap, "outbox.event.account", 8)
+	c := inboxCaseOn(t, empty, kafka.Bootstrap, "outbox.event.account")
+	g, through := newGate(t, empty)
+	c.settings.DatabaseURL, c.settings.Attempts, c.settings.Backoff = through, 5, time.Second
+	c.settings.CrashLimit = 3
+	s := &inboxStorm{
+		t: t, c: c, kafka: kafka, postgres: postgres, gate: g, broken: make(chan struct{}, 1), counts: make(map[string]int),
+		relaying: relaySettings(t, orders, kafka.Bootstrap, "RELAY_NAME=storm", "RELAY_BATCH_ROWS=500", "RELAY_TRANSACTION_TIMEOUT=10s"),
+	}
+	load := startWorkload(t, orders, 6, &workload{pause: 40 * time.Millisecond, accounts: 300})
+	for range 2 {
+		s.relays = append(s.relays, s.startRelay())
+	}
+	for range 3 {
+		s.consumers = append(s.consumers, s.startConsumer())
+	}
+	return s, load
+}
+
+// startRelay starts a relay that has one chance in two to end by itself.
+func (s *inboxStorm) startRelay() *relayProcess {
+	settings := s.relaying
+	if rand.IntN(2) == 0 {
+		steps := relay.Steps()
+		settings = append(settings[:len(settings):len(settings)],
+			fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[rand.IntN(len(steps))], 1+rand.IntN(400)))
+	}
+	return startRelay(s.t, settings, "run")
+}
+
+// startConsumer starts a consumer that in two cases of three ends, or loses a connection now and then, by itself.
+func (s *inboxStorm) startConsumer() *relayProcess {
+	points := victim.Points()
+	fail := ""
+	switch point := points[rand.IntN(len(points))]; rand.IntN(3) {
+	case 0:
+		fail = fmt.Sprintf("%s:%d", point, 1+rand.IntN(300))
+	case 1:
+		fail = fmt.Sprintf("%s:%d:%s", victim.AfterCommit, 20+rand.IntN(200), victim.Cut)
+	}
+	return s.c.start(fail, func(settings *victim.Settings) { settings.Batch = rand.IntN(2) == 0 })
+}
+
+func (s *inboxStorm) strike() {
+	i, j := rand.IntN(len(s.relays)), rand.IntN(len(s.consumers))
+	r, c := s.relays[i], s.consumers[j]
+	switch fault := rand.IntN(20); {
+	case !r.Alive():
+		s.counts["relay failpoint"]++
+		s.relays[i] = s.startRelay()
+	case !c.Alive():
+		s.counts["consumer failpoint or crash"]++
+		s.consumers[j] = s.startConsumer()
+	case fault < 2:
+		s.counts["relay killed"]++
+		r.Kill()
+		s.relays[i] = s.startRelay()
+	case fault < 6:
+		s.counts["consumer killed"]++
+		c.Kill()
+		s.consumers[j] = s.startConsumer()
+	case fault < 9:
+		s.counts["consumer stopped"]++
+		c.Terminate()
+		c.Wait(time.Minute)
+		s.consumers[j] = s.startConsumer()
+	case fault < 12:
+		s.counts["consumer frozen"]++
+		c.Pause()
+		wait(s.t.Context(), time.Duration(rand.Int64N(int64(4*victimSession))))
+		c.Resume()
+	case fault < 15:
+		s.strikeNetwork(fault)
+	case fault < 18:
+		s.strikeBroker()
+	default:
+		s.counts["postgres crashed"]++
+		if err := s.postgres.Kill(); err != nil {
+			s.t.Fatal(err)
+		}
+		if err := s.postgres.Restart(s.t.Context()); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// strikeNetwork breaks what lies between consumers and their database.
+func (s *inboxStorm) strikeNetwork(fault int) {
+	if fault%3 == 0 {
+		s.counts["connections left hanging"]++
+		s.gate.replace()
+		return
+	}
+	s.counts["database hanging"]++
+	s.gate.shut()
+	wait(s.t.Context(), time.Duration(rand.Int64N(int64(8*time.Second))))
+	s.gate.open()
+}
+
+// strikeBroker breaks a broker, unless one is broken, and mends it in the background.
+func (s *inboxStorm) strikeBroker() {
+	breaker := &storm{t: s.t, kafka: s.kafka, broken: s.broken, counts: s.counts}
+	breaker.strikeBroker()
+	s.mending.Go(breaker.mending.Wait)
+}
+
+// sicken poisons messages that are still to come, in every way, until ctx ends, and mends them a while later.
+func (s *inboxStorm) sicken(ctx context.Context) (sick int) {
+	kinds := []string{victim.Permanent, victim.Transient, victim.Panic, victim.BadData, victim.Flaky, victim.Crash, victim.Hang, victim.Deaf}
+	for ctx.Err() == nil {
+		wait(ctx, time.Second)
+		kind := kinds[rand.IntN(len(kinds))]
+		if s.c.try(ctx, fmt.Sprintf(`INSERT INTO poison SELECT key, place + %d, '%s' FROM progress ORDER BY random() LIMIT 1`, 1+rand.IntN(5), kind)) {
+			sick++
+		}
+		if rand.IntN(4) == 0 {
+			s.c.try(ctx, "DELETE FROM poison")
+			s.c.try(ctx, retryAll)
+		}
+	}
+	return sick
+}
+
+// retryAll asks for every parked key.
+const retryAll = "UPDATE inbox_parked_keys SET requested_at = now(), requested_by = 'tester', reason = 'mended' WHERE requested_at IS NULL"
+
+// heal takes all poison away and asks for every parked key.
+func (c *inboxCase) heal() {
+	c.t.Helper()
+	execute(c.t, c.url, "DELETE FROM poison; "+retryAll)
+}
+
+// try runs a statement, and reports whether the database was there for it.
+func (c *inboxCase) try(ctx context.Context, statement string) bool {
+	conn, err := connectBriefly(ctx, c.url)
+	if err != nil {
+		return false
+	}
+	defer closeQuietly(conn)
+	_, err = conn.Exec(ctx, statement)
+	return err == nil
+}
