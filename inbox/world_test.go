@@ -73,7 +73,7 @@ func (w *world) takeSchema() {
 	})
 }
 
-var changesSchema = regexp.MustCompile(`CREATE|ALTER|inbox_add_weeks`)
+var changesSchema = regexp.MustCompile(`CREATE|ALTER|DROP|inbox_add_weeks`)
 
 func newWorld(t *testing.T, d driver) *world {
 	t.Helper()
