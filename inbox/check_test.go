@@ -13,9 +13,7 @@ func TestMissingTablesAreFoundBeforeTheFirstMessage(t *testing.T) {
 		if err := w.Check(w.Context()); err != nil {
 			w.Fatal(err)
 		}
-		if _, err := w.eye.Exec(w.Context(), "DROP TABLE inbox_claims"); err != nil {
-			w.Fatal(err)
-		}
+		w.do("DROP TABLE inbox_claims")
 		err := w.Check(w.Context())
 		if !errors.Is(err, inbox.ErrSchema) || !strings.HasSuffix(strings.Split(err.Error(), ";")[0], ": inbox_claims") {
 			w.Errorf("one table is missing: %v", err)

@@ -26,8 +26,8 @@ type Tx interface {
 	Rollback(ctx context.Context) error
 	// Lost reports whether the connection is gone, after an error.
 	Lost(ctx context.Context) bool
-	// Abandon cuts the connection while another goroutine may go on to use it, and cancels the statement that runs on it: the
-	// transaction is rolled back, and its connection is no longer one of the pool. What is called after it does nothing.
+	// Abandon cuts the connection while another goroutine may go on to use it; a statement that runs is cancelled. The transaction
+	// is rolled back, and its connection is no longer one of the pool. Rollback does nothing after it.
 	Abandon()
 }
 

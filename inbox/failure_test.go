@@ -369,3 +369,31 @@ func TestMoreHandlersThanConnectionsWaitForTheirTurn(t *testing.T) {
 		}
 	})
 }
+
+// Handlers that are too slow while all connections are in use are slow, and the database is there.
+func TestATimeoutIsNoOutageWhereThePoolIsExhausted(t *testing.T) {
+	each(t, func(w *world) {
+		b := w.processAt(w.url, 1, quick)
+		type begun struct {
+			tx  transaction
+			err error
+		}
+		var next <-chan begun
+		result, err := b.Handle(w.Context(), message("1", "k"), func(ctx context.Context, _ transaction) error {
+			next = background(func() begun { // takes the connection as soon as it is free, and keeps it
+				tx, err := b.begin(w.Context())
+				return begun{tx, err}
+			})
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if result != inbox.Failed || !errors.Is(err, inbox.ErrTimeout) {
+			w.Fatal(result, err)
+		}
+		w.wantOrdinary(err)
+		got := soon(w, next)
+		if err := errors.Join(got.err, got.tx.rollback(w.Context())); err != nil {
+			w.Fatal(err)
+		}
+	})
+}

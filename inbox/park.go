@@ -110,7 +110,7 @@ func (i *Of[T]) parkStatement(keyID int64, m Message, cause Cause, attempts int,
 		names[n], values[n] = []byte(h.Name), h.Value
 	}
 	var when any
-	// A time that Postgres does not know is not kept, so that the message can be parked at all: a sender may have written anything.
+	// A sender may have written any time. One that Postgres cannot hold would come out as another one.
 	if year := m.Time.UTC().Year(); !m.Time.IsZero() && 0 < year && year < 10000 {
 		when = m.Time.UTC().Truncate(time.Microsecond)
 	}

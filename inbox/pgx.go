@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -183,23 +182,11 @@ func (t *pgxTx) release() {
 
 func (t *pgxTx) Lost(context.Context) bool { return t.Conn().IsClosed() }
 
-// Abandon leaves the connection to whoever uses it: not even the pool touches it any more.
+// Abandon closes the socket under the connection, which is allowed beside whatever reads or writes it; a statement that runs fails by
+// that, and pgx has Postgres cancel it. Otherwise the connection is left to whoever uses it: not even the pool touches it any more.
 func (t *pgxTx) Abandon() {
 	t.abandoned = true
-	Cut(t.Conn().PgConn())
-	t.conn.Hijack()
-}
-
-// cutTimeout bounds the time that is spent on cancelling a statement.
-const cutTimeout = 2 * time.Second
-
-// Cut closes the socket under a connection, which is allowed beside whatever reads or writes it, and cancels its statement: Postgres
-// does not look at the socket while a statement runs, or waits for a lock. For drivers.
-func Cut(conn *pgconn.PgConn) {
 	//nolint:errcheck // A socket that is closed already is as good.
-	conn.Conn().Close()
-	limited, cancel := context.WithTimeout(context.Background(), cutTimeout)
-	defer cancel()
-	//nolint:errcheck // A server that cannot be reached ends the session when it notices, at the latest after its idle limit.
-	conn.CancelRequest(limited)
+	t.Conn().PgConn().Conn().Close()
+	t.conn.Hijack()
 }

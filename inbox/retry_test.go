@@ -86,7 +86,9 @@ func TestARealDeadlockIsRunAgain(t *testing.T) {
 				w.Fatal(got)
 			}
 		}
-		equal(w, "calls", calls.Load(), int32(3))
+		if n := calls.Load(); n < 3 { // they may meet again
+			w.Errorf("%d calls: there was no deadlock", n)
+		}
 		w.wantRows("SELECT id || ' ' || balance FROM accounts ORDER BY id", "alice 100", "bob 0")
 	})
 }

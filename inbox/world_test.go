@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,11 +39,46 @@ type world struct {
 	url    string
 	// eye looks at the tables beside the inbox.
 	eye *pgxpool.Pool
+	// changed says that the schema is no longer what migrations made.
+	changed atomic.Bool
 }
+
+// free are schemas that a test before has used, and which are empty again: to make one takes far longer than most tests do.
+var free = make(chan string, 100)
+
+// takeSchema gives the world a schema of its own, for as long as the test runs.
+func (w *world) takeSchema() {
+	select {
+	case w.url = <-free:
+	default:
+		w.url = exampledb.URL()
+	}
+	w.Cleanup(func() {
+		if w.changed.Load() || w.Failed() {
+			return
+		}
+		ctx := context.Background()
+		conn, err := pgx.Connect(ctx, w.url)
+		if err == nil {
+			_, err = conn.Exec(ctx, `DELETE FROM inbox_parked; DELETE FROM inbox_parked_keys; DELETE FROM inbox; DELETE FROM inbox_started;
+				DELETE FROM inbox_claims; DELETE FROM inbox_sessions; DELETE FROM inbox_audit; DELETE FROM effects;
+				UPDATE accounts SET balance = CASE id WHEN 'alice' THEN 100 ELSE 0 END`, pgx.QueryExecModeSimpleProtocol)
+			err = errors.Join(err, conn.Close(ctx))
+		}
+		if err != nil {
+			w.Error(err)
+			return
+		}
+		free <- w.url
+	})
+}
+
+var changesSchema = regexp.MustCompile(`CREATE|ALTER|DROP|inbox_add_weeks`)
 
 func newWorld(t *testing.T, d driver) *world {
 	t.Helper()
-	w := &world{T: t, driver: d, url: exampledb.URL()}
+	w := &world{T: t, driver: d}
+	w.takeSchema()
 	settings, err := pgxpool.ParseConfig(w.url)
 	if err != nil {
 		t.Fatal(err)
@@ -177,6 +214,9 @@ func (w *world) count(from string) (n int) {
 // do runs a script beside the inbox.
 func (w *world) do(script string, args ...any) {
 	w.Helper()
+	if changesSchema.MatchString(script) {
+		w.changed.Store(true)
+	}
 	if _, err := w.eye.Exec(w.Context(), script, args...); err != nil {
 		w.Fatalf("%s: %v", script, err)
 	}

@@ -204,7 +204,8 @@ func (t *transaction) Abandon() {
 	t.abandoned = true
 	t.cancel()
 	if t.cut != nil {
-		inbox.Cut(t.cut)
+		//nolint:errcheck // A socket that is closed already is as good.
+		t.cut.Conn().Close() // pgx has Postgres cancel the statement that fails by that
 	}
 	// Nobody waits for the handler, or for what it does to its rows.
 	//nolint:errcheck // The connection is of no use any more.
