@@ -24,6 +24,10 @@ test: setup ## every test but the long ones, on real servers, with the race dete
 test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
 	go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
 
+.PHONY: test-examples
+test-examples: setup ## the examples in Go, Java and Python on real servers; needs a JDK, and Python with pip
+	go test -count=1 -timeout 20m -tags examples -run 'Example|GoExamples' -v ./integration
+
 .PHONY: bench
 bench: setup ## what relay bench and relay bench insert measure, on servers of its own, and the hot paths
 	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration
@@ -48,7 +52,7 @@ test-unit: ## the tests outside of integration/: no Kafka is started
 .PHONY: vet
 vet: ## go vet, with every build tag
 	go vet ./...
-	go vet -tags failpoint,long,bench ./...
+	go vet -tags failpoint,long,bench,examples ./...
 
 .PHONY: lint
 lint: ## golangci-lint with .golangci.yml; the first run builds it

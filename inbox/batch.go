@@ -57,7 +57,7 @@ type batch[T any] struct {
 	messages []Message
 	ids      []identity
 	outcomes []Outcome
-	// blocked are the keys of which a message failed.
+	// blocked are the keys of which a message failed, or was deferred.
 	blocked map[orderKey]bool
 	// budget is how many more calls may fail: a search for one bad message among n takes log2(n).
 	budget int
@@ -173,9 +173,13 @@ func (b *batch[T]) failAll(places []int, err error) {
 	}
 }
 
+// deferAll defers the messages, and with them all later ones of their keys.
 func (b *batch[T]) deferAll(places []int) {
 	for _, n := range places {
 		b.outcomes[n] = Outcome{Result: Deferred}
+		if key, ordered := keyOf(b.messages[n]); ordered {
+			b.blocked[key] = true
+		}
 	}
 }
 

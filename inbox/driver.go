@@ -10,6 +10,8 @@ type Driver[T any] interface {
 	// Begin begins a transaction and runs the first statements in it, in one round trip where the driver can; once it has a
 	// connection, within the limit. It returns the transaction in both forms; where it returns an error there is none.
 	Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, T, error)
+	// Busy reports whether every connection of the pool is in use.
+	Busy() bool
 	// Wrap returns the other form of a transaction that somebody else began and ends.
 	Wrap(tx T) Tx
 }
@@ -18,13 +20,14 @@ type Driver[T any] interface {
 type Tx interface {
 	// Send runs statements in order, in one round trip where the driver can.
 	Send(ctx context.Context, statements ...Statement) error
-	// Commit returns ErrRolledBack where Postgres rolled back, since a statement had failed.
+	// Commit returns ErrRolledBack where the handler left nothing to commit, by its own doing.
 	Commit(ctx context.Context) error
 	// Rollback does nothing once the transaction has ended.
 	Rollback(ctx context.Context) error
 	// Lost reports whether the connection is gone, after an error.
 	Lost(ctx context.Context) bool
-	// Abandon cuts the connection, whatever it is used for right now, from any goroutine. Postgres rolls the transaction back.
+	// Abandon cuts the connection while another goroutine may go on to use it, and cancels the statement that runs on it: the
+	// transaction is rolled back, and its connection is no longer one of the pool. What is called after it does nothing.
 	Abandon()
 }
 

@@ -2,10 +2,12 @@ package inbox
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -20,9 +22,9 @@ var ErrTimeout = errors.New("inbox: the handler was not done in time")
 // ended. Its goroutine stays until it does; its transaction is gone.
 var ErrLeftBehind = errors.New("inbox: the handler goes on although its context has ended; it can change nothing in the database any more")
 
-// ErrRolledBack is the failure of a handler that returned nil although one of its statements had failed: Postgres answers COMMIT with
-// ROLLBACK.
-var ErrRolledBack = errors.New("inbox: COMMIT rolled back, since a statement of the handler had failed although it returned nil")
+// ErrRolledBack is the failure of a handler that returned nil and left a transaction that cannot be committed: one of its statements
+// had failed, so that Postgres answers COMMIT with ROLLBACK; or rows were not closed; or it had ended the transaction by itself.
+var ErrRolledBack = errors.New("inbox: the handler returned nil, but its transaction cannot be committed")
 
 // PanicError is the failure of a handler that panicked.
 type PanicError struct {
@@ -103,13 +105,11 @@ func IsUnavailable(err error) bool {
 	if errors.Is(err, ErrTimeout) {
 		return false
 	}
-	if state, sent := sqlState(err); sent {
-		return unavailableState(state)
-	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		return true
+		return true // whatever Postgres said: no message was looked at yet
 	}
-	return false
+	state, sent := sqlState(err)
+	return sent && unavailableState(state)
 }
 
 // unavailableState knows the SQLSTATEs that are about the server.
@@ -132,6 +132,9 @@ func unavailableState(code string) bool {
 func ofDatabase(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || errors.Is(err, ErrRolledBack) {
 		return err
+	}
+	if errors.Is(err, pgx.ErrTxClosed) || errors.Is(err, sql.ErrTxDone) {
+		return fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
 	if _, sent := sqlState(err); sent {
 		return err

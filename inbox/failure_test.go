@@ -187,12 +187,13 @@ func TestAHandlerLeftBehindMayUseItsTransactionAllTheWhile(t *testing.T) {
 func TestAHandlerIsLeftBehindWhereTheCallerHasHadEnough(t *testing.T) {
 	each(t, func(w *world) {
 		ctx, cancel := context.WithCancel(w.Context())
-		running := make(chan struct{})
-		h, after := w.stubborn(func(context.Context, transaction) error { return nil })
+		running, letGo, after := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 		done := background(func() outcome {
 			result, err := w.Handle(ctx, message("1", "k"), func(ctx context.Context, tx transaction) error {
 				close(running)
-				return h(ctx, tx)
+				<-letGo
+				after <- write(context.WithoutCancel(ctx), tx, "late")
+				return nil
 			})
 			return outcome{result, err}
 		})
@@ -202,7 +203,10 @@ func TestAHandlerIsLeftBehindWhereTheCallerHasHadEnough(t *testing.T) {
 		if got.result != inbox.Failed || !errors.Is(got.err, context.Canceled) || errors.Is(got.err, inbox.ErrTimeout) || inbox.IsUnavailable(got.err) {
 			w.Fatal(got)
 		}
-		soon(w, after)
+		close(letGo)
+		if err := soon(w, after); err == nil {
+			w.Fatal("it could write")
+		}
 		w.want(inbox.Processed, w, message("1", "k"), effect("paid"))
 	})
 }
@@ -271,17 +275,22 @@ func TestAnOwnTimeLimitOfAHandlerIsNoOutage(t *testing.T) {
 	})
 }
 
-func TestATimeLimitOfPostgresForIdleTransactionsIsNoOutage(t *testing.T) {
+func TestATimeLimitOfTheSessionDoesNotEndASlowHandler(t *testing.T) {
 	each(t, func(w *world) {
 		b := w.processAt(w.with("idle_in_transaction_session_timeout", "100ms"), 2, nil)
-		w.wantOrdinary(w.wantFailure(b, func(ctx context.Context, tx transaction) error {
-			var pid int
-			if err := tx.scan(ctx, &pid, "SELECT pg_backend_pid()"); err != nil {
-				return err
-			}
-			w.until("the session is ended", func() bool { return w.count(fmt.Sprintf("pg_stat_activity WHERE pid = %d", pid)) == 0 })
-			return write(ctx, tx, "paid")
-		}))
+		var limit string
+		look := func(ctx context.Context, tx transaction) error {
+			return tx.scan(ctx, &limit, "SHOW idle_in_transaction_session_timeout")
+		}
+		w.want(inbox.Processed, b, message("1", "k"), look)
+		equal(w, "limit in Handle", limit, "25s")
+		outcomes, err := b.HandleBatch(w.Context(), []inbox.Message{message("2", "k")}, func(ctx context.Context, tx transaction, _ []inbox.Message) error {
+			return look(ctx, tx)
+		})
+		if results(outcomes) != "processed" || err != nil {
+			w.Fatal(outcomes, err)
+		}
+		equal(w, "limit in HandleBatch", limit, "25s")
 	})
 }
 

@@ -79,11 +79,14 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err er
 	if err := inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID)); err != nil {
 		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, ofDatabase(ctx, err))
 	}
-	if !fresh || keyID == nil {
-		return fresh, nil
+	parked := fresh && keyID != nil
+	if parked {
+		err = i.parkBehind(ctx, inner, *keyID, m, id)
+	} else {
+		err = i.clearStarted(ctx, inner, id)
 	}
-	if err := i.parkBehind(ctx, inner, *keyID, m, id); err != nil {
+	if err != nil {
 		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
 	}
-	return false, nil
+	return fresh && !parked, nil
 }

@@ -50,7 +50,7 @@ func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep b
 	committed := false
 	defer func() {
 		if !committed {
-			err = errors.Join(err, i.rollBack(ctx, tx, err))
+			err = i.late(ctx, errors.Join(err, i.rollBack(ctx, tx, err)))
 		}
 	}()
 	keep, err := work(tx, native)
@@ -111,12 +111,12 @@ func (t patientTx) Send(ctx context.Context, statements ...Statement) error {
 	return t.Tx.Send(limited, statements...)
 }
 
-// answers reports whether the database answers soon.
+// answers reports whether the database answers soon. Where every connection is in use it does, for all that is known here.
 func (i *Of[T]) answers(ctx context.Context) bool {
 	const soon = 3 * time.Second
 	limited, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	return i.transact(limited, func(Tx, T) (bool, error) { return false, nil }, Statement{SQL: "SELECT 1"}) == nil
+	return i.transact(limited, func(Tx, T) (bool, error) { return false, nil }, Statement{SQL: "SELECT 1"}) == nil || i.driver.Busy()
 }
 
 // again runs work until it is not broken off by another transaction any more, Config.Retries times more at most.

@@ -137,7 +137,7 @@ func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Re
 
 // RedriveOnce is Redrive for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
 // message go. A message that is found claimed ended with its process, or failed with an unknown outcome, when it was tried last: it
-// is not run again, and leaves the queue for inbox_audit, with the result Audited.
+// is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
 func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
 	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
@@ -159,7 +159,7 @@ func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx
 		err = tx.Send(ctx, durably, Statement{SQL: i.sql.dropParked, Args: []any{head.row}},
 			Statement{SQL: i.sql.settleClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()}})
 		return true, ofDatabase(ctx, err)
-	})
+	}, readCommitted) // the claim is not older than the transaction
 	if err == nil && !done.Busy && done.Message.ID == "" {
 		done.Left, err = i.release(ctx, key)
 	}
@@ -173,8 +173,11 @@ func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx
 func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(context.Context, Message) error) (Result, error) {
 	id := m.identity()
 	result := Failed
-	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (_ bool, err error) {
+	limited, cancel := context.WithTimeout(ctx, i.patience())
+	defer cancel()
+	err := i.again(limited, func() error {
+		return i.transact(limited, func(tx Tx, _ T) (_ bool, err error) {
+			ctx := limited
 			if result, err = i.seenAgain(ctx, tx, m, id); err != nil || result == Audited {
 				return true, err
 			}
@@ -183,6 +186,9 @@ func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(cont
 			}))
 		})
 	})
+	if limited.Err() != nil && ctx.Err() == nil {
+		return Failed, fmt.Errorf("no second connection in %v; give the pool at least two: %w", i.patience(), err)
+	}
 	if err != nil || result == Audited {
 		return result, err
 	}

@@ -110,7 +110,8 @@ func (i *Of[T]) parkStatement(keyID int64, m Message, cause Cause, attempts int,
 		names[n], values[n] = []byte(h.Name), h.Value
 	}
 	var when any
-	if !m.Time.IsZero() {
+	// A time that Postgres does not know is not kept, so that the message can be parked at all: a sender may have written anything.
+	if year := m.Time.UTC().Year(); !m.Time.IsZero() && 0 < year && year < 10000 {
 		when = m.Time.UTC().Truncate(time.Microsecond)
 	}
 	return Statement{SQL: i.sql.park, Args: []any{

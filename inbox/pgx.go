@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -41,7 +42,7 @@ func (d pgxDriver) Begin(ctx context.Context, limit time.Duration, first ...Stat
 		batch.Queue(s.SQL, arguments(s)...)
 	}
 	results := conn.SendBatch(ctx, batch)
-	tx := pgxTx{results.Tx(), conn}
+	tx := &pgxTx{results.Tx(), conn, false}
 	_, err = results.Exec()
 	if err == nil {
 		err = readBatch(results, first)
@@ -60,15 +61,21 @@ func rollBackWithin(ctx context.Context, tx Tx, limit time.Duration) error {
 	return tx.Rollback(limited)
 }
 
-func (d pgxDriver) Wrap(tx pgx.Tx) Tx { return pgxTx{tx, nil} }
+func (d pgxDriver) Busy() bool {
+	stat := d.pool.Stat()
+	return stat.AcquiredConns() >= stat.MaxConns()
+}
+
+func (d pgxDriver) Wrap(tx pgx.Tx) Tx { return &pgxTx{tx, nil, false} }
 
 // pgxTx is a transaction, with the connection that goes back to the pool when it ends.
 type pgxTx struct {
 	pgx.Tx
-	conn *pgxpool.Conn
+	conn      *pgxpool.Conn
+	abandoned bool
 }
 
-func (t pgxTx) Send(ctx context.Context, statements ...Statement) error {
+func (t *pgxTx) Send(ctx context.Context, statements ...Statement) error {
 	if len(statements) == 1 {
 		rows, err := t.Query(ctx, statements[0].SQL, arguments(statements[0])...)
 		if err != nil {
@@ -144,16 +151,22 @@ func readRows(rows pgx.Rows, s Statement) error {
 	return nil
 }
 
-func (t pgxTx) Commit(ctx context.Context) error {
+func (t *pgxTx) Commit(ctx context.Context) error {
 	defer t.release()
+	if t.Conn().PgConn().IsBusy() {
+		return fmt.Errorf("%w: rows are not closed", ErrRolledBack)
+	}
 	err := t.Tx.Commit(ctx)
-	if errors.Is(err, pgx.ErrTxCommitRollback) {
-		return ErrRolledBack
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
+		return fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
 	return err
 }
 
-func (t pgxTx) Rollback(ctx context.Context) error {
+func (t *pgxTx) Rollback(ctx context.Context) error {
+	if t.abandoned {
+		return nil
+	}
 	defer t.release()
 	if err := t.Tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
 		return err
@@ -162,16 +175,31 @@ func (t pgxTx) Rollback(ctx context.Context) error {
 }
 
 // release destroys the connection where it is not fit for use any more. A second call does nothing.
-func (t pgxTx) release() {
+func (t *pgxTx) release() {
 	if t.conn != nil {
 		t.conn.Release()
 	}
 }
 
-func (t pgxTx) Lost(context.Context) bool { return t.Conn().IsClosed() }
+func (t *pgxTx) Lost(context.Context) bool { return t.Conn().IsClosed() }
 
-// Abandon closes the socket under the connection: closing a socket is allowed beside whatever reads or writes it, which then fails.
-func (t pgxTx) Abandon() {
+// Abandon leaves the connection to whoever uses it: not even the pool touches it any more.
+func (t *pgxTx) Abandon() {
+	t.abandoned = true
+	Cut(t.Conn().PgConn())
+	t.conn.Hijack()
+}
+
+// cutTimeout bounds the time that is spent on cancelling a statement.
+const cutTimeout = 2 * time.Second
+
+// Cut closes the socket under a connection, which is allowed beside whatever reads or writes it, and cancels its statement: Postgres
+// does not look at the socket while a statement runs, or waits for a lock. For drivers.
+func Cut(conn *pgconn.PgConn) {
 	//nolint:errcheck // A socket that is closed already is as good.
-	t.Conn().PgConn().Conn().Close()
+	conn.Conn().Close()
+	limited, cancel := context.WithTimeout(context.Background(), cutTimeout)
+	defer cancel()
+	//nolint:errcheck // A server that cannot be reached ends the session when it notices, at the latest after its idle limit.
+	conn.CancelRequest(limited)
 }

@@ -205,6 +205,9 @@ func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err
 	return starts, err
 }
 
+// readCommitted is for transactions that must see what others commit meanwhile, whatever the isolation of the session is.
+var readCommitted = Statement{SQL: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"}
+
 // release removes the row of a key whose queue is empty. Who adds a message holds the row, so the queue is looked at once that
 // transaction has ended: in a statement after the lock.
 func (i *Of[T]) release(ctx context.Context, key ParkedKey) (left bool, err error) {
@@ -226,7 +229,7 @@ func (i *Of[T]) release(ctx context.Context, key ParkedKey) (left bool, err erro
 				return false, nil
 			}
 			return true, i.auditRetry(ctx, tx, key, nil, map[string]any{"outcome": "all messages of the key are handled"})
-		})
+		}, readCommitted)
 	})
 	return left, err
 }

@@ -16,7 +16,7 @@ func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) e
 	limited, cancel := context.WithTimeoutCause(ctx, i.cfg.HandlerTimeout, ErrTimeout)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- protect(limited, handler) }()
+	go protect(limited, handler, done)
 	select {
 	case err := <-done:
 		return i.judge(ctx, limited, tx, err)
@@ -32,12 +32,14 @@ func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) e
 	if tx != nil {
 		tx.Abandon()
 	}
-	return i.late(ctx, tx, errors.Join(context.Cause(limited), ErrLeftBehind))
+	return errors.Join(context.Cause(limited), ErrLeftBehind)
 }
 
 // late says whether a handler that was not done in time is to blame for it. Where the database does not answer, it waited for that.
-func (i *Of[T]) late(ctx context.Context, tx Tx, err error) error {
-	if tx == nil || ctx.Err() != nil || i.answers(ctx) {
+// It asks once the transaction has given its connection back, which may be the only one.
+func (i *Of[T]) late(ctx context.Context, err error) error {
+	ranOut := errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
+	if !ranOut || ctx.Err() != nil || IsUnavailable(err) || i.answers(ctx) {
 		return err
 	}
 	return Unavailable(err)
@@ -52,7 +54,10 @@ func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
 		return errors.Join(ctx.Err(), err)
 	case limited.Err() != nil:
 		// A query that the deadline cut off closes its connection: that is the handler's slowness and no outage.
-		return i.late(ctx, tx, errors.Join(ErrTimeout, err))
+		return errors.Join(ErrTimeout, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		// So does a query that the handler cut off by itself.
+		return err
 	case tx != nil && tx.Lost(ctx):
 		return Unavailable(err)
 	}
@@ -62,20 +67,14 @@ func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
 // errExit is the failure of a handler that ended its goroutine, as testing.T.FailNow does.
 var errExit = errors.New("inbox: the handler ended its goroutine and did not return")
 
-// protect turns a panic into an error.
-func protect(ctx context.Context, handler func(context.Context) error) (err error) {
-	returned := false
+// protect turns a panic into an error. It sends the error by a deferred call, which runs where the goroutine ends too.
+func protect(ctx context.Context, handler func(context.Context) error, done chan<- error) {
+	err := errExit
 	defer func() {
-		if returned {
-			return
-		}
 		if value := recover(); value != nil {
 			err = &PanicError{Value: value, Stack: debug.Stack()}
-			return
 		}
-		err = errExit
+		done <- err
 	}()
 	err = handler(ctx)
-	returned = true
-	return err
 }

@@ -63,7 +63,7 @@ func (w *world) with(name, value string) string {
 	}
 	q := u.Query()
 	q.Set(name, value)
-	u.RawQuery = q.Encode()
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // pgx reads a plus as itself
 	return u.String()
 }
 
@@ -109,7 +109,9 @@ func effects(ctx context.Context, tx transaction, messages []inbox.Message) erro
 }
 
 // redriven is a handler of parked messages that writes a row.
-func redriven(ctx context.Context, tx transaction, m inbox.Message) error { return write(ctx, tx, m.ID) }
+func redriven(ctx context.Context, tx transaction, m inbox.Message) error {
+	return write(ctx, tx, m.ID)
+}
 
 func never(context.Context, transaction) error { return errors.New("this handler must not run") }
 
@@ -183,9 +185,14 @@ func (w *world) do(script string, args ...any) {
 // until asks again and again, until it is so.
 func (w *world) until(what string, so func() bool) {
 	w.Helper()
-	deadline := time.Now().Add(patience)
+	const look = 3 * time.Millisecond
+	deadline, again := time.NewTimer(patience), time.NewTicker(look)
+	defer deadline.Stop()
+	defer again.Stop()
 	for !so() {
-		if time.Now().After(deadline) {
+		select {
+		case <-again.C:
+		case <-deadline.C:
 			w.Fatalf("waited %v for: %s", patience, what)
 		}
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// The examples in other languages, run as their users run them, killed on the way and fed every message a second time.
+// The examples, run as their users run them, killed on the way and fed every message a second time.
 // They need a JDK and Maven, and Python with pip.
 
 func TestTheJavaExampleHandlesEachMessageOnce(t *testing.T) {
@@ -54,6 +54,18 @@ func TestThePythonExampleHandlesEachMessageOnce(t *testing.T) {
 		return cmd
 	})
 	e.judge("sales", "SELECT coalesce(sum(cents), 0)::bigint FROM sales", func(o exampleOrder) int64 { return o.Cents })
+}
+
+func TestTheGoExamplesAgreeAfterKillsOnRealServers(t *testing.T) {
+	server, err := shared.maintenanceURL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		execute(t, server, "DROP DATABASE IF EXISTS example_orders WITH (FORCE)")
+		execute(t, server, "DROP DATABASE IF EXISTS example_billing WITH (FORCE)")
+	})
+	shell(t, "..", "go", "run", "./examples/run", "--orders", "2000", "--database-url", server, "--brokers", oneBroker(t).BootstrapServers())
 }
 
 func copyOf(t *testing.T, folder string) string {

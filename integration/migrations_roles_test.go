@@ -13,7 +13,7 @@ import (
 // withRoles applies roles.sql to the database, twice, and takes the rights back when the test ends.
 func withRoles(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	rolesEndWithTheTest(t, conn)
+	rolesEndWithTheTest(t, conn, access.Roles()...)
 	script(t, conn, "BEGIN;"+migrations.Roles+"COMMIT")
 	script(t, conn, "GRANT UPDATE, DELETE, TRUNCATE ON outbox TO outbox_writer; GRANT UPDATE (type) ON outbox TO outbox_writer")
 	for _, statement := range splitAsPsql(migrations.Roles) {
@@ -21,11 +21,11 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
-// rolesEndWithTheTest takes back, when the test ends, what roles.sql gives in the database. Roles belong to the whole
+// rolesEndWithTheTest takes back, when the test ends, what a file of roles gives in the database. Roles belong to the whole
 // server, which may be the user's: a role that the test has made goes, one that was there stays.
-func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn) {
+func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn, roles ...string) {
 	t.Helper()
-	for _, role := range access.Roles() {
+	for _, role := range roles {
 		var there bool
 		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
 			t.Fatal(err)

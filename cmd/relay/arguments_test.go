@@ -21,6 +21,9 @@ func TestHelpTexts(t *testing.T) {
 		}
 		golden(t, name, out)
 		for _, c := range commands {
+			if c.Hidden { // run by another command, never by a person
+				continue
+			}
 			visit(append(append([]string{}, words...), c.Name), c.Subcommands)
 		}
 	}

@@ -24,9 +24,12 @@ func (p program) demoCommand() *cli.Command {
 		Description: `Needs no server and no configuration. It starts a throw-away Postgres (an installed one, or one that is
 fetched once and cached) and a Kafka broker simulated in this process. Many writers commit and roll back
 business transactions, the relay is killed again and again while it publishes, and a consumer counts
-what was lost, duplicated or reordered. Ctrl-C stops it; no process and no folder stays behind.
+what was lost, duplicated or reordered. Another consumer moves money between accounts through the inbox; it is
+killed too, some messages are sent to it again on purpose, and what it booked is compared with the outbox.
+Ctrl-C stops it all; no process and no folder stays behind.
 
-The exit status is 0 if nothing was lost, duplicated, reordered or invented, and 1 if something was.
+The exit status is 0 if nothing was lost, duplicated, reordered or invented, neither among the messages nor among
+their effects, and 1 if something was.
 With --output json the last line of standard output is the result, and progress goes to standard error.
 
 Examples:
@@ -52,7 +55,7 @@ Examples:
 }
 
 // errUnsound ends a demo that found what must not be; the verdict has said what.
-var errUnsound = errors.New("messages were lost, duplicated, reordered or invented")
+var errUnsound = errors.New("messages, or their effects, were lost, duplicated, reordered or invented")
 
 func (p program) demo(ctx context.Context, messages int, form output) error {
 	ctx, stop := untilClosed(ctx)

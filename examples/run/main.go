@@ -61,19 +61,19 @@ func (s *show) run(ctx context.Context) (err error) {
 		return err
 	}
 	third := s.orders / 3
-	if err := shoppers.place(ctx, third); err != nil {
-		return err
-	}
-	fmt.Println("run: kill -9 of billing, and it starts again")
-	if err := services.replace("billing"); err != nil {
-		return err
-	}
-	if err := shoppers.place(ctx, third); err != nil {
-		return err
-	}
-	fmt.Println("run: kill -9 of the relay of orders and of billing, and they start again")
-	if err := errors.Join(services.replace("relay of orders"), services.replace("billing")); err != nil {
-		return err
+	for _, victims := range [][]string{{"billing"}, {"relay of orders", "billing"}} {
+		if err := shoppers.place(ctx, third); err != nil {
+			return err
+		}
+		if err := awaitInvoice(ctx, places); err != nil {
+			return err
+		}
+		for _, victim := range victims {
+			fmt.Printf("run: kill -9 of the process %s, and it starts again\n", victim)
+			if err := services.replace(victim); err != nil {
+				return err
+			}
+		}
 	}
 	if err := shoppers.place(ctx, s.orders-2*third); err != nil {
 		return err

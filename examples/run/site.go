@@ -20,6 +20,7 @@ type site struct {
 	orders   string // connection strings of the two databases
 	billing  string
 	brokers  string
+	seen     int64 // messages that billing had handled when it was looked at last
 }
 
 // The names of the databases, and so of the relays: the header source of their records.

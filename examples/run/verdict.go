@@ -19,28 +19,48 @@ type verdict struct {
 // patience is how long nothing may happen before the run gives up.
 const patience = time.Minute
 
+// awaitInvoice waits until billing has handled a message since the last call: it is at work.
+func awaitInvoice(ctx context.Context, s *site) error {
+	return poll(ctx, func() (int64, bool, error) {
+		n, err := query(ctx, s.billing, "SELECT count(*) FROM inbox WHERE consumer = 'billing'")
+		if err != nil || n <= s.seen {
+			return n, false, err
+		}
+		s.seen = n
+		return n, true, nil
+	})
+}
+
 // await waits until billing has an invoice for each order and has retracted those of cancelled ones.
-func await(ctx context.Context, s *site) (*verdict, error) {
+func await(ctx context.Context, s *site) (v *verdict, err error) {
+	err = poll(ctx, func() (int64, bool, error) {
+		if v, err = look(ctx, s); err != nil {
+			return 0, false, err
+		}
+		done := v.invoices + v.retracted
+		return done, done >= v.placed+v.cancelled, nil
+	})
+	return v, err
+}
+
+// poll asks until it is done. Without any progress it gives up after a while.
+func poll(ctx context.Context, ask func() (progress int64, done bool, err error)) error {
 	before, since := int64(-1), time.Now()
 	for {
-		v, err := look(ctx, s)
-		if err != nil {
-			return nil, err
+		progress, done, err := ask()
+		if err != nil || done {
+			return err
 		}
-		done, all := v.invoices+v.retracted, v.placed+v.cancelled
-		if done >= all {
-			return v, nil
-		}
-		if done > before {
-			before, since = done, time.Now()
+		if progress > before {
+			before, since = progress, time.Now()
 		}
 		if time.Since(since) > patience {
-			return nil, fmt.Errorf("billing has handled %d of %d events, and none for %v", done, all, patience)
+			return fmt.Errorf("billing has handled %d messages, and no more for %v", progress, patience)
 		}
 		select {
 		case <-time.After(pollEvery):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

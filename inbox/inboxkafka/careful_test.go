@@ -189,7 +189,7 @@ func TestReplaySkipsWhatWasHandled(t *testing.T) {
 	if err := first.end(); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.resetGroup(); err != nil {
+	if err := r.resetGroup(2); err != nil {
 		t.Fatal(err)
 	}
 	var calls atomic.Int64
@@ -204,6 +204,32 @@ func TestReplaySkipsWhatWasHandled(t *testing.T) {
 	}
 	if s := again.Stats(); s.Skipped != 2500 || s.Duplicates != 0 {
 		t.Errorf("%d were skipped and %d were duplicates, want 2500 and 0", s.Skipped, s.Duplicates)
+	}
+}
+
+// Partitions that were paused go on once there is room, wherever the room comes from: from messages that were only looked up,
+// and from other partitions.
+func TestPausedPartitionsGoOnInAReplay(t *testing.T) {
+	r := newRig(t, 4)
+	for p := range int32(4) {
+		r.sendMany(1500, p, key(p, 0), key(p, 1), key(p, 2))
+	}
+	cfg := r.config()
+	first := r.start(cfg)
+	r.awaitEffects()
+	if err := first.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.resetGroup(4); err != nil {
+		t.Fatal(err)
+	}
+	cfg.MaxRecords = 200
+	again := r.start(cfg)
+	for p := range int32(4) {
+		eventually(t, "the offset", func() bool { return r.committed(p) == 1500 })
+	}
+	if s := again.Stats(); s.Skipped+s.Duplicates != 6000 || s.Processed != 0 {
+		t.Errorf("%d skipped, %d duplicates, %d processed", s.Skipped, s.Duplicates, s.Processed)
 	}
 }
 

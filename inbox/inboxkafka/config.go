@@ -78,7 +78,7 @@ type Config struct {
 	AttemptsFor time.Duration
 
 	// BackoffMin and BackoffMax bound the wait of a key after a failure of its message: it doubles, with jitter of a half. The
-	// same holds for the pauses of an outage. Default to 100 ms and 30 s.
+	// pauses between the trials of an outage are made in the same way, but are 5 s at most. Default to 100 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
 
 	// CrashLimit is how often the process may end while it handles one message, alone, before the message is parked. Negative is

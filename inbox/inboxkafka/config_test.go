@@ -46,6 +46,10 @@ func TestDefaults(t *testing.T) {
 	if c.cfg.Group != "billing" || c.cfg.Batch != 1 || c.cfg.Workers != 16 || c.cfg.DrainTimeout != 20*time.Second {
 		t.Errorf("defaults: %+v", c.cfg)
 	}
+	given.MaxBytes = 1 << 40
+	if _, err := newConsumer(newFakeInbox(), "billing", &given); err != nil {
+		t.Errorf("a lot of memory: %v", err)
+	}
 	many := func(context.Context, pgx.Tx, []inbox.Message) error { return nil }
 	if batch := (Config{BatchHandler: many}).WithDefaults().Batch; batch != 100 {
 		t.Errorf("a BatchHandler gets batches of %d by default, want 100", batch)

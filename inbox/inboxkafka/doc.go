@@ -45,7 +45,8 @@
 //
 // # Memory
 //
-// MaxRecords and MaxBytes bound what is held. A partition whose key waits stops when it holds its share, and the others go on.
+// MaxRecords and MaxBytes bound what is held. A partition whose key waits stops when it holds its share, and the others go on: a
+// quarter of the room is kept back for that.
 //
 // # Retention
 //

@@ -3,6 +3,7 @@ package inboxkafka
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -34,34 +35,72 @@ func (c *Consumer) fetch(ctx context.Context) {
 		if fetches.IsClientClosed() {
 			return
 		}
-		c.balance()
 	}
 }
 
 // awaitRoom waits until records may be polled, and returns how many; 0 is the end.
 func (c *Consumer) awaitRoom(ctx context.Context) int {
-	s := c.sched
+	for {
+		most, stuck := c.sched.awaitRoom(ctx, c.largest)
+		if !stuck {
+			return most
+		}
+		c.balance(true)
+	}
+}
+
+// awaitRoom is Consumer.awaitRoom, but returns when it has waited for so long that a partition may be why.
+func (s *scheduler) awaitRoom(ctx context.Context, largest int64) (most int, stuck bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.draining && ctx.Err() == nil {
-		if most := s.allowance(c.largest); most > 0 {
-			return most
+	late := false
+	var stop func() bool
+	for !s.draining && ctx.Err() == nil && !late {
+		if most := s.allowance(largest); most > 0 {
+			return most, false
+		}
+		if stop == nil {
+			stop = s.after(stuckAfter, func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				late = true
+				s.room.Signal()
+			})
+			defer stop()
 		}
 		s.room.Wait()
 	}
-	return 0
+	return 0, late && !s.draining && ctx.Err() == nil
+}
+
+// stuckAfter is how long a partition's watermark stands still until it is taken for stuck: a key of it waits, or its handler takes long.
+const stuckAfter = 500 * time.Millisecond
+
+func (p *partition) stuck(now time.Time) bool {
+	return p.tracker.window() > 0 && now.Sub(p.moved) >= stuckAfter
+}
+
+// limits are how much may be held now. A quarter is kept back for the case that a partition is stuck and holds all the rest: then
+// it is paused, and the others get a half of what was kept back, and so on with a second one.
+func (s *scheduler) limits() (records int, bytes int64) {
+	if len(s.partitions) < 2 {
+		return s.maxHeld, s.maxBytes
+	}
+	back := min(2+len(s.paused), 62)
+	return s.maxHeld - s.maxHeld>>back, s.maxBytes - s.maxBytes>>back
 }
 
 // allowance is how many records may come in without any bound being passed, where none is larger than the largest lately.
 func (s *scheduler) allowance(largest int64) int {
-	most := min(s.maxHeld-s.held, mostPolled)
+	records, bytes := s.limits()
+	most := min(records-s.held, mostPolled)
 	if s.gate.state == shut || most <= 0 {
 		return 0
 	}
 	if s.held > 0 {
-		most = min(most, int((s.maxBytes-s.bytes)/largest))
+		most = min(most, int((bytes-s.bytes)/largest))
 	} else {
-		most = min(most, max(1, int(s.maxBytes/largest)))
+		most = min(most, max(1, int(bytes/largest)))
 	}
 	for _, p := range s.partitions {
 		if !p.paused && !p.closed {
@@ -88,6 +127,9 @@ func (c *Consumer) enter(fetches kgo.Fetches) {
 		p := s.partitions[place{f.Topic, f.Partition}]
 		if p == nil || p.closed {
 			return
+		}
+		if p.tracker.window() == 0 {
+			p.moved = time.Now()
 		}
 		for n, i := range items {
 			i.place = p.tracker.add(f.Records[n].Offset, f.Records[n].LeaderEpoch)
@@ -123,6 +165,9 @@ func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 		if ctx.Err() != nil || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
 			return
 		}
+		if _, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
+			return // groupErrors tells of it
+		}
 		if lost, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
 			c.log.Error("the topic has lost records that this group had not read yet, or the log was cut back",
 				"topic", topic, "partition", partition, "error", lost)
@@ -133,26 +178,28 @@ func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 	})
 }
 
-// balance stops fetching from partitions that hold more than they may, and goes on with those that do not any more.
+// balance stops fetching from partitions that are stuck and hold too much, and goes on with those that do not any more.
 //
-// A partition stops at seven eighths of its bound, so that the rest is room for the others' polls. Where a half of all that may
-// be held is held, it also stops if it holds more than its share: a partition with a slow key does not take the room of the others.
-func (c *Consumer) balance() {
+// It is not done lightly: the client throws away what it has of a paused partition and fetches it once more, and a partition
+// that is resumed waits for the fetch that is under way without it. So partitions are paused only where polls have waited for room
+// for a while, and never one that only has much to do.
+func (c *Consumer) balance(waited bool) {
 	// Two at once could tell the client the older decision last.
 	c.balancing.Lock()
 	defer c.balancing.Unlock()
 	s := c.sched
 	pause, resume := map[string][]int32{}, map[string][]int32{}
 	s.mu.Lock()
-	for at, p := range s.partitions {
-		switch full, eased := s.full(p), s.eased(p); {
-		case p.closed:
-		case !p.paused && full:
-			p.paused = true
-			pause[at.topic] = append(pause[at.topic], at.number)
-		case p.paused && eased:
+	for _, p := range s.tooFull(waited) {
+		p.paused = true
+		s.paused[p] = struct{}{}
+		pause[p.topic] = append(pause[p.topic], p.number)
+	}
+	for p := range s.paused {
+		if !p.closed && s.eased(p) {
 			p.paused = false
-			resume[at.topic] = append(resume[at.topic], at.number)
+			delete(s.paused, p)
+			resume[p.topic] = append(resume[p.topic], p.number)
 		}
 	}
 	s.room.Signal()
@@ -165,16 +212,37 @@ func (c *Consumer) balance() {
 	}
 }
 
-func (s *scheduler) full(p *partition) bool {
-	shares := len(s.partitions)
-	return 8*p.tracker.window() >= 7*s.maxHeld ||
-		shares > 1 && 2*s.held > s.maxHeld && p.held*shares > s.maxHeld ||
-		shares > 1 && 2*s.bytes > s.maxBytes && p.bytes*int64(shares) > s.maxBytes
+// tooFull returns the partitions to pause: stuck ones at the end of their window, or with more than half a share, or else the
+// fullest of them.
+func (s *scheduler) tooFull(waited bool) (full []*partition) {
+	if !waited || s.gate.state == shut {
+		return nil
+	}
+	now := time.Now()
+	var fullest *partition
+	for _, p := range s.partitions {
+		if p.closed || p.paused || !p.stuck(now) {
+			continue
+		}
+		if 8*p.tracker.window() >= 7*s.maxHeld || s.overHalfShare(p) {
+			full = append(full, p)
+		} else if fullest == nil || p.held > fullest.held {
+			fullest = p
+		}
+	}
+	if len(full) == 0 && fullest != nil && len(s.partitions) > 1 {
+		full = append(full, fullest)
+	}
+	return full
 }
 
-func (s *scheduler) eased(p *partition) bool {
+func (s *scheduler) overHalfShare(p *partition) bool {
 	shares := len(s.partitions)
-	return 2*p.tracker.window() < s.maxHeld &&
-		(2*p.held*shares < s.maxHeld || 4*s.held < s.maxHeld) &&
-		(2*p.bytes*int64(shares) < s.maxBytes || 4*s.bytes < s.maxBytes)
+	return shares > 1 && (2*p.held*shares > s.maxHeld || 2*p.bytes*int64(shares) > s.maxBytes)
+}
+
+// eased reports whether a paused partition may be fetched again.
+func (s *scheduler) eased(p *partition) bool {
+	roomy := 4*s.held < s.maxHeld && 4*s.bytes < s.maxBytes
+	return 2*p.tracker.window() < s.maxHeld && (roomy || !s.overHalfShare(p) && !p.stuck(time.Now()))
 }

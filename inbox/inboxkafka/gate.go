@@ -12,7 +12,8 @@ import (
 // error shuts it for twice as long. It belongs to the scheduler's lock.
 type gate struct {
 	state  gateState
-	trial  bool      // a trial is in flight
+	trial  bool      // a trial is in flight, and began lately
+	round  int       // counts when trials were allowed
 	since  time.Time // when it was shut first; zero while it is open
 	opened time.Time // when it was opened last
 	pause  time.Duration
@@ -25,6 +26,9 @@ const (
 	shut
 	half
 )
+
+// mostPause bounds a pause: one try now and then costs little, and the end of an outage is to be noticed soon.
+const mostPause = 5 * time.Second
 
 // closed reports whether a job may not begin now.
 func (g *gate) closed() bool { return g.state == shut || g.state == half && g.trial }
@@ -61,11 +65,12 @@ func (c *Consumer) unavailable(err error) {
 		return
 	}
 	first := g.since.IsZero()
-	s.after(g.shutFor(c.cfg.BackoffMin, c.cfg.BackoffMax), func() {
+	pause := g.shutFor(c.cfg.BackoffMin, max(c.cfg.BackoffMin, min(c.cfg.BackoffMax, mostPause)))
+	s.after(pause, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		g.state = half
-		s.wake()
+		s.allowTrials(pause)
 	})
 	s.mu.Unlock()
 	if first {
@@ -73,6 +78,25 @@ func (c *Consumer) unavailable(err error) {
 		c.hooks.paused(err)
 	}
 }
+
+// allowTrials lets a trial begin now, and another one after each pause while the gate stays half open. After a failover each trial may
+// get one of many dead connections out of the pool, and wait for its time limit.
+func (s *scheduler) allowTrials(pause time.Duration) {
+	s.gate.trial = false
+	s.gate.round++
+	s.wake()
+	round := s.gate.round
+	s.after(max(pause, leastBetweenTrials), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.gate.state == half && s.gate.round == round && !s.draining {
+			s.allowTrials(pause)
+		}
+	})
+}
+
+// leastBetweenTrials is how long a trial has at least before another one begins beside it.
+const leastBetweenTrials = 500 * time.Millisecond
 
 // available opens the gate, where it waits for a trial to succeed. Queries of our own say nothing about what handlers need, so
 // they open it only where no message is there to try it with.

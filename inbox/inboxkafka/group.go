@@ -46,8 +46,11 @@ func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions ma
 		}
 	}
 	s.mu.Unlock()
-	// Paused partitions stay paused in the client, also those that went and come back.
+	// Paused partitions stay paused in the client, also those that went and come back. A pause of the old one that is being
+	// decided right now comes before.
+	c.balancing.Lock()
 	client.ResumeFetchPartitions(partitions)
+	c.balancing.Unlock()
 	for _, p := range begun {
 		c.log.Info("partition assigned", "topic", p.topic, "partition", p.number)
 		c.hooks.assigned(p)
@@ -136,12 +139,13 @@ func (c *Consumer) forget(gone []closing, lost bool) {
 	for _, p := range gone {
 		c.sched.mu.Lock()
 		delete(c.sched.partitions, p.place)
+		delete(c.sched.paused, p.partition)
 		c.sched.room.Signal()
 		c.sched.mu.Unlock()
 		c.log.Info("partition gone", "topic", p.topic, "partition", p.number, "lost", lost)
 		c.hooks.revoked(p.partition, lost)
 	}
-	c.balance()
+	c.balance(false)
 }
 
 // closeSessions says of partitions that this process ended its work on them without a crash. Where the database is away the next

@@ -103,9 +103,12 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 			skip[i] = true
 		}
 	}
-	rest, err := c.sched.skip(p, items, skip)
+	rest, resume, err := c.sched.skip(p, items, skip)
 	if err != nil {
 		return items, err
+	}
+	if resume {
+		c.balance(false)
 	}
 	for i := range skip {
 		c.hooks.handled(i.message, inbox.Duplicate, 0, 0)
@@ -113,29 +116,29 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 	return rest, nil
 }
 
-// skip ends messages that were handled before, and returns the rest.
-func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) ([]*item, error) {
+// skip ends messages that were handled before, and returns the rest, and whether there is a partition to resume.
+func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) (rest []*item, resume bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p.closed {
-		return items, context.Canceled
+		return items, false, context.Canceled
 	}
 	p.checking = 10*len(skip) >= len(items)
 	if len(skip) == 0 {
-		return items, nil
+		return items, false, nil
 	}
-	rest := make([]*item, 0, len(items)-len(skip))
+	rest = make([]*item, 0, len(items)-len(skip))
 	for _, i := range items {
 		if !skip[i] {
 			rest = append(rest, i)
 			continue
 		}
-		p.tracker.done(i.place)
+		p.done(i.place)
 		s.letGo(p, i)
 		s.stats.Skipped++
 	}
 	s.room.Signal()
-	return rest, nil
+	return rest, s.resumable(), nil
 }
 
 // countStarts marks messages as careful, with how often each was begun.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -27,10 +26,12 @@ func (c *Consumer) connection() []kgo.Opt {
 
 // options are those of the client that consumes. What stands behind the user's options is what the promises rest on.
 func (c *Consumer) options() []kgo.Opt {
-	fetchBytes := int32(min(c.cfg.MaxBytes/4, math.MaxInt32))
+	fetchBytes := int32(min(c.cfg.MaxBytes/4, mostFetched))
 	defaults := []kgo.Opt{
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(min(fetchBytes, 1<<20)),
+		// A partition that is resumed waits for a fetch without it to end.
+		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.HeartbeatInterval(min(3*time.Second, c.cfg.SessionTimeout/6)),
 		// Where the log has lost records nobody knows which ones came instead. Reading all of it again skips what was handled.
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -66,6 +67,9 @@ func (c *Consumer) options() []kgo.Opt {
 func (c *Consumer) apart() []kgo.Opt {
 	return append(c.connection(), kgo.ConsumerGroup(""), kgo.ConsumeTopics(), kgo.ConsumePartitions(nil))
 }
+
+// mostFetched bounds the answer of a broker, as the client does by itself.
+const mostFetched = 50 << 20
 
 // checkOptions refuses what contradicts our options, and what none of them undoes.
 func (c *Consumer) checkOptions() error {

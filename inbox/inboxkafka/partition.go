@@ -98,7 +98,7 @@ type partition struct {
 	closed  bool          // revoked or lost: nothing of it begins any more
 	lost    bool          // its offsets are no longer ours
 	inUse   int           // messages in flight
-	drained chan struct{} // set once closed; it is closed when inUse is 0
+	drained chan struct{} // ends once the partition is closed and inUse is 0
 
 	held   int
 	bytes  int64
@@ -111,19 +111,41 @@ type partition struct {
 	results  int
 	doubles  int
 
+	moved     time.Time // when its watermark did so last, or became one
 	committed position
 	stable    int64 // the last stable offset when the last records were fetched
 }
 
 func newPartition(parent context.Context, at place) *partition {
 	p := &partition{
-		place: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}),
+		place: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}), drained: make(chan struct{}),
 		queues: map[*keyQueue]struct{}{}, byKey: map[string]*keyQueue{},
 		checking: true, committed: position{offset: -1},
 	}
 	p.handling, p.stop = context.WithCancel(parent)
 	p.intake, p.stopIntake = context.WithCancel(p.handling)
 	return p
+}
+
+// done notes that the record at a place is decided.
+func (p *partition) done(place int64) {
+	before := p.tracker.first
+	p.tracker.done(place)
+	if p.tracker.first != before {
+		p.moved = time.Now()
+	}
+}
+
+// noteDrained ends drained where nothing of a closed partition is in flight.
+func (p *partition) noteDrained() {
+	if !p.closed || p.inUse > 0 {
+		return
+	}
+	select {
+	case <-p.drained: // ended before
+	default:
+		close(p.drained)
+	}
 }
 
 // queue returns the queue that a message belongs to.

@@ -3,7 +3,6 @@ package inboxkafka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -19,7 +18,7 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	var mu sync.Mutex
-	busy := map[string]bool{}
+	busy := map[int64]bool{}
 	ticker := time.NewTicker(c.cfg.RetryInterval)
 	defer ticker.Stop()
 	for {
@@ -32,11 +31,10 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 			return
 		}
 		for _, key := range keys {
-			name := fmt.Sprint(key)
 			mu.Lock()
-			begin := !busy[name] && len(busy) < mostRedriven
+			begin := !busy[key.ID] && len(busy) < mostRedriven
 			if begin {
-				busy[name] = true
+				busy[key.ID] = true
 			}
 			mu.Unlock()
 			if !begin {
@@ -46,7 +44,7 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 				c.redrive(ctx, key)
 				mu.Lock()
 				defer mu.Unlock()
-				delete(busy, name)
+				delete(busy, key.ID)
 			})
 		}
 		select {

@@ -174,10 +174,10 @@ func (r *rig) committed(partition int32) int64 {
 	return -1
 }
 
-// resetGroup sets the group back to the beginning.
-func (r *rig) resetGroup() error {
+// resetGroup sets the group back to the beginning of so many partitions.
+func (r *rig) resetGroup(partitions int32) error {
 	offsets := kadm.Offsets{}
-	for p := range int32(2) {
+	for p := range partitions {
 		offsets.AddOffset(topic, p, 0, -1)
 	}
 	admin := kadm.NewClient(r.producer)

@@ -26,6 +26,7 @@ type scheduler struct {
 	alone      bool // a suspect is in flight: nothing else is
 	draining   bool
 
+	paused   map[*partition]struct{} // that are not fetched from
 	held     int
 	bytes    int64
 	maxHeld  int
@@ -40,7 +41,7 @@ type scheduler struct {
 func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{partitions: map[place]*partition{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
+	s := &scheduler{partitions: map[place]*partition{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }
@@ -190,8 +191,8 @@ type verdict struct {
 	front bool
 }
 
-// finish takes the verdicts on the messages of a job, in their order. It reports whether a partition is concerned that is not
-// fetched from, and may be now.
+// finish takes the verdicts on the messages of a job, in their order. It reports whether there is a partition to resume; see
+// Consumer.balance.
 func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -205,7 +206,6 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	for n, i := range j.items {
 		q, v := j.queues[n], verdicts[n]
 		q.part.inUse--
-		resume = resume || q.part.paused
 		switch {
 		case v.decided:
 			s.decide(q.part, i, v.result)
@@ -227,12 +227,22 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	}
 	s.slots.Broadcast()
 	s.room.Signal()
-	return resume
+	return s.resumable()
+}
+
+// resumable reports whether there is a partition that is not fetched from and may be now. Room may come from any other one.
+func (s *scheduler) resumable() bool {
+	for p := range s.paused {
+		if !p.closed && s.eased(p) {
+			return true
+		}
+	}
+	return false
 }
 
 // decide takes a message out that is done.
 func (s *scheduler) decide(p *partition, i *item, result inbox.Result) {
-	p.tracker.done(i.place)
+	p.done(i.place)
 	p.resulted(result)
 	s.letGo(p, i)
 	s.stats.count(result)
@@ -252,10 +262,7 @@ func (s *scheduler) putBack(q *keyQueue) {
 	q.taken, q.wait, q.front, q.state = 0, 0, false, idle
 	switch {
 	case p.closed:
-		if p.inUse == 0 && p.drained != nil {
-			close(p.drained)
-			p.drained = nil
-		}
+		p.noteDrained()
 	case len(q.items) == 0:
 		p.forget(q)
 	case wait > 0:
@@ -289,9 +296,11 @@ func (q *keyQueue) drop(i *item) {
 func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if p.closed {
+		return p.drained // the shutdown and a callback may both come here
+	}
 	p.stopIntake()
-	done := make(chan struct{})
-	p.closed, p.lost, p.drained = true, lost, done
+	p.closed, p.lost = true, lost
 	for _, i := range p.incoming {
 		s.letGo(p, i)
 	}
@@ -305,12 +314,9 @@ func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan stru
 		}
 		q.items = q.items[:q.taken]
 	}
-	if p.inUse == 0 {
-		close(done)
-		p.drained = nil
-	}
+	p.noteDrained()
 	s.wake()
-	return done
+	return p.drained
 }
 
 // slot is a place in flight beside the workers.

@@ -20,7 +20,7 @@ func (c *Consumer) worker() {
 		}
 		verdicts := c.handle(j)
 		if c.sched.finish(j, verdicts) {
-			c.balance()
+			c.balance(false)
 		}
 	}
 }

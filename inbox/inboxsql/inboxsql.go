@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outbox-relay/relay/inbox"
 )
@@ -44,20 +46,36 @@ func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inbox.S
 		cancel()
 		return nil, nil, errors.Join(limited.Err(), err, conn.Close())
 	}
-	begun := &transaction{tx, conn, cancel}
+	begun := &transaction{tx: tx, conn: conn, cancel: cancel}
+	if err := conn.Raw(func(conn any) error {
+		if of, ok := conn.(ofPgx); ok {
+			begun.cut = of.Conn().PgConn()
+		}
+		return nil
+	}); err != nil {
+		return nil, nil, errors.Join(err, begun.rollBackWithin(ctx, limit))
+	}
 	if err := begun.Send(limited, first...); err != nil {
-		return nil, nil, errors.Join(err, begun.Rollback(ctx))
+		return nil, nil, errors.Join(err, begun.rollBackWithin(ctx, limit))
 	}
 	return begun, tx, nil
 }
 
-func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx, nil, func() {}} }
+func (d driver) Busy() bool {
+	stats := d.db.Stats()
+	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
+}
+
+func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx: tx, cancel: func() {}} }
 
 // transaction is a transaction, with the connection that goes back to the pool when it ends.
 type transaction struct {
 	tx     *sql.Tx
 	conn   *sql.Conn
 	cancel context.CancelFunc
+	// cut is what lies under the connection, where the driver is pgx.
+	cut       *pgconn.PgConn
+	abandoned bool
 }
 
 func (t *transaction) Send(ctx context.Context, statements ...inbox.Statement) error {
@@ -107,6 +125,7 @@ func arguments(s inbox.Statement) []any {
 
 func (t *transaction) Commit(ctx context.Context) error {
 	defer t.cancel()
+	defer context.AfterFunc(ctx, t.cancel)()
 	err := t.tx.Commit()
 	if err != nil && !refused(err) && t.conn.PingContext(ctx) == nil {
 		// The connection is there, and Postgres has refused nothing: it has answered that it rolled back.
@@ -115,8 +134,19 @@ func (t *transaction) Commit(ctx context.Context) error {
 	return errors.Join(err, t.release())
 }
 
-func (t *transaction) Rollback(context.Context) error {
+// rollBackWithin rolls back whatever has become of the context.
+func (t *transaction) rollBackWithin(ctx context.Context, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	return t.Rollback(limited)
+}
+
+func (t *transaction) Rollback(ctx context.Context) error {
+	if t.abandoned {
+		return nil
+	}
 	defer t.cancel()
+	defer context.AfterFunc(ctx, t.cancel)()
 	err := t.tx.Rollback()
 	if errors.Is(err, sql.ErrTxDone) {
 		err = nil
@@ -135,14 +165,28 @@ func (t *transaction) release() error {
 	return nil
 }
 
-// Lost asks the server: package sql does not tell. An answer that Postgres sent, be it that the transaction has failed, came over
-// the connection.
+// ofPgx is what connections of github.com/jackc/pgx/v5/stdlib tell of themselves.
+type ofPgx interface{ Conn() *pgx.Conn }
+
+// lostTimeout bounds the time that is spent on asking.
+const lostTimeout = 5 * time.Second
+
+// Lost asks the connection, or the server where the driver does not tell. An answer that Postgres sent, be it that the transaction has
+// failed, came over the connection.
 func (t *transaction) Lost(ctx context.Context) bool {
-	_, err := t.tx.ExecContext(ctx, "SELECT 1")
-	if err == nil {
-		return false
+	known, lost := false, false
+	err := t.conn.Raw(func(conn any) error {
+		of, ok := conn.(ofPgx)
+		known, lost = ok, ok && of.Conn().IsClosed()
+		return nil
+	})
+	if known || err != nil {
+		return lost || err != nil
 	}
-	return !refused(err)
+	ctx, cancel := context.WithTimeout(ctx, lostTimeout)
+	defer cancel()
+	_, err = t.tx.ExecContext(ctx, "SELECT 1")
+	return err != nil && !refused(err) && !errors.Is(err, sql.ErrTxDone)
 }
 
 // refused reports whether an error is one that Postgres sent.
@@ -154,5 +198,15 @@ func refused(err error) bool {
 	return sent
 }
 
-// Abandon ends the context of the transaction, which package sql answers by rolling it back.
-func (t *transaction) Abandon() { t.cancel() }
+// Abandon ends the context of the transaction, which package sql answers by rolling it back; but only once the statement that runs has
+// ended, so the connection is cut where the driver lets us.
+func (t *transaction) Abandon() {
+	t.abandoned = true
+	t.cancel()
+	if t.cut != nil {
+		inbox.Cut(t.cut)
+	}
+	// Nobody waits for the handler, or for what it does to its rows.
+	//nolint:errcheck // The connection is of no use any more.
+	go t.conn.Close()
+}

@@ -31,7 +31,7 @@ const (
 	// messages that are, the less time it takes.
 	bankWorkers = 4
 	bankBatch   = 200
-	bankRecords = 3000
+	bankRecords = 2000
 )
 
 // bankTables are what the bank has besides its inbox. Nothing in them stops a message from having its effect twice: that is the

@@ -95,7 +95,7 @@ func TestDemo(t *testing.T) {
 func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	for _, moment := range []string{"starting a throw-away Postgres", "are up", "\nkill 1:", "consumer kill 1:", "\nkill 3:"} {
 		t.Run(moment, func(t *testing.T) {
-			cmd, folder := prepare(t, "--messages", "200000")
+			cmd, folder := prepare(t, "--messages", "60000")
 			output := &watched{text: moment, seen: make(chan struct{})}
 			cmd.Stdout, cmd.Stderr = output, output
 			if err := cmd.Start(); err != nil {

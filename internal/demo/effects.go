@@ -10,15 +10,15 @@ import (
 
 // effects is what the bank did, compared with the outbox. The inbox is not asked.
 type effects struct {
-	messages   int // that had an effect
-	lost       int // rows of the outbox without an effect
-	twice      int // effects of a message after its first
-	reordered  int // effects after that of a later event of the account
-	invented   int // messages with an effect and without a row in the outbox
-	wrong      int // accounts whose balance is not what the outbox says
-	accounts   int
-	before     int64 // sum of all balances, in cents
-	after      int64
+	messages  int // that had an effect
+	lost      int // rows of the outbox without an effect
+	twice     int // effects of a message after its first
+	reordered int // effects after that of a later event of the account
+	invented  int // messages with an effect and without a row in the outbox
+	wrong     int // accounts whose balance is not what the outbox says
+	accounts  int
+	before    int64 // sum of all balances, in cents
+	after     int64
 }
 
 // The rows of the outbox are the truth: the demo keeps all of them. Payloads are those of the writers.

@@ -112,15 +112,21 @@ func (r *Result) writeCounts(b *strings.Builder) {
 	row(r.RelayKills, "kills", "relays ended by SIGKILL, while they published or while they took over")
 	row(r.ConsumerKills, "kills", "consumers ended by SIGKILL, while they booked or while they started")
 	row(r.Hidden, "hidden", "records that killed relays left in aborted transactions; consumers are not shown them")
-	fmt.Fprintf(b, "\n  Sum of all %d accounts: %s before, %s after; %s", r.accounts, money(r.SumBefore), money(r.SumAfter),
-		map[bool]string{true: "not a cent was made or lost.", false: "money was MADE OR LOST."}[r.SumBefore == r.SumAfter])
-	if r.BalancesWrong > 0 {
-		fmt.Fprintf(b, " %d accounts have a WRONG balance.\n", r.BalancesWrong)
-	} else {
-		b.WriteString(" Every balance is what\n  the committed messages make.\n")
-	}
+	r.writeBalances(b)
 	fmt.Fprintf(b, "\n  %.1f s, %s messages/s, with the kills, the restarts and everything else on this one machine\n\n",
 		r.Seconds, grouped(int(r.PerSecond)))
+}
+
+func (r *Result) writeBalances(b *strings.Builder) {
+	sum, balances := "not a cent was made or lost", "Every balance is what the committed messages make."
+	if r.SumBefore != r.SumAfter {
+		sum = "money was MADE OR LOST"
+	}
+	if r.BalancesWrong > 0 {
+		balances = grouped(r.BalancesWrong) + " accounts have a WRONG balance."
+	}
+	fmt.Fprintf(b, "\n  Sum of all %d accounts: %s before, %s after; %s.\n  %s\n",
+		r.accounts, money(r.SumBefore), money(r.SumAfter), sum, balances)
 }
 
 func (r *Result) writeExamples(b *strings.Builder) {

@@ -147,7 +147,7 @@ CREATE TABLE inbox_audit (
     id       bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at       timestamptz      NOT NULL DEFAULT clock_timestamp(),
     consumer text COLLATE "C" NOT NULL,
-    action   text             NOT NULL CHECK (action IN ('unknown', 'retry', 'retried', 'discard', 'forget')),
+    action   text             NOT NULL CHECK (action IN ('unknown', 'retry', 'retried', 'discard', 'forget', 'settle')),
     topic    text COLLATE "C"     NULL,
     key      bytea                NULL,
     source   text COLLATE "C"     NULL,
@@ -159,7 +159,8 @@ CREATE TABLE inbox_audit (
 CREATE INDEX inbox_audit_consumer_idx ON inbox_audit (consumer, id);
 COMMENT ON TABLE inbox_audit IS 'What people asked for and what came of it, and messages whose effect may have happened or not.';
 COMMENT ON COLUMN inbox_audit.action IS
-    'unknown: an effect that is claimed and not done was seen again, and not begun again. retry, discard, forget: somebody asked for it. '
+    'unknown: an effect that is claimed and not done was seen again, and not begun again. '
+    'retry, discard, forget, settle: somebody asked for it. '
     'retried: what came of a retry.';
 
 -- Marks a message as handled, for consumers in other languages: call it first in the transaction of the business write. True:

@@ -29,6 +29,7 @@ DROP FUNCTION inbox_add_weeks(int, bigint);
 DROP FUNCTION inbox_retain(text, interval);
 DROP FUNCTION inbox_try_sweep();
 DROP FUNCTION inbox_retention_of(regclass);
+DROP FUNCTION inbox_estimate();
 DROP FUNCTION inbox_consumers_in(regclass);
 DROP FUNCTION inbox_weeks();
 DROP INDEX inbox_handled_at_idx;

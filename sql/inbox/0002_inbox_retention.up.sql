@@ -46,6 +46,19 @@ BEGIN
 END
 $$;
 
+-- About how many marks each consumer has, by the statistics of Postgres: no mark is counted.
+CREATE FUNCTION inbox_estimate() RETURNS TABLE (consumer text, marks bigint)
+    LANGUAGE sql STABLE SECURITY DEFINER
+AS $$
+    SELECT found.consumer, sum(greatest(c.reltuples, 0) * coalesce((
+               SELECT f.share FROM pg_stats s, unnest(s.most_common_vals::text::text[], s.most_common_freqs) AS f (value, share)
+                WHERE s.schemaname = c.relnamespace::regnamespace::text AND s.tablename = c.relname AND s.attname = 'consumer'
+                  AND f.value = found.consumer), 0))::bigint
+      FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid, inbox_consumers_in(c.oid::regclass) AS found (consumer)
+     WHERE inhparent = 'inbox'::regclass AND pg_relation_size(c.oid) > 0
+     GROUP BY found.consumer
+$$;
+
 -- How long a partition keeps its marks as a whole: the longest retention of the consumers that have some in it. Null: for ever.
 CREATE FUNCTION inbox_retention_of(partition regclass) RETURNS interval
     LANGUAGE sql STABLE
@@ -332,8 +345,8 @@ DECLARE
     callee text;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
-    FOREACH callee IN ARRAY ARRAY['inbox_weeks()', 'inbox_consumers_in(regclass)', 'inbox_retention_of(regclass)', 'inbox_try_sweep()',
-                                  'inbox_retain(text, interval)', 'inbox_add_weeks(int, bigint)', 'inbox_empty_week()',
+    FOREACH callee IN ARRAY ARRAY['inbox_weeks()', 'inbox_consumers_in(regclass)', 'inbox_estimate()', 'inbox_retention_of(regclass)',
+                                  'inbox_try_sweep()', 'inbox_retain(text, interval)', 'inbox_add_weeks(int, bigint)', 'inbox_empty_week()',
                                   'inbox_delete_marks(int, int)', 'inbox_delete_started()', 'inbox_drop_weeks()'] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', callee, current_schema());
@@ -352,6 +365,7 @@ $$;
 
 COMMENT ON FUNCTION inbox_weeks() IS 'The partitions of weeks in their order.';
 COMMENT ON FUNCTION inbox_consumers_in(regclass) IS 'The consumers that have marks in a partition.';
+COMMENT ON FUNCTION inbox_estimate() IS 'About how many marks each consumer has, by the statistics of Postgres.';
 COMMENT ON FUNCTION inbox_retention_of(regclass) IS 'The longest retention of the consumers that have marks in a partition; null for ever.';
 COMMENT ON FUNCTION inbox_try_sweep() IS 'True where nobody else removes marks or changes partitions at this moment.';
 COMMENT ON FUNCTION inbox_retain(text, interval) IS 'Sets how long the marks of a consumer are kept; null for ever.';

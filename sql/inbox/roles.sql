@@ -29,8 +29,8 @@ $$;
 
 REVOKE ALL ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit, inbox_sweeps
 FROM inbox_consumer, inbox_operator;
-REVOKE ALL ON FUNCTION inbox_weeks(), inbox_consumers_in(regclass), inbox_retention_of(regclass), inbox_try_sweep(),
-    inbox_retain(text, interval), inbox_add_weeks(int, bigint), inbox_empty_week(), inbox_delete_marks(int, int),
+REVOKE ALL ON FUNCTION inbox_weeks(), inbox_consumers_in(regclass), inbox_estimate(), inbox_retention_of(regclass),
+    inbox_try_sweep(), inbox_retain(text, interval), inbox_add_weeks(int, bigint), inbox_empty_week(), inbox_delete_marks(int, int),
     inbox_delete_started(), inbox_drop_weeks()
 FROM inbox_consumer, inbox_operator;
 
@@ -66,6 +66,6 @@ GRANT SELECT ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_s
 GRANT UPDATE (requested_at, requested_by, reason) ON inbox_parked_keys TO inbox_operator;
 GRANT DELETE ON inbox, inbox_parked_keys, inbox_parked, inbox_claims TO inbox_operator;
 GRANT INSERT (consumer, action, topic, key, source, msg_id, reason, details) ON inbox_audit TO inbox_operator;
-GRANT EXECUTE ON FUNCTION inbox_key(text), inbox_weeks(), inbox_consumers_in(regclass), inbox_add_weeks(int, bigint), inbox_empty_week(),
-    inbox_delete_marks(int, int), inbox_delete_started(), inbox_drop_weeks()
+GRANT EXECUTE ON FUNCTION inbox_key(text), inbox_estimate(), inbox_add_weeks(int, bigint), inbox_empty_week(), inbox_delete_marks(int, int),
+    inbox_delete_started(), inbox_drop_weeks()
 TO inbox_operator;

@@ -35,11 +35,6 @@ func URL() string {
 	return place{admin(), "inbox_" + strings.ToLower(rand.Text())}.make()
 }
 
-// Admin returns the connection string of the server's superuser, without a schema.
-func Admin() string {
-	return admin()
-}
-
 func admin() string {
 	mu.Lock()
 	defer mu.Unlock()

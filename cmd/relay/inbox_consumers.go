@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/urfave/cli/v2"
+
+	"github.com/outbox-relay/relay/internal/inboxmarks"
+)
+
+func (p program) inboxConsumers() *cli.Command {
+	return &cli.Command{
+		Name:      "consumers",
+		Usage:     "list the consumers: retention, marks, what is parked, sessions",
+		UsageText: "relay inbox consumers --database-url URL [--output json]",
+		Description: `MARKS is an estimate from the statistics of Postgres. PARTITIONS are those that a process of the consumer works on,
+or worked on until it ended without notice; the next one that takes a partition over replaces the row.
+
+Examples:
+   relay inbox consumers --database-url postgres://operator@db:5432/billing
+   relay inbox consumers --output json | jq '.consumers[] | select(.parked_keys > 0)'`,
+		Flags: append([]cli.Flag{outputFlag()}, parkedSettings()...),
+		Action: func(c *cli.Context) error {
+			form, err := parseOutput(c.String("output"))
+			if err != nil {
+				return err
+			}
+			return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+				consumers, err := inboxmarks.Consumers(ctx, conn)
+				if err != nil {
+					return err
+				}
+				if form == outputJSON {
+					return writeJSON(p.stdout, struct {
+						Consumers []inboxmarks.Consumer `json:"consumers"`
+					}{consumers})
+				}
+				return writeConsumers(p.stdout, consumers)
+			})
+		},
+	}
+}
+
+func writeConsumers(to io.Writer, consumers []inboxmarks.Consumer) error {
+	if len(consumers) == 0 {
+		return writeLine(to, "no consumer has been here")
+	}
+	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\tPARTITIONS\tPROCESSES\tNEWEST SESSION")
+	for _, c := range consumers {
+		retention, opened := "for ever", "-"
+		if c.RetentionSeconds != nil {
+			retention = age(*c.RetentionSeconds)
+		}
+		if c.OpenedAt != nil {
+			opened = second(*c.OpenedAt)
+		}
+		fmt.Fprintf(table, "%s\t%s\t~%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", name(c.Consumer), retention, c.MarksEstimate, c.ParkedKeys, c.ParkedMessages,
+			c.Requested, c.Claims, c.Partitions, c.Instances, opened)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package inboxkafka
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// gated is a consumer whose pauses end when the test says so.
+type gated struct {
+	*Consumer
+	pauses []time.Duration
+	ends   []func()
+}
+
+func newGated(t *testing.T) *gated {
+	t.Helper()
+	c, err := newConsumer(newFakeInbox(), "billing", &Config{
+		Brokers: []string{"127.0.0.1:1"}, Topics: []string{topic}, Handler: nothing, BackoffMin: time.Second, BackoffMax: 8 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gated{Consumer: c}
+	c.sched.after = func(d time.Duration, call func()) func() bool {
+		g.pauses, g.ends = append(g.pauses, d), append(g.ends, call)
+		return func() bool { return true }
+	}
+	return g
+}
+
+// add puts a message of a key of its own into the line.
+func (g *gated) add(t *testing.T, key string) {
+	p := g.sched.partitions[place{topic, 0}]
+	if p == nil {
+		p = newPartition(t.Context(), place{topic, 0})
+		g.sched.partitions[p.place] = p
+	}
+	p.held, g.sched.held = p.held+1, g.sched.held+1
+	g.sched.release(p, []*item{{message: inbox.Message{Key: []byte(key)}, place: p.tracker.add(int64(p.tracker.window()), 0)}})
+}
+
+// pick returns the next job, or nil where none may begin.
+func (g *gated) pick() *job {
+	g.sched.mu.Lock()
+	defer g.sched.mu.Unlock()
+	j := g.sched.pick(1)
+	if j != nil {
+		g.sched.begin(j)
+	}
+	return j
+}
+
+var errAway = inbox.Unavailable(errors.New("away"))
+
+var done = []verdict{{decided: true, result: inbox.Processed}}
+
+// One trial ends a pause, also where a job from before hangs; until then nothing else begins.
+func TestOneTrialEndsAPause(t *testing.T) {
+	g := newGated(t)
+	for _, key := range []string{"hangs", "a", "b", "c"} {
+		g.add(t, key)
+	}
+	if g.pick() == nil {
+		t.Fatal("nothing begins although the gate is open")
+	}
+	g.unavailable(errAway)
+	if g.pick() != nil || g.sched.allowance(1) != 0 {
+		t.Fatal("work begins, or records are fetched, during a pause")
+	}
+	g.ends[0]()
+	trial := g.pick()
+	if trial == nil {
+		t.Fatal("no trial begins after the pause, since a job hangs")
+	}
+	if g.pick() != nil {
+		t.Fatal("a second job begins beside the trial")
+	}
+	g.unavailable(errAway)
+	g.sched.finish(trial, []verdict{{front: true}})
+	g.ends[2]() // of the second pause; before it was the time that the trial had
+	trial = g.pick()
+	g.ends[3]()
+	if g.pick() == nil {
+		t.Fatal("no other trial begins although the first one takes long")
+	}
+	g.available(true)
+	g.sched.finish(trial, done)
+	if g.pick() == nil || !g.Stats().PausedSince.IsZero() {
+		t.Fatal("nothing begins after the trial")
+	}
+}
+
+// A query that succeeds does not end the pause of a handler that says something else is away, as long as there is a message to try.
+func TestOwnQueriesSayNothingAboutHandlers(t *testing.T) {
+	g := newGated(t)
+	g.add(t, "a")
+	g.unavailable(errAway)
+	g.ends[0]()
+	g.available(false)
+	if g.Stats().PausedSince.IsZero() {
+		t.Error("resumed without a trial")
+	}
+	g.sched.finish(g.pick(), done)
+	g.available(false)
+	if !g.Stats().PausedSince.IsZero() {
+		t.Error("paused although nothing is there to try")
+	}
+}
+
+// Pauses double up to the greatest, also where a success in between did not last; they begin anew after it did.
+func TestPausesDouble(t *testing.T) {
+	g := gate{}
+	var longest []time.Duration
+	for range 3 {
+		g.shutFor(time.Second, 4*time.Second)
+		longest = append(longest, g.pause)
+	}
+	g.state, g.since, g.opened = open, time.Time{}, time.Now()
+	g.shutFor(time.Second, 4*time.Second)
+	longest = append(longest, g.pause)
+	g.state, g.since, g.opened = open, time.Time{}, time.Now().Add(-time.Minute)
+	if pause := g.shutFor(time.Second, 4*time.Second); pause < time.Second/2 || pause > time.Second {
+		t.Errorf("a pause of %v, want half a second to one", pause)
+	}
+	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second}
+	if !slices.Equal(longest, want) {
+		t.Errorf("pauses %v, want %v", longest, want)
+	}
+}
+
+// A message is parked for attempts or for time, whichever comes first; never while it is not to blame.
+func TestWhenAMessageIsParked(t *testing.T) {
+	g := newGated(t)
+	fail := errors.New("no")
+	for _, test := range []struct {
+		name        string
+		attempts    int
+		limit, took time.Duration
+		parked      int // at which failure
+	}{
+		{"attempts", 4, 0, 0, 4},
+		{"time", -1, time.Minute, 20 * time.Second, 3},
+		{"one attempt", 1, 0, 0, 1},
+		{"never", -1, 0, time.Hour, 0},
+	} {
+		g.cfg.Attempts, g.cfg.AttemptsFor, g.cfg.BackoffMin, g.cfg.BackoffMax = test.attempts, test.limit, 2, 2
+		i, at := &item{}, 0
+		for n := 1; n <= 20 && at == 0; n++ {
+			v := g.failed(i, fail, test.took)
+			if i.parking != nil {
+				at = n
+				if !v.front || i.parking.cause != inbox.CauseAttempts || i.parking.attempts != n || !errors.Is(i.parking.why, fail) {
+					t.Errorf("%s: verdict %+v, parking %+v", test.name, v, i.parking)
+				}
+			} else if v.wait <= 0 {
+				t.Errorf("%s: the key does not wait after failure %d", test.name, n)
+			}
+		}
+		if at != test.parked {
+			t.Errorf("%s: parked at failure %d, want %d", test.name, at, test.parked)
+		}
+	}
+}
+
+// A handler that hangs since the database does not answer is not to blame.
+func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
+	g := newGated(t)
+	i := &item{}
+	timeout := inbox.Outcome{Result: inbox.Failed, Err: inbox.ErrTimeout}
+	fake, ok := g.store.(*fakeInbox)
+	if !ok {
+		t.Fatal("no fake")
+	}
+	fake.setAway(true)
+	if v := g.judge(t.Context(), i, timeout, 0); !v.front || i.attempts != 0 || g.Stats().PausedSince.IsZero() {
+		t.Errorf("verdict %+v, %d attempts", v, i.attempts)
+	}
+	fake.setAway(false)
+	if v := g.judge(t.Context(), i, timeout, 0); v.front || i.attempts != 1 {
+		t.Errorf("verdict %+v, %d attempts", v, i.attempts)
+	}
+}

@@ -1,0 +1,213 @@
+package inbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+type redriveOutcome struct {
+	inbox.Redriven
+	err error
+}
+
+func (w *world) redrive(b box, key inbox.ParkedKey) redriveOutcome {
+	got, err := b.Redrive(w.Context(), key, redriven)
+	return redriveOutcome{got, err}
+}
+
+// wantRedriven retries the first message of the key, which must be that one; no id means that the queue was empty.
+func (w *world) wantRedriven(key inbox.ParkedKey, id string, left bool) {
+	w.Helper()
+	got := w.redrive(w, key)
+	if got.err != nil || got.Busy || got.Message.ID != id || got.Left != left || id != "" && got.Result != inbox.Processed {
+		w.Fatalf("%+v", got)
+	}
+}
+
+func TestAPermanentFailureParksAtOnceAndLaterOnesOfTheKeyBehindIt(t *testing.T) {
+	each(t, func(w *world) {
+		h := func(ctx context.Context, tx transaction) error {
+			return errors.Join(write(ctx, tx, "half"), fmt.Errorf("handle: %w", inbox.Permanent(errors.New("no such account"))))
+		}
+		w.want(inbox.Parked, w, message("1", "k"), h)
+		w.want(inbox.Duplicate, w, message("1", "k"), never)
+		w.want(inbox.Parked, w, message("2", "k"), never)
+		w.want(inbox.Parked, w.process(nil), message("3", "k"), never)
+		w.want(inbox.Processed, w, message("4", "other"), effect("4"))
+		elsewhere := message("5", "k")
+		elsewhere.Topic = "refunds"
+		w.want(inbox.Processed, w, elsewhere, effect("5"))
+		w.wantQueue("1 permanent", "2 behind", "3 behind")
+		w.wantEffects("4", "5")
+		w.wantRows("SELECT coalesce(error, '-') || ' ' || attempts FROM inbox_parked ORDER BY id", "handle: no such account 1", "- 0", "- 0")
+	})
+}
+
+func TestAMessageWithoutAKeyIsParkedAloneAndTheEmptyKeyIsAKey(t *testing.T) {
+	each(t, func(w *world) {
+		alone := func(id string) inbox.Message { m := message(id, ""); m.Key = nil; return m }
+		w.park(alone("1"))
+		w.want(inbox.Processed, w, alone("2"), effect("2"))
+		w.park(alone("3"))
+		w.park(message("4", ""))
+		w.want(inbox.Parked, w, message("5", ""), never)
+		w.want(inbox.Processed, w, alone("6"), effect("6"))
+		equal(w, "keys", w.count("inbox_parked_keys"), 3)
+		w.wantEffects("2", "6")
+	})
+}
+
+func TestAPermanentPanicParksWithItsStack(t *testing.T) {
+	each(t, func(w *world) {
+		w.want(inbox.Parked, w, message("1", "k"), func(context.Context, transaction) error {
+			panic(inbox.Permanent(errors.New("\x00 no \xff such account " + strings.Repeat("ü", 5000))))
+		})
+		text := w.rows("SELECT error FROM inbox_parked")[0]
+		if !strings.Contains(text, "such account") || len(text) > 4200 {
+			w.Fatalf("%d bytes: %s", len(text), text)
+		}
+	})
+}
+
+func TestAParkedMessageComesBackAsItWas(t *testing.T) {
+	each(t, func(w *world) {
+		for name, m := range map[string]inbox.Message{
+			"full": {
+				ID: "1", Source: "shop", Topic: "orders", Key: []byte{0, 0xff}, Partition: 7, Offset: 1 << 40, Type: "Placed",
+				Time: time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC), Payload: []byte{0, 1, 0xff},
+				Headers: []inbox.Header{
+					{Name: "a", Value: []byte("1")}, {Name: "a", Value: []byte("2")}, {Name: "nil"}, {Name: "empty", Value: []byte{}},
+					{Name: "", Value: []byte(`"{},\`)}, {Name: "b\xff\x00", Value: []byte{0xff, 0}},
+				},
+			},
+			"bare":           {ID: "2", Source: "shop"},
+			"empty":          {ID: "3", Source: "shop", Key: []byte{}, Payload: []byte{}, Offset: -1},
+			"from no topic":  {ID: "4", Source: "shop", Offset: -1, Partition: -1},
+			"far future":     {ID: "5", Source: "shop", Time: time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)},
+			"before the era": {ID: "6", Source: "shop", Time: time.UnixMilli(-1).UTC()},
+		} {
+			w.park(m)
+			key := w.request()
+			equal(w, name+": key", key.Key, m.Key)
+			got, err := w.Redrive(w.Context(), key, func(_ context.Context, _ transaction, again inbox.Message) error {
+				if again.Time.Equal(m.Time) {
+					again.Time = m.Time
+				}
+				equal(w, name, again, m)
+				return nil
+			})
+			if err != nil || got.Result != inbox.Processed {
+				w.Fatal(name, err)
+			}
+			w.wantRedriven(key, "", false)
+		}
+	})
+}
+
+// A sender may write any time into a record. Whatever it is, the message can be parked.
+func TestAMessageWithAnImpossibleTimeCanBeParked(t *testing.T) {
+	each(t, func(w *world) {
+		for n, when := range []time.Time{time.UnixMilli(math.MaxInt64), time.UnixMilli(math.MinInt64), time.UnixMilli(1e15), time.UnixMilli(-1e15)} {
+			m := message(fmt.Sprint(n), "k"+fmt.Sprint(n))
+			m.Time = when
+			w.park(m)
+		}
+		equal(w, "parked", w.count("inbox_parked"), 4)
+	})
+}
+
+func TestRetryRunsTheQueueOfAKeyInOrder(t *testing.T) {
+	each(t, func(w *world) {
+		for _, id := range []string{"1", "2", "3"} {
+			if id == "1" {
+				w.park(message(id, "k"))
+				continue
+			}
+			w.want(inbox.Parked, w, message(id, "k"), never)
+		}
+		if got := w.redrive(w, inbox.ParkedKey{ID: 1}); got.err != nil || !got.Busy {
+			w.Fatalf("nobody asked: %+v", got)
+		}
+		key := w.request()
+		w.wantRedriven(key, "1", true)
+		w.want(inbox.Parked, w, message("4", "k"), never) // behind the others, which still wait
+		for _, id := range []string{"2", "3", "4"} {
+			w.wantRedriven(key, id, true)
+		}
+		w.wantRedriven(key, "", false)
+		w.want(inbox.Processed, w, message("5", "k"), effect("5"))
+		w.want(inbox.Duplicate, w, message("2", "k"), never)
+		w.wantEffects("1", "2", "3", "4", "5")
+		w.wantRows("SELECT action || ' ' || (details->>'outcome') FROM inbox_audit", "retried all messages of the key are handled")
+	})
+}
+
+func TestARetryThatFailsEndsTheRequestAndKeepsTheQueue(t *testing.T) {
+	each(t, func(w *world) {
+		w.park(message("1", "k"))
+		w.want(inbox.Parked, w, message("2", "k"), never)
+		key := w.request()
+		broken := errors.New("still no such account")
+		for range 5 { // failures in good order are not taken for a process that ended
+			got, err := w.Redrive(w.Context(), key, func(ctx context.Context, tx transaction, m inbox.Message) error {
+				return errors.Join(write(ctx, tx, "half"), broken)
+			})
+			if !errors.Is(err, broken) || got.Result != inbox.Failed || got.Message.ID != "1" || !got.Left {
+				w.Fatalf("%+v %v", got, err)
+			}
+		}
+		if err := w.RedriveFailed(w.Context(), key, broken); err != nil {
+			w.Fatal(err)
+		}
+		w.wantEffects()
+		w.wantQueue("1 attempts", "2 behind")
+		w.wantRows("SELECT error || ' ' || attempts FROM inbox_parked WHERE msg_id = '1'", "still no such account 6")
+		w.wantRows("SELECT (requested_at IS NULL AND requested_by IS NULL AND reason IS NULL)::text FROM inbox_parked_keys", "true")
+		w.wantRows("SELECT action || ' ' || msg_id || ' ' || (details->>'outcome') FROM inbox_audit", "retried 1 failed again")
+		equal(w, "records of starts", w.count("inbox_started"), 0)
+		w.wantRedriven(w.request(), "1", true)
+	})
+}
+
+func TestARetryThatEndsItsProcessAgainAndAgainFails(t *testing.T) {
+	each(t, func(w *world) {
+		w.park(message("1", "k"))
+		key := w.request()
+		w.do("INSERT INTO inbox_started VALUES ('billing', 'shop', inbox_key('1'), 3)")
+		got, err := w.Redrive(w.Context(), key, func(context.Context, transaction, inbox.Message) error { return errors.New("must not run") })
+		if err == nil || !strings.Contains(err.Error(), "ended 3 times") || got.Result != inbox.Failed || !inbox.IsPermanent(err) {
+			w.Fatalf("%+v %v", got, err)
+		}
+		if err := w.RedriveFailed(w.Context(), key, err); err != nil {
+			w.Fatal(err)
+		}
+		w.wantRedriven(w.request(), "1", true) // somebody who asks again has mended it
+	})
+}
+
+func TestRequestedNamesTheKeysOfThisConsumerTheOldestRequestFirst(t *testing.T) {
+	each(t, func(w *world) {
+		for _, k := range []string{"a", "b", "c"} {
+			w.park(message(k, k))
+		}
+		other := w.process(func(c *inbox.Config) { c.Consumer = "mailing" })
+		if _, err := other.Park(w.Context(), message("x", "x"), inbox.CauseAttempts, 1, nil); err != nil {
+			w.Fatal(err)
+		}
+		w.do("UPDATE inbox_parked_keys SET requested_at = now() - CASE key WHEN 'b' THEN interval '2 h' ELSE interval '1 h' END WHERE key <> 'c'")
+		keys, err := w.Requested(w.Context(), 10)
+		if err != nil || len(keys) != 2 || string(keys[0].Key) != "b" || string(keys[1].Key) != "a" || keys[0].Topic != "orders" {
+			w.Fatal(keys, err)
+		}
+		if keys, err = w.Requested(w.Context(), 1); err != nil || len(keys) != 1 || string(keys[0].Key) != "b" {
+			w.Fatal(keys, err)
+		}
+	})
+}
