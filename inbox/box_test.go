@@ -44,6 +44,7 @@ type either interface {
 	Close(ctx context.Context, topic string, partition int32) error
 	Requested(ctx context.Context, limit int) ([]inbox.ParkedKey, error)
 	RedriveFailed(context.Context, inbox.ParkedKey, error) error
+	Check(context.Context) error
 	Consumer() string
 	Instance() string
 }

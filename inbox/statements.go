@@ -15,7 +15,7 @@ type statements struct {
 	start, startParked, dropManyStarted                  string
 	openSession, closeSession                            string
 	claim, readClaim, failClaim, settleClaim, dropMark   string
-	audit, seen                                          string
+	audit, seen, missing                                 string
 	retain, addWeeks, emptyWeek, deleteMarks             string
 	deleteStarted, dropWeeks                             string
 }
@@ -125,7 +125,8 @@ WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		dropMark:    s(`DELETE FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
-		seen: s(seenText),
+		seen:    s(seenText),
+		missing: `SELECT name FROM unnest($1::text::text[]) AS name WHERE to_regclass($2 || name) IS NULL ORDER BY name`,
 
 		retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2))`),
 		addWeeks:      s(`SELECT {inbox_add_weeks}()`),

@@ -73,7 +73,7 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 
 // Run consumes until ctx ends: then nothing more begins, what is in flight has DrainTimeout to end, and what is done is
 // committed; a few seconds later at most Run returns. It returns nil, or ErrDrain where something was cut off, or why it
-// could not begin: above all, a Retention that is too short.
+// could not begin: tables that are missing, a Retention that is too short.
 func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.begin(); err != nil {
 		return err
@@ -84,6 +84,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return err
 	}
 	defer admin.Close()
+	if err := c.checkStore(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
 	if err := c.settleRetention(ctx, admin); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -106,6 +109,24 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return c.shutDown(&beside, &workers, abandon)
+}
+
+// checkStore looks for the tables, and waits for a database that is away: a consumer may start before it.
+func (c *Consumer) checkStore(ctx context.Context) error {
+	for failures := 1; ; failures++ {
+		err := c.store.Check(ctx)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if !inbox.IsUnavailable(err) {
+			return err
+		}
+		wait := c.backoff(failures)
+		c.log.Warn("cannot reach the database; it is tried again", "wait", wait, "error", err)
+		if sleep(ctx, wait) != nil {
+			return nil
+		}
+	}
 }
 
 // begin allows one Run.

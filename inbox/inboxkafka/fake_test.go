@@ -325,6 +325,13 @@ func (f *fakeInbox) count() int {
 	return len(f.effects)
 }
 
+// Check as inbox.Inbox has it.
+func (f *fakeInbox) Check(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.away
+}
+
 func (f *fakeInbox) Sweep(context.Context) (inbox.Swept, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -2,8 +2,10 @@ package inboxkafka_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -284,5 +286,24 @@ func TestParkedWithoutIdentityInPostgres(t *testing.T) {
 	}
 	if (source != "transfers:0" && source != "transfers:1") || id != "0" || !slices.EqualFunc(names, []string{"source"}, func(b []byte, s string) bool { return string(b) == s }) {
 		t.Errorf("parked as %s of %s with headers %q", id, source, names)
+	}
+}
+
+func TestAConsumerWithoutItsTablesDoesNotBegin(t *testing.T) {
+	s := newService(t)
+	if _, err := s.pool.Exec(t.Context(), "ALTER TABLE inbox_claims RENAME TO elsewhere"); err != nil {
+		t.Fatal(err)
+	}
+	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := inboxkafka.New(in, &inboxkafka.Config{Brokers: s.brokers, Topics: []string{"transfers"}, Handler: record})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = c.Run(t.Context())
+	if !errors.Is(err, inbox.ErrSchema) || !strings.Contains(err.Error(), "inbox_claims") {
+		t.Fatalf("Run gave %v", err)
 	}
 }

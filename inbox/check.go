@@ -1,0 +1,46 @@
+package inbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrSchema is what Check returns where tables of the inbox are missing.
+var ErrSchema = errors.New("inbox: tables are missing")
+
+// tables are those that the migrations make.
+var tables = []string{
+	"inbox", "inbox_consumers", "inbox_parked_keys", "inbox_parked", "inbox_started", "inbox_sessions", "inbox_claims", "inbox_audit",
+	"inbox_sweeps",
+}
+
+// Check looks whether the tables are there, for a service that wants to fail when it starts and not with its first message. The
+// error is ErrSchema where one is missing; one that IsUnavailable says nothing about the tables.
+func (i *Of[T]) Check(ctx context.Context) error {
+	var missing []string
+	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
+			SQL: i.sql.missing, Args: []any{textArray(tables), qualified(i.cfg.Schema, "{")},
+			Each: func(row Row) error {
+				var name string
+				err := row.Scan(&name)
+				missing = append(missing, name)
+				return err
+			},
+		}))
+	})
+	if err != nil {
+		return fmt.Errorf("look for the tables of the inbox: %w", err)
+	}
+	if missing == nil {
+		return nil
+	}
+	where := "the search_path"
+	if i.cfg.Schema != "" {
+		where = "schema " + i.cfg.Schema
+	}
+	return fmt.Errorf("%w in %s: %s; relay inbox migrate up makes them, in the database that the handlers write to", ErrSchema, where,
+		strings.Join(missing, ", "))
+}
