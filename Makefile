@@ -37,6 +37,10 @@ bench: setup ## what relay bench and relay bench insert measure, on servers of i
 bench-conditions: setup ## a drain with 20 million published rows behind it, and with a transaction open meanwhile
 	go test -count=1 -timeout 60m -tags bench -run TestBenchUnder -v ./integration
 
+.PHONY: bench-inbox
+bench-inbox: setup ## what the inbox costs beside bare writes, with up to 50 million marks, and the consumer on Kafka; 20 minutes
+	go test -count=1 -timeout 90m -tags bench -run TestBenchInbox -v ./integration
+
 .PHONY: bench-retention
 bench-retention: setup ## millions of rows through both layouts with a short retention: sizes, dead rows, log a row; 15 minutes
 	go test -count=1 -timeout 60m -tags bench -run 'TestRetention|TestDrainWithRetention' -v ./integration

@@ -8,31 +8,34 @@ import (
 	"time"
 )
 
-// Marks of weeks make the inbox no slower. RELAY_TEST_BENCH_MARKS is the largest number of them, 50 million unless set: it is
-// measured at a fiftieth, a fifth and all of it, with a partition for each week, and beside the bare write in every round.
+// Marks of weeks make the inbox no slower: three databases with more and more of them, with a partition for each week, measured in
+// turn in the same rounds. RELAY_TEST_BENCH_MARKS is the largest number of them, 50 million unless set; the others have a fiftieth
+// and a fifth of it.
 func TestBenchInboxWithMillionsOfMarks(t *testing.T) {
 	most := benchNumber(t, "RELAY_TEST_BENCH_MARKS", 50_000_000)
-	rounds := benchNumber(t, "RELAY_TEST_BENCH_ROUNDS", 7)
-	b := newInboxBench(t)
-	b.weekly()
-	type cost struct{ single, batch ratios }
-	var costs []cost
-	filled := 0
+	rounds := benchNumber(t, "RELAY_TEST_BENCH_ROUNDS", 9)
+	var single, batched []side
+	var first *inboxBench
 	for _, marks := range []int{most / 50, most / 5, most} {
-		b.fill(filled, marks)
-		filled = marks
+		b := newInboxBench(t)
+		b.weekly()
+		b.fill(marks)
 		t.Logf("%d marks: %s", marks, b.sizes())
-		sides := []side{b.bare(), b.handle(), b.bareBatch(100), b.handleBatch(100)}
-		rates := b.beside(rounds, 1, sides...)
-		t.Logf("%d marks, one at a time%s", marks, table(rates, sides...))
-		costs = append(costs, cost{ratiosOf(rates, sides[1], sides[0]), ratiosOf(rates, sides[3], sides[2])})
+		one, many := b.handle(), b.handleBatch(100)
+		one.name += fmt.Sprintf(", %d marks", marks)
+		many.name += fmt.Sprintf(", %d marks", marks)
+		single, batched = append(single, one), append(batched, many)
+		if first == nil {
+			first = b
+		}
 	}
-	for i, c := range costs[1:] {
-		const within = 0.9
-		single, batch := c.single.median()/costs[0].single.median(), c.batch.median()/costs[0].batch.median()
-		t.Logf("step %d beside the first: Handle %.2f, HandleBatch %.2f", i+1, single, batch)
-		if single < within || batch < within {
-			t.Errorf("more marks make the inbox slower: Handle %.2f, HandleBatch %.2f of what it was", single, batch)
+	for _, goroutines := range []int{1, 16} {
+		for _, sides := range [][]side{single, batched} {
+			rates := first.beside(rounds, goroutines, sides...)
+			t.Logf("%d at once: median of %d rounds, ratios to the first%s", goroutines, rounds, table(rates, sides...))
+			for _, s := range sides[1:] {
+				atLeast(t, s.name, ratiosOf(rates, s, sides[0]), 0.9)
+			}
 		}
 	}
 }
@@ -40,36 +43,33 @@ func TestBenchInboxWithMillionsOfMarks(t *testing.T) {
 // markWeeks is how many weeks the marks are spread over.
 const markWeeks = 8
 
-// weekly makes a partition for each week of the past ones, as they are where the inbox has run for that long, and for some to come.
+// weekly makes partitions for weeks before the first one, as they are where the inbox has run for that long.
 func (b *inboxBench) weekly() {
 	b.t.Helper()
-	b.run(`DO $$
+	b.run(fmt.Sprintf(`DO $$
 DECLARE
-    first timestamptz := date_trunc('week', now()) - ` + fmt.Sprint(markWeeks) + ` * interval '1 week';
+    first timestamptz := (SELECT min(ends_at) - interval '1 week' FROM inbox_weeks());
 BEGIN
     ALTER TABLE inbox DETACH PARTITION inbox_past;
-    ALTER TABLE inbox DETACH PARTITION inbox_ahead;
-    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_past FOR VALUES FROM (MINVALUE) TO (%L)', inbox_floor(first));
-    FOR w IN 0..` + fmt.Sprint(markWeeks+3) + ` LOOP
-        EXECUTE format('CREATE TABLE %I PARTITION OF inbox FOR VALUES FROM (%L) TO (%L)',
-            'inbox_' || to_char(first + w * interval '1 week', 'YYYYMMDD'), inbox_floor(first + w * interval '1 week'),
-            inbox_floor(first + (w + 1) * interval '1 week'));
+    FOR w IN 1..%[1]d LOOP
+        EXECUTE format('CREATE TABLE %%I PARTITION OF inbox FOR VALUES FROM (%%L) TO (%%L)',
+            to_char((first - w * interval '1 week') AT TIME ZONE 'UTC', '"inbox_"YYYYMMDD'),
+            inbox_floor(first - w * interval '1 week'), inbox_floor(first - (w - 1) * interval '1 week'));
     END LOOP;
-    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_ahead FOR VALUES FROM (%L) TO (%L)',
-        inbox_floor(first + ` + fmt.Sprint(markWeeks+4) + ` * interval '1 week'), '80000000-0000-0000-0000-000000000000');
-END $$`)
+    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_past FOR VALUES FROM (MINVALUE) TO (%%L)', inbox_floor(first - %[1]d * interval '1 week'));
+END $$`, markWeeks))
 }
 
-// fill adds marks until there are so many, of four sources, spread over the weeks before now.
-func (b *inboxBench) fill(from, to int) {
+// fill adds marks of four sources, spread over the weeks before now.
+func (b *inboxBench) fill(marks int) {
 	b.t.Helper()
 	began := time.Now()
 	const step = 1_000_000
-	for ; from < to; from += step {
+	for from := 0; from < marks; from += step {
 		b.run(fmt.Sprintf(`INSERT INTO inbox (consumer, source, msg_id, handled_at)
 SELECT 'billing', 'source' || n %% 4, (lpad(to_hex(ms), 12, '0') || '7' || substr(r, 1, 3) || 'a' || substr(r, 4, 15))::uuid, to_timestamp(ms / 1000.0)
 FROM (SELECT n, md5(n::text) AS r, (extract(epoch FROM now() - interval '%[3]d weeks' * (1 - (n %% %[2]d)::float8 / %[2]d)) * 1000)::bigint AS ms
-      FROM generate_series(%[1]d, %[4]d) n) made`, from, step, markWeeks, min(to, from+step)-1))
+      FROM generate_series(%[1]d, %[4]d) n) made`, from, step, markWeeks, min(marks, from+step)-1))
 	}
 	b.run("VACUUM ANALYZE inbox")
 	b.run("CHECKPOINT")

@@ -39,10 +39,14 @@ func (c *inboxCase) members() (ids []string) {
 }
 
 // The database crashes and stays away, and later on hangs without a word. Consumers stay in their group, as the same members of
-// the same generation, lose nothing, and go on by themselves. RELAY_TEST_OUTAGE sets how long it is away each time.
+// the same generation, lose nothing, and go on by themselves.
 func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 	t.Parallel()
-	away := outageLength(t)
+	databaseAway(t, 4*time.Second)
+}
+
+// databaseAway takes the database away for so long each time, and judges.
+func databaseAway(t *testing.T, away time.Duration) {
 	server, _ := ownPostgres(t)
 	empty, err := server.CreateDatabase(t.Context(), "consumer")
 	if err != nil {
@@ -99,11 +103,6 @@ func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 	if n := c.parkedKeys(); n > 0 {
 		t.Errorf("%d keys were parked because of the outage", n)
 	}
-}
-
-// outageLength is how long a database is away.
-func outageLength(t testing.TB) time.Duration {
-	return time.Duration(benchNumber(t, "RELAY_TEST_OUTAGE", 4)) * time.Second
 }
 
 // sameGeneration reports whether all consumers say that they are in the same generation.

@@ -80,8 +80,16 @@ GROUP BY key ORDER BY 1`, k.first, c.settings.Consumer)
 	}
 }
 
-// askForRetry asks for all parked keys, as a person would who has mended the cause, and asks again for those that came back.
-func (c *inboxCase) askForRetry() {
+// askForRetry asks for all parked keys by the command, as a person would who has mended the cause, and returns its exit status.
+func (c *inboxCase) askForRetry(wait string) (status int) {
+	c.t.Helper()
+	asked := startRelay(c.t, []string{"RELAY_DATABASE_URL=" + c.url}, "inbox", "parked", "retry", "--all", "--consumer", c.settings.Consumer,
+		"--why", "mended", "--wait", wait)
+	return asked.Wait(time.Minute)
+}
+
+// askAgain asks for the parked keys that came back.
+func (c *inboxCase) askAgain() {
 	c.t.Helper()
 	execute(c.t, c.url, fmt.Sprintf(`UPDATE inbox_parked_keys SET requested_at = now(), requested_by = 'tester', reason = 'mended'
 WHERE consumer = '%s' AND requested_at IS NULL`, c.settings.Consumer))
@@ -94,19 +102,19 @@ func (c *inboxCase) parkedKeys() int {
 
 // Poison is in 20 keys of many, while consumers are killed. Exactly those keys are parked, in order. Then the cause is mended, and
 // they are handled in order while new messages of theirs arrive and consumers are killed. RELAY_TEST_POISON_KEYS sets how many
-// keys there are.
+// keys there are, and RELAY_TEST_POISON_KILLS how many kills.
 func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testing.T) {
 	t.Parallel()
 	const sickOnes, few = 20, 6
 	c := newInboxCase(t, 6)
 	c.settings.Attempts, c.settings.Backoff = 3, 100*time.Millisecond
 	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", benchNumber(t, "RELAY_TEST_POISON_KEYS", 10_000))
-	kills := benchNumber(t, "RELAY_TEST_KILLS", 2*few) / 2
+	kills := benchNumber(t, "RELAY_TEST_POISON_KILLS", few)
 	sick := newSickKeys(c, s, sickOnes, 2)
 	again := startRepeater(t, c.bootstrap, 500, c.settings.Topics...)
 	loop := crashLoop{kills: kills, slots: 2, deadline: time.Minute + time.Duration(kills)*6*time.Second, batch: func() bool { return rand.IntN(4) > 0 }}
 
-	s.running.Go(func() { s.fillKeys(sick, 4) })
+	s.running.Go(func() { s.fillKeys(sick, 12) })
 	first := loop.killAll(t, c)
 	s.running.Wait()
 	again.finish(len(s.sent))
@@ -120,8 +128,10 @@ func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testin
 	again = startRepeater(t, c.bootstrap, 100, c.settings.Topics...)
 	s.choose = func() []string { return append(sick.keys(), s.random(5)...) }
 	s.start(20 * time.Millisecond)
-	c.askForRetry()
-	loop.enough = func() bool { c.askForRetry(); return c.parkedKeys() == 0 }
+	if status := c.askForRetry("0"); status != 0 {
+		t.Errorf("the command that does not wait ended with status %d", status)
+	}
+	loop.enough = func() bool { c.askAgain(); return c.parkedKeys() == 0 }
 	second := loop.killAll(t, c)
 	last := c.start("")
 	eventually(t, time.Minute, "nothing is parked any more", loop.enough)
@@ -193,9 +203,10 @@ func TestAMessageThatEndsItsProcessIsParkedAndItsNeighboursAreNot(t *testing.T) 
 				t.Errorf("%d keys are parked, want 1", n)
 			}
 			execute(t, c.url, "DELETE FROM poison")
-			c.askForRetry()
 			last := c.start("")
-			eventually(t, 30*time.Second, "nothing is parked any more", func() bool { return c.parkedKeys() == 0 })
+			if status := c.askForRetry("30s"); status != 0 || c.parkedKeys() != 0 {
+				t.Errorf("the command that waits ended with status %d; %d keys are parked", status, c.parkedKeys())
+			}
 			c.judgeEffects(s.sent, c.drain(time.Minute, last)).require(t)
 		})
 	}
