@@ -122,5 +122,5 @@ func (l crashLoop) killAll(t *testing.T, c *inboxCase) killed {
 // has given it up.
 func TestConsumersKilledAtEveryStepEffectsHappenOnceAndInOrder(t *testing.T) {
 	t.Parallel()
-	crashLoop{kills: 20, slots: 3, freezes: 1, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)
+	crashLoop{kills: 16, slots: 3, freezes: 1, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)
 }

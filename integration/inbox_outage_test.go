@@ -42,7 +42,7 @@ func (c *inboxCase) members() (ids []string) {
 // the same generation, lose nothing, and go on by themselves.
 func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 	t.Parallel()
-	databaseAway(t, 4*time.Second)
+	databaseAway(t, 3*time.Second)
 }
 
 // databaseAway takes the database away for so long each time, and judges.
@@ -161,7 +161,7 @@ func TestLostAnswersDoubleNothing(t *testing.T) {
 	for i, point := range []victim.Point{victim.AfterCommit, victim.BeforeCommit, victim.AfterAccept, victim.BeforeAccept} {
 		consumers = append(consumers, c.start(fmt.Sprintf("%s:%d:%s", point, 5+2*i, victim.Cut), func(s *victim.Settings) { s.Batch = i == 0 }))
 	}
-	c.awaitEffects(1500, time.Minute)
+	c.awaitEffects(800, time.Minute)
 	s.stop()
 	again.finish(len(s.sent))
 	ends, _ := c.ends()
