@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -13,7 +14,6 @@ import (
 type crashLoop struct {
 	kills    int
 	slots    int           // consumers at a time
-	freezes  int           // how many of the kills are followed by a consumer that is frozen for longer than its session
 	pause    time.Duration // between the transactions of the sender
 	deadline time.Duration // for the kills, and for what is left after them
 	batch    func() bool   // whether the next consumer takes many messages at once
@@ -38,7 +38,7 @@ func (l crashLoop) run(t *testing.T) {
 	began := time.Now()
 	kills := l.killAll(t, c)
 	t.Logf("%d kills at %d points in %v", kills.total, len(kills.at), time.Since(began).Round(time.Second))
-	t.Logf("kills at each point: %v; %d consumers were frozen and woke up", kills.at, kills.frozen)
+	t.Logf("kills at each point: %v; frozen until the group had given them up, and woken: %v", kills.at, kills.woken)
 	load.stop()
 	s.stop()
 	awaitPublished(t, load)
@@ -54,73 +54,103 @@ func (l crashLoop) run(t *testing.T) {
 
 // killed counts what was done to consumers.
 type killed struct {
-	total  int
-	at     map[victim.Point]int
-	frozen int
+	total int
+	at    map[victim.Point]int
+	woken map[victim.Point]int // frozen at a point for longer than the group waits, and woken
 }
 
-// killAll keeps some consumers running, each of which ends at a point, until there were enough kills.
+// slot is the place of one consumer that ends at a point, or is frozen there, woken and killed.
+type slot struct {
+	consumer *relayProcess
+	point    victim.Point
+	freezes  bool
+	wakes    time.Time // once it is frozen
+	until    time.Time // a point that is not reached by then is not worth waiting for
+}
+
+// idle and awake stand for points where a consumer was killed at no point in particular.
+const (
+	idle  victim.Point = "idle"
+	awake victim.Point = "awake again"
+)
+
+// killAll keeps some consumers running, each of which ends at a point, until there were enough kills. Each fifth is frozen there
+// first, until the group has given it up and others have its partitions.
 func (l crashLoop) killAll(t *testing.T, c *inboxCase) killed {
 	t.Helper()
-	type slot struct {
-		consumer *relayProcess
-		point    victim.Point
-		until    time.Time // a point that is not reached by then is not worth waiting for
-	}
-	done := killed{at: make(map[victim.Point]int)}
-	points, next := victim.Points(), 0
-	start := func() *slot {
-		point := points[next%len(points)]
-		next++
-		consumer := c.start(fmt.Sprintf("%s:%d", point, 1+rand.IntN(12)), func(s *victim.Settings) {
-			s.Batch, s.CrashLimit = l.batch(), -1 // the messages are not to blame
-		})
-		return &slot{consumer, point, time.Now().Add(20 * time.Second)}
-	}
+	done := killed{at: make(map[victim.Point]int), woken: make(map[victim.Point]int)}
+	starts := rand.IntN(50)
 	slots := make([]*slot, l.slots)
 	for i := range slots {
-		slots[i] = start()
+		slots[i] = l.start(c, starts+i)
 	}
-	freezer := c.start("", func(s *victim.Settings) { s.CrashLimit = -1 })
-	deadline := time.Now().Add(l.deadline)
-	for done.total < l.kills && (l.enough == nil || !l.enough()) {
+	starts += l.slots
+	for deadline := time.Now().Add(l.deadline); done.total < l.kills && (l.enough == nil || !l.enough()); {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d kills after %v", done.total, l.deadline)
 		}
 		for i, s := range slots {
-			switch {
-			case !s.consumer.Alive():
-				if status := s.consumer.ExitCode(); status != -1 {
-					t.Fatalf("a consumer ended with status %d before it reached %s", status, s.point)
-				}
-				done.total++
-				done.at[s.point]++
-				slots[i] = start()
-			case time.Now().After(s.until):
-				s.consumer.Kill()
-				done.total++
-				done.at["idle"]++
-				slots[i] = start()
+			if s.ended(&done) {
+				slots[i] = l.start(c, starts)
+				starts++
 			}
-		}
-		if done.frozen < l.freezes*done.total/l.kills {
-			freezer.Pause()
-			wait(t.Context(), victimSession+time.Second)
-			freezer.Resume()
-			done.frozen++
 		}
 		wait(t.Context(), 20*time.Millisecond)
 	}
 	for _, s := range slots {
 		s.consumer.Kill()
 	}
-	freezer.Kill()
 	return done
 }
 
-// Consumers are killed with SIGKILL at every step of a message, while others come and go, and one is frozen until the group
-// has given it up.
+// start starts the n-th consumer.
+func (l crashLoop) start(c *inboxCase, n int) *slot {
+	c.t.Helper()
+	points := victim.Points()
+	s := &slot{point: points[n%len(points)], freezes: n/len(points)%5 == n%5, until: time.Now().Add(20 * time.Second)}
+	action := victim.Kill
+	if s.freezes {
+		action = victim.Freeze
+	}
+	s.consumer = c.start(fmt.Sprintf("%s:%d:%s", s.point, 1+rand.IntN(12), action), func(settings *victim.Settings) {
+		settings.Batch, settings.CrashLimit = l.batch(), -1 // the messages are not to blame
+	})
+	return s
+}
+
+// ended reports whether the consumer of a slot has been killed, after it has woken one that was frozen for long enough.
+func (s *slot) ended(done *killed) bool {
+	t := s.consumer.t
+	t.Helper()
+	switch now := time.Now(); {
+	case !s.consumer.Alive():
+		if status := s.consumer.ExitCode(); status != -1 {
+			t.Fatalf("a consumer ended with status %d before it reached %s", status, s.point)
+		}
+	case s.freezes && s.wakes.IsZero() && bytes.Contains(s.consumer.Stderr(), []byte("failpoint ")):
+		s.wakes = now.Add(victimSession + time.Second)
+		return false
+	case s.freezes && !s.wakes.IsZero() && now.After(s.wakes):
+		s.consumer.Resume()
+		done.woken[s.point]++
+		s.point, s.freezes, s.until = awake, false, now.Add(time.Second)
+		return false
+	case now.After(s.until) && s.wakes.IsZero():
+		s.consumer.Kill()
+		s.point = idle
+	case now.After(s.until) && !s.freezes:
+		s.consumer.Kill()
+	default:
+		return false
+	}
+	done.total++
+	done.at[s.point]++
+	return true
+}
+
+// Consumers are killed with SIGKILL at every step of a message, while others come and go, and some are frozen there until the group
+// has given them up.
 func TestConsumersKilledAtEveryStepEffectsHappenOnceAndInOrder(t *testing.T) {
 	t.Parallel()
-	crashLoop{kills: 16, slots: 3, freezes: 1, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)
+	crashLoop{kills: 16, slots: 3, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)
 }
