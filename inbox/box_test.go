@@ -45,6 +45,7 @@ type either interface {
 	Requested(ctx context.Context, limit int) ([]inbox.ParkedKey, error)
 	RedriveFailed(context.Context, inbox.ParkedKey, error) error
 	Check(context.Context) error
+	Flush(context.Context) error
 	Consumer() string
 	Instance() string
 }

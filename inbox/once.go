@@ -72,9 +72,14 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			return true, i.parkBehind(ctx, tx, *keyID, m, id)
 		}
 		result = Processed
+		var claimed int64
 		err = tx.Send(ctx, durably, Statement{
-			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
+			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance}, Affected: &claimed,
 		})
+		if err == nil && claimed == 0 { // the claim has outlived its mark
+			result, err = i.seenAgain(ctx, tx, m, id)
+			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
+		}
 		return true, errors.Join(ofDatabase(ctx, err), i.clearStarted(ctx, tx, id))
 	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
 	return result, err

@@ -13,7 +13,7 @@ type statements struct {
 	head, claimKey, lockKey, dropKey, dropParked, failed string
 	keyState, requested, endRequest, dropStarted         string
 	start, startParked, dropManyStarted                  string
-	openSession, closeSession                            string
+	openSession, closeSession, flush                     string
 	claim, readClaim, failClaim, settleClaim, dropMark   string
 	audit, seen, missing                                 string
 	retain, addWeeks, emptyWeek, deleteMarks             string
@@ -25,7 +25,7 @@ type statements struct {
 // not returned: FOR KEY SHARE waits for the end of that transaction and looks again. The timeout frees mark and locks of a process
 // that is frozen in the middle.
 const acceptText = `WITH parked AS MATERIALIZED (
-	SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $4 AND key = $5 FOR KEY SHARE
+	SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $4 AND sha256(key) = sha256($5) FOR KEY SHARE
 ), mark AS (
 	INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid) ON CONFLICT DO NOTHING RETURNING 1
 )
@@ -48,7 +48,7 @@ const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE cons
 
 // parkedKeys finds the keys of a batch among those that are parked, once it is known that some are.
 const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
-JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = m.topic AND k.key = m.key
+JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = m.topic AND sha256(k.key) = sha256(m.key)
 WHERE k.consumer = $1 FOR KEY SHARE OF k`
 
 // keyTaken orders those who take messages of one key out: it excludes others of its kind, and not those who add messages.
@@ -86,8 +86,8 @@ func newStatements(schema string) statements {
 		mark: s(`INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
 ON CONFLICT DO NOTHING`),
 		addKey: s(`INSERT INTO {inbox_parked_keys} (consumer, topic, key) VALUES ($1, $2, $3)
-ON CONFLICT (consumer, topic, key) DO NOTHING RETURNING id`),
-		findKey: s(`SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $2 AND key = $3 FOR KEY SHARE`),
+ON CONFLICT (consumer, topic, sha256(key)) DO NOTHING RETURNING id`),
+		findKey: s(`SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) FOR KEY SHARE`),
 		park: s(`INSERT INTO {inbox_parked} (key_id, source, msg_id, type, partition, "offset", record_time,
 	header_names, header_values, payload, cause, error, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $11, $12, $13)`),
@@ -116,8 +116,12 @@ WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
 	ON CONFLICT (consumer, topic, partition) DO UPDATE SET instance = excluded.instance, opened_at = clock_timestamp()
 )
 SELECT instance FROM before`),
+		flush: s(`UPDATE {inbox_sessions} SET opened_at = opened_at WHERE (consumer, topic, partition) = (
+	SELECT consumer, topic, partition FROM {inbox_sessions} WHERE consumer = $1 AND instance = $2 ORDER BY topic, partition LIMIT 1)
+AND instance = $2`),
 		closeSession: s(`DELETE FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
-		claim:        s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)`),
+		claim: s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)
+ON CONFLICT DO NOTHING`),
 		readClaim: s(`SELECT instance, claimed_at, error FROM {inbox_claims}
 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		failClaim:   s(`UPDATE {inbox_claims} SET error = $4 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),

@@ -43,6 +43,11 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	c.cfg.Step(BeforeCommit)
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
+	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres would make that untrue.
+	if err := c.store.Flush(ctx); err != nil {
+		c.committed(offsets, partitions, nil, err)
+		return
+	}
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		if req.MemberID != member {
 			return errMember

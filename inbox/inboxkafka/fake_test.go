@@ -332,6 +332,13 @@ func (f *fakeInbox) Check(context.Context) error {
 	return f.away
 }
 
+// Flush as inbox.Inbox has it.
+func (f *fakeInbox) Flush(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.away
+}
+
 func (f *fakeInbox) Sweep(context.Context) (inbox.Swept, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

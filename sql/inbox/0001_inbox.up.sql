@@ -71,9 +71,10 @@ CREATE TABLE inbox_parked_keys (
     parked_at    timestamptz      NOT NULL DEFAULT clock_timestamp(),
     requested_at timestamptz          NULL,
     requested_by text                 NULL,
-    reason       text                 NULL,
-    UNIQUE (consumer, topic, key)
+    reason       text                 NULL
 );
+-- By its hash: a key may be longer than an entry of an index can be.
+CREATE UNIQUE INDEX inbox_parked_keys_key_idx ON inbox_parked_keys (consumer, topic, sha256(key));
 CREATE INDEX inbox_parked_keys_requested_idx ON inbox_parked_keys (consumer, requested_at) WHERE requested_at IS NOT NULL;
 COMMENT ON TABLE inbox_parked_keys IS 'Keys of which messages are parked. See relay inbox parked.';
 COMMENT ON COLUMN inbox_parked_keys.key IS 'The key of the record. Null: a message without a key, which waits alone.';
