@@ -35,7 +35,6 @@ func (c *Consumer) handle(j *job) []verdict {
 	}
 	var outcomes []inbox.Outcome
 	var err error
-	c.cfg.Step(BeforeHandle)
 	if len(j.items) == 1 {
 		outcomes = []inbox.Outcome{c.handleOne(ctx, j.items[0])}
 	} else {
@@ -45,7 +44,6 @@ func (c *Consumer) handle(j *job) []verdict {
 		}
 		outcomes, err = c.store.HandleBatch(ctx, messages, c.many)
 	}
-	c.cfg.Step(AfterHandle)
 	took := time.Since(began)
 	if len(outcomes) != len(j.items) { // nothing is known of any
 		outcomes = make([]inbox.Outcome, len(j.items))
