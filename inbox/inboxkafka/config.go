@@ -81,8 +81,8 @@ type Config struct {
 	// pauses between the trials of an outage are made in the same way, but are 5 s at most. Default to 100 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
 
-	// CrashLimit is how often the process may end while it handles one message, alone, before the message is parked. Negative is
-	// without end. Defaults to 3.
+	// CrashLimit is how often the process may end while it handles one message before the message is parked: the first time in
+	// company, then alone, so 1 is as 2. Negative is without end. Defaults to 3.
 	CrashLimit int
 
 	// DrainTimeout is how long handlers may go on once Run's context has ended, or a partition goes to another process. Then

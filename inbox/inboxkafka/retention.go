@@ -109,7 +109,12 @@ func readLifetime(config kadm.ResourceConfig) (lifetime, error) {
 			settings[s.Key] = *s.Value
 		}
 	}
-	if policy := settings["cleanup.policy"]; !slices.Contains(strings.Split(policy, ","), "delete") && policy != "" {
+	policy, told := settings["cleanup.policy"]
+	switch {
+	case told && policy == "": // which brokers allow since 4.2
+		l.forever = "cleanup.policy is empty"
+		return l, nil
+	case told && !slices.Contains(strings.Split(policy, ","), "delete"):
 		l.forever = "cleanup.policy " + policy
 		return l, nil
 	}

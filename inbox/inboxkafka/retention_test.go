@@ -30,6 +30,7 @@ func TestLifetimeOfATopic(t *testing.T) {
 	}{
 		{"a week", config("retention.ms", "604800000", "segment.ms", "3600000", "cleanup.policy", "delete"), 170 * time.Hour, "", ""},
 		{"compacted", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", "compact"), 0, "cleanup.policy compact", ""},
+		{"neither", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", ""), 0, "cleanup.policy is empty", ""},
 		{"both", config("retention.ms", "3600000", "segment.ms", "0", "cleanup.policy", "compact,delete"), 2 * time.Hour, "", ""},
 		{"for ever", config("retention.ms", "-1", "segment.ms", "1"), 0, "retention.ms -1", ""},
 		{"nearly for ever", config("retention.ms", "9223372036854775807", "segment.ms", "1"), 0, "retention.ms 9223372036854775807", ""},
