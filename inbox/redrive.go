@@ -262,7 +262,8 @@ func (i *Of[T]) RedriveFailed(ctx context.Context, key ParkedKey, why error) err
 	if err != nil {
 		return fmt.Errorf("end the retry of key %d: %w", key.ID, err)
 	}
-	i.cfg.Logger.WarnContext(ctx, "retry of a parked key failed", "consumer", i.cfg.Consumer, "topic", key.Topic, "key_id", key.ID, "error", why)
+	i.cfg.Logger.WarnContext(ctx, "retry of a parked key failed", "consumer", i.cfg.Consumer, "topic", key.Topic, "key_id", key.ID,
+		"error", why)
 	return nil
 }
 
