@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -137,4 +138,43 @@ func TestRetriesOfEffectsAreOneAtATime(t *testing.T) {
 	if most.Load() != 1 {
 		t.Errorf("%d retries at once, want 1", most.Load())
 	}
+}
+
+// mute is an inbox whose session does not open and does not give up, as where COMMIT is never answered.
+type mute struct {
+	*fakeInbox
+	asked, letGo chan struct{}
+}
+
+func (m mute) Open(context.Context, string, int32) (bool, error) {
+	close(m.asked)
+	<-m.letGo
+	return false, nil
+}
+
+// The end of Run does not wait for a session that does not open.
+func TestShutdownDoesNotWaitForASession(t *testing.T) {
+	r := newRig(t, 1)
+	cfg := r.config()
+	cfg.DrainTimeout = 50 * time.Millisecond
+	store := mute{r.inbox, make(chan struct{}), make(chan struct{})}
+	c, err := newConsumer(store, "billing", &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	<-store.asked
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(15 * time.Second):
+		t.Error("Run waits for a session")
+	}
+	close(store.letGo)
 }

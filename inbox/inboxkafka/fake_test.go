@@ -310,6 +310,13 @@ func (f *fakeInbox) Retain(_ context.Context, keep time.Duration) error {
 	return f.away
 }
 
+// kept is the retention that was set last.
+func (f *fakeInbox) kept() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.retained[len(f.retained)-1]
+}
+
 // ofKeys are the payloads of the effects of each key, in order.
 func (f *fakeInbox) ofKeys() map[string][]string {
 	f.mu.Lock()

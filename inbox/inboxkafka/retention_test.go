@@ -117,6 +117,10 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	if after := sweeps(); after != before {
 		t.Errorf("%d sweeps although marks are needed for longer", after-before)
 	}
+	// Whoever else sweeps this database removes none of ours either.
+	if keep := r.inbox.kept(); keep != 0 {
+		t.Errorf("marks are kept for %v while that is too short, want for ever", keep)
+	}
 	if err := fixed.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +141,11 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 		}
 	}
 	eventually(t, "the derived retention", derived(10*time.Hour+2*time.Minute))
+	// Another process of the group, with other settings, comes and goes.
+	if err := r.inbox.Retain(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the derived retention once more", func() bool { return r.inbox.kept() == 10*time.Hour+2*time.Minute })
 	r.alter("retention.ms", "72000000")
 	eventually(t, "the longer one", derived(20*time.Hour+2*time.Minute))
 	r.alter("retention.ms", "-1")
