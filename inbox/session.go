@@ -59,7 +59,7 @@ func (i *Of[T]) Flush(ctx context.Context) error {
 		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
 			// A commit is flushed only where it has written something.
 			err := tx.Send(ctx, durably, Statement{
-				SQL: i.sql.flush, Args: []any{i.cfg.Consumer, i.cfg.Instance}, Affected: &written,
+				SQL: i.sql.flush, Args: []any{i.cfg.Consumer, i.session}, Affected: &written,
 			})
 			return err == nil, ofDatabase(ctx, err)
 		})
