@@ -26,7 +26,8 @@ type Config struct {
 	// regular expression and partitions of one's own are refused. Defaults to none.
 	Options []kgo.Opt
 
-	// Group is the consumer group. All processes of the service are in it. Defaults to the name of the inbox's consumer.
+	// Group is the consumer group. All processes of the service are in it, all with the same name of their inbox: marks of one name say
+	// nothing to another, and a partition that moved between two would have effects twice. Defaults to the name of the inbox's consumer.
 	Group string
 
 	// Topics are the topics to consume. All processes of a group have the same ones: a topic that is left out is not retained for.
@@ -98,7 +99,8 @@ type Config struct {
 
 	// Retention is how long marks are kept. It is refused where it is shorter than a message can still come back: the retention and
 	// one segment of its topic, and ReplayWindow. KeepForever keeps them, and asks the cluster nothing. Defaults to that sum, and to
-	// KeepForever where a topic keeps records for ever.
+	// KeepForever where a topic keeps records for ever. There is one for each name of an inbox: where several Consumers with other
+	// topics share a name, give all of them the same, long enough for all topics.
 	Retention time.Duration
 
 	// ReplayWindow is how long after its record has left the topic a message may still be sent once more, by a replay from a
