@@ -26,7 +26,7 @@
 // # Records without an identity
 //
 // A record that Identify makes no message of is not skipped: it is parked with the cause identity, under a source made of its topic and
-// partition ("orders:3") and its offset as its id, in the order of its key, which then waits as any other parked key.
+// partition ("orders:3") and its offset and time as its id, in the order of its key, which then waits as any other parked key.
 //
 // # Messages that end the process
 //

@@ -99,9 +99,10 @@ func unidentified(r *kgo.Record) inbox.Message {
 	return m
 }
 
-// placeName is the source and the id of a record that has no others.
+// placeName is the source and the id of a record that has no others. The time tells it from the record that had its place before the
+// topic was deleted and made anew, or its log cut back: that one has a mark, and this one must not pass for its copy.
 func placeName(m inbox.Message) (source, id string) {
-	return fmt.Sprintf("%s:%d", m.Topic, m.Partition), fmt.Sprint(m.Offset)
+	return fmt.Sprintf("%s:%d", m.Topic, m.Partition), fmt.Sprintf("%d@%d", m.Offset, m.Time.UnixMilli())
 }
 
 func fault(what, text string, most int) error {

@@ -3,6 +3,7 @@ package inboxkafka
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -11,7 +12,8 @@ import (
 
 func TestIdentities(t *testing.T) {
 	record := func(headers ...string) *kgo.Record {
-		r := &kgo.Record{Topic: "orders", Partition: 3, Offset: 9, Key: []byte("k"), Value: []byte("v")}
+		r := &kgo.Record{Topic: "orders", Partition: 3, Offset: 9, Timestamp: time.UnixMilli(1_700_000_000_123),
+			Key: []byte("k"), Value: []byte("v")}
 		for i := 0; i < len(headers); i += 2 {
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: headers[i], Value: []byte(headers[i+1])})
 		}
@@ -30,17 +32,17 @@ func TestIdentities(t *testing.T) {
 		fault      string
 	}{
 		{"relay", record("msg_id", "1", "source", "shop", "type", "t"), RelayIdentity, "1", "shop", ""},
-		{"relay, no id", record("source", "shop"), RelayIdentity, "9", "orders:3", "no header msg_id"},
-		{"relay, no source", record("msg_id", "1"), RelayIdentity, "9", "orders:3", "no header source"},
+		{"relay, no id", record("source", "shop"), RelayIdentity, "9@1700000000123", "orders:3", "no header msg_id"},
+		{"relay, no source", record("msg_id", "1"), RelayIdentity, "9@1700000000123", "orders:3", "no header source"},
 		{"Debezium", record("id", "2"), DebeziumIdentity, "2", "orders", ""},
-		{"Debezium, no id", record(), DebeziumIdentity, "9", "orders:3", "no header id"},
+		{"Debezium, no id", record(), DebeziumIdentity, "9@1700000000123", "orders:3", "no header id"},
 		{"own", record(), own("x", "y"), "x", "y", ""},
-		{"own, empty", record(), own("", "y"), "9", "orders:3", "id is empty"},
-		{"own, long", record(), own("x", strings.Repeat("y", 256)), "9", "orders:3", "256 bytes"},
-		{"own, zero byte", record(), own("x\x00", "y"), "9", "orders:3", "zero byte"},
-		{"own, not UTF-8", record(), own("\xff", "y"), "9", "orders:3", "UTF-8"},
-		{"type, not UTF-8", record("msg_id", "1", "source", "shop", "type", "\xff"), RelayIdentity, "9", "orders:3", "type"},
-		{"panic", record(), func(*kgo.Record) (inbox.Message, error) { panic("boom") }, "9", "orders:3", "boom"},
+		{"own, empty", record(), own("", "y"), "9@1700000000123", "orders:3", "id is empty"},
+		{"own, long", record(), own("x", strings.Repeat("y", 256)), "9@1700000000123", "orders:3", "256 bytes"},
+		{"own, zero byte", record(), own("x\x00", "y"), "9@1700000000123", "orders:3", "zero byte"},
+		{"own, not UTF-8", record(), own("\xff", "y"), "9@1700000000123", "orders:3", "UTF-8"},
+		{"type, not UTF-8", record("msg_id", "1", "source", "shop", "type", "\xff"), RelayIdentity, "9@1700000000123", "orders:3", "type"},
+		{"panic", record(), func(*kgo.Record) (inbox.Message, error) { panic("boom") }, "9@1700000000123", "orders:3", "boom"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m, err := identify(test.record, test.by)
