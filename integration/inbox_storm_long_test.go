@@ -204,7 +204,7 @@ func (s *inboxStorm) sicken(ctx context.Context) (sick int) {
 		if s.c.try(ctx, fmt.Sprintf(`INSERT INTO poison SELECT key, place + %d, '%s' FROM progress ORDER BY random() LIMIT 1`, 1+rand.IntN(5), kind)) {
 			sick++
 		}
-		if rand.IntN(4) == 0 {
+		if rand.IntN(12) == 0 {
 			s.c.try(ctx, "DELETE FROM poison")
 			s.c.try(ctx, retryAll)
 		}
