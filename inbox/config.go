@@ -23,7 +23,7 @@ type Config struct {
 	// Schema is the schema of the inbox tables. Defaults to none: the search_path of the connection finds them.
 	Schema string
 
-	// Instance is who this process is, in claims and sessions; no two processes have the same one.
+	// Instance is who this process is, in claims and sessions; no two processes have the same one at once.
 	// Defaults to the host name, the process id and a random part.
 	Instance string
 
@@ -47,7 +47,7 @@ func (c Config) WithDefaults() Config {
 		if err != nil {
 			host = "unknown" // a name for people; the random part tells processes apart
 		}
-		c.Instance = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
+		c.Instance = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), randomPart())
 	}
 	if c.HandlerTimeout == 0 {
 		c.HandlerTimeout = 30 * time.Second
@@ -60,6 +60,9 @@ func (c Config) WithDefaults() Config {
 	}
 	return c
 }
+
+// randomPart tells two processes apart whose names are the same.
+func randomPart() string { return strings.ToLower(rand.Text()[:8]) }
 
 // Validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
 func (c Config) Validate() error {

@@ -13,7 +13,8 @@ import (
 // With synchronous_commit = off a commit is flushed some time later by a process of its own. Twenty in a row would not be, at once.
 func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 	each(t, func(w *world) {
-		lazy := w.processAt(w.with("options", "-c synchronous_commit=off"), 4, nil)
+		named := func(c *inbox.Config) { c.Instance = "host-1" }
+		lazy := w.processAt(w.with("options", "-c synchronous_commit=off"), 4, named)
 		if err := lazy.Flush(w.Context()); !errors.Is(err, inbox.ErrNoSession) {
 			w.Fatalf("without a partition: %v", err)
 		}

@@ -17,6 +17,9 @@ type Of[T any] struct {
 	cfg    Config
 	sql    statements
 
+	// session is the instance with a random part: one that is named by its host has the same name after a crash.
+	session string
+
 	mu sync.Mutex
 	// started are the messages whose row in inbox_started this process wrote and has not taken away.
 	started map[identity]bool
@@ -31,7 +34,11 @@ func NewOf[T any](driver Driver[T], config *Config) (*Of[T], error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Of[T]{driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), started: map[identity]bool{}}, nil
+	session := cfg.Instance
+	if config.Instance != "" {
+		session += "/" + randomPart()
+	}
+	return &Of[T]{driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), session: session, started: map[identity]bool{}}, nil
 }
 
 // Consumer returns the name under which messages are marked.

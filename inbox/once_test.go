@@ -61,6 +61,25 @@ func TestAnEffectThatFailedIsAuditedWhenItIsSeenAgain(t *testing.T) {
 	})
 }
 
+// Whoever parks a message whose effect may have happened has seen it again, as much as who handles it.
+func TestAnEffectThatFailedIsAuditedWhenItIsParked(t *testing.T) {
+	each(t, func(w *world) {
+		m := message("1", "k")
+		if got := w.mail(w, m, func(context.Context) error { return errors.New("connection cut") }); got.result != inbox.Failed {
+			w.Fatal(got)
+		}
+		if result, err := w.Park(w.Context(), m, inbox.CauseAttempts, 1, errors.New("connection cut")); result != inbox.Audited || err != nil {
+			w.Fatalf("result %v, error %v; want %v", result, err, inbox.Audited)
+		}
+		w.wantRows("SELECT action || ' ' || msg_id FROM inbox_audit", "unknown 1")
+		w.wantQueue()
+		w.wantMail(inbox.Processed, message("2", "k"), sent)
+		if result, err := w.Park(w.Context(), message("2", "k"), inbox.CauseAttempts, 1, nil); result != inbox.Duplicate || err != nil {
+			w.Fatalf("result %v, error %v; want %v", result, err, inbox.Duplicate)
+		}
+	})
+}
+
 func TestAnEffectThatIsNotDoneInTimeIsNotBegunAgain(t *testing.T) {
 	each(t, func(w *world) {
 		b := w.process(quick)

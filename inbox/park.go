@@ -28,7 +28,8 @@ const (
 const mostError = 4096
 
 // Park parks the message with its mark, in a transaction of its own: it is done, and all later messages of its key are parked
-// behind it, in order. The result is Parked, or Duplicate where somebody else handled or parked the message first.
+// behind it, in order. The result is Parked, or Duplicate where somebody else handled or parked the message first, or Audited where its
+// effect was begun by AtMostOnce and is not known to be done.
 func (i *Of[T]) Park(ctx context.Context, m Message, cause Cause, attempts int, why error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
@@ -61,7 +62,8 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 		return Failed, fmt.Errorf("mark: %w", ofDatabase(ctx, err))
 	}
 	if marked == 0 {
-		return Duplicate, i.dropStarted(ctx, tx, id)
+		result, err := i.seenAgain(ctx, tx, m, id)
+		return result, errors.Join(err, i.dropStarted(ctx, tx, id))
 	}
 	keyID, err := i.parkedKey(ctx, tx, m)
 	if err != nil {

@@ -13,11 +13,11 @@ func (i *Of[T]) Open(ctx context.Context, topic string, partition int32) (crashe
 		crashed = false
 		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
 			err := tx.Send(ctx, durably, Statement{
-				SQL: i.sql.openSession, Args: []any{i.cfg.Consumer, topic, int64(partition), i.cfg.Instance},
+				SQL: i.sql.openSession, Args: []any{i.cfg.Consumer, topic, int64(partition), i.session},
 				Each: func(row Row) error {
 					var instance string
 					err := row.Scan(&instance)
-					crashed = instance != i.cfg.Instance
+					crashed = instance != i.session
 					return err
 				},
 			})
@@ -36,7 +36,7 @@ func (i *Of[T]) Close(ctx context.Context, topic string, partition int32) error 
 	err := i.again(ctx, func() error {
 		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
 			err := tx.Send(ctx, Statement{
-				SQL: i.sql.closeSession, Args: []any{i.cfg.Consumer, topic, int64(partition), i.cfg.Instance},
+				SQL: i.sql.closeSession, Args: []any{i.cfg.Consumer, topic, int64(partition), i.session},
 			})
 			return err == nil, ofDatabase(ctx, err)
 		})
@@ -59,7 +59,7 @@ func (i *Of[T]) Flush(ctx context.Context) error {
 		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
 			// A commit is flushed only where it has written something.
 			err := tx.Send(ctx, durably, Statement{
-				SQL: i.sql.flush, Args: []any{i.cfg.Consumer, i.cfg.Instance}, Affected: &written,
+				SQL: i.sql.flush, Args: []any{i.cfg.Consumer, i.session}, Affected: &written,
 			})
 			return err == nil, ofDatabase(ctx, err)
 		})

@@ -117,7 +117,10 @@ func TestASessionThatWasNotClosedTellsOfACrash(t *testing.T) {
 		open(w, 1, false) // its own
 		open(w, 2, false)
 		open(other, 1, true)
-		closed(w) // it is another's by now
+		named := func(c *inbox.Config) { c.Instance = "billing-0" }
+		open(w.process(named), 3, false)
+		open(w.process(named), 3, true) // the same name, and another process
+		closed(w)                       // it is another's by now
 		open(w.process(nil), 1, true)
 		open(other, 1, true)
 		closed(other)

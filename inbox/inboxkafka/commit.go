@@ -40,7 +40,6 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	if len(offsets) == 0 {
 		return
 	}
-	c.cfg.Step(BeforeCommit)
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres would make that untrue.
@@ -57,7 +56,6 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 		c.committed(offsets, partitions, answers(req, resp), err)
 	})
-	c.cfg.Step(AfterCommit)
 }
 
 type offsets map[string]map[int32]kgo.EpochOffset

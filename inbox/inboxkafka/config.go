@@ -81,8 +81,8 @@ type Config struct {
 	// pauses between the trials of an outage are made in the same way, but are 5 s at most. Default to 100 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
 
-	// CrashLimit is how often the process may end while it handles one message, alone, before the message is parked. Negative is
-	// without end. Defaults to 3.
+	// CrashLimit is how often the process may end while it handles one message before the message is parked: the first time in
+	// company, then alone, so 1 is as 2. Negative is without end. Defaults to 3.
 	CrashLimit int
 
 	// DrainTimeout is how long handlers may go on once Run's context has ended, or a partition goes to another process. Then
@@ -131,32 +131,12 @@ type Config struct {
 	// Hooks are told of events; see Hook. Defaults to none.
 	Hooks []Hook
 
-	// Step, where set, is called at each step of a message or of a commit, on the goroutine that takes it. Tests use it to kill
-	// the process there.
-	Step func(Step)
-
 	// Logger receives what happens, attributes only, never a payload or a secret. Defaults to a logger that discards.
 	Logger *slog.Logger
 }
 
 // KeepForever is the Retention that removes no marks.
 const KeepForever = time.Duration(math.MaxInt64)
-
-// Step is a point in the life of a message or of a commit, named for the failpoints of the tests.
-type Step string
-
-// The steps.
-const (
-	// BeforeHandle and AfterHandle are around the transaction of a message or a batch.
-	BeforeHandle Step = "before-handle"
-	AfterHandle  Step = "after-handle"
-	// BeforeCommit and AfterCommit are around a commit of offsets.
-	BeforeCommit Step = "before-offset-commit"
-	AfterCommit  Step = "after-offset-commit"
-)
-
-// Steps lists every Step.
-func Steps() []Step { return []Step{BeforeHandle, AfterHandle, BeforeCommit, AfterCommit} }
 
 // WithDefaults returns a copy with every unset field at its default. Group stays empty: New takes the inbox's consumer.
 func (c Config) WithDefaults() Config {
@@ -188,9 +168,6 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Step == nil {
-		c.Step = func(Step) {}
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -231,14 +232,15 @@ func (f *fakeInbox) Close(_ context.Context, topic string, partition int32) erro
 	return f.away
 }
 
-func (f *fakeInbox) Requested(context.Context, int) ([]inbox.ParkedKey, error) {
+func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inbox.ParkedKey, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var keys []inbox.ParkedKey
 	for _, key := range f.asked {
 		keys = append(keys, key)
 	}
-	return keys, f.away
+	slices.SortFunc(keys, func(a, b inbox.ParkedKey) int { return int(a.ID - b.ID) })
+	return keys[:min(limit, len(keys))], f.away
 }
 
 // ask asks for the retry of a key.
@@ -306,6 +308,13 @@ func (f *fakeInbox) Retain(_ context.Context, keep time.Duration) error {
 	defer f.mu.Unlock()
 	f.retained = append(f.retained, keep)
 	return f.away
+}
+
+// kept is the retention that was set last.
+func (f *fakeInbox) kept() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.retained[len(f.retained)-1]
 }
 
 // ofKeys are the payloads of the effects of each key, in order.

@@ -1,6 +1,7 @@
 package inboxkafka
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -182,5 +183,12 @@ func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
 	fake.setAway(false)
 	if v := g.judge(t.Context(), i, timeout, 0); v.front || i.attempts != 1 {
 		t.Errorf("verdict %+v, %d attempts", v, i.attempts)
+	}
+	// Nor is it an outage where every connection of the pool is in use: the inbox has seen that the database answers.
+	fake.mu.Lock()
+	fake.away = context.DeadlineExceeded
+	fake.mu.Unlock()
+	if v := g.judge(t.Context(), i, timeout, 0); v.front || i.attempts != 2 {
+		t.Errorf("no free connection: verdict %+v, %d attempts", v, i.attempts)
 	}
 }

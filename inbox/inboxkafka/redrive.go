@@ -3,6 +3,7 @@ package inboxkafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -11,6 +12,15 @@ import (
 
 // mostRedriven bounds the keys that are retried at once.
 const mostRedriven = 4
+
+// mostRedriven is one for effects: their retry holds a connection of the pool while it takes another one, and several could hold all
+// of them and wait.
+func (c *Consumer) mostRedriven() int {
+	if c.cfg.AtMostOnce != nil {
+		return 1
+	}
+	return mostRedriven
+}
 
 // redriveLoop asks for parked keys that somebody wants to be retried, and handles their messages in order, while new ones of the
 // key come in and are parked behind. All processes ask; the first one that takes a key keeps the others off it.
@@ -21,18 +31,24 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 	busy := map[int64]bool{}
 	ticker := time.NewTicker(c.cfg.RetryInterval)
 	defer ticker.Stop()
+	foreign := 0
 	for {
 		var keys []inbox.ParkedKey
 		err := c.persist(ctx, "look for parked messages to retry", func(ctx context.Context) (err error) {
-			keys, err = c.store.Requested(ctx, 4*mostRedriven)
+			keys, err = c.store.Requested(ctx, 4*mostRedriven+foreign)
 			return err
 		})
 		if err != nil {
 			return
 		}
-		for _, key := range keys {
+		own := c.ofTopics(keys)
+		if others := len(keys) - len(own); others > foreign {
+			c.log.Info("retries are asked for in other topics than those of this consumer; they wait for the one that has them", "keys", others)
+		}
+		foreign = len(keys) - len(own) // they take no room in the next answer
+		for _, key := range own {
 			mu.Lock()
-			begin := !busy[key.ID] && len(busy) < mostRedriven
+			begin := !busy[key.ID] && len(busy) < c.mostRedriven()
 			if begin {
 				busy[key.ID] = true
 			}
@@ -53,6 +69,11 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// ofTopics returns the keys of our topics: another Consumer whose inbox has the same name has the handler for the others.
+func (c *Consumer) ofTopics(keys []inbox.ParkedKey) []inbox.ParkedKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(key inbox.ParkedKey) bool { return !slices.Contains(c.cfg.Topics, key.Topic) })
 }
 
 // redrive handles the messages of a key until none is left, one fails for good, or ctx ends.

@@ -109,7 +109,12 @@ func readLifetime(config kadm.ResourceConfig) (lifetime, error) {
 			settings[s.Key] = *s.Value
 		}
 	}
-	if policy := settings["cleanup.policy"]; !slices.Contains(strings.Split(policy, ","), "delete") && policy != "" {
+	policy, told := settings["cleanup.policy"]
+	switch {
+	case told && policy == "": // which brokers allow since 4.2
+		l.forever = "cleanup.policy is empty"
+		return l, nil
+	case told && !slices.Contains(strings.Split(policy, ","), "delete"):
 		l.forever = "cleanup.policy " + policy
 		return l, nil
 	}
@@ -227,14 +232,17 @@ func (c *Consumer) sweepLoop(ctx context.Context, admin *kadm.Client) {
 
 // resettle returns why nothing may be removed now. Where a topic keeps records for longer than it did, marks are too; where it
 // keeps them for less they are kept as before until the next start, since segments that are closed already live by the old settings.
+// It is said each time, since a process with other settings may have said something else; and where the configuration is refused
+// marks are kept for ever, since others sweep the same table.
 func (c *Consumer) resettle(ctx context.Context, admin *kadm.Client) error {
 	keep, err := c.retentionFor(ctx, admin)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrRetention):
+		return errors.Join(err, c.retain(ctx, 0))
+	case err != nil:
 		return err
-	}
-	longer := c.keep != 0 && (keep == 0 || keep > c.keep)
-	if !longer && !c.unsettled {
-		return nil
+	case !c.unsettled && (c.keep == 0 || keep > 0 && keep < c.keep):
+		keep = c.keep
 	}
 	if err := c.retain(ctx, keep); err != nil {
 		return err

@@ -30,6 +30,7 @@ func TestLifetimeOfATopic(t *testing.T) {
 	}{
 		{"a week", config("retention.ms", "604800000", "segment.ms", "3600000", "cleanup.policy", "delete"), 170 * time.Hour, "", ""},
 		{"compacted", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", "compact"), 0, "cleanup.policy compact", ""},
+		{"neither", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", ""), 0, "cleanup.policy is empty", ""},
 		{"both", config("retention.ms", "3600000", "segment.ms", "0", "cleanup.policy", "compact,delete"), 2 * time.Hour, "", ""},
 		{"for ever", config("retention.ms", "-1", "segment.ms", "1"), 0, "retention.ms -1", ""},
 		{"nearly for ever", config("retention.ms", "9223372036854775807", "segment.ms", "1"), 0, "retention.ms 9223372036854775807", ""},
@@ -116,6 +117,10 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	if after := sweeps(); after != before {
 		t.Errorf("%d sweeps although marks are needed for longer", after-before)
 	}
+	// Whoever else sweeps this database removes none of ours either.
+	if keep := r.inbox.kept(); keep != 0 {
+		t.Errorf("marks are kept for %v while that is too short, want for ever", keep)
+	}
 	if err := fixed.end(); err != nil {
 		t.Fatal(err)
 	}
@@ -136,6 +141,11 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 		}
 	}
 	eventually(t, "the derived retention", derived(10*time.Hour+2*time.Minute))
+	// Another process of the group, with other settings, comes and goes.
+	if err := r.inbox.Retain(t.Context(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the derived retention once more", func() bool { return r.inbox.kept() == 10*time.Hour+2*time.Minute })
 	r.alter("retention.ms", "72000000")
 	eventually(t, "the longer one", derived(20*time.Hour+2*time.Minute))
 	r.alter("retention.ms", "-1")

@@ -65,15 +65,19 @@ func (s *scheduler) wake() {
 func (s *scheduler) release(p *partition, items []*item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.closed {
-		return
-	}
 	for _, i := range items {
+		if p.closed { // while they were looked up
+			s.letGo(p, i)
+			continue
+		}
 		q := p.queue(i.message)
 		q.items = append(q.items, i)
 		if q.state == idle {
 			s.enqueue(q, false)
 		}
+	}
+	if p.closed {
+		s.room.Signal()
 	}
 }
 

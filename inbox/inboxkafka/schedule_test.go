@@ -281,7 +281,12 @@ func TestClosedPartitionDrains(t *testing.T) {
 	if mark, _ := p.tracker.watermark(); mark.offset != 1 || s.held != 0 || s.bytes != 0 || s.inFlight != 0 {
 		t.Errorf("watermark %+v, %d held, %d bytes, %d in flight", mark, s.held, s.bytes, s.inFlight)
 	}
+	// What was being looked up meanwhile is let go of where it is handed over.
+	s.held, s.bytes, p.held, p.bytes = 10, 10, 10, 10
 	s.release(p, items)
+	if s.held != 0 || s.bytes != 0 || p.held != 0 {
+		t.Errorf("%d records, %d bytes of a partition that is gone stay held", s.held, s.bytes)
+	}
 	s.drain()
 	if j := s.take(1); j != nil {
 		t.Errorf("a job of a closed partition: %+v", j)

@@ -35,7 +35,6 @@ func (c *Consumer) handle(j *job) []verdict {
 	}
 	var outcomes []inbox.Outcome
 	var err error
-	c.cfg.Step(BeforeHandle)
 	if len(j.items) == 1 {
 		outcomes = []inbox.Outcome{c.handleOne(ctx, j.items[0])}
 	} else {
@@ -45,7 +44,6 @@ func (c *Consumer) handle(j *job) []verdict {
 		}
 		outcomes, err = c.store.HandleBatch(ctx, messages, c.many)
 	}
-	c.cfg.Step(AfterHandle)
 	took := time.Since(began)
 	if len(outcomes) != len(j.items) { // nothing is known of any
 		outcomes = make([]inbox.Outcome, len(j.items))
@@ -55,9 +53,23 @@ func (c *Consumer) handle(j *job) []verdict {
 	}
 	verdicts := make([]verdict, len(j.items))
 	for n, i := range j.items {
+		if len(j.items) > 1 && c.late(ctx, outcomes[n]) {
+			// The batch took too long, which says nothing about this message: it is tried alone before it counts.
+			i.lone, i.started = true, false
+			continue
+		}
 		verdicts[n] = c.judge(ctx, i, outcomes[n], took)
 	}
 	return verdicts
+}
+
+// late reports whether a call was not done in time, with nothing else that it is about.
+func (c *Consumer) late(ctx context.Context, o inbox.Outcome) bool {
+	late := o.Result == inbox.Failed && errors.Is(o.Err, inbox.ErrTimeout) && !inbox.IsUnavailable(o.Err) && ctx.Err() == nil
+	if late {
+		c.log.Warn("a batch was not done in time; its messages are tried one by one", "error", o.Err)
+	}
+	return late
 }
 
 // context ends with the first partition of the job that may not go on.
@@ -110,7 +122,7 @@ func (c *Consumer) handleOne(ctx context.Context, i *item) inbox.Outcome {
 		switch {
 		case i.unidentified != nil:
 			i.parking = &parking{inbox.CauseIdentity, 0, i.unidentified}
-		case i.careful && c.cfg.CrashLimit > 0 && i.starts >= c.cfg.CrashLimit:
+		case i.careful && c.crashes(i):
 			i.parking = &parking{inbox.CauseCrash, i.starts,
 				fmt.Errorf("the process ended %d times while this message was handled", i.starts)}
 		}
@@ -177,11 +189,12 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 	return c.failed(i, o.Err, took)
 }
 
-// probe asks the database something small.
+// probe asks the database something small, which may say that it is away. That no connection is free says nothing: handlers that hang
+// hold them all, and the inbox has asked already.
 func (c *Consumer) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if _, err := c.store.Requested(ctx, 1); err != nil {
+	if _, err := c.store.Requested(ctx, 1); inbox.IsUnavailable(err) {
 		return fmt.Errorf("the handler was not done in time, and the database does not answer: %w", err)
 	}
 	return nil
@@ -225,13 +238,18 @@ func (s *scheduler) failure() {
 	s.stats.Failures++
 }
 
+// crashes reports whether the process has ended too often while a message was handled. The first start of it that was recorded was
+// not alone, so two are the least.
+func (c *Consumer) crashes(i *item) bool {
+	return c.cfg.CrashLimit > 0 && i.starts >= max(2, c.cfg.CrashLimit)
+}
+
 // recordStarts records that the handlers of careful messages begin, in one statement, before they do. A message that was not to
 // blame for what it did not come to keeps its record, which is not written twice.
 func (c *Consumer) recordStarts(ctx context.Context, items []*item) error {
 	var begin []inbox.Message
 	for _, i := range items {
-		if i.careful && !i.started && i.parking == nil && i.unidentified == nil &&
-			(c.cfg.CrashLimit < 0 || i.starts < c.cfg.CrashLimit) {
+		if i.careful && !i.started && i.parking == nil && i.unidentified == nil && !c.crashes(i) {
 			begin = append(begin, i.message)
 		}
 	}
