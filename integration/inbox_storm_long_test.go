@@ -60,6 +60,7 @@ func TestInboxStorm(t *testing.T) {
 	s.mending.Wait()
 	load.stop()
 	t.Logf("faults: %v", s.counts)
+	s.relays = append(s.relays, startRelay(t, s.relaying, "run")) // the others may all end by themselves
 	awaitPublished(t, load)
 	for _, r := range s.relays {
 		r.Terminate()
