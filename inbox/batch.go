@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"time"
 )
 
 // HandleBatch handles many messages in few transactions, mostly one. It marks them in one statement and calls handler once with
@@ -206,7 +207,22 @@ func (a *attempt[T]) keep() {
 	}
 }
 
+// run tries it with marks that are all new, and where one is there already, once more with a look at each.
 func (a *attempt[T]) run(ctx context.Context) error {
+	i := a.batch.inbox
+	if i.expectsNew() {
+		marked := false
+		err := a.transact(ctx, true, &marked)
+		if state, _ := sqlState(err); marked || state != uniqueViolation {
+			return err
+		}
+		i.seenUntil.Store(time.Now().Add(seenAgainFor).UnixNano())
+	}
+	return a.transact(ctx, false, new(bool))
+}
+
+// transact is one transaction. marked tells whether an error is about what came after the marks.
+func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) error {
 	i, b := a.batch.inbox, a.batch
 	a.fresh, a.parked = nil, nil
 	ids := make([]identity, len(a.places))
@@ -215,11 +231,12 @@ func (a *attempt[T]) run(ctx context.Context) error {
 	}
 	marks := newMarks(ids)
 	anyParked := false
-	first := append(statementsOf(i, marks), Statement{
+	first := append(statementsOf(i, marks, allNew), Statement{
 		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, i.idleLimit()},
 		Each: func(row Row) error { return row.Scan(&anyParked, new(string)) },
 	})
 	return i.transact(ctx, func(tx Tx, native T) (bool, error) {
+		*marked = true
 		parked := map[orderKey]int64{}
 		if anyParked {
 			if err := a.parkedKeys(ctx, tx, parked); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,6 +17,9 @@ type Of[T any] struct {
 	driver Driver[T]
 	cfg    Config
 	sql    statements
+
+	// seenUntil is until when batches are marked with ON CONFLICT, in nanoseconds since 1970.
+	seenUntil atomic.Int64
 
 	// session is the instance with a random part: one that is named by its host has the same name after a crash.
 	session string

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -46,10 +47,15 @@ func (m *marks) take(id identity) bool {
 	return fresh
 }
 
-func statementsOf[T any](i *Of[T], m *marks) []Statement {
+// statementsOf write the marks: those that are new, or all of them, or none where one of them is there.
+func statementsOf[T any](i *Of[T], m *marks, allNew bool) []Statement {
 	all := make([]Statement, 0, len(m.sources)+1)
 	for _, source := range m.sources {
 		keys := m.bySource[source]
+		if allNew {
+			all = append(all, Statement{SQL: i.sql.markMany, Args: []any{i.cfg.Consumer, source, keys}})
+			continue
+		}
 		all = append(all, Statement{
 			SQL: i.sql.acceptMany, Args: []any{i.cfg.Consumer, source, keys, int64(len(keys))},
 			Each: func(row Row) error {
@@ -82,3 +88,13 @@ func (m *marks) keep(source, listed string) error {
 	}
 	return nil
 }
+
+// seenAgainFor is how long batches are marked with ON CONFLICT once one of them held a message that was seen before: those come in
+// runs, and each failure is a line in the log of the server.
+const seenAgainFor = time.Minute
+
+// expectsNew reports whether a batch is taken to hold nothing that was seen before.
+func (i *Of[T]) expectsNew() bool { return time.Now().UnixNano() >= i.seenUntil.Load() }
+
+// uniqueViolation is the SQLSTATE of a mark that is there already.
+const uniqueViolation = "23505"
