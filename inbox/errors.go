@@ -15,7 +15,8 @@ import (
 // Postgres cannot store.
 var ErrInvalid = errors.New("inbox: invalid message")
 
-// ErrTimeout is the failure of a handler that was not done within Config.HandlerTimeout.
+// ErrTimeout is the failure of a handler that was not done within Config.HandlerTimeout, whatever it
+// returned after that, nil included: what it wrote is rolled back.
 var ErrTimeout = errors.New("inbox: the handler was not done in time")
 
 // ErrLeftBehind comes with ErrTimeout, or with the end of the context, where a handler did not return although its context had

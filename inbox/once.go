@@ -12,7 +12,7 @@ import (
 //
 // A message that is seen again while its claim is not settled is not run again, whether the first run goes on, failed or ended with
 // its process: what is known goes to inbox_audit, and the result is Audited, for a person to look at. An error of the handler means
-// just that, unless it says NotDone: then nothing happened for certain, the claim is released, and the message is to be
+// just that, and so does nil after the end of its context, unless it says NotDone: then nothing happened for certain, the claim is released, and the message is to be
 // handled again. Permanent says the same, and parks the message.
 func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx context.Context) error) (Result, error) {
 	if err := m.check(); err != nil {

@@ -185,11 +185,12 @@ func TestAClaimThatCannotBeSettledIsAnErrorAndIsAudited(t *testing.T) {
 func TestAnEffectIsWrittenDownThoughItsCallerIsGone(t *testing.T) {
 	each(t, func(w *world) {
 		ctx, cancel := context.WithCancel(w.Context())
-		result, err := w.AtMostOnce(ctx, message("1", "k"), func(context.Context) error { cancel(); return nil })
-		if result != inbox.Processed || err != nil {
+		result, err := w.AtMostOnce(ctx, message("1", "k"), func(context.Context) error { cancel(); return errors.New("connection cut") })
+		if result != inbox.Failed || !errors.Is(err, context.Canceled) {
 			w.Fatal(result, err)
 		}
-		w.wantMail(inbox.Duplicate, message("1", "k"), unsent)
+		w.wantMail(inbox.Audited, message("1", "k"), unsent)
+		w.wantRows("SELECT right(details->>'error', 14) FROM inbox_audit", "connection cut")
 	})
 }
 

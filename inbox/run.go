@@ -39,20 +39,38 @@ func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) e
 // It asks once the transaction has given its connection back, which may be the only one.
 func (i *Of[T]) late(ctx context.Context, err error) error {
 	ranOut := errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
-	if !ranOut || ctx.Err() != nil || IsUnavailable(err) || i.answers(ctx) {
+	if !ranOut || ended(ctx) || IsUnavailable(err) || i.answers(ctx) {
 		return err
 	}
 	return Unavailable(err)
 }
 
-// judge says what the error of a handler is about.
+// errLateNil is what a handler's nil means once its context has ended. A statement whose context has
+// ended is never sent, and leaves the transaction well: if the handler swallows that error, a
+// COMMIT would keep half of the effect.
+var errLateNil = errors.New("inbox: the handler returned nil after its context had ended, so parts of its work may have failed; " +
+	"it should return the errors of its statements")
+
+// ended reports whether a context has ended. It looks at the deadline too, because others (the net
+// package for one) do so, and may have failed a moment before the timer of the context fires.
+func ended(ctx context.Context) bool {
+	deadline, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && !time.Now().Before(deadline)
+}
+
+// judge says what the outcome of a handler means. It runs once the handler has returned: whatever the
+// handler did before that, it did while its context was good, unless the context has ended by now.
 func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
 	switch {
-	case err == nil:
+	case err == nil && !ended(limited):
 		return nil
-	case ctx.Err() != nil:
-		return errors.Join(ctx.Err(), err)
-	case limited.Err() != nil:
+	case err == nil:
+		err = errLateNil
+	}
+	switch {
+	case ended(ctx):
+		return errors.Join(endOf(ctx), err)
+	case ended(limited):
 		// A query that the deadline cut off closes its connection: that is the handler's slowness and no outage.
 		return errors.Join(ErrTimeout, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -62,6 +80,14 @@ func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
 		return Unavailable(err)
 	}
 	return err
+}
+
+// endOf is the error of a context that has ended.
+func endOf(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return context.DeadlineExceeded
 }
 
 // errExit is the failure of a handler that ended its goroutine, as testing.T.FailNow does.
