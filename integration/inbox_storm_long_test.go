@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -25,24 +24,22 @@ type inboxStorm struct {
 	relays    []*relayProcess
 	consumers []*relayProcess
 	kafka     *cluster.Cluster
-	postgres  *sandbox.Postgres
+	postgres  *sandbox.Postgres // of the services that write outboxes
+	effects   *sandbox.Postgres // of the consumers: a server by itself, so that nobody else's commits flush its log
 	gate      *gate
 	mending   sync.WaitGroup
 	broken    chan struct{} // holds one value while a broker is broken
 	counts    map[string]int
+
+	mu     sync.Mutex
+	beside map[string]int // faults made by goroutines beside that of the test
 }
 
 // TestInboxStorm: services write outboxes, relays publish, another producer repeats every record, and consumers move money through
 // the inbox, while relays, consumers, brokers and Postgres break, messages are poisoned and mended, and the network fails. It runs
 // for RELAY_TEST_STORM, 5m unless set.
 func TestInboxStorm(t *testing.T) {
-	length := 5 * time.Minute
-	if text := os.Getenv("RELAY_TEST_STORM"); text != "" {
-		var err error
-		if length, err = time.ParseDuration(text); err != nil {
-			t.Fatalf("RELAY_TEST_STORM: %v", err)
-		}
-	}
+	length := stormLength(t)
 	s, load := newInboxStorm(t)
 	name := settingOf(s.relaying, "RELAY_NAME")
 	again := startRepeater(t, s.kafka.Bootstrap, 2000, s.c.settings.Topics...)
@@ -51,6 +48,7 @@ func TestInboxStorm(t *testing.T) {
 	var sickness sync.WaitGroup
 	var sick int
 	sickness.Go(func() { sick = s.sicken(ctx) })
+	sickness.Go(func() { s.breakOwnStatements(ctx, length/3) })
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		s.strike()
 		wait(t.Context(), time.Duration(rand.Int64N(int64(2*time.Second))))
@@ -59,7 +57,7 @@ func TestInboxStorm(t *testing.T) {
 	sickness.Wait()
 	s.mending.Wait()
 	load.stop()
-	t.Logf("faults: %v", s.counts)
+	t.Logf("faults: %v; beside them: %v", s.counts, s.beside)
 	s.relays = append(s.relays, startRelay(t, s.relaying, "run")) // the others may all end by themselves
 	awaitPublished(t, load)
 	for _, r := range s.relays {
@@ -86,19 +84,17 @@ func newInboxStorm(t *testing.T) (*inboxStorm, *workload) {
 	t.Helper()
 	kafka := ownCluster(t, cluster.Options{Brokers: 3, Properties: shortSessions})
 	postgres, orders := ownPostgres(t)
-	empty, err := postgres.CreateDatabase(t.Context(), "consumer")
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A crash forgets effects and marks together; no offset may have passed them.
-	execute(t, empty, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database()); END $$`)
+	effects, empty := consumersPostgres(t)
+	// With "off" a crash forgets effects and marks together; no offset may have passed them.
+	setOfDatabase(t, empty, "synchronous_commit = "+stormCommit(t))
+	setOfDatabase(t, empty, "lock_timeout = '500ms'")
 	createTopic(t, kafka.Bootstrap, "outbox.event.account", 8)
 	c := inboxCaseOn(t, empty, kafka.Bootstrap, "outbox.event.account")
 	g, through := newGate(t, empty)
 	c.settings.DatabaseURL, c.settings.Attempts, c.settings.Backoff = through, 5, time.Second
 	c.settings.CrashLimit = 3
 	s := &inboxStorm{
-		t: t, c: c, kafka: kafka, postgres: postgres, gate: g, broken: make(chan struct{}, 1), counts: make(map[string]int),
+		t: t, c: c, kafka: kafka, postgres: postgres, effects: effects, gate: g, broken: make(chan struct{}, 1), counts: make(map[string]int), beside: make(map[string]int),
 		relaying: relaySettings(t, orders, kafka.Bootstrap, "RELAY_NAME=storm", "RELAY_BATCH_ROWS=500", "RELAY_TRANSACTION_TIMEOUT=10s"),
 	}
 	load := startWorkload(t, orders, 6, &workload{pause: 40 * time.Millisecond, accounts: 300})
@@ -138,7 +134,7 @@ func (s *inboxStorm) startConsumer() *relayProcess {
 func (s *inboxStorm) strike() {
 	i, j := rand.IntN(len(s.relays)), rand.IntN(len(s.consumers))
 	r, c := s.relays[i], s.consumers[j]
-	switch fault := rand.IntN(20); {
+	switch fault := rand.IntN(24); {
 	case !r.Alive():
 		s.counts["relay failpoint"]++
 		s.relays[i] = s.startRelay()
@@ -167,14 +163,17 @@ func (s *inboxStorm) strike() {
 		s.strikeNetwork(fault)
 	case fault < 18:
 		s.strikeBroker()
+	case fault < 19:
+		s.broken <- struct{}{}
+		s.counts["all brokers killed at once"]++
+		strikeCluster(s.t, s.kafka, func() {})
+		<-s.broken
+	case fault < 20:
+		s.counts["postgres of the services crashed"]++
+		crash(s.t, s.postgres)
 	default:
-		s.counts["postgres crashed"]++
-		if err := s.postgres.Kill(); err != nil {
-			s.t.Fatal(err)
-		}
-		if err := s.postgres.Restart(s.t.Context()); err != nil {
-			s.t.Fatal(err)
-		}
+		s.counts["postgres of the consumers crashed"]++
+		crash(s.t, s.effects)
 	}
 }
 
@@ -200,7 +199,7 @@ func (s *inboxStorm) strikeBroker() {
 
 // sicken poisons messages that are still to come, in every way, until ctx ends, and mends them a while later.
 func (s *inboxStorm) sicken(ctx context.Context) (sick int) {
-	kinds := []string{victim.Permanent, victim.Transient, victim.Panic, victim.BadData, victim.Flaky, victim.Crash, victim.Hang, victim.Deaf}
+	kinds := victim.Kinds()
 	for ctx.Err() == nil {
 		wait(ctx, time.Second)
 		kind := kinds[rand.IntN(len(kinds))]

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -16,33 +15,30 @@ import (
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-// storm breaks things at random: relays, one broker of three at a time, and Postgres.
+// storm breaks things at random: relays, brokers, Postgres, and what the relay stands on there.
 type storm struct {
 	t        *testing.T
 	settings []string
 	relays   []*relayProcess
-	kafka    *cluster.Cluster
-	postgres *sandbox.Postgres
-	mending  sync.WaitGroup // of brokers
-	broken   chan struct{}  // holds one value while a broker is broken
-	counts   map[string]int
+	// writersURL logs in as another role than the relays do.
+	writersURL string
+	kafka      *cluster.Cluster
+	postgres   *sandbox.Postgres
+	mending    sync.WaitGroup // of brokers
+	broken     chan struct{}  // holds one value while a broker is broken
+	counts     map[string]int
 }
 
 // TestStorm: writers write, now and then an event that can never be sent as it is; what is parked is mended and brought back,
 // and what is published goes after two seconds; meanwhile everything breaks. It runs for RELAY_TEST_STORM, 5m unless set.
 func TestStorm(t *testing.T) {
-	length := 5 * time.Minute
-	if text := os.Getenv("RELAY_TEST_STORM"); text != "" {
-		var err error
-		if length, err = time.ParseDuration(text); err != nil {
-			t.Fatalf("RELAY_TEST_STORM: %v", err)
-		}
-	}
+	length := stormLength(t)
 	kafka := threeBrokers(t)
 	postgres, url := ownPostgres(t)
+	setOfDatabase(t, url, "synchronous_commit = "+stormCommit(t))
 	s := &storm{
-		t: t, kafka: kafka, postgres: postgres, broken: make(chan struct{}, 1), counts: make(map[string]int),
-		settings: relaySettings(t, url, kafka.Bootstrap, "RELAY_BATCH_ROWS=500", "RELAY_TRANSACTION_TIMEOUT=10s",
+		t: t, kafka: kafka, postgres: postgres, writersURL: url, broken: make(chan struct{}, 1), counts: make(map[string]int),
+		settings: relaySettings(t, stormLogin(t, url), kafka.Bootstrap, "RELAY_BATCH_ROWS=500", "RELAY_TRANSACTION_TIMEOUT=10s",
 			"RELAY_RETENTION=2s", "RELAY_TOPICS_PATIENCE=3s"),
 	}
 	load := startWorkload(t, url, 16, &workload{pause: 10 * time.Millisecond, poison: 300})
@@ -85,7 +81,7 @@ func (s *storm) start() *relayProcess {
 func (s *storm) strike() {
 	i := rand.IntN(len(s.relays))
 	r := s.relays[i]
-	switch fault := rand.IntN(10); {
+	switch fault := rand.IntN(14); {
 	case !r.Alive():
 		s.counts["relay failpoint"]++
 		s.relays[i] = s.start()
@@ -105,6 +101,10 @@ func (s *storm) strike() {
 		s.relays[i] = s.start()
 	case fault < 9:
 		s.strikeBroker()
+	case fault < 12:
+		s.strikeSurroundings()
+	case fault < 13:
+		s.strikeEveryBroker(i)
 	default:
 		s.counts["postgres crashed"]++
 		if err := s.postgres.Kill(); err != nil {
@@ -114,6 +114,18 @@ func (s *storm) strike() {
 			s.t.Fatal(err)
 		}
 	}
+}
+
+// strikeEveryBroker kills all brokers at once, and relay i while the others may be catching up.
+func (s *storm) strikeEveryBroker(i int) {
+	s.broken <- struct{}{}
+	s.counts["all brokers killed at once"]++
+	strikeCluster(s.t, s.kafka, func() {
+		wait(s.t.Context(), time.Duration(rand.Int64N(int64(5*time.Second))))
+		s.relays[i].Kill()
+	})
+	s.relays[i] = s.start()
+	<-s.broken
 }
 
 // strikeBroker breaks a broker, unless one is broken, and mends it in the background.

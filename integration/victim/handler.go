@@ -40,7 +40,11 @@ func (s *service) handleAll(ctx context.Context, tx pgx.Tx, messages []inbox.Mes
 	}
 	s.fail.pass(InsideEffect)
 	for i, m := range messages {
-		if err := s.suffer(ctx, tx, poison[i], m); err != nil {
+		err := s.suffer(ctx, tx, poison[i], m)
+		if errors.Is(err, errIgnored) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -97,6 +101,9 @@ func (s *service) move(ctx context.Context, tx pgx.Tx, messages []inbox.Message)
 	return tx.SendBatch(ctx, batch).Close()
 }
 
+// errIgnored is a failure that the handler does not tell of: it returns nil, and the money has not been moved.
+var errIgnored = errors.New("ignored")
+
 // suffer does what poison does.
 func (s *service) suffer(ctx context.Context, tx pgx.Tx, kind string, m inbox.Message) error {
 	err := fmt.Errorf("%s of key %s version %s", kind, m.Key, m.Payload)
@@ -120,6 +127,17 @@ func (s *service) suffer(ctx context.Context, tx pgx.Tx, kind string, m inbox.Me
 		return errors.Join(err, failed)
 	case Flaky:
 		return s.flakes(m, err)
+	case Careless:
+		<-ctx.Done()
+		return errIgnored
+	case Swallowing:
+		if _, failed := tx.Exec(ctx, "SELECT 1 / (SELECT 0)"); failed == nil {
+			return errors.Join(err, errors.New("the statement should have failed"))
+		}
+		return errIgnored
+	case Overloaded, Unreached, Unadmitted, Stopping:
+		_, failed := tx.Exec(ctx, fmt.Sprintf("DO $$ BEGIN RAISE EXCEPTION 'of the handler' USING ERRCODE = '%s'; END $$", raised[kind]))
+		return errors.Join(err, failed)
 	}
 	return err
 }

@@ -39,4 +39,23 @@ const (
 	Deaf      = "deaf"     // the handler does not return
 	Flaky     = "flaky"    // it fails twice in each process, and then it works
 	BadData   = "bad-data" // a statement fails: the transaction is broken
+
+	// A handler with a fault of its own that looks like success, or like the fault of the server.
+	Careless   = "careless"   // it waits past its deadline, and returns nil with half of the effect
+	Swallowing = "swallowing" // a statement fails, and it returns nil
+	Overloaded = "overloaded" // a statement fails with a SQLSTATE of a server that is short of something, 53400
+	Unreached  = "unreached"  // the same with one of a connection that fails, 08006
+	Unadmitted = "unadmitted" // the same with one of a login that is refused, 28000
+	Stopping   = "stopping"   // the same with one of a server that shuts down, 57P01
 )
+
+// raised are the SQLSTATEs that kinds of poison raise in the handler's transaction, on a connection that goes on living.
+var raised = map[string]string{Overloaded: "53400", Unreached: "08006", Unadmitted: "28000", Stopping: "57P01"}
+
+// Kinds are all kinds of poison that a message recovers from once its row of table poison is gone.
+func Kinds() []string {
+	return []string{
+		Permanent, Transient, Panic, Crash, Hang, Deaf, Flaky, BadData,
+		Careless, Swallowing, Overloaded, Unreached, Unadmitted, Stopping,
+	}
+}
