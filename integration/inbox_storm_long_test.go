@@ -85,11 +85,11 @@ func newInboxStorm(t *testing.T) (*inboxStorm, *workload) {
 	kafka := ownCluster(t, cluster.Options{Brokers: 3, Properties: shortSessions})
 	postgres, orders := ownPostgres(t)
 	effects, empty := consumersPostgres(t)
+	createTopic(t, kafka.Bootstrap, "outbox.event.account", 8)
+	c := inboxCaseOn(t, empty, kafka.Bootstrap, "outbox.event.account")
 	// With "off" a crash forgets effects and marks together; no offset may have passed them.
 	setOfDatabase(t, empty, "synchronous_commit = "+stormCommit(t))
 	setOfDatabase(t, empty, "lock_timeout = '500ms'")
-	createTopic(t, kafka.Bootstrap, "outbox.event.account", 8)
-	c := inboxCaseOn(t, empty, kafka.Bootstrap, "outbox.event.account")
 	g, through := newGate(t, empty)
 	c.settings.DatabaseURL, c.settings.Attempts, c.settings.Backoff = through, 5, time.Second
 	c.settings.CrashLimit = 3
