@@ -34,6 +34,7 @@ type lane struct {
 	// a time.
 	outages   *outages
 	condemned map[int64]error
+	renewed   int64 // id of the row for which the producers were last made anew
 }
 
 func newLane(shared *Config, l Lane, owner string, members *membership) *lane {

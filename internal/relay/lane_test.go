@@ -106,7 +106,7 @@ func TestTopicRegistryLearnsWhatTopicsTake(t *testing.T) {
 	if got := topics.unknown(p); !slices.Equal(got, []string{"missing"}) {
 		t.Errorf("after the look-up unknown are %q", got)
 	}
-	for topic, want := range map[string]int32{"small.order": 2000, orders: defaultBatchMaxBytes, "never seen": defaultBatchMaxBytes} {
+	for topic, want := range map[string]int32{"small.order": 2000, orders: 1048588, "never seen": mostRecordBytes} {
 		if got := topics.batchMaxBytes(topic); got != want {
 			t.Errorf("%s takes batches of %d bytes, want %d", topic, got, want)
 		}

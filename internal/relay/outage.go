@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -21,18 +20,7 @@ type outages struct {
 
 	mu     sync.Mutex
 	topics map[string]*outage
-	limits map[string]lowered
 }
-
-// lowered is a limit on the size of a batch that was found out by trying: the settings of the topic may not be read, or say
-// otherwise. It is forgotten after a while, since a person may have raised it.
-type lowered struct {
-	bytes int32
-	until time.Time
-}
-
-// loweredFor is how long a limit that was found out holds.
-const loweredFor = 10 * time.Minute
 
 // outage is one topic that is away.
 type outage struct {
@@ -52,31 +40,7 @@ const (
 )
 
 func newOutages(patience time.Duration) *outages {
-	return &outages{patience: patience, topics: make(map[string]*outage), limits: make(map[string]lowered)}
-}
-
-// lower records that a topic takes no batch of so many bytes, but one of least, which holds a record that it takes.
-func (o *outages) lower(topic string, bytes, least int32) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.limits[topic] = lowered{max(bytes/2, least, 1024), time.Now().Add(loweredFor)}
-}
-
-// limit is the size of batch that the topic takes as far as was found out.
-func (o *outages) limit(topic string) int32 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if l, known := o.limits[topic]; known && time.Now().Before(l.until) {
-		return l.bytes
-	}
-	return math.MaxInt32
-}
-
-// forgetLimit has the settings of the topic believed again.
-func (o *outages) forgetLimit(topic string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	delete(o.limits, topic)
+	return &outages{patience: patience, topics: make(map[string]*outage)}
 }
 
 // note records that a topic is away, and reports whether it is held from now on.

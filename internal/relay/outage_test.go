@@ -122,15 +122,3 @@ func TestOutagesAreNoFaultsAndFaultsNoOutages(t *testing.T) {
 		}
 	}
 }
-
-func TestALoweredLimitIsForgotten(t *testing.T) {
-	o := newOutages(time.Second)
-	o.lower("t", 1000_000, 400_000)
-	if got := o.limit("t"); got != 500_000 {
-		t.Errorf("the limit is %d", got)
-	}
-	o.limits["t"] = lowered{1, time.Now().Add(-time.Second)}
-	if got := o.limit("t"); got < 1000_000_000 {
-		t.Errorf("the limit is still %d", got)
-	}
-}

@@ -16,6 +16,7 @@ type parking struct {
 	cfg       *Config
 	table     string
 	topics    *topicRegistry
+	pieces    *pieces
 	condemned map[int64]error // by id: rows that the brokers have refused
 	keys      map[string]parkedKey
 	trying    map[string]bool // held topics that are being tried again
@@ -45,6 +46,7 @@ type plan struct {
 	sent  int
 	bytes int
 	after Progress
+	next  int // place in the page of the first row that is left to the next batch
 
 	parks    []aside // rows of the outbox that are parked
 	skips    []aside // rows of the outbox that are left out for good
@@ -97,20 +99,26 @@ func (p *plan) park(key string, k parkedKey) {
 	p.keys[key] = k
 }
 
-// sieve decides for each row of a page that was read from the outbox whether it is sent. It may be asked again about the
-// same page, once more rows are condemned or more topics are held.
-func (k *parking) sieve(p *page) *plan {
-	pl := &plan{sent: len(p.records), bytes: p.bytes, after: p.after}
-	if k.quiet(p) {
+// sieve decides for each row of a page that was read from the outbox, from a place on, whether it is sent. It may be asked again
+// about the same page, once more rows are condemned, more topics are held or pieces are smaller.
+func (k *parking) sieve(p *page, from int) *plan {
+	pl := &plan{sent: len(p.records), bytes: p.bytes, after: p.after, next: len(p.records)}
+	if from == 0 && k.quiet(p) {
 		return pl
 	}
-	fault := 0
-	for i := range p.records {
+	for i := range from {
+		pl.leaveOut(p, i)
+	}
+	k.pieces.begin(p)
+	faults := p.faults
+	for i := from; i < len(p.records); i++ {
 		record := &p.records[i]
+		for len(faults) > 0 && faults[0].at < i {
+			faults = faults[1:]
+		}
 		var refused error
-		if fault < len(p.faults) && p.faults[fault].at == i {
-			refused = p.faults[fault].err
-			fault++
+		if len(faults) > 0 && faults[0].at == i {
+			refused = faults[0].err
 		}
 		k.scratch = aggregateOf(k.scratch[:0], record)
 		if k.parked(pl) {
@@ -131,6 +139,11 @@ func (k *parking) sieve(p *page) *plan {
 			pl.leaveOut(p, i)
 			pl.parks = append(pl.parks, aside{p.ids[i], causeTopic, away.Error()})
 			pl.park(string(k.scratch), parkedKey{topic: record.Topic})
+			continue
+		}
+		if k.pieces.ends(record.Topic, recordBytes(record)) {
+			k.cut(p, pl, i)
+			return pl
 		}
 	}
 	return pl
@@ -139,7 +152,7 @@ func (k *parking) sieve(p *page) *plan {
 // quiet reports whether the page is sent as it is, without a look at its rows.
 func (k *parking) quiet(p *page) bool {
 	return len(k.keys) == 0 && len(p.faults) == 0 && len(k.condemned) == 0 && k.cfg.Check == nil &&
-		p.largest <= int(k.topics.least()) && !k.topics.outages.any()
+		p.largest <= k.topics.least() && k.pieces.whole(p) && !k.topics.outages.any()
 }
 
 // parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
@@ -157,7 +170,10 @@ func (k *parking) refuses(id int64, r *kgo.Record) error {
 		return err
 	}
 	// A batch holds more than this; what is only just too large is refused by the client.
-	if size, most := recordBytes(r), int(k.topics.batchMaxBytes(r.Topic)); size > most {
+	switch size, most := recordBytes(r), k.topics.limit(r.Topic); {
+	case size > mostRecordBytes:
+		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, mostRecordBytes)
+	case size > most:
 		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
 			kerr.MessageTooLarge, size, r.Topic, most)
 	}
@@ -198,7 +214,7 @@ func (k *parking) cut(p *page, pl *plan, i int) {
 	for j := i; j < len(p.records); j++ {
 		pl.leaveOut(p, j)
 	}
-	pl.after = p.window
+	pl.after, pl.next = p.window, i
 	if i > 0 {
 		pl.after.LastID = p.ids[i-1]
 	}

@@ -417,7 +417,8 @@ func (r *rig) endAt(cfg Config, at Step, n int) {
 }
 
 func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
-	k := &parking{cfg: &Config{Poison: Halt}, topics: newTopicRegistry(&Config{}, nil, newOutages(time.Hour)), keys: map[string]parkedKey{}}
+	topics := newTopicRegistry(&Config{}, nil, newOutages(time.Hour))
+	k := &parking{cfg: &Config{Poison: Halt}, topics: topics, pieces: newPieces(topics), keys: map[string]parkedKey{}}
 	d, p := decoder(), &page{}
 	for id := range int64(5) {
 		if err := d.add(p, binaryRow(id+10, nil)); err != nil {
@@ -426,7 +427,7 @@ func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
 	}
 	p.faults = []rowFault{{3, errShape}}
 	p.window, p.after = Progress{From: beginning, To: Snapshot{Xmin: 9, Xmax: 9}}, Progress{From: Snapshot{Xmin: 9, Xmax: 9}}
-	pl := k.sieve(p)
+	pl := k.sieve(p, 0)
 	if pl.halted == nil || pl.sent != 3 || pl.after.LastID != 12 || !pl.after.Open() || !slices.Equal(pl.drop, []bool{false, false, false, true, true}) {
 		t.Errorf("%+v", pl)
 	}

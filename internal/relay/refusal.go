@@ -102,29 +102,65 @@ func (s *session) noteAway(b *batch) {
 	}
 }
 
-// convict finds out which of the suspects can never be sent, on the producer of the batch, whose transaction is over. It
-// returns an error where only a new session can go on.
+// convict finds out which of the suspects can never be sent, on the producer of the batch, whose transaction is over. If it is
+// none of them, the page is sent in smaller pieces. Each call makes the next attempt another one. It returns an error if only a
+// new session can go on.
 func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailure) error {
-	switch len(suspects) {
-	case 0:
+	if len(suspects) == 0 {
 		return nil
-	case 1:
-		return s.condemn(b, suspects[0])
 	}
 	// The largest first: of records that are too large none behind the first good one is bad.
 	slices.SortStableFunc(suspects, func(a, c produceFailure) int { return cmp.Compare(recordBytes(c.record), recordBytes(a.record)) })
 	topic, size := suspects[0].record.Topic, tooLarge(suspects[0].err)
 	// One topic and fault at a time: the limit of one topic says nothing about another. What is left is refused again.
 	suspects = slices.DeleteFunc(suspects, func(f produceFailure) bool { return f.record.Topic != topic || tooLarge(f.err) != size })
+	if size {
+		if smaller, err := s.limitChanged(ctx, b.page, suspects[0].record); err != nil || smaller {
+			return err
+		}
+	}
+	if len(suspects) == 1 { // it was alone in its batch
+		return s.condemn(b, suspects[0])
+	}
 	refused, err := s.probe(ctx, b, suspects, size)
 	if err != nil || refused > 0 {
 		return err
 	}
-	// Together they are refused, alone they are not: the topic takes smaller batches than it was taken to.
-	if size {
-		s.topics.outages.lower(topic, s.topics.batchMaxBytes(topic), batchBytes(suspects[0].record))
+	bytes := 0
+	for _, f := range suspects {
+		bytes += recordBytes(f.record)
 	}
-	return fmt.Errorf("topic %s refuses %d records together that it takes one by one", topic, len(suspects))
+	s.parking.pieces.halve(topic, bytes)
+	s.lane.log.Warn("a topic refuses records together that it takes one by one: the page is published in smaller pieces",
+		"topic", topic, "records", len(suspects), "batch_bytes", s.parking.pieces.bound(topic))
+	return nil
+}
+
+// limitChanged looks whether the limit of the topic that refused a record is another by now. A smaller one applies from now on.
+func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record) (smaller bool, err error) {
+	if err := s.topics.refresh(ctx, refused.Topic); err != nil && !errors.Is(err, errJustCreated) {
+		return false, err
+	}
+	if err := s.renew(p, refused); err != nil {
+		return false, err
+	}
+	return s.parking.pieces.atMost(refused.Topic, s.topics.limit(refused.Topic)), nil
+}
+
+// renew returns an error that begins a new session if the producers go by a limit that has been raised since, and the record
+// needs the new one: they asked for it once and for all. It does so once for a row, so that brokers that change their minds
+// hold up nobody.
+func (s *session) renew(p *page, r *kgo.Record) error {
+	if !s.topics.outgrown(r) {
+		return nil
+	}
+	for i := range p.records {
+		if id := p.ids[i]; &p.records[i] == r && s.lane.renewed != id {
+			s.lane.renewed = id
+			return fmt.Errorf("topic %s takes larger records than before, and row id %d needs that: the producers start again", r.Topic, id)
+		}
+	}
+	return nil
 }
 
 // batchBytes is what a batch of this record alone takes at most: 61 bytes of its own, and numbers of variable length.

@@ -160,28 +160,30 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 	return true, nil
 }
 
-// checkLimits looks whether topics that take no record as large as one of the page have been changed to take it. The producers
-// have asked for the limit once and for all, so a new one needs a new session.
+// checkLimits asks for the limits of topics again if a record of the page is larger than what is known. A limit that was raised
+// needs a new session.
 func (s *session) checkLimits(ctx context.Context, p *page) error {
-	limits := make(map[string]int32)
-	for i := range p.records {
-		topic := p.records[i].Topic
-		if known, ok := s.topics.look(topic); ok && recordBytes(&p.records[i]) > int(known.maxBytes) {
-			limits[topic] = known.maxBytes
-		}
-	}
-	if len(limits) == 0 {
+	if p.largest <= s.topics.least() {
 		return nil
 	}
-	for topic := range limits {
-		s.topics.outages.forgetLimit(topic)
+	ask := make(map[string]bool)
+	for i := range p.records {
+		topic := p.records[i].Topic
+		if _, known := s.topics.look(topic); known && recordBytes(&p.records[i]) > s.topics.limit(topic) {
+			ask[topic] = true
+		}
 	}
-	if err := s.topics.lookUp(ctx, slices.Sorted(maps.Keys(limits))); err != nil {
+	if len(ask) == 0 {
+		return nil
+	}
+	if err := s.topics.refresh(ctx, slices.Sorted(maps.Keys(ask))...); err != nil && !errors.Is(err, errJustCreated) {
 		return err
 	}
-	for topic, before := range limits {
-		if now := s.topics.batchMaxBytes(topic); now != before {
-			return fmt.Errorf("max.message.bytes of topic %s was %d and is %d: the producers begin anew", topic, before, now)
+	for i := range p.records {
+		if r := &p.records[i]; ask[r.Topic] {
+			if err := s.renew(p, r); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -215,10 +217,7 @@ func (s *session) tryHeldTopics(ctx context.Context) error {
 	if len(due) == 0 {
 		return nil
 	}
-	for _, topic := range due {
-		s.topics.forget(topic)
-	}
-	if err := s.topics.lookUp(ctx, due); err != nil && !errors.Is(err, errJustCreated) {
+	if err := s.topics.refresh(ctx, due...); err != nil && !errors.Is(err, errJustCreated) {
 		return err
 	}
 	for _, topic := range due {
@@ -370,6 +369,8 @@ func (k *parking) sieveParked(p *page, segments []segment, pl plan) *plan {
 	for key, state := range kept {
 		pl.park(key, state)
 	}
+	k.pieces.begin(p)
+	pl.next = len(p.records)
 	for _, seg := range segments {
 		k.sieveSegment(p, seg, &pl, faults)
 	}
@@ -379,7 +380,7 @@ func (k *parking) sieveParked(p *page, segments []segment, pl plan) *plan {
 func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]error) {
 	stopped := false
 	for i := seg.from; i < seg.to; i++ {
-		if stopped {
+		if stopped || i >= pl.next {
 			pl.leaveOut(p, i)
 			continue
 		}
@@ -400,6 +401,8 @@ func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]er
 			pl.again = append(pl.again, aside{id, causeTopic, away.Error()})
 			pl.park(seg.key, parkedKey{topic: record.Topic})
 			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
+		case k.pieces.ends(record.Topic, recordBytes(record)):
+			pl.next = i // the rest comes with the next batch
 		default:
 			pl.releases = append(pl.releases, release{id, seg.request})
 			continue
@@ -407,8 +410,8 @@ func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]er
 		pl.leaveOut(p, i)
 	}
 	switch {
-	case stopped:
-	case seg.end:
+	case stopped, seg.from >= pl.next && seg.from < seg.to:
+	case seg.end && seg.to <= pl.next:
 		pl.freed = append(pl.freed, seg.key)
 		k.close(seg, pl, "published")
 	case seg.request == 0:

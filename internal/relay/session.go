@@ -175,23 +175,27 @@ func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<
 	}
 }
 
-// sendPage publishes what was read from the outbox. It reports whether the session ends with it.
+// sendPage publishes what was read from the outbox, in one batch or in several. It reports whether the session ends with it.
 func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) (ends bool, err error) {
-	if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
-		return true, err
-	}
-	if err := s.topics.mustFit(p); err != nil {
-		return true, err
-	}
-	pl := s.parking.sieve(p)
-	if pl.halted != nil && pl.empty() {
-		s.unsendable = pl.halted
-		return true, nil
-	}
-	pl, err = s.send(ctx, p, pl, func() *plan { return s.parking.sieve(p) }, batches)
-	if err != nil || pl.halted != nil {
-		s.unsendable = pl.halted
-		return true, err
+	for from := 0; from < len(p.records); {
+		if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
+			return true, err
+		}
+		if err := s.checkLimits(ctx, p); err != nil {
+			return true, err
+		}
+		sieve := func() *plan { return s.parking.sieve(p, from) }
+		pl := sieve()
+		if pl.halted != nil && pl.empty() {
+			s.unsendable = pl.halted
+			return true, nil
+		}
+		pl, err = s.send(ctx, p, pl, sieve, batches)
+		if err != nil || pl.halted != nil {
+			s.unsendable = pl.halted
+			return true, err
+		}
+		from = pl.next
 	}
 	s.reader.put(p)
 	return false, nil

@@ -37,7 +37,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	s := &session{cfg: l.cfg, lane: l, row: row, client: client, lineage: lineage, topics: newTopicRegistry(l.cfg, admin, l.outages)}
 	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
 	s.parking = &parking{
-		cfg: l.cfg, table: l.Table, topics: s.topics, condemned: l.condemned, keys: make(map[string]parkedKey),
+		cfg: l.cfg, table: l.Table, topics: s.topics, pieces: newPieces(s.topics), condemned: l.condemned, keys: make(map[string]parkedKey),
 	}
 	s.log = checkpointLog{cfg: l.cfg, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // topicRegistry knows the topics that rows go to. A topic is looked up before anything is produced to it: a missing topic
@@ -25,6 +26,7 @@ type topicRegistry struct {
 
 	mu    sync.Mutex
 	known map[string]knownTopic
+	given map[string]int32 // what the producers were told of a topic's limit, once
 	// spread is how many partitions a topic had at the session's first look, whatever later ones say. Producers learn of more
 	// at different times, which would send one key to and fro; the next session goes by the new number as a whole.
 	spread map[string]int
@@ -32,7 +34,7 @@ type topicRegistry struct {
 
 // knownTopic is what a session goes by until it looks again.
 type knownTopic struct {
-	maxBytes   int32 // its max.message.bytes
+	maxBytes   int32 // its max.message.bytes; 0 if it may not be read
 	partitions int
 	// minInSync is its min.insync.replicas.
 	minInSync int
@@ -40,21 +42,50 @@ type knownTopic struct {
 	inSync int
 }
 
-// defaultBatchMaxBytes is Kafka's default of max.message.bytes, for a topic whose setting may not be read.
-const defaultBatchMaxBytes = 1048588
+// mostRecordBytes is the largest record that the relay sends: brokers close the connection on a request of more than 100 MiB
+// (socket.request.max.bytes), which would look like an outage.
+const mostRecordBytes = 100<<20 - 64<<10
 
 func newTopicRegistry(cfg *Config, admin *kadm.Client, out *outages) *topicRegistry {
-	return &topicRegistry{admin: admin, cfg: cfg, outages: out, known: make(map[string]knownTopic), spread: make(map[string]int)}
+	return &topicRegistry{
+		admin: admin, cfg: cfg, outages: out,
+		known: make(map[string]knownTopic), given: make(map[string]int32), spread: make(map[string]int),
+	}
 }
 
-// batchMaxBytes is the largest batch that the topic takes. The client asks once for each partition it meets.
+// batchMaxBytes is the largest batch that the producers make for a topic. Each asks once for each partition it meets, so the
+// answer stays the same for a session. A limit that is not known is no limit: the broker decides.
 func (t *topicRegistry) batchMaxBytes(topic string) int32 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known, ok := t.known[topic]; ok {
-		return min(max(known.maxBytes, 512), 1<<28)
+	if given, ok := t.given[topic]; ok {
+		return given
 	}
-	return defaultBatchMaxBytes
+	known, ok := t.known[topic]
+	if !ok {
+		return mostRecordBytes // the checkpoint topic, or none at all
+	}
+	given := int32(mostRecordBytes)
+	if known.maxBytes > 0 {
+		given = min(max(known.maxBytes, 512), mostRecordBytes)
+	}
+	t.given[topic] = given
+	return given
+}
+
+// limit is the size above which a record of the topic is not even tried: what was read from the brokers, or what the relay can
+// send at all. A guess is none: a record may be refused only by a limit that is known, or by the broker.
+func (t *topicRegistry) limit(topic string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	limit := int32(mostRecordBytes)
+	if known, ok := t.known[topic]; ok && known.maxBytes > 0 {
+		limit = min(limit, known.maxBytes)
+	}
+	if given, ok := t.given[topic]; ok {
+		limit = min(limit, given)
+	}
+	return int(limit)
 }
 
 // partitions is how many partitions keys are spread over, given how many the producer knows.
@@ -67,15 +98,32 @@ func (t *topicRegistry) partitions(topic string, producer int) int {
 	return producer
 }
 
-// least is the smallest batch that any topic looked up so far takes.
-func (t *topicRegistry) least() int32 {
+// least is the smallest limit of any topic looked up so far.
+func (t *topicRegistry) least() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	least := int32(defaultBatchMaxBytes)
+	least := int32(mostRecordBytes)
 	for _, known := range t.known {
-		least = min(least, known.maxBytes)
+		if known.maxBytes > 0 {
+			least = min(least, known.maxBytes)
+		}
 	}
-	return least
+	for _, given := range t.given {
+		least = min(least, given)
+	}
+	return int(least)
+}
+
+// someUnlimited reports whether the limit of any topic looked up so far is not known.
+func (t *topicRegistry) someUnlimited() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, known := range t.known {
+		if known.maxBytes == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // look returns what is known of a topic.
@@ -91,23 +139,6 @@ func (t *topicRegistry) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.known, topic)
-}
-
-// mustFit returns an error where a row is larger than a limit that was found out by trying with smaller ones. It says nothing
-// about this row, so it is forgotten; the producers have asked for it once and for all.
-func (t *topicRegistry) mustFit(p *page) error {
-	if p.largest <= int(t.least()) {
-		return nil
-	}
-	for i := range p.records {
-		topic := p.records[i].Topic
-		if limit := t.outages.limit(topic); recordBytes(&p.records[i]) > int(limit) {
-			t.outages.forgetLimit(topic)
-			return fmt.Errorf("topic %s takes batches of %d bytes, and may take the larger record that follows: the producers begin anew",
-				topic, limit)
-		}
-	}
-	return nil
 }
 
 // topicsOf lists the topics of a page.
@@ -180,9 +211,27 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	return t.create(ctx, missing)
 }
 
+// refresh reads the limits of topics anew. Nothing is known of one that cannot be written to now.
+func (t *topicRegistry) refresh(ctx context.Context, topics ...string) error {
+	for _, topic := range topics {
+		t.forget(topic)
+	}
+	return t.lookUp(ctx, topics)
+}
+
+// outgrown reports whether the producers go by a limit that a record exceeds, and the topic takes it by now, as far as is known.
+func (t *topicRegistry) outgrown(r *kgo.Record) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	known, ok := t.known[r.Topic]
+	given, asked := t.given[r.Topic]
+	size := int32(min(recordBytes(r), mostRecordBytes))
+	return ok && asked && given < mostRecordBytes && batchBytes(r) > given && (known.maxBytes == 0 || known.maxBytes > given && size <= known.maxBytes)
+}
+
 // knownOf is what the metadata of a topic say.
 func knownOf(detail kadm.TopicDetail) knownTopic {
-	known := knownTopic{maxBytes: defaultBatchMaxBytes, partitions: len(detail.Partitions), minInSync: 1}
+	known := knownTopic{partitions: len(detail.Partitions), minInSync: 1}
 	least := math.MaxInt
 	for _, p := range detail.Partitions {
 		inSync := len(p.ISR)
@@ -215,13 +264,11 @@ func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic)
 			if !errors.Is(config.Err, kerr.TopicAuthorizationFailed) {
 				return fmt.Errorf("read the settings of topic %s: %w", config.Name, config.Err)
 			}
-			t.assumeDefaults(config.Name)
+			t.sayUnknown(config.Name)
 		}
 		topics[config.Name] = topics[config.Name].with(config.Configs)
 	}
 	for topic, known := range topics {
-		known.maxBytes = min(known.maxBytes, t.outages.limit(topic))
-		topics[topic] = known
 		if known.inSync < known.minInSync {
 			delete(topics, topic)
 			t.away(topic, fmt.Errorf("topic %s has a partition with %d replicas in sync, and needs %d (min.insync.replicas)",
@@ -250,7 +297,7 @@ func (t *topicRegistry) describe(ctx context.Context, topics []string) (kadm.Res
 	case !errors.As(err, &denied):
 		return nil, fmt.Errorf("read the settings of topics: %w", err)
 	case len(topics) == 1:
-		t.assumeDefaults(topics[0])
+		t.sayUnknown(topics[0])
 		return nil, nil
 	}
 	var all kadm.ResourceConfigs
@@ -264,10 +311,10 @@ func (t *topicRegistry) describe(ctx context.Context, topics []string) (kadm.Res
 	return all, nil
 }
 
-// assumeDefaults says that Kafka's defaults are assumed of a topic. One with a smaller limit says so when it is produced to.
-func (t *topicRegistry) assumeDefaults(topic string) {
-	t.cfg.Logger.Warn("the settings of a topic may not be read (DescribeConfigs), so its max.message.bytes is taken to be the default",
-		"topic", topic, "assumed", defaultBatchMaxBytes)
+// sayUnknown says that the limit of a topic is not known.
+func (t *topicRegistry) sayUnknown(topic string) {
+	t.cfg.Logger.Warn("the settings of a topic may not be read (DescribeConfigs), so its max.message.bytes is not known; "+
+		"batches are kept small, and the broker is asked about larger records one by one", "topic", topic, "batch_bytes", smallPiece)
 }
 
 // with adds what the settings of the topic say.
