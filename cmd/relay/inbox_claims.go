@@ -57,7 +57,7 @@ Examples:
 			if c.Int("limit") < 0 {
 				return usage("--limit 100, or 0 for all", "--limit: %d is less than 0", c.Int("limit"))
 			}
-			return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 				claims, err := inboxmarks.Claims(ctx, conn, c.String("consumer"), c.String("source"), olderThan, c.Int("limit"))
 				if err != nil {
 					return err
@@ -133,7 +133,7 @@ func (p program) settleClaim(c *cli.Context) error {
 	if c.Bool("not-done") {
 		verdict, outcome = inboxmarks.NotDone, "its message is handled when it comes again"
 	}
-	return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 		if err := inboxmarks.Settle(ctx, conn, consumer, source, msgID, verdict, why); err != nil {
 			return err
 		}

@@ -29,7 +29,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 				consumers, err := inboxmarks.Consumers(ctx, conn)
 				if err != nil {
 					return err

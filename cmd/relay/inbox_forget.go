@@ -101,7 +101,7 @@ func (p program) forget(c *cli.Context) error {
 	case !c.Bool("yes"):
 		return usage("--dry-run to see what would go, then --yes", "forget lets messages have their effect once more")
 	}
-	return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 		report := forgetReport{DryRun: dryRun, Consumer: selection.Consumer}
 		if report.Sources, err = inboxmarks.Plan(ctx, conn, selection); err != nil {
 			return err

@@ -103,7 +103,7 @@ func (p program) inboxRetry(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 		if r.dryRun {
 			asked, err := inboxparked.Plan(ctx, conn, r.filter)
 			if err != nil {

@@ -21,7 +21,7 @@ func (p program) inboxDiscard(c *cli.Context) error {
 	if !r.dryRun && !c.Bool("yes") {
 		return usage("--dry-run to see what would go, then --yes", "discard removes messages for good")
 	}
-	return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+	return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 		if r.dryRun {
 			plan, err := inboxparked.PlanDiscard(ctx, conn, r.filter)
 			if err != nil {

@@ -35,7 +35,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 				list, err := inboxparked.Read(ctx, conn, filter)
 				if err != nil {
 					return err

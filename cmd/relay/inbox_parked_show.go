@@ -46,7 +46,7 @@ Examples:
 			case c.Bool("payload") && form == outputJSON:
 				return usage("--payload without --output json; it prints the bytes as they are", "--payload and --output json exclude each other")
 			}
-			return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 				if c.Bool("payload") {
 					return p.showInboxPayload(ctx, conn, filter)
 				}

@@ -32,7 +32,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			return p.withParked(c, func(ctx context.Context, conn *pgx.Conn) error {
+			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 				swept, err := sweep(ctx, conn)
 				if err != nil {
 					return err

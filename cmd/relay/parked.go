@@ -14,6 +14,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/parked"
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/preflight"
 )
 
@@ -115,14 +116,23 @@ func readMsgID(c *cli.Context) (*uuid.UUID, error) {
 	return &id, nil
 }
 
-// withParked opens the database of the configuration for work.
+// withParked opens the database of the configuration for work on the outbox.
 func (p program) withParked(c *cli.Context, work func(context.Context, *pgx.Conn) error) error {
+	return p.withSession(c, preflight.Outbox, work)
+}
+
+// withInbox opens it for work on the tables of consumers.
+func (p program) withInbox(c *cli.Context, work func(context.Context, *pgx.Conn) error) error {
+	return p.withSession(c, preflight.Inbox, work)
+}
+
+func (p program) withSession(c *cli.Context, options pg.Options, work func(context.Context, *pgx.Conn) error) error {
 	cfg, err := p.load(c, config.Database)
 	if err != nil {
 		return err
 	}
 	ctx := c.Context
-	conn, err := preflight.Connect(ctx, cfg.Relay.DatabaseURL, cfg.StartTimeout)
+	conn, err := preflight.ConnectFor(ctx, cfg.Relay.DatabaseURL, cfg.StartTimeout, options)
 	if err == nil {
 		err = errors.Join(work(ctx, conn), conn.Close(context.WithoutCancel(ctx)))
 	}

@@ -183,6 +183,9 @@ func TestEverySettingOfTheEngineCanBeSet(t *testing.T) {
 	defaults := reflect.ValueOf(relay.Config{}.WithDefaults())
 	after := reflect.ValueOf(changed.Relay)
 	for i := range defaults.NumField() {
+		if !defaults.Type().Field(i).IsExported() {
+			continue
+		}
 		name := defaults.Type().Field(i).Name
 		switch name {
 		case "DatabaseURLFunc", "KafkaOptions", "Logger", "Observer", "Step", "Check":

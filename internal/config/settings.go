@@ -24,7 +24,7 @@ type Config struct {
 	// Warnings are about what works, and perhaps should not.
 	Warnings []string
 
-	// Schema is the schema of the outbox, or empty for the search_path of the role.
+	// Schema is the schema of the outbox; empty for the first of the role's search_path that holds relay_lanes.
 	Schema string
 
 	// Admin is the address of the HTTP server for metrics and health, or "off".
@@ -154,7 +154,7 @@ func connections() []Setting {
 			Help:  "file that holds the password that database-url leaves out; read anew for each connection",
 			field: func(c *Config) any { return &c.DatabasePasswordFile }},
 		{Name: "schema", Kind: Text,
-			Help:  "schema of the outbox and of the relay's tables; unset, the search_path of the role decides",
+			Help:  "schema of the outbox and of the relay's tables; unset, the first of the role's search_path that holds relay_lanes",
 			field: func(c *Config) any { return &c.Schema }},
 		{Name: "table", Kind: Text,
 			Help:  "the outbox table, optionally with its schema",

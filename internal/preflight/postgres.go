@@ -14,6 +14,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // SQLSTATEs that the hints depend on.
@@ -30,12 +31,25 @@ const (
 	duplicateFunction = "42723"
 	startingUp        = "57P03"
 	tooMany           = "53300"
+	protocolViolation = "08P01"
 )
 
-// Connect opens a connection to Postgres, trying again until the time is up where the server does not answer. Its errors
-// are explained and free of secrets.
+// Connect opens a session on Postgres for work on the outbox, trying again until the time is up if the server does not answer.
+// Its errors are explained and free of secrets. See package pg for what is pinned in the session.
 func Connect(ctx context.Context, databaseURL string, timeout time.Duration) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(databaseURL)
+	return ConnectFor(ctx, databaseURL, timeout, Outbox)
+}
+
+// What commands work on. The tables of the outbox stand beside relay_lanes, those of consumers beside inbox; how text is stored is a
+// matter of the outbox only.
+var (
+	Outbox = pg.Options{Application: "relay", Beside: "relay_lanes"}
+	Inbox  = pg.Options{Application: "relay inbox", Beside: "inbox", AnyEncoding: true}
+)
+
+// ConnectFor is Connect for other work.
+func ConnectFor(ctx context.Context, databaseURL string, timeout time.Duration, options pg.Options) (*pgx.Conn, error) {
+	cfg, err := pg.Config(databaseURL, options)
 	if err != nil {
 		return nil, errors.New("database-url: not a valid connection string")
 	}
@@ -68,8 +82,11 @@ func explainConnect(err error, cfg *pgx.ConnConfig, timeout time.Duration) error
 	if strings.HasPrefix(cfg.Host, "/") {
 		where = fmt.Sprintf("%s/.s.PGSQL.%d", cfg.Host, cfg.Port)
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return explain(&serverError{pg, " at " + where})
+	if refused := pg.Refused(err); refused != nil {
+		return refused
+	}
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return explain(&serverError{server, " at " + where})
 	}
 	if try := explainTLS(err); try != "" {
 		return hint.New(fmt.Sprintf("cannot connect to Postgres at %s: %s", where, innermost(err)), try)
@@ -128,14 +145,17 @@ func innermost(err error) string {
 // Explain adds a hint to an error of Postgres, chosen by its SQLSTATE. Other errors come back as they are, free of
 // passwords in their connection strings.
 func Explain(err error) error {
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
-		return explain(&serverError{pg, ""})
+	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return explain(&serverError{server, ""})
 	}
 	return err
 }
 
 func explain(err *serverError) error {
 	try := ""
+	if isPooler(err.pg) {
+		return hint.Wrap(err, "give the address of Postgres itself in --database-url: a pooler takes away the session that the relay works on")
+	}
 	switch err.pg.Code {
 	case wrongPassword, refused:
 		try = "check user and password in --database-url (or PGUSER, PGPASSWORD), and pg_hba.conf on the server"
@@ -161,6 +181,11 @@ func explain(err *serverError) error {
 	return hint.Wrap(err, "%s", try)
 }
 
+// isPooler reports whether a pooler has refused a setting of the session. It has no code of its own for that.
+func isPooler(err *pgconn.PgError) bool {
+	return err.Code == protocolViolation && strings.Contains(err.Message, "unsupported startup parameter")
+}
+
 // serverError reads as what the server said, without the driver's frame around it.
 type serverError struct {
 	pg    *pgconn.PgError
@@ -175,14 +200,14 @@ func (e *serverError) Unwrap() error { return e.pg }
 
 // forGood reports whether waiting cannot mend err.
 func forGood(err error) bool {
-	pg, ok := errors.AsType[*pgconn.PgError](err)
+	server, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
 		_, misread := errors.AsType[*pgconn.ParseConfigError](err)
-		return misread || explainTLS(err) != ""
+		return misread || pg.Refused(err) != nil || explainTLS(err) != ""
 	}
-	switch pg.Code {
+	switch server.Code {
 	case noDatabase, noSchema, noTable, noColumn, notAllowed:
 		return true
 	}
-	return strings.HasPrefix(pg.Code, "28")
+	return strings.HasPrefix(server.Code, "28") || isPooler(server)
 }

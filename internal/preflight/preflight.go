@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // Config says what Check looks at. Every field but KafkaOptions and ExplainKafka is required.
@@ -80,7 +81,7 @@ func (p permanent) Unwrap() []error      { return []error{p.error} }
 func (p permanent) Is(target error) bool { return target == errForGood }
 
 func checkPostgres(ctx context.Context, cfg Config) error {
-	parsed, err := pgx.ParseConfig(cfg.DatabaseURL)
+	parsed, err := pg.Config(cfg.DatabaseURL, Outbox)
 	if err != nil {
 		return permanent{errors.New("database-url: not a valid connection string")}
 	}
@@ -88,16 +89,38 @@ func checkPostgres(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err := conn.Close(context.WithoutCancel(ctx)); err != nil {
-			cfg.Logger.Debug("close of the connection failed", "error", err)
-		}
-	}()
+	defer pg.Close(conn)
+	return lookAtTables(ctx, conn, cfg)
+}
+
+// lookAtTables checks that the tables are there, may be read, and hide no row.
+func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
+	looking, cancel := context.WithTimeout(ctx, cfg.Timeout)
+	defer cancel()
+	names := make([]string, len(cfg.Tables))
+	for i, table := range cfg.Tables {
+		names[i] = pgx.Identifier(strings.Split(table, ".")).Sanitize()
+	}
+	// Before anything is read from them: a policy makes that an error without the name of the role.
+	err := pg.CheckRowSecurity(looking, conn, names...)
+	if _, hidden := errors.AsType[*pg.HiddenError](err); hidden {
+		return permanent{err}
+	}
 	var faults []error
-	for _, table := range cfg.Tables {
-		name := pgx.Identifier(strings.Split(table, ".")).Sanitize()
-		if _, err := conn.Exec(ctx, "SELECT FROM "+name+" LIMIT 0"); err != nil {
+	for i, table := range cfg.Tables {
+		if err == nil {
+			_, err = conn.Exec(looking, "SELECT FROM "+names[i]+" LIMIT 0")
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if looking.Err() != nil {
+			return hint.New(fmt.Sprintf("table %s: Postgres gave no answer within %v", table, cfg.Timeout),
+				"look in pg_stat_activity for a session that holds a lock on the table, such as a migration")
+		}
+		if err != nil {
 			faults = append(faults, fmt.Errorf("table %s: %w", table, Explain(err)))
+			err = nil
 		}
 	}
 	if err := errors.Join(faults...); err != nil {

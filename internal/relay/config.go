@@ -36,7 +36,7 @@ type Config struct {
 	Name string
 
 	// Lanes are the outbox tables to publish, one lane each. Defaults to one lane named "outbox" on the table "outbox"
-	// of the search_path.
+	// beside relay_lanes.
 	Lanes []Lane
 
 	// Route is the topic of a row whose topic column is null; {aggregate_type} stands for that column.
@@ -109,6 +109,10 @@ type Config struct {
 	// Step, where set, is called at each step of a batch, on the goroutine that takes it. Tests use it to kill the process
 	// there.
 	Step func(Step)
+
+	// schema of the tables, found when the session that holds the lane's lock was opened. It holds for all other sessions of
+	// the lane until that one ends, whatever becomes of the role's search_path.
+	schema string
 }
 
 // Policy says what becomes of a row that can never be sent.
@@ -141,7 +145,8 @@ type Lane struct {
 	// Name of the lane: letters, digits, '_' and '-'. It stands in the transactional ids.
 	Name string
 
-	// Table is the outbox table, optionally with its schema: "outbox" or "billing.outbox".
+	// Table is the outbox table, optionally with its schema: "outbox" or "billing.outbox". Without one it is the table beside
+	// relay_lanes, in the first schema of the search_path that has that.
 	Table string
 
 	Route       string

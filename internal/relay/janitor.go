@@ -36,10 +36,9 @@ const (
 )
 
 // janitorSettings bound what the janitor may cost others. Its own commits need not be durable: a row that comes back in a
-// crash is removed again. A plan that reads the whole table is forbidden, as in the reader's session.
+// crash is removed again. A plan that reads the whole table is forbidden, as in the reader's session. The rest is internal/pg's.
 var janitorSettings = map[string]string{
 	"synchronous_commit":              "off",
-	"default_transaction_isolation":   "read committed",
 	"lock_timeout":                    "100ms",
 	"statement_timeout":               "5min",
 	"enable_seqscan":                  "off",

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // laneRow is the lane's row in relay_lanes and the session that holds the lane's lock: the Postgres side of ownership.
@@ -30,9 +32,20 @@ type laneRow struct {
 // laneQueryTimeout bounds each statement on the lane's row.
 const laneQueryTimeout = 15 * time.Second
 
+// openLaneRow opens the session. Its schema becomes that of all sessions of the lane that cfg opens after it.
 func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
+	cfg.schema = "" // the tables may have moved since the last session
 	conn, err := connect(ctx, cfg, "relay "+lane.Name+" lane", nil)
 	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	if cfg.schema, err = pg.Schema(ctx, conn); err == nil {
+		err = mustSeeAll(ctx, conn, lane)
+	}
+	if err != nil {
+		closeConn(conn)
 		return nil, err
 	}
 	return &laneRow{conn: conn, lane: lane, owner: owner}, nil

@@ -4,32 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"net"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// sessionSettings make every session of the relay durable and short to miss. synchronous_commit must be on: the intent is
-// the barrier behind which a row that was seen cannot vanish in a crash. The keepalives let the server notice within about
-// ten seconds that this host is gone, and free the lane's lock.
-var sessionSettings = map[string]string{
-	"synchronous_commit":      "on",
-	"statement_timeout":       "0", // the relay's own time limits apply, not those of a role
-	"lock_timeout":            "0",
-	"idle_session_timeout":    "0",
-	"tcp_keepalives_idle":     "5",
-	"tcp_keepalives_interval": "2",
-	"tcp_keepalives_count":    "3",
+// connect opens a session of its own on the primary. There is no pool: each session has one user and holds state.
+func connect(ctx context.Context, from *Config, application string, settings map[string]string) (*pgx.Conn, error) {
+	return connectWith(ctx, from, pg.Options{Application: application, Settings: settings})
 }
 
-const connectTimeout = 10 * time.Second
-
-// connect opens a session of its own. There is no pool: each session has one user and holds state.
-func connect(ctx context.Context, from *Config, application string, settings map[string]string) (*pgx.Conn, error) {
+func connectWith(ctx context.Context, from *Config, options pg.Options) (*pgx.Conn, error) {
 	url := from.DatabaseURL
 	if from.DatabaseURLFunc != nil {
 		var err error
@@ -37,28 +25,23 @@ func connect(ctx context.Context, from *Config, application string, settings map
 			return nil, fmt.Errorf("connect to Postgres: %w", err)
 		}
 	}
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	options.Primary, options.Schema, options.Beside = true, from.schema, stateTable
+	conn, err := pg.Connect(ctx, url, options)
+	if refused := pg.Refused(err); refused != nil {
+		err = refused
 	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = connectTimeout
-	}
-	if cfg.ValidateConnect == nil {
-		// Of several hosts the primary is taken, whichever it is now.
-		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
-	}
-	cfg.DialFunc = (&net.Dialer{Control: boundUnacknowledged, KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3,
-	}}).DialContext
-	maps.Copy(cfg.RuntimeParams, sessionSettings)
-	maps.Copy(cfg.RuntimeParams, settings)
-	cfg.RuntimeParams["application_name"] = application
-	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	return conn, nil
+}
+
+// stateTable is the table whose schema is that of every session of a lane.
+const stateTable = "relay_lanes"
+
+// mustSeeAll checks that no policy hides rows of the relay's tables from it.
+func mustSeeAll(ctx context.Context, conn *pgx.Conn, lane Lane) error {
+	return pg.CheckRowSecurity(ctx, conn, quoteTable(lane.Table), stateTable, "relay_recoveries", "outbox_parked", "outbox_parked_audit")
 }
 
 // serverIdentity is which server a session talks to, and since when it runs.
@@ -105,13 +88,7 @@ func mustBe(ctx context.Context, conn *pgx.Conn, want serverIdentity) error {
 
 var errStandby = errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for one")
 
-// closeConn ends a session without waiting long for a server that may be gone.
-func closeConn(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	// The session is over either way: the error of a goodbye tells nothing.
-	_ = conn.Close(ctx)
-}
+func closeConn(conn *pgx.Conn) { pg.Close(conn) }
 
 // quoteTable quotes "table" or "schema.table".
 func quoteTable(table string) string {

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // Recovery looks at one lane whose two logs contradict each other, and settles that by a named choice.
@@ -124,13 +126,13 @@ type inspection struct {
 
 // Inspect reads both logs and works out the ways on. It changes nothing.
 func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
-	conn, err := connect(ctx, &r.cfg, "relay "+r.lane.Name+" recover", nil)
+	conn, err := connectWith(ctx, &r.cfg, pg.Options{Application: "relay " + r.lane.Name + " recover", ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
 	defer closeConn(conn)
-	if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
-		return nil, fmt.Errorf("make the session read-only: %w", err)
+	if err := mustSeeAll(ctx, conn, r.lane); err != nil {
+		return nil, err
 	}
 	if r.partition, err = partitionOf(ctx, conn, r.cfg.Lanes, r.lane.Name); err != nil {
 		return nil, err

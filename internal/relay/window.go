@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// The reader's own session settings: each forbids a plan that reads the retained rows to find the new ones, whatever the
+// The reader's own session settings, beside those of internal/pg: each forbids a plan that reads the retained rows to find the new ones, whatever the
 // statistics say, and none touches another session. See DESIGN.md, "Reading".
 var readerSettings = map[string]string{
 	"enable_seqscan":                  "off",
@@ -79,16 +81,17 @@ const readTimeout = 30 * time.Minute
 
 // openReader connects to the database and prepares the reads of table.
 func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, error) {
-	conn, err := connect(ctx, cfg, "relay "+lane.Name+" reader", readerSettings)
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	conn, err := connectWith(ctx, cfg, pg.Options{Application: "relay " + lane.Name + " reader", Settings: readerSettings, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
-	// Not with the settings above, which are part of the connection: target_session_attrs=read-write would refuse it.
-	if _, err := conn.Exec(ctx, "SET default_transaction_read_only = on"); err != nil {
-		closeConn(conn)
-		return nil, fmt.Errorf("make the reader's session read-only: %w", err)
-	}
 	table := quoteTable(lane.Table)
+	if err := mustSeeAll(ctx, conn, lane); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
 	for name, query := range map[string]string{
 		tailStatement: tailQuery(table), leastStatement: leastQuery(table), pageStatement: pageQuery(table),
 	} {

@@ -16,6 +16,8 @@ type Component struct {
 	files    fs.FS
 	list     func() []migrations.Migration
 	lockName string // with the schema, what two Migrators exclude each other by
+
+	anyEncoding bool // the tables may stand in a database whose encoding is not UTF8
 }
 
 // The components. A database may hold either or both, also in one schema.
@@ -29,6 +31,7 @@ var (
 	Inbox = Component{
 		Name: "inbox", VersionTable: "relay_inbox_migrations",
 		files: migrations.InboxFS, list: migrations.Inbox, lockName: "relay inbox migrate",
+		anyEncoding: true,
 	}
 )
 

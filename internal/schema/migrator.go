@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/preflight"
 )
 
@@ -36,7 +37,10 @@ func Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migr
 // Open connects to the database, waiting up to timeout for it to answer. Close the Migrator after use. Errors are
 // explained and hold no secrets.
 func (c Component) Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migrator, error) {
-	conn, err := preflight.Connect(ctx, databaseURL, timeout)
+	// In the first schema of the search_path, whichever holds tables of the same names.
+	conn, err := preflight.ConnectFor(ctx, databaseURL, timeout, pg.Options{
+		Application: "relay migrate", Settings: map[string]string{"lock_timeout": lockTimeout}, AnyEncoding: c.anyEncoding,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -175,9 +179,6 @@ func (m *Migrator) Down(ctx context.Context, steps int, allowLoss bool, done fun
 // locked runs work while no other Migrator of this schema runs its own.
 func (m *Migrator) locked(ctx context.Context, work func() error) (err error) {
 	key := m.component.lockName + " " + m.schema
-	if _, err := m.conn.Exec(ctx, "SET lock_timeout = '"+lockTimeout+"'"); err != nil {
-		return fmt.Errorf("set lock_timeout: %w", err)
-	}
 	if _, err := m.conn.Exec(ctx, "SELECT pg_advisory_lock(hashtextextended($1, 0))", key); err != nil {
 		return fmt.Errorf("wait for another migration: %w", explainRun(err))
 	}
@@ -240,7 +241,6 @@ func (m *Migrator) engine(allowLoss bool) (*migrate.Migrate, error) {
 		return nil, err
 	}
 	cfg := m.conn.Config()
-	cfg.RuntimeParams["lock_timeout"] = lockTimeout
 	db := stdlib.OpenDB(*cfg)
 	target, err := driver.WithInstance(db, &driver.Config{MigrationsTable: m.component.VersionTable, SchemaName: m.schema})
 	if err != nil {
