@@ -1,6 +1,8 @@
 -- Removes the outbox and every event in it, published or not.
 DROP TABLE outbox;
+DROP FUNCTION outbox_refuse_row();
 DROP FUNCTION outbox_uuidv7();
+DROP DOMAIN outbox_xact_id;
 DROP DOMAIN outbox_headers;
 DROP DOMAIN outbox_text;
 -- Of the partitioned layout, where it was chosen.

@@ -105,12 +105,12 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 
 // check looks at the servers. A signal meanwhile ends it without an error.
 func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
-	tables := []string{"relay_lanes", "relay_recoveries", "outbox_parked", "outbox_parked_audit"}
+	tables, outboxes := []string{"relay_lanes", "relay_recoveries", "outbox_parked", "outbox_parked_audit"}, []string(nil)
 	for _, lane := range cfg.Relay.Lanes {
-		tables = append(tables, lane.Table)
+		outboxes = append(outboxes, lane.Table)
 	}
 	err := preflight.Check(ctx, preflight.Config{
-		DatabaseURL: cfg.Relay.DatabaseURL, Tables: tables,
+		DatabaseURL: cfg.Relay.DatabaseURL, Tables: append(tables, outboxes...), Outboxes: outboxes,
 		Brokers: cfg.Relay.Brokers, KafkaOptions: cfg.Relay.KafkaOptions, ExplainKafka: cfg.Kafka.Explain,
 		Timeout: cfg.StartTimeout, Logger: logger,
 	})

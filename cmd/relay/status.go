@@ -92,6 +92,9 @@ func remarks(l status.Lane) string {
 		text += fmt.Sprintf("\n%s has parked %s with %s, the first at %s; relay parked list tells why.\n", l.Lane,
 			counted(l.ParkedAggregates, "aggregate", "aggregates"), counted(l.ParkedRows, "event", "events"), second(*l.ParkedSince))
 	}
+	for _, warning := range l.Warnings {
+		text += fmt.Sprintf("\nWarning of %s: %s.\n", l.Lane, warning)
+	}
 	if l.Owner != nil && !l.OwnerAlive {
 		text += fmt.Sprintf("\nNo relay runs %s at this moment; %s was the last.\n", l.Lane, *l.Owner)
 	}

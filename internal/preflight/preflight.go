@@ -16,13 +16,16 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Config says what Check looks at. Every field but KafkaOptions and ExplainKafka is required.
+// Config says what Check looks at. Every field but Outboxes, KafkaOptions and ExplainKafka is required.
 type Config struct {
 	// DatabaseURL is the connection string of Postgres.
 	DatabaseURL string
 
 	// Tables must exist and be readable, each with its schema where it has one: "outbox" or "billing.outbox".
 	Tables []string
+
+	// Outboxes are those of the tables that are outboxes. What endangers their rows is logged as a warning.
+	Outboxes []string
 
 	// Brokers are the bootstrap servers of Kafka.
 	Brokers []string
@@ -125,6 +128,15 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	}
 	if err := errors.Join(faults...); err != nil {
 		return permanent{err}
+	}
+	for _, table := range cfg.Outboxes {
+		warnings, err := TableWarnings(ctx, conn, table)
+		if err != nil {
+			return err
+		}
+		for _, warning := range warnings {
+			cfg.Logger.Warn(warning)
+		}
 	}
 	return nil
 }

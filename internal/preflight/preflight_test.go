@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
 	"github.com/outbox-relay/relay/internal/hint"
@@ -86,6 +87,30 @@ func silentPort(t *testing.T) string {
 func TestServersThatAreFitPass(t *testing.T) {
 	if err := Check(t.Context(), fit()); err != nil {
 		t.Error(err)
+	}
+}
+
+// What endangers the rows of an outbox is a matter for people, and no reason not to start.
+func TestWhatEndangersAnOutboxIsLogged(t *testing.T) {
+	conn, err := pgx.Connect(t.Context(), server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	_, err = conn.Exec(t.Context(), `CREATE TABLE careless (id bigint PRIMARY KEY, xact_id xid8, created_at timestamptz); GRANT INSERT ON careless TO PUBLIC`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	cfg := fit()
+	cfg.Outboxes, cfg.Logger = []string{"careless"}, slog.New(slog.NewTextHandler(&log, nil))
+	if err := Check(t.Context(), cfg); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"level=WARN", "PUBLIC (created_at, id, xact_id)", "outbox_own_transaction", "GENERATED ALWAYS"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, log.String())
+		}
 	}
 }
 

@@ -187,10 +187,16 @@ func judgeRows(lane string, now serverNow) error {
 	if now.xmax == 0 || now.newest < now.xmax {
 		return nil
 	}
-	return contradiction(ForeignRows, "as the owner of the table, run UPDATE "+now.table+" SET xact_id = pg_current_xact_id() "+
-		"WHERE xact_id >= pg_snapshot_xmax(pg_current_snapshot()); then relay recover "+lane+" if the lane still halts",
-		"lane %s: its table holds rows of transaction %d, and this server has come only to %d: the rows were restored from a dump of "+
-			"another server, and would be published again and again", lane, now.newest, now.xmax-1)
+	return foreignRow(lane, now.table, now.newest, now.xmax)
+}
+
+// foreignRow is the contradiction that a row bears the id of a transaction which has not ended, although the row is there for everybody.
+func foreignRow(lane, table string, xid, xmax uint64) error {
+	return contradiction(ForeignRows, "as the owner of the table, run UPDATE "+table+" SET xact_id = pg_current_xact_id() "+
+		"WHERE NOT pg_visible_in_snapshot(xact_id, pg_current_snapshot()); then relay recover "+lane+" if the lane still halts",
+		"lane %s: its table holds rows of transaction %d, and this server has come only to %d, or runs that transaction still: the rows "+
+			"were restored from a dump of another server, or written with an xact_id, and would be published again and again",
+		lane, xid, xmax-1)
 }
 
 func (p Progress) equal(q Progress) bool {

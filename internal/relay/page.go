@@ -28,6 +28,12 @@ const (
 
 const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at"
 
+// Behind them, reads of an outbox have the row's transaction, and a tail read the snapshot that it saw.
+const (
+	colXactID   = columns
+	colSnapshot = columns + 1
+)
+
 // The headers that the relay sets on every record.
 const (
 	headerMsgID         = "msg_id"

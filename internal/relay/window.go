@@ -35,13 +35,13 @@ const (
 func tailQuery(table string) string {
 	return `SELECT NULL::bigint AS id, NULL::uuid AS msg_id, NULL::text AS aggregate_type, NULL::text AS aggregate_id,
        NULL::text AS type, NULL::text AS topic, NULL::bytea AS payload, NULL::jsonb AS headers,
-       NULL::timestamptz AS created_at, pg_current_snapshot()::text AS snapshot
+       NULL::timestamptz AS created_at, NULL::xid8 AS xact_id, pg_current_snapshot()::text AS snapshot
 UNION ALL
-SELECT ` + rowColumns + `, NULL FROM (
-    SELECT ` + rowColumns + ` FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
+SELECT ` + rowColumns + `, xact_id, NULL FROM (
+    SELECT ` + rowColumns + `, xact_id FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
 UNION ALL
-SELECT ` + rowColumns + `, NULL FROM (
-    SELECT ` + rowColumns + ` FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
+SELECT ` + rowColumns + `, xact_id, NULL FROM (
+    SELECT ` + rowColumns + `, xact_id FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
 ORDER BY id NULLS FIRST`
 }
 
@@ -60,7 +60,7 @@ func leastQuery(table string) string {
 
 // pageQuery reads the next rows of the window ($1, $2] after the id $3, in the order of their ids.
 func pageQuery(table string) string {
-	return `SELECT ` + rowColumns + ` FROM ` + table + `
+	return `SELECT ` + rowColumns + `, xact_id FROM ` + table + `
 WHERE id > $3::bigint AND pg_visible_in_snapshot(xact_id, $2::pg_snapshot) AND NOT pg_visible_in_snapshot(xact_id, $1::pg_snapshot)
 ORDER BY id LIMIT $4::bigint`
 }
@@ -68,6 +68,7 @@ ORDER BY id LIMIT $4::bigint`
 // windowReader reads the windows of one outbox table, page by page. It is used by one goroutine.
 type windowReader struct {
 	conn     *pgx.Conn
+	lane     Lane // whose table is read; empty for parked rows
 	decoder  *rowDecoder
 	maxRows  int
 	maxBytes int
@@ -100,7 +101,9 @@ func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, err
 			return nil, fmt.Errorf("prepare reads of %s: %w", lane.Table, err)
 		}
 	}
-	return newWindowReader(cfg, conn), nil
+	r := newWindowReader(cfg, conn)
+	r.lane = lane
+	return r, nil
 }
 
 func newWindowReader(cfg *Config, conn *pgx.Conn) *windowReader {
@@ -134,12 +137,16 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 	result, err := r.query(ctx, tailStatement, out, readRequest{
 		params: [][]byte{xidParam(p.From.Xmax), xipParam(p.From.Xip), intParam(int64(limit) + 1)},
 		first: func(values [][]byte) error {
-			snapshot, err := ParseSnapshot(string(values[columns]))
+			if len(values) <= colSnapshot {
+				return errShape
+			}
+			snapshot, err := ParseSnapshot(string(values[colSnapshot]))
 			if err == nil {
 				out.after.To = snapshot
 			}
 			return err
 		},
+		within: &out.after.To,
 		row: func(id int64) {
 			if least == 0 || id < least {
 				least = id
@@ -193,7 +200,7 @@ func (r *windowReader) beforeLeast(ctx context.Context, w Progress, guess int64)
 func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
 	limit := r.limit()
 	out := r.page()
-	result, err := r.query(ctx, pageStatement, out, readRequest{params: [][]byte{
+	result, err := r.query(ctx, pageStatement, out, readRequest{within: &p.To, params: [][]byte{
 		[]byte(p.From.String()), []byte(p.To.String()), intParam(p.LastID), intParam(int64(limit) + 1),
 	}})
 	if err != nil {
@@ -212,6 +219,7 @@ type readRequest struct {
 	params [][]byte
 	first  func(values [][]byte) error // given the leading row, where the query has one
 	row    func(id int64)              // given every id
+	within *Snapshot                   // in which the transaction of every row must be visible; nil for parked rows
 }
 
 type readResult struct {
@@ -240,6 +248,11 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 			failed = errShape
 			continue
 		}
+		if req.within != nil {
+			if failed = r.judge(req.within, values); failed != nil {
+				continue
+			}
+		}
 		result.rows++
 		id := int64(binary.BigEndian.Uint64(values[colID]))
 		if req.row != nil {
@@ -258,6 +271,19 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 	}
 	r.learn(result.rows, out.bytes-before+discarded)
 	return result, nil
+}
+
+// judge halts the lane before a row that the snapshot shows and whose transaction it does not: the row does not belong to the
+// transaction that inserted it. It would be new at every look, and published again and again.
+func (r *windowReader) judge(within *Snapshot, values [][]byte) error {
+	if len(values) <= colXactID || len(values[colXactID]) != 8 {
+		return errShape
+	}
+	xid := binary.BigEndian.Uint64(values[colXactID])
+	if xid < within.Xmin || within.Visible(xid) {
+		return nil
+	}
+	return foreignRow(r.lane.Name, r.lane.Table, xid, within.Xmax)
 }
 
 // full reports whether the page must end before this row.

@@ -44,6 +44,8 @@ type Lane struct {
 	ParkedSince      *time.Time `json:"parked_since"`
 	// UpdatedAt is when the owner last wrote its row; nil before the first time.
 	UpdatedAt *time.Time `json:"updated_at"`
+	// Warnings say what endangers the rows of the table, such as roles that may write the columns that order rests on; empty if nothing does.
+	Warnings []string `json:"warnings"`
 }
 
 // Read returns the configured lanes in their order, then those of the database that the configuration does not name. All
@@ -64,7 +66,7 @@ func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, erro
 	}
 	var lanes []Lane
 	for _, c := range configured {
-		lane := Lane{Lane: c.Name, State: "new"}
+		lane := Lane{Lane: c.Name, State: "new", Warnings: []string{}}
 		i := slices.IndexFunc(recorded, func(l Lane) bool { return l.Lane == c.Name })
 		if i >= 0 {
 			lane = recorded[i]
@@ -76,6 +78,11 @@ func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, erro
 		if err := behind(ctx, tx, &lane); err != nil {
 			return nil, err
 		}
+		warnings, err := preflight.TableWarnings(ctx, tx, c.Table)
+		if err != nil {
+			return nil, err
+		}
+		lane.Warnings = append(lane.Warnings, warnings...)
 		lanes = append(lanes, lane)
 	}
 	return append(lanes, recorded...), nil
@@ -106,6 +113,7 @@ func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
 		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))
 	}
 	lanes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Lane, err error) {
+		l.Warnings = []string{}
 		err = row.Scan(&l.Lane, &l.State, &l.Reason, &l.Owner, &l.OwnerAlive, &l.OwnerEpoch, &l.Seq, &l.UpdatedAt,
 			&l.ParkedAggregates, &l.ParkedRows, &l.ParkedSince)
 		return l, err

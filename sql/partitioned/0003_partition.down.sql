@@ -18,6 +18,9 @@ BEGIN
     EXECUTE format('ALTER TABLE outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH %s CACHE 1)', next);
     ALTER TABLE outbox ADD CONSTRAINT outbox_pkey PRIMARY KEY (id);
     CREATE INDEX outbox_xact_id_idx ON outbox (xact_id, id);
+    CREATE TRIGGER outbox_own_transaction AFTER INSERT ON outbox
+        FOR EACH ROW WHEN (NEW.xact_id <> pg_current_xact_id()) EXECUTE FUNCTION outbox_refuse_row();
+    ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_own_transaction;
     EXECUTE format('COMMENT ON TABLE outbox IS %L', note);
     EXECUTE format('ALTER TABLE outbox OWNER TO %I', owner);
     ALTER TABLE outbox SET (

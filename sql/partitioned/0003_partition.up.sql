@@ -22,7 +22,7 @@ BEGIN
     IF bound IS NULL THEN
         RAISE EXCEPTION 'outbox has no validated bound: take steps 1 and 2 first';
     END IF;
-    IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox'::regclass AND NOT tgisinternal)
+    IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox'::regclass AND NOT tgisinternal AND tgname <> 'outbox_own_transaction')
        OR EXISTS (SELECT FROM pg_policy WHERE polrelid = 'outbox'::regclass)
        OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = 'outbox'::regclass)
        OR EXISTS (SELECT FROM pg_constraint WHERE confrelid = 'outbox'::regclass)
@@ -32,6 +32,7 @@ BEGIN
             USING HINT = 'It would stay with the old table. Drop it, and make it again on the new one.';
     END IF;
 
+    DROP TRIGGER outbox_own_transaction ON outbox;
     ALTER TABLE outbox RENAME TO outbox_before;
     ALTER INDEX outbox_pkey RENAME TO outbox_before_pkey;
     ALTER INDEX outbox_xact_id_idx RENAME TO outbox_before_xact_id_idx;
@@ -74,6 +75,9 @@ BEGIN
     EXECUTE format('CREATE TABLE outbox_overflow PARTITION OF outbox FOR VALUES FROM (%s) TO (MAXVALUE) WITH (%s)', first + width, quiet);
     EXECUTE format('ALTER TABLE %I OWNER TO %I', 'outbox_p' || first, owner);
     EXECUTE format('ALTER TABLE outbox_overflow OWNER TO %I', owner);
+    CREATE TRIGGER outbox_own_transaction AFTER INSERT ON outbox
+        FOR EACH ROW WHEN (NEW.xact_id <> pg_current_xact_id()) EXECUTE FUNCTION outbox_refuse_row();
+    ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_own_transaction;
 END
 $$;
 

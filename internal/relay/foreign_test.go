@@ -1,0 +1,154 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// unguarded takes away what refuses rows of other transactions, for tests of what happens where they came in all the same.
+func unguarded(t testing.TB, conn *pgx.Conn) {
+	t.Helper()
+	exec(t, conn, `ALTER DOMAIN outbox_xact_id DROP CONSTRAINT IF EXISTS outbox_xact_id_must_be_of_this_transaction`)
+	exec(t, conn, `ALTER TABLE outbox DISABLE TRIGGER outbox_own_transaction`)
+}
+
+// foreignRows are ways by which a row gets the id of a transaction that has not ended, while the relay runs.
+func foreignRows(t *testing.T, url string, conn *pgx.Conn) map[string]string {
+	running := open(t, url)
+	exec(t, running, `BEGIN; SELECT pg_current_xact_id()`)
+	now := query[uint64](t, conn, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint`)
+	return map[string]string{
+		"of the future":        fmt.Sprint(now + 1_000_000),
+		"of one that runs now": query[string](t, running, `SELECT pg_current_xact_id()::text`),
+	}
+}
+
+// A row of a transaction that has not ended would be published at every look: 99,000 times in a minute. It is not published once.
+func TestARowOfAnotherTransactionHaltsTheRunningLane(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	unguarded(t, r.conn)
+	want := r.insertOrders(3, "v")
+	running := r.start(r.config())
+	running.awaitRows(t, 3)
+	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, xact_id)
+VALUES ('order', 'foreign', 'Changed', 'foreign', '4000000000')`)
+	reason := running.awaitState(t, Halted)
+	if !strings.Contains(reason, "4000000000") || !strings.Contains(reason, "again and again") {
+		t.Errorf("the lane halted: %s", reason)
+	}
+	running.stop()
+	r.expect(orders, want)
+	// What is to be tried is run as it stands there.
+	try := r.mustHalt(ForeignRows, "4000000000")
+	_, statement, _ := strings.Cut(try, "run ")
+	statement, _, _ = strings.Cut(statement, ";")
+	exec(t, r.conn, statement)
+	r.goesOn()
+	r.expect(orders, merge(want, map[string][]string{"foreign": {"foreign"}}, theEnd))
+}
+
+// A page, a window and a backlog of many pages: each row that is read is judged, wherever it stands.
+func TestEveryRowThatIsReadIsJudged(t *testing.T) {
+	t.Parallel()
+	for _, rows := range []int{1, 5000} { // of a page
+		url := newDatabase(t)
+		conn := open(t, url)
+		unguarded(t, conn)
+		for name, xid := range foreignRows(t, url, conn) {
+			f := follow(t, url, Progress{From: beginning}, rows, 8<<20)
+			f.catchUp(t)
+			exec(t, conn, `DELETE FROM outbox`)
+			events(t, conn, 10)
+			exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id) VALUES ('order', 'foreign', 'T', $1::text::xid8)`, xid)
+			events(t, conn, 10)
+			var err error
+			for range 100 {
+				var p *page
+				if p, err = f.reader.next(t.Context(), f.at); err != nil {
+					break
+				}
+				for i := range p.records {
+					if string(p.records[i].Key) == "foreign" {
+						t.Errorf("pages of %d rows, a row %s: it is in a page", rows, name)
+					}
+				}
+				f.at = p.after
+				f.reader.put(p)
+			}
+			if fault := (*HaltError)(nil); !errors.As(err, &fault) || fault.Cause != ForeignRows || !strings.Contains(fault.Diagnosis, xid) {
+				t.Errorf("pages of %d rows, a row %s: %v", rows, name, err)
+			}
+			exec(t, conn, `DELETE FROM outbox WHERE aggregate_id = 'foreign'`)
+			f.catchUp(t)
+		}
+	}
+}
+
+// Whoever writes xact_id is refused, in both layouts, whatever the way: such a row would never be published, and be removed as if it had been.
+func TestARowOfAnotherTransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, partitioned := range []bool{false, true} {
+		url := newDatabase(t)
+		conn := open(t, url)
+		if partitioned {
+			partition(t, conn, 1000)
+		}
+		insert(t, conn, "o", "v")
+		dumped := dumpOf(t, conn)
+		exec(t, conn, `CREATE TABLE copied AS SELECT * FROM outbox; CREATE TABLE plain AS SELECT id, xact_id::text::xid8 AS xact_id FROM outbox`)
+		const columns = `(aggregate_type, aggregate_id, type, xact_id)`
+		for name, statement := range map[string]string{
+			"of the past":              `INSERT INTO outbox ` + columns + ` VALUES ('o', '1', 'T', '3')`,
+			"of the future":            `INSERT INTO outbox ` + columns + ` VALUES ('o', '1', 'T', '4000000000')`,
+			"a copy":                   `INSERT INTO outbox OVERRIDING USER VALUE SELECT * FROM copied`,
+			"a copy of another type":   `INSERT INTO outbox ` + columns + ` SELECT 'o', '1', 'T', xact_id FROM plain`,
+			"an update":                `UPDATE outbox SET xact_id = '3'`,
+			"replication":              `SET session_replication_role = replica; INSERT INTO outbox ` + columns + ` SELECT 'o', '1', 'T', xact_id FROM copied`,
+			"replication, by its text": `SET session_replication_role = replica; INSERT INTO outbox ` + columns + ` VALUES ('o', '1', 'T', '3')`,
+		} {
+			_, err := conn.PgConn().Exec(t.Context(), statement).ReadAll()
+			refusedAsForeign(t, fmt.Sprintf("%s, partitioned %t", name, partitioned), err)
+			exec(t, conn, `RESET session_replication_role`)
+		}
+		exec(t, conn, `DELETE FROM outbox`)
+		_, err := conn.PgConn().CopyFrom(t.Context(), bytes.NewReader(dumped), `COPY outbox FROM STDIN`)
+		refusedAsForeign(t, fmt.Sprintf("a data-only restore, partitioned %t", partitioned), err)
+		if got := len(ids(t, conn)); got != 0 {
+			t.Errorf("partitioned %t: %d rows came in", partitioned, got)
+		}
+		// What has the right to is not in the way: corrections, and the way out of a dump of another server.
+		insert(t, conn, "o", "v")
+		exec(t, conn, `UPDATE outbox SET payload = 'corrected', created_at = now()`)
+		exec(t, conn, `UPDATE outbox SET xact_id = pg_current_xact_id()`)
+	}
+}
+
+func dumpOf(t *testing.T, conn *pgx.Conn) []byte {
+	t.Helper()
+	var dump bytes.Buffer
+	if _, err := conn.PgConn().CopyTo(t.Context(), &dump, `COPY (SELECT * FROM outbox) TO STDOUT`); err != nil {
+		t.Fatal(err)
+	}
+	return dump.Bytes()
+}
+
+// refusedAsForeign checks that it was the guard, and that it says so.
+func refusedAsForeign(t *testing.T, what string, err error) {
+	t.Helper()
+	const checkViolation = "23514"
+	pg, ok := err.(*pgconn.PgError) //nolint:errorlint // it is not wrapped
+	if !ok || pg.Code != checkViolation {
+		t.Errorf("%s: %v", what, err)
+		return
+	}
+	if pg.ConstraintName != "outbox_xact_id_must_be_of_this_transaction" && !strings.Contains(pg.Message, "would never be published") {
+		t.Errorf("%s: %s", what, pg.Message)
+	}
+}
