@@ -231,11 +231,12 @@ func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) er
 	}
 	marks := newMarks(ids)
 	anyParked := false
+	var in int64
 	first := append(statementsOf(i, marks, allNew), Statement{
 		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, i.idleLimit()},
-		Each: func(row Row) error { return row.Scan(&anyParked, new(string)) },
+		Each: func(row Row) error { return row.Scan(&anyParked, new(string), &in) },
 	})
-	return i.transact(ctx, func(tx Tx, native T) (bool, error) {
+	return i.transactIn(ctx, &in, func(tx Tx, native T) (bool, error) {
 		*marked = true
 		parked := map[orderKey]int64{}
 		if anyParked {

@@ -45,7 +45,9 @@ type either interface {
 	Requested(ctx context.Context, limit int) ([]inbox.ParkedKey, error)
 	RedriveFailed(context.Context, inbox.ParkedKey, error) error
 	Check(context.Context) error
-	Flush(context.Context) error
+	Incarnation(context.Context) (inbox.Incarnation, error)
+	Bind(context.Context, inbox.Incarnation) context.Context
+	Flush(context.Context, inbox.Incarnation) error
 	Consumer() string
 	Instance() string
 }

@@ -15,7 +15,11 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 	each(t, func(w *world) {
 		named := func(c *inbox.Config) { c.Instance = "host-1" }
 		lazy := w.processAt(w.with("options", "-c synchronous_commit=off"), 4, named)
-		if err := lazy.Flush(w.Context()); !errors.Is(err, inbox.ErrNoSession) {
+		now, err := lazy.Incarnation(w.Context())
+		if err != nil {
+			w.Fatal(err)
+		}
+		if err := lazy.Flush(w.Context(), now); !errors.Is(err, inbox.ErrNoSession) {
 			w.Fatalf("without a partition: %v", err)
 		}
 		if _, err := lazy.Open(w.Context(), "orders", 3); err != nil {
@@ -24,7 +28,7 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 		for n := range 20 {
 			w.want(inbox.Processed, lazy, message(fmt.Sprint(n), "k"), effect("paid"))
 			written := w.rows("SELECT pg_current_wal_insert_lsn()::text")[0]
-			if err := lazy.Flush(w.Context()); err != nil {
+			if err := lazy.Flush(w.Context(), now); err != nil {
 				w.Fatal(err)
 			}
 			if flushed := w.rows("SELECT (pg_current_wal_flush_lsn() >= $1::text::pg_lsn)::text", written)[0]; flushed != "true" {
@@ -35,7 +39,7 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 		if _, err := w.Open(w.Context(), "orders", 3); err != nil {
 			w.Fatal(err)
 		}
-		if err := lazy.Flush(w.Context()); !errors.Is(err, inbox.ErrNoSession) {
+		if err := lazy.Flush(w.Context(), now); !errors.Is(err, inbox.ErrNoSession) {
 			w.Fatalf("another process has the partition: %v", err)
 		}
 	})

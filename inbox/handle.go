@@ -39,7 +39,8 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 	result := Failed
 	var fresh bool
 	var keyID *int64
-	err := i.transact(ctx, func(tx Tx, native T) (bool, error) {
+	var in int64
+	err := i.transactIn(ctx, &in, func(tx Tx, native T) (bool, error) {
 		switch {
 		case !fresh:
 			result = Duplicate
@@ -53,17 +54,17 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 		}
 		result = Processed
 		return true, i.clearStarted(ctx, tx, id)
-	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
+	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID, &in))
 	return result, err
 }
 
-// acceptStatement writes the mark. It tells whether it is the first one, and the row of the key where that is parked. The limit is left
-// alone where it is nil.
-func (i *Of[T]) acceptStatement(m Message, id identity, idleLimit any, fresh *bool, keyID **int64) Statement {
+// acceptStatement writes the mark. It tells whether it is the first one, the row of the key where that is parked, and the incarnation
+// that the transaction is in. The limit is left alone where it is nil.
+func (i *Of[T]) acceptStatement(m Message, id identity, idleLimit any, fresh *bool, keyID **int64, in *int64) Statement {
 	return Statement{
 		SQL:  i.sql.accept,
 		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), idleLimit},
-		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string)) },
+		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string), in) },
 	}
 }
 
@@ -77,8 +78,13 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err er
 	id := m.identity()
 	inner := i.driver.Wrap(tx)
 	var keyID *int64
-	if err := inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID)); err != nil {
-		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, ofDatabase(ctx, err))
+	var in int64
+	err = ofDatabase(ctx, inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID, &in)))
+	if err == nil {
+		err = i.stillIn(ctx, in)
+	}
+	if err != nil {
+		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
 	}
 	parked := fresh && keyID != nil
 	if parked {

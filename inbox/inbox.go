@@ -52,7 +52,19 @@ func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
 func (i *Of[T]) Instance() string { return i.cfg.Instance }
 
 // transact runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
-func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error), first ...Statement) (err error) {
+func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error), first ...Statement) error {
+	var in int64
+	if _, is := i.bound(ctx); is {
+		first = append(first[:len(first):len(first)], Statement{SQL: i.sql.isIn, Each: func(row Row) error { return row.Scan(&in) }})
+	}
+	return i.transactIn(ctx, &in, work, first...)
+}
+
+// transactIn is transact where the first statements find out which incarnation the transaction is in. Where the context is bound to
+// another one nothing is done.
+func (i *Of[T]) transactIn(
+	ctx context.Context, in *int64, work func(tx Tx, native T) (keep bool, err error), first ...Statement,
+) (err error) {
 	tx, native, err := i.driver.Begin(ctx, i.patience(), first...)
 	if err != nil {
 		return fmt.Errorf("begin: %w", ofDatabase(ctx, err))
@@ -64,6 +76,9 @@ func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep b
 			err = i.late(ctx, errors.Join(err, i.rollBack(ctx, tx, err)))
 		}
 	}()
+	if err := i.stillIn(ctx, *in); err != nil {
+		return err
+	}
 	keep, err := work(tx, native)
 	if err != nil || !keep {
 		return err

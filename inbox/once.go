@@ -62,7 +62,8 @@ func (i *Of[T]) noteFailure(ctx context.Context, id identity, why error) error {
 func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Result, err error) {
 	var fresh bool
 	var keyID *int64
-	err = i.transact(ctx, func(tx Tx, _ T) (_ bool, err error) {
+	var in int64
+	err = i.transactIn(ctx, &in, func(tx Tx, _ T) (_ bool, err error) {
 		switch {
 		case !fresh:
 			result, err = i.seenAgain(ctx, tx, m, id)
@@ -81,7 +82,7 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
 		}
 		return true, errors.Join(ofDatabase(ctx, err), i.clearStarted(ctx, tx, id))
-	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID))
+	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID, &in))
 	return result, err
 }
 

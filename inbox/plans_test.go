@@ -79,7 +79,8 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			plan := explain(t, conn, mode, c.statement, c.types, c.arguments)
 			for line := range strings.SplitSeq(plan, "\n") {
-				if strings.Contains(line, "Seq Scan") && !strings.Contains(line, "never executed") {
+				ofOneRow := strings.Contains(line, "Seq Scan on inbox_incarnation")
+				if strings.Contains(line, "Seq Scan") && !ofOneRow && !strings.Contains(line, "never executed") {
 					t.Errorf("%s, %s reads a whole table:\n%s", name, mode, plan)
 					break
 				}

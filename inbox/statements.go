@@ -18,7 +18,11 @@ type statements struct {
 	audit, seen, missing                                 string
 	retain, addWeeks, emptyWeek, deleteMarks             string
 	deleteStarted, dropWeeks                             string
+	incarnate, incarnation, isIn                         string
 }
+
+// isInText is the incarnation that a transaction is in; 0 where a crash has just ended one and the next has not begun.
+const isInText = `coalesce((SELECT id FROM {inbox_incarnation}), 0)`
 
 // accept writes the mark and looks for the key among those that are parked, all in one statement. One snapshot for both is enough
 // for one message: an earlier message of its key was decided before this statement began. A key row that is removed meanwhile is
@@ -30,7 +34,8 @@ const acceptText = `WITH parked AS MATERIALIZED (
 	INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid) ON CONFLICT DO NOTHING RETURNING 1
 )
 SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked),
-	set_config('idle_in_transaction_session_timeout', coalesce($6, current_setting('idle_in_transaction_session_timeout')), true)`
+	set_config('idle_in_transaction_session_timeout', coalesce($6, current_setting('idle_in_transaction_session_timeout')), true),
+	` + isInText
 
 // acceptMany writes many marks of one source; they come in the order of their keys, so that two batches with the same messages cannot
 // wait for each other. It returns how many were new, and only where that is not all of them, which.
@@ -48,7 +53,7 @@ const markManyText = `INSERT INTO {inbox} (consumer, source, msg_id) SELECT $1, 
 // anyParked comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that parked an
 // earlier message of the same batch, and only a later snapshot sees its key.
 const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE consumer = $1),
-	set_config('idle_in_transaction_session_timeout', $2, true)`
+	set_config('idle_in_transaction_session_timeout', $2, true), ` + isInText
 
 // parkedKeys finds the keys of a batch among those that are parked, once it is known that some are.
 const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
@@ -143,6 +148,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
 		deleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),
 		deleteStarted: s(`SELECT {inbox_delete_started}()`),
 		dropWeeks:     s(`SELECT {inbox_drop_weeks}()`),
+
+		incarnate: s(`INSERT INTO {inbox_incarnation} (single) VALUES (true) ON CONFLICT DO NOTHING`),
+		incarnation: s(`SELECT i.id, c.relpersistence <> 'u' FROM {inbox_incarnation} i
+JOIN pg_catalog.pg_class c ON c.oid = i.tableoid`),
+		isIn: s(`SELECT ` + isInText),
 	}
 }
 

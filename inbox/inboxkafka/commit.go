@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/inbox"
 )
 
 // commitTimeout bounds one commit: a rebalance waits for it.
@@ -36,17 +38,22 @@ var errMember = errors.New("the group has made this process a new member meanwhi
 func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	c.committing.Lock()
 	defer c.committing.Unlock()
-	offsets, partitions, member := c.watermarks(gone)
+	offsets, partitions, member, since := c.watermarks(gone)
 	if len(offsets) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres would make that untrue.
-	if err := c.store.Flush(ctx); err != nil {
+	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres would make that untrue, and a flush
+	// after the crash says nothing about what was committed before it.
+	if err := c.store.Flush(ctx, since); err != nil {
+		if errors.Is(err, inbox.ErrForgotten) {
+			c.forgotten()
+		}
 		c.committed(offsets, partitions, nil, err)
 		return
 	}
+	c.flushed(offsets, partitions)
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		if req.MemberID != member {
 			return errMember
@@ -60,15 +67,16 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 
 type offsets map[string]map[int32]kgo.EpochOffset
 
-// watermarks are the positions to commit, and their partitions.
-func (c *Consumer) watermarks(gone []closing) (offsets, map[place]*partition, string) {
+// watermarks are the positions to commit, their partitions, the member that has them, and the incarnation in which all before them was
+// decided.
+func (c *Consumer) watermarks(gone []closing) (offsets, map[place]*partition, string, inbox.Incarnation) {
 	s := c.sched
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	marks, partitions := offsets{}, map[place]*partition{}
 	add := func(p *partition) {
 		mark, known := p.tracker.watermark()
-		if !known || mark == p.committed || p.lost {
+		if !known || mark == p.committed || p.lost || p.incarnation != s.incarnation {
 			return
 		}
 		if marks[p.topic] == nil {
@@ -87,7 +95,7 @@ func (c *Consumer) watermarks(gone []closing) (offsets, map[place]*partition, st
 	for _, p := range gone {
 		add(p.partition)
 	}
-	return marks, partitions, c.member
+	return marks, partitions, c.member, s.incarnation
 }
 
 // answers are what the broker says of each partition. Newer brokers name a topic by its id alone.

@@ -111,10 +111,14 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return c.shutDown(&beside, &workers, abandon)
 }
 
-// checkStore looks for the tables, and waits for a database that is away: a consumer may start before it.
+// checkStore looks for the tables, and takes the incarnation before the first message is handled. It waits for a database that is away: a
+// consumer may start before it.
 func (c *Consumer) checkStore(ctx context.Context) error {
 	for failures := 1; ; failures++ {
 		err := c.store.Check(ctx)
+		if err == nil {
+			c.sched.incarnation, err = c.store.Incarnation(ctx)
+		}
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}

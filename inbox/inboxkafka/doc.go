@@ -43,6 +43,12 @@
 // are left at once, and nothing is committed for them. An old owner that does not know of its loss cannot do harm: of two
 // processes that handle one message the second one waits for the transaction of the first, and finds a duplicate.
 //
+// # Postgres crashes
+//
+// With synchronous_commit = off, or a standby that lags, a crash takes the last commits away. Before an offset is committed a flush must
+// prove that Postgres has forgotten nothing that lies before it. Where it may have, everything since the last flush is read once more:
+// marks skip what is there, and the rest is handled again, in order.
+//
 // # Memory
 //
 // MaxRecords and MaxBytes bound what is held. A partition whose key waits stops when it holds its share, and the others go on: a

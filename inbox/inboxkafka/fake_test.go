@@ -341,8 +341,16 @@ func (f *fakeInbox) Check(context.Context) error {
 	return f.away
 }
 
+// Incarnation as inbox.Inbox has it; a fake never crashes.
+func (f *fakeInbox) Incarnation(context.Context) (inbox.Incarnation, error) {
+	return inbox.Incarnation{}, f.out()
+}
+
+// Bind as inbox.Inbox has it.
+func (f *fakeInbox) Bind(ctx context.Context, _ inbox.Incarnation) context.Context { return ctx }
+
 // Flush as inbox.Inbox has it.
-func (f *fakeInbox) Flush(context.Context) error {
+func (f *fakeInbox) Flush(context.Context, inbox.Incarnation) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.away

@@ -23,10 +23,16 @@ func (c *Consumer) fetch(ctx context.Context) {
 	defer c.client.AllowRebalance()
 	for {
 		most := c.awaitRoom(ctx)
+		if c.sched.toRewind() && ctx.Err() == nil {
+			c.rewind(ctx)
+			continue
+		}
 		if most == 0 {
 			return
 		}
-		fetches := c.client.PollRecords(ctx, most)
+		polling, stop := c.sched.pollContext(ctx)
+		fetches := c.client.PollRecords(polling, most)
+		stop()
 		if ctx.Err() == nil {
 			c.enter(fetches)
 		}
@@ -55,7 +61,7 @@ func (s *scheduler) awaitRoom(ctx context.Context, largest int64) (most int, stu
 	defer s.mu.Unlock()
 	late := false
 	var stop func() bool
-	for !s.draining && ctx.Err() == nil && !late {
+	for !s.draining && !s.rewinding && ctx.Err() == nil && !late {
 		if most := s.allowance(largest); most > 0 {
 			return most, false
 		}
@@ -70,7 +76,7 @@ func (s *scheduler) awaitRoom(ctx context.Context, largest int64) (most int, stu
 		}
 		s.room.Wait()
 	}
-	return 0, late && !s.draining && ctx.Err() == nil
+	return 0, late && !s.draining && !s.rewinding && ctx.Err() == nil
 }
 
 // stuckAfter is how long a partition's watermark stands still until it is taken for stuck: a key of it waits, or its handler takes long.
@@ -137,6 +143,9 @@ func (c *Consumer) enter(fetches kgo.Fetches) {
 			p.held++
 			s.bytes += i.bytes
 			p.bytes += i.bytes
+		}
+		if !p.entered {
+			p.entered, p.from = true, position{f.Records[0].Offset, -1}
 		}
 		p.stable = f.LastStableOffset
 		p.incoming = append(p.incoming, items...)

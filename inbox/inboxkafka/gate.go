@@ -2,8 +2,11 @@ package inboxkafka
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
+
+	"github.com/outbox-relay/relay/inbox"
 )
 
 // gate is open while the database is there. An error that says otherwise shuts it: nothing begins and nothing is fetched, while
@@ -55,8 +58,12 @@ func (g *gate) shutFor(least, most time.Duration) (pause time.Duration) {
 	return jitter(g.pause)
 }
 
-// unavailable shuts the gate, unless it is shut.
+// unavailable shuts the gate, unless it is shut. A database that was away and is back is another matter.
 func (c *Consumer) unavailable(err error) {
+	if errors.Is(err, inbox.ErrForgotten) {
+		c.forgotten()
+		return
+	}
 	s := c.sched
 	s.mu.Lock()
 	g := &s.gate

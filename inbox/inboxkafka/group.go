@@ -40,7 +40,7 @@ func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions ma
 			if s.draining || s.partitions[at] != nil {
 				continue
 			}
-			p := newPartition(c.handling, at)
+			p := c.newPartition(at)
 			s.partitions[at] = p
 			begun = append(begun, p)
 		}

@@ -27,6 +27,9 @@ func (c *Consumer) takeIn(p *partition) {
 		// Of what that process had in flight nothing lay further from its watermark than its MaxRecords, which we take to be ours:
 		// where it was larger, a message that ends the process may be met unprepared once more, and is careful's the next time.
 		p.careful = c.cfg.MaxRecords
+		c.sched.mu.Lock()
+		p.crashed = true
+		c.sched.mu.Unlock()
 		c.log.Warn("the process before did not end well; its messages are begun with care",
 			"topic", p.topic, "partition", p.number, "messages", p.careful)
 	}

@@ -90,6 +90,12 @@ type partition struct {
 	intakeDone chan struct{}
 	arrived    chan struct{} // holds a token where incoming has grown
 
+	// incarnation is the one of the database in which its messages are decided. from is where the client begins once more if another
+	// one begins: the first position that no flush has spoken for; entered is whether there is one.
+	incarnation inbox.Incarnation
+	from        position
+	entered     bool
+
 	tracker  tracker
 	incoming []*item
 	queues   map[*keyQueue]struct{}
@@ -104,9 +110,10 @@ type partition struct {
 	bytes  int64
 	paused bool
 
-	// careful is how many more records are to be looked at for crashes. doubles counts duplicates among the last results; checking
+	// careful is how many more records are to be looked at for crashes, and crashed whether there are such. doubles counts duplicates among the last results; checking
 	// is whether messages are looked up before they are handled.
 	careful  int
+	crashed  bool
 	checking bool
 	results  int
 	doubles  int

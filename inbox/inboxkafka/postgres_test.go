@@ -51,11 +51,17 @@ func (s *service) run(config inboxkafka.Config) (c *inboxkafka.Consumer, stop fu
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	return s.runOn(in, config, 20*time.Millisecond)
+}
+
+// runOn is run on an inbox, with a commit interval.
+func (s *service) runOn(in *inbox.Inbox, config inboxkafka.Config, commit time.Duration) (c *inboxkafka.Consumer, stop func()) {
+	s.t.Helper()
 	config.Brokers, config.Topics = s.brokers, []string{"transfers"}
-	config.CommitInterval, config.RetryInterval = 20*time.Millisecond, 20*time.Millisecond
+	config.CommitInterval, config.RetryInterval = commit, 20*time.Millisecond
 	config.BackoffMin, config.BackoffMax = 5*time.Millisecond, 50*time.Millisecond
 	config.Options = []kgo.Opt{kgo.FetchMaxWait(50 * time.Millisecond), kgo.HeartbeatInterval(50 * time.Millisecond)}
-	c, err = inboxkafka.New(in, &config)
+	c, err := inboxkafka.New(in, &config)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -35,6 +35,13 @@ type scheduler struct {
 	gate  gate
 	stats Stats
 
+	// incarnation is the one of the database in which messages are decided. rewinding is whether it has ended, so that nothing begins
+	// until what may be forgotten is read once more; stopPoll ends the poll under way.
+	incarnation inbox.Incarnation
+	rewinding   bool
+	stopPoll    context.CancelFunc
+	rewinds     int // since the last flush
+
 	after func(time.Duration, func()) (stop func() bool)
 }
 
@@ -108,7 +115,7 @@ func (s *scheduler) take(most int) *job {
 
 // pick returns the next job, or nil where nothing may begin now.
 func (s *scheduler) pick(most int) *job {
-	if s.alone || s.gate.closed() {
+	if s.alone || s.rewinding || s.gate.closed() {
 		return nil
 	}
 	s.skipClosed()
@@ -300,6 +307,11 @@ func (q *keyQueue) drop(i *item) {
 func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.close(p, lost)
+}
+
+// close is closePartition under the lock.
+func (s *scheduler) close(p *partition, lost bool) (drained <-chan struct{}) {
 	if p.closed {
 		return p.drained // the shutdown and a callback may both come here
 	}

@@ -70,6 +70,12 @@ func start() (databaseURL string, brokers []string) {
 		INSERT INTO accounts VALUES ('alice', 100), ('bob', 0);
 		CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, msg text NOT NULL, key text)`, pgx.QueryExecModeSimpleProtocol)
 	must(err)
+	return url, startBroker()
+}
+
+// startBroker returns the addresses of a new broker with the empty topic transfers.
+func startBroker() (brokers []string) {
+	ctx := context.Background()
 	broker, err := sandbox.StartBroker(ctx, sandbox.BrokerOptions{Partitions: 2})
 	must(err)
 	servers.brokers = append(servers.brokers, broker)
@@ -77,7 +83,7 @@ func start() (databaseURL string, brokers []string) {
 	must(err)
 	defer client.Close()
 	must(createTopic(ctx, client))
-	return url, broker.Addresses
+	return broker.Addresses
 }
 
 func must(err error) {

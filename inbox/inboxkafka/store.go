@@ -12,7 +12,9 @@ import (
 // store is what the loop needs of an *inbox.Inbox. Tests put their own in its place.
 type store interface {
 	Check(context.Context) error
-	Flush(context.Context) error
+	Incarnation(context.Context) (inbox.Incarnation, error)
+	Bind(context.Context, inbox.Incarnation) context.Context
+	Flush(context.Context, inbox.Incarnation) error
 	Handle(context.Context, inbox.Message, func(context.Context, pgx.Tx) error) (inbox.Result, error)
 	HandleBatch(context.Context, []inbox.Message, func(context.Context, pgx.Tx, []inbox.Message) error) ([]inbox.Outcome, error)
 	AtMostOnce(context.Context, inbox.Message, func(context.Context) error) (inbox.Result, error)

@@ -27,7 +27,7 @@ func (c *Consumer) worker() {
 
 // handle carries a job out.
 func (c *Consumer) handle(j *job) []verdict {
-	ctx, cancel := j.context(c.handling)
+	ctx, cancel := j.context(c.store.Bind(c.handling, j.queues[0].part.incarnation))
 	defer cancel()
 	began := time.Now()
 	if err := c.recordStarts(ctx, j.items); err != nil {

@@ -2,6 +2,7 @@
 DROP FUNCTION inbox_accept(text, text, text);
 DROP TABLE inbox_audit;
 DROP TABLE inbox_claims;
+DROP TABLE inbox_incarnation;
 DROP TABLE inbox_sessions;
 DROP TABLE inbox_started;
 DROP TABLE inbox_parked;

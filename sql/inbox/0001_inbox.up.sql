@@ -132,6 +132,17 @@ CREATE TABLE inbox_sessions (
 );
 COMMENT ON TABLE inbox_sessions IS 'Partitions that a process works on, or worked on until it ended without notice.';
 
+-- One row that a crash takes away. Postgres empties an unlogged table when it recovers from a crash, of the server or of one of its
+-- processes, and a standby that is promoted has none of its rows; a restart in good order keeps them. So as long as the row is the
+-- same, no commit was forgotten, be it an asynchronous one.
+CREATE UNLOGGED TABLE inbox_incarnation (
+    single boolean     PRIMARY KEY DEFAULT true CHECK (single),
+    id     bigint      NOT NULL DEFAULT hashtextextended(gen_random_uuid()::text, 0),
+    since  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE inbox_incarnation IS
+    'One row for the time since Postgres crashed or was promoted last. It must stay unlogged: it is empty afterwards by that.';
+
 -- Effects that no database rolls back: claimed before they begin, and no longer here once they are done.
 CREATE TABLE inbox_claims (
     consumer   text COLLATE "C" NOT NULL,

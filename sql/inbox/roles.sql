@@ -27,7 +27,8 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit, inbox_sweeps
+REVOKE ALL ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit, inbox_sweeps,
+    inbox_incarnation
 FROM inbox_consumer, inbox_operator;
 REVOKE ALL ON FUNCTION inbox_weeks(), inbox_consumers_in(regclass), inbox_estimate(), inbox_retention_of(regclass),
     inbox_try_sweep(), inbox_retain(text, interval), inbox_add_weeks(int, bigint), inbox_empty_week(), inbox_delete_marks(int, int),
@@ -53,6 +54,9 @@ GRANT INSERT (consumer, source, msg_id), UPDATE (starts, started_at) ON inbox_st
 GRANT INSERT (consumer, topic, partition, instance), UPDATE (instance, opened_at) ON inbox_sessions TO inbox_consumer;
 GRANT INSERT (consumer, source, msg_id, instance), UPDATE (error) ON inbox_claims TO inbox_consumer;
 GRANT INSERT (consumer, action, topic, key, source, msg_id, details) ON inbox_audit TO inbox_consumer;
+
+-- It begins an incarnation where a crash has ended the one before. It cannot say which.
+GRANT SELECT, INSERT (single) ON inbox_incarnation TO inbox_consumer;
 
 -- Everybody may execute a new function unless the database says otherwise; the first two are for one that does.
 GRANT EXECUTE ON FUNCTION inbox_key(text), inbox_accept(text, text, text), inbox_retain(text, interval), inbox_add_weeks(int, bigint),

@@ -1,0 +1,149 @@
+package inboxkafka_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxkafka"
+	"github.com/outbox-relay/relay/internal/sandbox"
+	migrations "github.com/outbox-relay/relay/sql"
+)
+
+// forgetful is a server of its own that puts a commit on disk only where somebody waits for that.
+func forgetful(t *testing.T) *sandbox.Postgres {
+	t.Helper()
+	server, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresOptions{Parameters: map[string]string{
+		"synchronous_commit": "off", "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB", "autovacuum": "off",
+		"bgwriter_lru_maxpages": "0", "fsync": "off", // what is written outlives the processes
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// forgetfulService is a consumer's database on that server, and a broker.
+func forgetfulService(t *testing.T, server *sandbox.Postgres, name string) *service {
+	t.Helper()
+	url, err := server.CreateDatabase(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	s := &service{t, pool, startBroker()}
+	for _, m := range migrations.Inbox() {
+		if _, err := pool.Exec(t.Context(), m.Up, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.exec("CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, msg text NOT NULL, key text)")
+	s.exec("CHECKPOINT")
+	return s
+}
+
+// A crash takes asynchronous commits away, effects and marks together, and the consumer lives on: no offset may pass what was forgotten,
+// and no later message of a key may be handled before it.
+func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
+	server := forgetful(t)
+	for _, test := range []struct {
+		name   string
+		config inboxkafka.Config
+		crash  func(s *service)
+	}{
+		{"of the server", inboxkafka.Config{Handler: record}, func(s *service) {
+			if err := errors.Join(server.Kill(), server.Restart(s.t.Context())); err != nil {
+				s.t.Fatal(err)
+			}
+		}},
+		// Postgres ends all sessions then, and recovers, while the time at which the server started stays the same.
+		{"of one process", inboxkafka.Config{Handler: record, Batch: 20}, func(s *service) {
+			if err := syscall.Kill(int(s.scalar("SELECT pg_backend_pid()")), syscall.SIGKILL); err != nil {
+				s.t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := forgetfulService(t, server, strings.ReplaceAll(test.name, " ", "_"))
+			committed := make(commits, 1000)
+			test.config.Hooks = []inboxkafka.Hook{committed}
+			stop := s.runEvery(time.Second, test.config)
+			produce(s.brokers, messages(0, 100, "a", "b", "c", "d", "e")...)
+			s.await("the first effects", s.effects(100))
+			committed.await(t)
+			produce(s.brokers, messages(100, 100, "a", "b", "c", "d", "e")...)
+			s.await("the effects to forget", s.effects(200))
+			test.crash(s)
+			produce(s.brokers, messages(200, 100, "a", "b", "c", "d", "e")...)
+			s.await("the last effects", func() bool {
+				var last int
+				err := s.pool.QueryRow(context.Background(), "SELECT count(*) FROM effects WHERE msg >= 'm-0200'").Scan(&last)
+				return err == nil && last == 100
+			})
+			committed.drain()
+			committed.await(t)
+			stop()
+			s.checkOrder()
+			if n := s.scalar("SELECT count(*) FROM effects"); n != 300 {
+				t.Errorf("%d effects are there after the offsets were committed, want 300", n)
+			}
+			if n := s.scalar("SELECT count(*) FROM inbox_parked"); n != 0 {
+				t.Errorf("%d messages are parked", n)
+			}
+		})
+	}
+}
+
+// commits are told of each offset that was committed.
+type commits chan int64
+
+func (c commits) OnCommitted(_ string, _ int32, offset int64, err error) {
+	if err == nil {
+		select {
+		case c <- offset:
+		default:
+		}
+	}
+}
+
+func (c commits) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(patience):
+		t.Fatal("no offset is committed")
+	}
+}
+
+func (c commits) drain() {
+	for len(c) > 0 {
+		<-c
+	}
+}
+
+// runEvery is run with a commit interval.
+func (s *service) runEvery(interval time.Duration, config inboxkafka.Config) (stop func()) {
+	s.t.Helper()
+	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	_, stop = s.runOn(in, config, interval)
+	return stop
+}
