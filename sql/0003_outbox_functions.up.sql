@@ -15,9 +15,9 @@ CREATE FUNCTION outbox_write(
     LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-    made uuid := outbox_uuidv7();
+    made uuid := "{schema}".outbox_uuidv7();
 BEGIN
-    INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)
+    INSERT INTO "{schema}".outbox (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)
     VALUES (made, outbox_write.aggregate_type, outbox_write.aggregate_id, outbox_write.type,
             outbox_write.topic, convert_to(outbox_write.payload::text, 'UTF8'), outbox_write.headers);
     RETURN made;
@@ -37,9 +37,9 @@ CREATE FUNCTION outbox_write_bytes(
     LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-    made uuid := outbox_uuidv7();
+    made uuid := "{schema}".outbox_uuidv7();
 BEGIN
-    INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)
+    INSERT INTO "{schema}".outbox (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)
     VALUES (made, outbox_write_bytes.aggregate_type, outbox_write_bytes.aggregate_id, outbox_write_bytes.type,
             outbox_write_bytes.topic, outbox_write_bytes.payload, outbox_write_bytes.headers);
     RETURN made;
@@ -63,18 +63,23 @@ BEGIN
 END
 $$;
 
--- Names in these bodies are looked up at each call. The path is pinned, so that a caller with another search_path, or
--- with a temporary table named outbox, still writes to the table of this schema. (FROM CURRENT would keep "$user", which
--- is another schema for every caller.) After ALTER SCHEMA .. RENAME, pin it again.
+-- Names in these bodies are looked up at each call, with the path that is pinned here: the server's own schema and no other.
+-- So a caller with another search_path, or with a temporary table named outbox, still writes to the table of this schema, and
+-- a function or operator that somebody made in this schema is never taken for one of the server. The names of this schema are
+-- written out: "{schema}" stands for it above, and the block puts its name in the place.
+--
+-- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
 DO $$
+DECLARE
+    home   text := quote_ident(current_schema());
+    callee regprocedure;
 BEGIN
-    EXECUTE format(
-        'ALTER FUNCTION outbox_write(text, text, text, jsonb, jsonb, text) SET search_path = pg_catalog, %I, pg_temp',
-        current_schema());
-    EXECUTE format(
-        'ALTER FUNCTION outbox_write_bytes(text, text, text, bytea, jsonb, text) SET search_path = pg_catalog, %I, pg_temp',
-        current_schema());
-    ALTER FUNCTION outbox_lock_aggregate(text, text) SET search_path = pg_catalog, pg_temp;
+    FOREACH callee IN ARRAY ARRAY['outbox_write(text, text, text, jsonb, jsonb, text)',
+                                  'outbox_write_bytes(text, text, text, bytea, jsonb, text)',
+                                  'outbox_lock_aggregate(text, text)']::regprocedure[] LOOP
+        EXECUTE replace(pg_get_functiondef(callee), '"{schema}"', home);
+        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', callee);
+    END LOOP;
 END
 $$;
 

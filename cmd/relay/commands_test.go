@@ -100,6 +100,20 @@ func TestMigrateThereAndBack(t *testing.T) {
 	}
 }
 
+func TestMigrateWarnsOfASchemaInWhichOthersMayCreate(t *testing.T) {
+	databaseURL, env := database(t)
+	execute(t, databaseURL, "CREATE SCHEMA shared; GRANT CREATE ON SCHEMA shared TO PUBLIC; CREATE SCHEMA own")
+	for _, command := range [][]string{{"migrate", "up"}, {"inbox", "migrate", "up"}} {
+		status, _, errs := run(t, env, append(command, "--schema", "shared")...)
+		if status != 0 || !strings.Contains(errs, `Try: REVOKE CREATE ON SCHEMA "shared" FROM PUBLIC;`) {
+			t.Errorf("%v: exit status %d, %s", command, status, errs)
+		}
+		if status, _, errs := run(t, env, append(command, "--schema", "own")...); status != 0 || errs != "" {
+			t.Errorf("%v in a schema of the owner: exit status %d, %s", command, status, errs)
+		}
+	}
+}
+
 // TestThePrintedSQLRuns feeds what print says to Postgres, there and back.
 func TestThePrintedSQLRuns(t *testing.T) {
 	databaseURL, _ := database(t)

@@ -57,6 +57,9 @@ Examples:
 
 func (p program) up(c *cli.Context, m *schema.Migrator) error {
 	layout := schema.Layout(c.String("layout"))
+	if err := p.warnExposed(c, m); err != nil {
+		return err
+	}
 	if c.Bool("dry-run") {
 		return p.planUp(c, m, layout)
 	}
@@ -76,6 +79,15 @@ func (p program) up(c *cli.Context, m *schema.Migrator) error {
 		fmt.Fprintf(p.stdout, "nothing to do: every migration is in schema %s\n", m.Schema())
 	}
 	return err
+}
+
+// warnExposed tells of others who may create objects where the owner is about to create some and to run them.
+func (p program) warnExposed(c *cli.Context, m *schema.Migrator) error {
+	exposed, err := m.Exposed(c.Context)
+	if err != nil || exposed == nil {
+		return err
+	}
+	return writeLine(p.stderr, "Warning: %s. Try: %s", exposed, exposed.Remedy())
 }
 
 func (p program) migrateDown() *cli.Command {

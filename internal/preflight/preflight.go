@@ -138,7 +138,7 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 			cfg.Logger.Warn(warning)
 		}
 	}
-	return nil
+	return warnExposed(ctx, conn, cfg)
 }
 
 func checkKafka(ctx context.Context, cfg Config) error {

@@ -78,6 +78,15 @@ func (m *Migrator) Component() Component { return m.component }
 // Schema returns the schema that is worked on.
 func (m *Migrator) Schema() string { return m.schema }
 
+// Exposed returns who else than the user of the connection may create objects in the schema; nil if nobody may.
+func (m *Migrator) Exposed(ctx context.Context) (*preflight.Exposure, error) {
+	var user string
+	if err := m.conn.QueryRow(ctx, "SELECT current_user").Scan(&user); err != nil {
+		return nil, fmt.Errorf("look up the role: %w", preflight.Explain(err))
+	}
+	return preflight.Exposed(ctx, m.conn, m.schema, user)
+}
+
 // Status is a migration and whether it is in the schema.
 type Status struct {
 	Migration

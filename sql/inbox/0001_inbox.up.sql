@@ -185,10 +185,22 @@ BEGIN
     IF coalesce(inbox_accept.consumer, '') = '' OR coalesce(inbox_accept.source, '') = '' OR coalesce(inbox_accept.msg_id, '') = '' THEN
         RAISE EXCEPTION 'inbox_accept: consumer, source and msg_id must not be empty' USING ERRCODE = '22023';
     END IF;
-    INSERT INTO inbox (consumer, source, msg_id)
-    VALUES (inbox_accept.consumer, inbox_accept.source, inbox_key(inbox_accept.msg_id))
+    INSERT INTO "{schema}".inbox (consumer, source, msg_id)
+    VALUES (inbox_accept.consumer, inbox_accept.source, "{schema}".inbox_key(inbox_accept.msg_id))
     ON CONFLICT DO NOTHING;
     RETURN FOUND;
+END
+$$;
+
+-- Names in the body are looked up at each call, with the path that is pinned here: the server's own schema and no other. So a caller
+-- with another search_path, or with a temporary table named inbox, still writes to the table of this schema, and a function or
+-- operator that somebody made in this schema is never taken for one of the server. The names of this schema are written out:
+-- "{schema}" stands for it above, and the block puts its name in the place.
+-- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
+DO $$
+BEGIN
+    EXECUTE replace(pg_get_functiondef('inbox_accept(text, text, text)'::regprocedure), '"{schema}"', quote_ident(current_schema()));
+    ALTER FUNCTION inbox_accept(text, text, text) SET search_path = pg_catalog, pg_temp;
 END
 $$;
 COMMENT ON FUNCTION inbox_accept(text, text, text) IS

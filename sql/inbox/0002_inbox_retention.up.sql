@@ -26,7 +26,7 @@ AS $$
            to_timestamp(('x' || left(replace(bounds[2], '-', ''), 12))::bit(48)::bigint / 1000.0)
       FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid,
            regexp_match(pg_get_expr(c.relpartbound, c.oid), '^FOR VALUES FROM \(''([0-9a-f-]+)''\) TO \(''([0-9a-f-]+)''\)$') AS bounds
-     WHERE inhparent = to_regclass('inbox') AND c.relname ~ '^inbox_\d{8}$' AND bounds IS NOT NULL
+     WHERE inhparent = to_regclass('"{schema}".inbox') AND c.relname ~ '^inbox_\d{8}$' AND bounds IS NOT NULL
      ORDER BY bounds[2]
 $$;
 
@@ -48,23 +48,29 @@ $$;
 
 -- About how many marks each consumer has, by the statistics of Postgres: no mark is counted.
 CREATE FUNCTION inbox_estimate() RETURNS TABLE (consumer text, marks bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
 AS $$
+BEGIN
+    RETURN QUERY
     SELECT found.consumer, sum(greatest(c.reltuples, 0) * coalesce((
                SELECT f.share FROM pg_stats s, unnest(s.most_common_vals::text::text[], s.most_common_freqs) AS f (value, share)
-                WHERE s.schemaname = c.relnamespace::regnamespace::text AND s.tablename = c.relname AND s.attname = 'consumer'
-                  AND f.value = found.consumer), 0))::bigint
-      FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid, inbox_consumers_in(c.oid::regclass) AS found (consumer)
-     WHERE inhparent = 'inbox'::regclass AND pg_relation_size(c.oid) > 0
-     GROUP BY found.consumer
+                WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = 'consumer' AND f.value = found.consumer), 0))::bigint
+      FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace,
+           "{schema}".inbox_consumers_in(c.oid::regclass) AS found (consumer)
+     WHERE inhparent = '"{schema}".inbox'::regclass AND pg_relation_size(c.oid) > 0
+     GROUP BY found.consumer;
+END
 $$;
 
 -- How long a partition keeps its marks as a whole: the longest retention of the consumers that have some in it. Null: for ever.
 CREATE FUNCTION inbox_retention_of(partition regclass) RETURNS interval
-    LANGUAGE sql STABLE
+    LANGUAGE plpgsql STABLE
 AS $$
-    SELECT CASE WHEN bool_or(c.retention IS NULL) THEN NULL ELSE coalesce(max(c.retention), '0') END
-      FROM inbox_consumers_in(partition) AS found (consumer) LEFT JOIN inbox_consumers c ON c.consumer = found.consumer
+BEGIN
+    RETURN (SELECT CASE WHEN bool_or(c.retention IS NULL) THEN NULL ELSE coalesce(max(c.retention), '0') END
+              FROM "{schema}".inbox_consumers_in(partition) AS found (consumer)
+              LEFT JOIN "{schema}".inbox_consumers c ON c.consumer = found.consumer);
+END
 $$;
 
 -- One at a time: true where nobody else removes marks or changes partitions at this moment.
@@ -76,7 +82,7 @@ BEGIN
         RAISE EXCEPTION 'what is checked under a lock needs a snapshot of its own: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
-    RETURN pg_try_advisory_xact_lock(hashtextextended('inbox sweep', 'inbox'::regclass::oid::bigint));
+    RETURN pg_try_advisory_xact_lock(hashtextextended('inbox sweep', '"{schema}".inbox'::regclass::oid::bigint));
 END
 $$;
 
@@ -87,11 +93,11 @@ CREATE FUNCTION inbox_retain(consumer text, retention interval) RETURNS void
 AS $$
 #variable_conflict use_column
 BEGIN
-    INSERT INTO inbox_consumers AS c (consumer, retention) VALUES (inbox_retain.consumer, inbox_retain.retention)
+    INSERT INTO "{schema}".inbox_consumers AS c (consumer, retention) VALUES (inbox_retain.consumer, inbox_retain.retention)
     ON CONFLICT (consumer) DO UPDATE SET retention = excluded.retention, changed_at = now()
      WHERE c.retention IS DISTINCT FROM excluded.retention;
     IF FOUND THEN
-        UPDATE inbox_sweeps SET next_at = NULL; -- what is due when was said by another retention
+        UPDATE "{schema}".inbox_sweeps SET next_at = NULL; -- what is due when was said by another retention
     END IF;
 END
 $$;
@@ -106,11 +112,11 @@ CREATE FUNCTION inbox_add_weeks(ahead int DEFAULT 26, most_blocks bigint DEFAULT
     SET lock_timeout = '100ms'
 AS $$
 DECLARE
-    home   text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'inbox'::regclass);
+    home   text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '"{schema}".inbox'::regclass);
     monday timestamptz := date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
     week   constant interval := interval '168 hours';
     bound  uuid := (SELECT substring(pg_get_expr(relpartbound, oid) FROM '\(''([0-9a-f-]+)''\) TO')::uuid
-                      FROM pg_class WHERE oid = 'inbox_ahead'::regclass);
+                      FROM pg_class WHERE oid = '"{schema}".inbox_ahead'::regclass);
     first  timestamptz := to_timestamp(('x' || left(replace(bound::text, '-', ''), 12))::bit(48)::bigint / 1000.0);
     last   timestamptz := monday + 52 * week;
     starts timestamptz[];
@@ -120,29 +126,29 @@ BEGIN
     IF ahead IS NULL OR ahead NOT BETWEEN 1 AND 52 THEN
         RAISE EXCEPTION 'inbox_add_weeks: ahead must be between 1 and 52' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF NOT inbox_try_sweep() OR first > monday + ahead * week THEN
+    IF NOT "{schema}".inbox_try_sweep() OR first > monday + ahead * week THEN
         RETURN 0;
     END IF;
-    IF pg_relation_size('inbox_ahead') / current_setting('block_size')::bigint > most_blocks THEN
+    IF pg_relation_size('"{schema}".inbox_ahead') / current_setting('block_size')::bigint > most_blocks THEN
         RETURN NULL;
     END IF;
     starts := ARRAY(SELECT generate_series(first, last, week));
     FOR i IN 1 .. cardinality(starts) LOOP
         part := to_char(starts[i] AT TIME ZONE 'UTC', '"inbox_"YYYYMMDD');
-        EXECUTE format('CREATE TABLE %s.%I (LIKE inbox INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)',
+        EXECUTE format('CREATE TABLE %1$s.%2$I (LIKE %1$s.inbox INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)',
                        home, part);
     END LOOP;
-    LOCK TABLE ONLY inbox IN ACCESS EXCLUSIVE MODE;
-    ALTER TABLE inbox DETACH PARTITION inbox_ahead;
+    LOCK TABLE ONLY "{schema}".inbox IN ACCESS EXCLUSIVE MODE;
+    ALTER TABLE "{schema}".inbox DETACH PARTITION "{schema}".inbox_ahead;
     FOR i IN 1 .. cardinality(starts) LOOP
         part := to_char(starts[i] AT TIME ZONE 'UTC', '"inbox_"YYYYMMDD');
-        EXECUTE format('ALTER TABLE inbox ATTACH PARTITION %s.%I FOR VALUES FROM (%L) TO (%L)',
-                       home, part, inbox_floor(starts[i]), inbox_floor(starts[i] + week));
+        EXECUTE format('ALTER TABLE %1$s.inbox ATTACH PARTITION %1$s.%2$I FOR VALUES FROM (%3$L) TO (%4$L)',
+                       home, part, "{schema}".inbox_floor(starts[i]), "{schema}".inbox_floor(starts[i] + week));
     END LOOP;
-    WITH moved AS (DELETE FROM inbox_ahead WHERE msg_id < inbox_floor(last + week) RETURNING *)
-    INSERT INTO inbox SELECT * FROM moved;
-    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_ahead FOR VALUES FROM (%L) TO (''80000000-0000-0000-0000-000000000000'')',
-                   inbox_floor(last + week));
+    WITH moved AS (DELETE FROM "{schema}".inbox_ahead WHERE msg_id < "{schema}".inbox_floor(last + week) RETURNING *)
+    INSERT INTO "{schema}".inbox SELECT * FROM moved;
+    EXECUTE format('ALTER TABLE %1$s.inbox ATTACH PARTITION %1$s.inbox_ahead FOR VALUES FROM (%2$L) TO (''80000000-0000-0000-0000-000000000000'')',
+                   home, "{schema}".inbox_floor(last + week));
     RETURN cardinality(starts);
 END
 $$;
@@ -159,16 +165,17 @@ CREATE FUNCTION inbox_empty_week() RETURNS text
     SET enable_seqscan = off
 AS $$
 DECLARE
-    shortest interval := (SELECT min(retention) FROM inbox_consumers);
+    shortest interval := (SELECT min(retention) FROM "{schema}".inbox_consumers);
     keeps    interval;
     young    boolean;
     week     record;
+    name     text;
 BEGIN
-    IF shortest IS NULL OR NOT inbox_try_sweep() THEN
+    IF shortest IS NULL OR NOT "{schema}".inbox_try_sweep() THEN
         RETURN NULL;
     END IF;
-    FOR week IN SELECT partition, ends_at FROM inbox_weeks() WHERE ends_at <= now() - shortest AND pg_relation_size(partition) > 0 LOOP
-        keeps := inbox_retention_of(week.partition);
+    FOR week IN SELECT partition, ends_at FROM "{schema}".inbox_weeks() WHERE ends_at <= now() - shortest AND pg_relation_size(partition) > 0 LOOP
+        keeps := "{schema}".inbox_retention_of(week.partition);
         CONTINUE WHEN keeps IS NULL OR week.ends_at > now() - keeps;
         -- What vacuum has not looked at yet is added to the index, so that little is read under the lock.
         PERFORM brin_summarize_new_values(i.indexrelid)
@@ -177,14 +184,15 @@ BEGIN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE handled_at >= $1)', week.partition) INTO young USING now() - keeps;
         CONTINUE WHEN young;
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', week.partition);
-        keeps := inbox_retention_of(week.partition);
+        keeps := "{schema}".inbox_retention_of(week.partition);
         EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE handled_at >= $1)', week.partition) INTO young USING now() - keeps;
         IF keeps IS NULL OR week.ends_at > now() - keeps OR young THEN
             RETURN NULL;
         END IF;
         EXECUTE format('TRUNCATE %s', week.partition);
-        DELETE FROM inbox_sweeps s WHERE s.partition = week.partition::text;
-        RETURN week.partition;
+        SELECT relname INTO name FROM pg_class WHERE oid = week.partition;
+        DELETE FROM "{schema}".inbox_sweeps s WHERE s.partition = name;
+        RETURN name;
     END LOOP;
     RETURN NULL;
 END
@@ -202,27 +210,29 @@ CREATE FUNCTION inbox_delete_marks(most_rows int DEFAULT 5000, most_blocks int D
     SET enable_seqscan = off
 AS $$
 DECLARE
-    shortest interval := (SELECT min(retention) FROM inbox_consumers);
+    shortest interval := (SELECT min(retention) FROM "{schema}".inbox_consumers);
     stride   constant int := 64;
-    state    inbox_sweeps;
+    state    record;
+    place    regclass;
     blocks   bigint;
     looked   bigint := 0;
     gone     bigint;
     due      timestamptz;
 BEGIN
     deleted := 0;
-    IF shortest IS NULL OR NOT inbox_try_sweep() THEN
+    SELECT 0::bigint AS next_block, now() AS began_at, NULL::timestamptz AS due_at, NULL::timestamptz AS next_at INTO state;
+    IF shortest IS NULL OR NOT "{schema}".inbox_try_sweep() THEN
         RETURN;
     END IF;
     SELECT p.name, s.next_block, s.began_at, s.due_at INTO partition, state.next_block, state.began_at, state.due_at
       FROM (SELECT fixed FROM unnest(ARRAY['inbox_past', 'inbox_ahead', 'inbox_hashed']) AS fixed
              UNION ALL
-            SELECT w.partition::text FROM inbox_weeks() w
+            SELECT (SELECT relname::text FROM pg_class WHERE oid = w.partition) FROM "{schema}".inbox_weeks() w
              WHERE w.ends_at < now() - 2 * shortest - interval '14 days' AND EXISTS (
-                   SELECT FROM inbox_consumers_in(w.partition) AS found (consumer) JOIN inbox_consumers USING (consumer)
+                   SELECT FROM "{schema}".inbox_consumers_in(w.partition) AS found (consumer) JOIN "{schema}".inbox_consumers USING (consumer)
                     WHERE retention IS NOT NULL)) AS p (name)
-           LEFT JOIN inbox_sweeps s ON s.partition = p.name
-     WHERE pg_relation_size(p.name::regclass) > 0 AND (s.next_at IS NULL OR s.next_at <= now())
+           LEFT JOIN "{schema}".inbox_sweeps s ON s.partition = p.name
+     WHERE pg_relation_size(('"{schema}".' || p.name)::regclass) > 0 AND (s.next_at IS NULL OR s.next_at <= now())
      ORDER BY s.next_block > 0 DESC NULLS LAST, s.next_at NULLS FIRST, p.name LIMIT 1;
     IF partition IS NULL THEN
         RETURN;
@@ -232,17 +242,19 @@ BEGIN
         state.began_at := now();
         state.due_at := NULL;
     END IF;
-    blocks := pg_relation_size(partition::regclass) / current_setting('block_size')::bigint;
+    place := '"{schema}".' || partition;
+    blocks := pg_relation_size(place) / current_setting('block_size')::bigint;
     WHILE state.next_block < blocks AND looked < most_blocks AND deleted < most_rows LOOP
         EXECUTE format('
             WITH looked AS MATERIALIZED (
                 SELECT m.ctid AS place, m.handled_at + c.retention AS due
-                  FROM %1$s m JOIN inbox_consumers c ON c.consumer = m.consumer
+                  FROM %1$s m JOIN %2$s c ON c.consumer = m.consumer
                  WHERE m.ctid >= $1 AND m.ctid < $2 AND c.retention IS NOT NULL
             ), gone AS (
                 DELETE FROM %1$s WHERE ctid = ANY (ARRAY(SELECT place FROM looked WHERE looked.due < now())) RETURNING 1
             )
-            SELECT (SELECT count(*) FROM gone), (SELECT min(looked.due) FROM looked WHERE looked.due >= now())', partition::regclass)
+            SELECT (SELECT count(*) FROM gone), (SELECT min(looked.due) FROM looked WHERE looked.due >= now())',
+            place, '"{schema}".inbox_consumers'::regclass)
             INTO gone, due USING format('(%s,0)', state.next_block)::tid, format('(%s,0)', state.next_block + stride)::tid;
         deleted := deleted + gone;
         looked := looked + stride;
@@ -254,7 +266,7 @@ BEGIN
         state.next_at := greatest(least(state.due_at, state.began_at + shortest),
                                   now() + least(greatest(shortest / 10, interval '1 minute'), interval '1 day'));
     END IF;
-    INSERT INTO inbox_sweeps VALUES (partition, state.next_block, state.began_at, state.due_at, state.next_at)
+    INSERT INTO "{schema}".inbox_sweeps VALUES (partition, state.next_block, state.began_at, state.due_at, state.next_at)
     ON CONFLICT ON CONSTRAINT inbox_sweeps_pkey DO UPDATE
        SET next_block = excluded.next_block, began_at = excluded.began_at, due_at = excluded.due_at, next_at = excluded.next_at;
 END
@@ -268,19 +280,20 @@ AS $$
 DECLARE
     gone bigint;
 BEGIN
-    IF NOT inbox_try_sweep() THEN
+    IF NOT "{schema}".inbox_try_sweep() THEN
         RETURN 0;
     END IF;
     WITH over AS MATERIALIZED (
-        SELECT s.ctid AS place, s.consumer, s.source, s.msg_id FROM inbox_started s LEFT JOIN inbox_consumers c ON c.consumer = s.consumer
+        SELECT s.ctid AS place, s.consumer, s.source, s.msg_id FROM "{schema}".inbox_started s LEFT JOIN "{schema}".inbox_consumers c ON c.consumer = s.consumer
          WHERE s.started_at < now() - c.retention
-            OR EXISTS (SELECT FROM inbox m WHERE m.consumer = s.consumer AND m.source = s.source AND m.msg_id = s.msg_id)
+            OR EXISTS (SELECT FROM "{schema}".inbox m WHERE m.consumer = s.consumer AND m.source = s.source AND m.msg_id = s.msg_id)
          LIMIT 1000
     ), parked AS MATERIALIZED (
-        SELECT k.consumer, p.source, inbox_key(p.msg_id) AS msg_id FROM inbox_parked p JOIN inbox_parked_keys k ON k.id = p.key_id
+        SELECT k.consumer, p.source, "{schema}".inbox_key(p.msg_id) AS msg_id
+          FROM "{schema}".inbox_parked p JOIN "{schema}".inbox_parked_keys k ON k.id = p.key_id
          WHERE EXISTS (SELECT FROM over)
     )
-    DELETE FROM inbox_started WHERE ctid = ANY (ARRAY(
+    DELETE FROM "{schema}".inbox_started WHERE ctid = ANY (ARRAY(
         SELECT o.place FROM over o
          WHERE NOT EXISTS (SELECT FROM parked p WHERE p.consumer = o.consumer AND p.source = o.source AND p.msg_id = o.msg_id)));
     GET DIAGNOSTICS gone = ROW_COUNT;
@@ -298,16 +311,16 @@ CREATE FUNCTION inbox_drop_weeks() RETURNS int
 AS $$
 DECLARE
     past  uuid := (SELECT substring(pg_get_expr(relpartbound, oid) FROM 'TO \(''([0-9a-f-]+)''\)')::uuid
-                     FROM pg_class WHERE oid = 'inbox_past'::regclass);
-    until timestamptz := now() - interval '56 days' - coalesce((SELECT max(retention) FROM inbox_consumers), '0');
+                     FROM pg_class WHERE oid = '"{schema}".inbox_past'::regclass);
+    until timestamptz := now() - interval '56 days' - coalesce((SELECT max(retention) FROM "{schema}".inbox_consumers), '0');
     gone  regclass[] := '{}';
     bound uuid;
     week  record;
 BEGIN
-    IF NOT inbox_try_sweep() THEN
+    IF NOT "{schema}".inbox_try_sweep() THEN
         RETURN 0;
     END IF;
-    FOR week IN SELECT * FROM inbox_weeks() LOOP
+    FOR week IN SELECT * FROM "{schema}".inbox_weeks() LOOP
         EXIT WHEN week.ends_at > until OR pg_relation_size(week.partition) > 0;
         gone := gone || week.partition;
         bound := week.upper;
@@ -315,41 +328,51 @@ BEGIN
     IF bound IS NULL THEN
         RETURN 0;
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'inbox_past'::regclass AND conname = 'inbox_past_bound') THEN
-        EXECUTE format('ALTER TABLE inbox_past ADD CONSTRAINT inbox_past_bound CHECK (msg_id < %L) NOT VALID', past);
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = '"{schema}".inbox_past'::regclass AND conname = 'inbox_past_bound') THEN
+        EXECUTE format('ALTER TABLE %s ADD CONSTRAINT inbox_past_bound CHECK (msg_id < %L) NOT VALID', '"{schema}".inbox_past'::regclass, past);
         RETURN 0;
     END IF;
-    ALTER TABLE inbox_past VALIDATE CONSTRAINT inbox_past_bound;
-    LOCK TABLE ONLY inbox IN ACCESS EXCLUSIVE MODE;
-    ALTER TABLE inbox DETACH PARTITION inbox_past;
+    ALTER TABLE "{schema}".inbox_past VALIDATE CONSTRAINT inbox_past_bound;
+    LOCK TABLE ONLY "{schema}".inbox IN ACCESS EXCLUSIVE MODE;
+    ALTER TABLE "{schema}".inbox DETACH PARTITION "{schema}".inbox_past;
     FOR i IN 1 .. cardinality(gone) LOOP
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', gone[i]);
         IF pg_relation_size(gone[i]) > 0 THEN
             RAISE EXCEPTION 'a mark has come into %', gone[i] USING ERRCODE = 'lock_not_available';
         END IF;
-        DELETE FROM inbox_sweeps WHERE partition = gone[i]::text;
+        DELETE FROM "{schema}".inbox_sweeps WHERE partition = (SELECT relname FROM pg_class WHERE oid = gone[i]);
         EXECUTE format('DROP TABLE %s', gone[i]);
     END LOOP;
-    EXECUTE format('ALTER TABLE inbox ATTACH PARTITION inbox_past FOR VALUES FROM (MINVALUE) TO (%L)', bound);
-    ALTER TABLE inbox_past DROP CONSTRAINT inbox_past_bound;
+    EXECUTE format('ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (MINVALUE) TO (%L)',
+                   '"{schema}".inbox'::regclass, '"{schema}".inbox_past'::regclass, bound);
+    ALTER TABLE "{schema}".inbox_past DROP CONSTRAINT inbox_past_bound;
     RETURN cardinality(gone);
 END
 $$;
 
 -- The weeks, from two before this one. Marks that are there already move into them. The functions belong to the owner of the table,
--- find their objects in its schema only, and are there for consumers alone: see roles.sql.
+-- and are there for consumers alone: see roles.sql.
+--
+-- They trust no name that somebody else may have made in this schema, and no setting of the caller that hides rows. What they name
+-- without a schema is the server's own; what is theirs is written out, where "{schema}" stands for the schema until the block puts its
+-- name in the place.
 DO $$
 DECLARE
     owner  text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'inbox'::regclass);
     first  uuid := inbox_floor((date_trunc('week', now() AT TIME ZONE 'UTC') - interval '14 days') AT TIME ZONE 'UTC');
-    callee text;
+    home   text := quote_ident(current_schema());
+    callee regprocedure;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     FOREACH callee IN ARRAY ARRAY['inbox_weeks()', 'inbox_consumers_in(regclass)', 'inbox_estimate()', 'inbox_retention_of(regclass)',
                                   'inbox_try_sweep()', 'inbox_retain(text, interval)', 'inbox_add_weeks(int, bigint)', 'inbox_empty_week()',
-                                  'inbox_delete_marks(int, int)', 'inbox_delete_started()', 'inbox_drop_weeks()'] LOOP
+                                  'inbox_delete_marks(int, int)', 'inbox_delete_started()', 'inbox_drop_weeks()']::regprocedure[] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
-        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', callee, current_schema());
+        EXECUTE replace(replace(pg_get_functiondef(callee), '''"{schema}"', '''' || replace(home, '''', '''''')), '"{schema}"', home);
+        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', callee);
+        EXECUTE format('ALTER FUNCTION %s SET row_security = off', callee);
+        -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to compile it.
+        EXECUTE format('ALTER FUNCTION %s SET jit = off', callee);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', callee);
     END LOOP;
     LOCK TABLE ONLY inbox IN ACCESS EXCLUSIVE MODE;

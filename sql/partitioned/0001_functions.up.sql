@@ -16,7 +16,7 @@ AS $$
       FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid,
            regexp_match(pg_get_expr(c.relpartbound, c.oid),
                         '^FOR VALUES FROM \((?:MINVALUE|''(-?\d+)'')\) TO \((?:MAXVALUE|''(-?\d+)'')\)$') AS bounds
-     WHERE inhparent = to_regclass('outbox') AND bounds IS NOT NULL
+     WHERE inhparent = to_regclass('"{schema}".outbox') AND bounds IS NOT NULL
      ORDER BY bounds[2]::bigint NULLS LAST
 $$;
 
@@ -37,12 +37,12 @@ CREATE FUNCTION outbox_add_partition(ahead int DEFAULT 3) RETURNS text
     SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
-    ids    regclass := pg_get_serial_sequence('outbox', 'id')::regclass;
-    home   text     := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'outbox'::regclass);
-    width  bigint   := outbox_partition_rows();
-    like_outbox text := 'CREATE TABLE %s.%I (LIKE outbox INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE) '
+    ids    regclass := pg_get_serial_sequence('"{schema}".outbox', 'id')::regclass;
+    home   text     := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = '"{schema}".outbox'::regclass);
+    width  bigint   := "{schema}".outbox_partition_rows();
+    like_outbox text := 'CREATE TABLE %1$s.%2$I (LIKE %1$s.outbox INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE) '
                         'WITH (autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1)';
-    attach text     := 'ALTER TABLE outbox ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)';
+    attach text     := 'ALTER TABLE %1$s.outbox ATTACH PARTITION %1$s.%2$I FOR VALUES FROM (%3$s) TO (%4$s)';
     taken  bigint;
     top    bigint;
     bound  bigint;
@@ -58,48 +58,48 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     -- One at a time, and no waiting behind the other.
-    IF NOT pg_try_advisory_xact_lock(hashtextextended('outbox partitions', 'outbox'::regclass::oid::bigint)) THEN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('outbox partitions', '"{schema}".outbox'::regclass::oid::bigint)) THEN
         RETURN NULL;
     END IF;
-    SELECT p.lower INTO STRICT top FROM outbox_partitions() p WHERE p.partition = 'outbox_overflow'::regclass;
+    SELECT p.lower INTO STRICT top FROM "{schema}".outbox_partitions() p WHERE p.partition = '"{schema}".outbox_overflow'::regclass;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
     IF top > taken + ahead * width THEN
         RETURN NULL;
     END IF;
     name := 'outbox_p' || top;
 
-    IF NOT EXISTS (SELECT FROM outbox_overflow) THEN
-        LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
-        IF EXISTS (SELECT FROM outbox_overflow) THEN
+    IF NOT EXISTS (SELECT FROM "{schema}".outbox_overflow) THEN
+        LOCK TABLE "{schema}".outbox IN ACCESS EXCLUSIVE MODE;
+        IF EXISTS (SELECT FROM "{schema}".outbox_overflow) THEN
             RETURN NULL;
         END IF;
         EXECUTE format(like_outbox, home, name);
-        ALTER TABLE outbox DETACH PARTITION outbox_overflow;
-        EXECUTE format(attach, name, top, top + width);
-        EXECUTE format(attach, 'outbox_overflow', top + width, 'MAXVALUE');
+        ALTER TABLE "{schema}".outbox DETACH PARTITION "{schema}".outbox_overflow;
+        EXECUTE format(attach, home, name, top, top + width);
+        EXECUTE format(attach, home, 'outbox_overflow', top + width, 'MAXVALUE');
         RETURN name;
     END IF;
 
     SELECT substring(pg_get_constraintdef(oid) FROM '\d+')::bigint, convalidated INTO bound, proven FROM pg_constraint
-     WHERE conrelid = 'outbox_overflow'::regclass AND conname = 'outbox_overflow_bound';
+     WHERE conrelid = '"{schema}".outbox_overflow'::regclass AND conname = 'outbox_overflow_bound';
     IF bound IS NULL THEN
         bound := top + ((taken - top) / width + 1000000000 / width + 1) * width;
-        EXECUTE format('ALTER TABLE outbox_overflow ADD CONSTRAINT outbox_overflow_bound CHECK (id < %s) NOT VALID', bound);
+        EXECUTE format('ALTER TABLE %s.outbox_overflow ADD CONSTRAINT outbox_overflow_bound CHECK (id < %s) NOT VALID', home, bound);
         RETURN NULL;
     ELSIF NOT proven THEN
-        ALTER TABLE outbox_overflow VALIDATE CONSTRAINT outbox_overflow_bound;
+        ALTER TABLE "{schema}".outbox_overflow VALIDATE CONSTRAINT outbox_overflow_bound;
         RETURN NULL;
     END IF;
-    LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
-    ALTER TABLE outbox DETACH PARTITION outbox_overflow;
-    EXECUTE format('ALTER TABLE outbox_overflow RENAME TO %I', name);
+    LOCK TABLE "{schema}".outbox IN ACCESS EXCLUSIVE MODE;
+    ALTER TABLE "{schema}".outbox DETACH PARTITION "{schema}".outbox_overflow;
+    EXECUTE format('ALTER TABLE %s.outbox_overflow RENAME TO %I', home, name);
     FOR index IN SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = (home || '.' || name)::regclass LOOP
-        EXECUTE format('ALTER INDEX %I RENAME TO %I', index, replace(index, 'outbox_overflow', name));
+        EXECUTE format('ALTER INDEX %s.%I RENAME TO %I', home, index, replace(index, 'outbox_overflow', name));
     END LOOP;
-    EXECUTE format(attach, name, top, bound);
-    EXECUTE format('ALTER TABLE %I DROP CONSTRAINT outbox_overflow_bound', name);
+    EXECUTE format(attach, home, name, top, bound);
+    EXECUTE format('ALTER TABLE %s.%I DROP CONSTRAINT outbox_overflow_bound', home, name);
     EXECUTE format(like_outbox, home, 'outbox_overflow');
-    EXECUTE format(attach, 'outbox_overflow', bound, 'MAXVALUE');
+    EXECUTE format(attach, home, 'outbox_overflow', bound, 'MAXVALUE');
     PERFORM setval(ids, bound, false);
     RETURN name;
 END
@@ -117,7 +117,7 @@ CREATE FUNCTION outbox_empty_partition(published pg_snapshot, below bigint, olde
     SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
-    ids     regclass := pg_get_serial_sequence('outbox', 'id')::regclass;
+    ids     regclass := pg_get_serial_sequence('"{schema}".outbox', 'id')::regclass;
     began   xid8     := pg_snapshot_xmax(published);
     running xid8[]   := ARRAY(SELECT pg_snapshot_xip(published));
     taken   bigint;
@@ -137,24 +137,24 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
-    FOR part IN SELECT p.partition::text AS name FROM outbox_partitions() p WHERE p.upper <= least(taken, below) ORDER BY p.upper LOOP
+    FOR part IN SELECT p.partition AS place, c.relname::text AS name FROM "{schema}".outbox_partitions() p JOIN pg_class c ON c.oid = p.partition WHERE p.upper <= least(taken, below) ORDER BY p.upper LOOP
         -- The row with the highest id tells at little cost that a partition is too young, and so are those after it.
-        EXECUTE format('SELECT created_at FROM %s ORDER BY id DESC LIMIT 1', part.name) INTO newest;
+        EXECUTE format('SELECT created_at FROM %s ORDER BY id DESC LIMIT 1', part.place) INTO newest;
         CONTINUE WHEN newest IS NULL;
         EXIT WHEN newest > now() - older_than;
-        unseen := format('SELECT EXISTS (SELECT FROM %1$s WHERE xact_id >= $1) OR EXISTS (SELECT FROM %1$s WHERE xact_id = ANY ($2))', part.name);
+        unseen := format('SELECT EXISTS (SELECT FROM %1$s WHERE xact_id >= $1) OR EXISTS (SELECT FROM %1$s WHERE xact_id = ANY ($2))', part.place);
         EXECUTE unseen INTO hidden USING began, running;
         CONTINUE WHEN hidden;
         PERFORM set_config('enable_seqscan', 'on', true);
-        EXECUTE format('SELECT max(created_at) > now() - $1 FROM %s', part.name) INTO hidden USING older_than;
+        EXECUTE format('SELECT max(created_at) > now() - $1 FROM %s', part.place) INTO hidden USING older_than;
         PERFORM set_config('enable_seqscan', 'off', true);
         CONTINUE WHEN hidden;
-        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part.name);
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', part.place);
         EXECUTE unseen INTO hidden USING began, running;
         IF hidden THEN
             RETURN NULL;
         END IF;
-        EXECUTE format('TRUNCATE %s', part.name);
+        EXECUTE format('TRUNCATE %s', part.place);
         RETURN part.name;
     END LOOP;
     RETURN NULL;
@@ -169,7 +169,7 @@ CREATE FUNCTION outbox_drop_partition() RETURNS text
     SET enable_seqscan = off SET enable_bitmapscan = off
 AS $$
 DECLARE
-    ids   regclass := pg_get_serial_sequence('outbox', 'id')::regclass;
+    ids   regclass := pg_get_serial_sequence('"{schema}".outbox', 'id')::regclass;
     taken bigint;
     part  record;
     empty boolean;
@@ -179,30 +179,35 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
-    FOR part IN SELECT p.partition::text AS name FROM outbox_partitions() p WHERE p.upper <= taken ORDER BY p.upper LOOP
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part.name) INTO empty;
+    FOR part IN SELECT p.partition AS place, c.relname::text AS name FROM "{schema}".outbox_partitions() p JOIN pg_class c ON c.oid = p.partition WHERE p.upper <= taken ORDER BY p.upper LOOP
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part.place) INTO empty;
         CONTINUE WHEN NOT empty;
-        LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
-        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part.name) INTO empty;
+        LOCK TABLE "{schema}".outbox IN ACCESS EXCLUSIVE MODE;
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM %s)', part.place) INTO empty;
         IF NOT empty THEN
             RETURN NULL;
         END IF;
-        EXECUTE format('DROP TABLE %s', part.name);
+        EXECUTE format('DROP TABLE %s', part.place);
         RETURN part.name;
     END LOOP;
     RETURN NULL;
 END
 $$;
 
--- The functions belong to the owner of the table, find their objects in its schema only, and are there for the relay alone: see
--- roles.sql. The bound lies so far ahead that no insert reaches it before step 3, which needs it as the proof that it may attach
+-- The functions belong to the owner of the table, and are there for the relay alone: see roles.sql. They trust no name that somebody
+-- else may have made in this schema, and no setting of the caller that hides rows. What they name without a schema is the server's own;
+-- what is theirs is written out, where "{schema}" stands for the schema until the block puts its name in the place.
+-- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
+--
+-- The bound lies so far ahead that no insert reaches it before step 3, which needs it as the proof that it may attach
 -- the table as a partition without reading it, and takes it away.
 DO $$
 DECLARE
     owner  text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
     width  bigint := coalesce(nullif(current_setting('outbox.partition_rows', true), '')::bigint, 5000000);
+    home   text := quote_ident(current_schema());
     bound  bigint;
-    callee text;
+    callee regprocedure;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     IF (SELECT relkind FROM pg_class WHERE oid = 'outbox'::regclass) <> 'r' THEN
@@ -214,9 +219,13 @@ BEGIN
     EXECUTE format('CREATE FUNCTION outbox_partition_rows() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN %s', width);
     COMMENT ON FUNCTION outbox_partition_rows() IS 'How many ids a new partition holds. Replace it to change that.';
     FOREACH callee IN ARRAY ARRAY['outbox_partition_rows()', 'outbox_partitions()', 'outbox_add_partition(int)',
-                                  'outbox_empty_partition(pg_snapshot, bigint, interval)', 'outbox_drop_partition()'] LOOP
+                                  'outbox_empty_partition(pg_snapshot, bigint, interval)', 'outbox_drop_partition()']::regprocedure[] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
-        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, %I, pg_temp', callee, current_schema());
+        EXECUTE replace(replace(pg_get_functiondef(callee), '''"{schema}"', '''' || replace(home, '''', '''''')), '"{schema}"', home);
+        EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', callee);
+        EXECUTE format('ALTER FUNCTION %s SET row_security = off', callee);
+        -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to compile it.
+        EXECUTE format('ALTER FUNCTION %s SET jit = off', callee);
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', callee);
     END LOOP;
     EXECUTE format('SELECT (last_value / %s + 1) * %s + 1000000000 / %s * %s FROM %s', width, width, width, width,
