@@ -9,5 +9,6 @@ DROP DOMAIN outbox_text;
 DROP FUNCTION IF EXISTS outbox_drop_partition();
 DROP FUNCTION IF EXISTS outbox_empty_partition(pg_snapshot, bigint, interval);
 DROP FUNCTION IF EXISTS outbox_add_partition(int);
+DROP FUNCTION IF EXISTS outbox_private(regclass);
 DROP FUNCTION IF EXISTS outbox_partitions();
 DROP FUNCTION IF EXISTS outbox_partition_rows();

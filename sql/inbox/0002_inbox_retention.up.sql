@@ -121,6 +121,7 @@ DECLARE
     last   timestamptz := monday + 52 * week;
     starts timestamptz[];
     part   name;
+    other  text;
     i      int;
 BEGIN
     IF ahead IS NULL OR ahead NOT BETWEEN 1 AND 52 THEN
@@ -137,6 +138,11 @@ BEGIN
         part := to_char(starts[i] AT TIME ZONE 'UTC', '"inbox_"YYYYMMDD');
         EXECUTE format('CREATE TABLE %1$s.%2$I (LIKE %1$s.inbox INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)',
                        home, part);
+        -- Default privileges would give it to others; marks are read and written through inbox as a whole.
+        FOR other IN SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+                       FROM pg_class, aclexplode(relacl) WHERE oid = format('%s.%I', home, part)::regclass AND grantee <> relowner LOOP
+            EXECUTE format('REVOKE ALL ON %s.%I FROM %s', home, part, other);
+        END LOOP;
     END LOOP;
     LOCK TABLE ONLY "{schema}".inbox IN ACCESS EXCLUSIVE MODE;
     ALTER TABLE "{schema}".inbox DETACH PARTITION "{schema}".inbox_ahead;
@@ -373,7 +379,9 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET row_security = off', callee);
         -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to compile it.
         EXECUTE format('ALTER FUNCTION %s SET jit = off', callee);
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', callee);
+        EXECUTE (SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', callee, coalesce(string_agg(DISTINCT
+                        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, ', '), 'PUBLIC'))
+                   FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE pg_proc.oid = callee AND grantee <> proowner);
     END LOOP;
     LOCK TABLE ONLY inbox IN ACCESS EXCLUSIVE MODE;
     ALTER TABLE inbox DETACH PARTITION inbox_past;

@@ -7,6 +7,13 @@
 --
 -- Roles belong to the whole cluster: in several databases or schemas the same roles get their rights one by one.
 -- What the roles hold on these tables and functions beyond the list below is taken away.
+--
+-- A DATABASE IS ONE DOMAIN OF TRUST: inbox_consumer is for every consumer in it. A member can remove marks of another consumer, and set
+-- its retention. Because the roles are those of the whole cluster, a member can do so in every database of the cluster that has an inbox
+-- and lets it connect. Services that do not trust each other need a database each, to which only their own logins may connect:
+--
+--     REVOKE CONNECT ON DATABASE billing FROM PUBLIC;
+--     GRANT CONNECT ON DATABASE billing TO billing_service;
 
 DO $$
 BEGIN

@@ -20,6 +20,25 @@ AS $$
      ORDER BY bounds[2]::bigint NULLS LAST
 $$;
 
+-- Takes the privileges on a table or a sequence from everybody but its owner. Default privileges give them to whatever is new;
+-- rows are read and written through outbox as a whole, and so by its privileges alone.
+CREATE FUNCTION outbox_private(place regclass) RETURNS void
+    LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN
+        SELECT DISTINCT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind,
+               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
+          FROM pg_class c, LATERAL (SELECT c.relacl AS acl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = c.oid) lists, aclexplode(acl)
+         WHERE c.oid = place AND grantee <> c.relowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', given.kind, place, given.role);
+    END LOOP;
+END
+$$;
+
 -- Adds the next partition unless so many lie ahead of the ids that are drawn now; returns its name, or NULL where nothing was added.
 -- Called again and again by the relay. Three ways:
 --
@@ -74,6 +93,7 @@ BEGIN
             RETURN NULL;
         END IF;
         EXECUTE format(like_outbox, home, name);
+        PERFORM "{schema}".outbox_private(format('%s.%I', home, name)::regclass);
         ALTER TABLE "{schema}".outbox DETACH PARTITION "{schema}".outbox_overflow;
         EXECUTE format(attach, home, name, top, top + width);
         EXECUTE format(attach, home, 'outbox_overflow', top + width, 'MAXVALUE');
@@ -99,6 +119,7 @@ BEGIN
     EXECUTE format(attach, home, name, top, bound);
     EXECUTE format('ALTER TABLE %s.%I DROP CONSTRAINT outbox_overflow_bound', home, name);
     EXECUTE format(like_outbox, home, 'outbox_overflow');
+    PERFORM "{schema}".outbox_private('"{schema}".outbox_overflow');
     EXECUTE format(attach, home, 'outbox_overflow', bound, 'MAXVALUE');
     PERFORM setval(ids, bound, false);
     RETURN name;
@@ -218,7 +239,7 @@ BEGIN
     END IF;
     EXECUTE format('CREATE FUNCTION outbox_partition_rows() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN %s', width);
     COMMENT ON FUNCTION outbox_partition_rows() IS 'How many ids a new partition holds. Replace it to change that.';
-    FOREACH callee IN ARRAY ARRAY['outbox_partition_rows()', 'outbox_partitions()', 'outbox_add_partition(int)',
+    FOREACH callee IN ARRAY ARRAY['outbox_partition_rows()', 'outbox_partitions()', 'outbox_private(regclass)', 'outbox_add_partition(int)',
                                   'outbox_empty_partition(pg_snapshot, bigint, interval)', 'outbox_drop_partition()']::regprocedure[] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
         EXECUTE replace(replace(pg_get_functiondef(callee), '''"{schema}"', '''' || replace(home, '''', '''''')), '"{schema}"', home);
@@ -226,7 +247,9 @@ BEGIN
         EXECUTE format('ALTER FUNCTION %s SET row_security = off', callee);
         -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to compile it.
         EXECUTE format('ALTER FUNCTION %s SET jit = off', callee);
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', callee);
+        EXECUTE (SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', callee, coalesce(string_agg(DISTINCT
+                        CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, ', '), 'PUBLIC'))
+                   FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE pg_proc.oid = callee AND grantee <> proowner);
     END LOOP;
     EXECUTE format('SELECT (last_value / %s + 1) * %s + 1000000000 / %s * %s FROM %s', width, width, width, width,
                    pg_get_serial_sequence('outbox', 'id')) INTO bound;
@@ -235,6 +258,7 @@ END
 $$;
 
 COMMENT ON FUNCTION outbox_partitions() IS 'The partitions of outbox in the order of their ranges.';
+COMMENT ON FUNCTION outbox_private(regclass) IS 'Takes the privileges on a table or a sequence from everybody but its owner.';
 COMMENT ON FUNCTION outbox_add_partition(int) IS
     'Adds the next partition unless so many lie ahead; returns its name, or NULL. Called by relay.';
 COMMENT ON FUNCTION outbox_empty_partition(pg_snapshot, bigint, interval) IS

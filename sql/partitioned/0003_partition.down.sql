@@ -4,10 +4,24 @@ DECLARE
     owner text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
     note  text := obj_description('outbox'::regclass, 'pg_class');
     next  bigint;
+    -- What is granted on the sequence of the ids, and the sequence that takes its place.
+    drawn aclitem[] := (SELECT relacl FROM pg_class WHERE oid = pg_get_serial_sequence('outbox', 'id')::regclass);
+    ids   regclass;
     given record;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
+    -- What hangs on the partitioned table or on a partition would go with it.
+    IF EXISTS (SELECT FROM (SELECT 'outbox'::regclass AS place UNION ALL SELECT partition FROM outbox_partitions()) AS tables WHERE
+               EXISTS (SELECT FROM pg_trigger WHERE tgrelid = place AND NOT tgisinternal AND tgname <> 'outbox_own_transaction')
+            OR EXISTS (SELECT FROM pg_class WHERE oid = place AND (relrowsecurity OR relforcerowsecurity))
+            OR EXISTS (SELECT FROM pg_policy WHERE polrelid = place)
+            OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = place)
+            OR EXISTS (SELECT FROM pg_constraint WHERE confrelid = place)
+            OR EXISTS (SELECT FROM pg_depend WHERE refobjid = place AND classid = 'pg_rewrite'::regclass)) THEN
+        RAISE EXCEPTION 'outbox or a partition of it has a trigger, row-level security, a policy, a publication, a foreign key or a view'
+            USING HINT = 'It would go with the old table. Drop it, and make it again on the new one.';
+    END IF;
     EXECUTE format('SELECT last_value + is_called::int FROM %s', pg_get_serial_sequence('outbox', 'id')) INTO next;
     ALTER TABLE outbox ALTER COLUMN id DROP IDENTITY;
     ALTER TABLE outbox RENAME TO outbox_partitioned;
@@ -33,15 +47,25 @@ BEGIN
         toast.autovacuum_vacuum_insert_threshold = -1,
         toast.autovacuum_vacuum_cost_limit = 2000
     );
+    -- Exactly the privileges of the old table and its sequence, whatever the default privileges are.
+    ids := pg_get_serial_sequence('outbox', 'id')::regclass;
+    PERFORM outbox_private('outbox'), outbox_private(ids);
+    IF (SELECT relacl FROM pg_class WHERE oid = 'outbox_partitioned'::regclass) IS NOT NULL THEN
+        EXECUTE format('REVOKE ALL ON outbox FROM %I', owner);
+    END IF;
     FOR given IN
         SELECT privilege_type || coalesce(' (' || quote_ident(attname) || ')', '') AS privilege,
-               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role, is_grantable
+               'outbox' AS object, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role, is_grantable
           FROM (SELECT NULL AS attname, relacl AS acl FROM pg_class WHERE oid = 'outbox_partitioned'::regclass
                 UNION ALL
                 SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'outbox_partitioned'::regclass AND attacl IS NOT NULL) lists,
                aclexplode(acl)
+         UNION ALL
+        SELECT privilege_type, 'SEQUENCE ' || ids, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, is_grantable
+          FROM aclexplode(drawn)
     LOOP
-        EXECUTE format('GRANT %s ON outbox TO %s%s', given.privilege, given.role, CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        EXECUTE format('GRANT %s ON %s TO %s%s', given.privilege, given.object, given.role,
+                       CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
     DROP TABLE outbox_partitioned;
     -- The bound of step 1, which its way down takes away.

@@ -13,6 +13,9 @@ DECLARE
     bound bigint;
     first bigint;
     empty boolean;
+    -- What is granted on the sequence of the ids, and the sequence that takes its place.
+    drawn aclitem[] := (SELECT relacl FROM pg_class WHERE oid = pg_get_serial_sequence('outbox', 'id')::regclass);
+    ids   regclass;
     given record;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
@@ -23,12 +26,13 @@ BEGIN
         RAISE EXCEPTION 'outbox has no validated bound: take steps 1 and 2 first';
     END IF;
     IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox'::regclass AND NOT tgisinternal AND tgname <> 'outbox_own_transaction')
+       OR EXISTS (SELECT FROM pg_class WHERE oid = 'outbox'::regclass AND (relrowsecurity OR relforcerowsecurity))
        OR EXISTS (SELECT FROM pg_policy WHERE polrelid = 'outbox'::regclass)
        OR EXISTS (SELECT FROM pg_publication_rel WHERE prrelid = 'outbox'::regclass)
        OR EXISTS (SELECT FROM pg_constraint WHERE confrelid = 'outbox'::regclass)
        OR EXISTS (SELECT FROM pg_inherits WHERE 'outbox'::regclass IN (inhrelid, inhparent))
        OR EXISTS (SELECT FROM pg_depend WHERE refobjid = 'outbox'::regclass AND classid = 'pg_rewrite'::regclass) THEN
-        RAISE EXCEPTION 'outbox has a trigger, a policy, a publication, a foreign key, a child or a view'
+        RAISE EXCEPTION 'outbox has a trigger, row-level security, a policy, a publication, a foreign key, a child or a view'
             USING HINT = 'It would stay with the old table. Drop it, and make it again on the new one.';
     END IF;
 
@@ -52,15 +56,25 @@ BEGIN
     ALTER TABLE outbox_before ALTER COLUMN id DROP IDENTITY;
     EXECUTE format('ALTER TABLE outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH %s CACHE 1)', bound);
 
+    -- Exactly the privileges of the old table and its sequence, whatever the default privileges are.
+    ids := pg_get_serial_sequence('outbox', 'id')::regclass;
+    PERFORM outbox_private('outbox'), outbox_private(ids);
+    IF (SELECT relacl FROM pg_class WHERE oid = 'outbox_before'::regclass) IS NOT NULL THEN
+        EXECUTE format('REVOKE ALL ON outbox FROM %I', owner);
+    END IF;
     FOR given IN
         SELECT privilege_type || coalesce(' (' || quote_ident(attname) || ')', '') AS privilege,
-               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role, is_grantable
+               'outbox' AS object, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role, is_grantable
           FROM (SELECT NULL AS attname, relacl AS acl FROM pg_class WHERE oid = 'outbox_before'::regclass
                 UNION ALL
                 SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'outbox_before'::regclass AND attacl IS NOT NULL) lists,
                aclexplode(acl)
+         UNION ALL
+        SELECT privilege_type, 'SEQUENCE ' || ids, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, is_grantable
+          FROM aclexplode(drawn)
     LOOP
-        EXECUTE format('GRANT %s ON outbox TO %s%s', given.privilege, given.role, CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+        EXECUTE format('GRANT %s ON %s TO %s%s', given.privilege, given.object, given.role,
+                       CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
     END LOOP;
 
     IF empty THEN
@@ -69,12 +83,14 @@ BEGIN
     ELSE
         EXECUTE format('ALTER TABLE outbox ATTACH PARTITION outbox_before FOR VALUES FROM (MINVALUE) TO (%s)', bound);
         ALTER TABLE outbox_before DROP CONSTRAINT outbox_before_partitions;
+        PERFORM outbox_private('outbox_before');
         first := bound;
     END IF;
     EXECUTE format('CREATE TABLE %I PARTITION OF outbox FOR VALUES FROM (%s) TO (%s) WITH (%s)', 'outbox_p' || first, first, first + width, quiet);
     EXECUTE format('CREATE TABLE outbox_overflow PARTITION OF outbox FOR VALUES FROM (%s) TO (MAXVALUE) WITH (%s)', first + width, quiet);
     EXECUTE format('ALTER TABLE %I OWNER TO %I', 'outbox_p' || first, owner);
     EXECUTE format('ALTER TABLE outbox_overflow OWNER TO %I', owner);
+    PERFORM outbox_private(('outbox_p' || first)::regclass), outbox_private('outbox_overflow');
     CREATE TRIGGER outbox_own_transaction AFTER INSERT ON outbox
         FOR EACH ROW WHEN (NEW.xact_id <> pg_current_xact_id()) EXECUTE FUNCTION outbox_refuse_row();
     ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_own_transaction;
