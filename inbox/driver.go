@@ -20,7 +20,8 @@ type Driver[T any] interface {
 type Tx interface {
 	// Send runs statements in order, in one round trip where the driver can.
 	Send(ctx context.Context, statements ...Statement) error
-	// Commit returns ErrRolledBack where the handler left nothing to commit, by its own doing.
+	// Commit returns ErrRolledBack where the handler left nothing to commit, by its own doing, and where
+	// Postgres refused and the connection is there.
 	Commit(ctx context.Context) error
 	// Rollback does nothing once the transaction has ended.
 	Rollback(ctx context.Context) error

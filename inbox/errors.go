@@ -24,7 +24,8 @@ var ErrTimeout = errors.New("inbox: the handler was not done in time")
 var ErrLeftBehind = errors.New("inbox: the handler goes on although its context has ended; it can change nothing in the database any more")
 
 // ErrRolledBack is the failure of a handler that returned nil and left a transaction that cannot be committed: one of its statements
-// had failed, so that Postgres answers COMMIT with ROLLBACK; or rows were not closed; or it had ended the transaction by itself.
+// had failed, so that Postgres answers COMMIT with ROLLBACK; or Postgres refused the COMMIT, for a deferred constraint for example;
+// or rows were not closed; or it had ended the transaction by itself.
 var ErrRolledBack = errors.New("inbox: the handler returned nil, but its transaction cannot be committed")
 
 // PanicError is the failure of a handler that panicked.
@@ -49,6 +50,10 @@ const (
 	permanent class = iota + 1
 	unavailable
 	notDone
+	// doubted is an error of a handler whose SQLSTATE is about the server, on a connection that is
+	// there; ofMessage is one of which the server was asked, and said that it is well.
+	doubted
+	ofMessage
 )
 
 // classified is an error with what it says about the message.
@@ -87,7 +92,8 @@ func Permanent(err error) error { return classify(err, permanent) }
 func IsPermanent(err error) bool { return is(err, permanent) }
 
 // Unavailable marks an error of a handler: something that every message needs is away. It says nothing about this message, and
-// the whole consumer waits. Nil stays nil.
+// the whole consumer waits. A handler that calls other services says so itself: an error of a network or of another database is
+// otherwise a failure of its message. Nil stays nil.
 func Unavailable(err error) error { return classify(err, unavailable) }
 
 // NotDone marks an error of a handler of AtMostOnce: it is certain that nothing happened, so it may be tried again. Nil stays nil.
@@ -98,12 +104,14 @@ func IsNotDone(err error) bool { return is(err, notDone) }
 
 // IsUnavailable reports whether an error is about the database, or about what a handler called Unavailable, and not about the
 // message: no connection, or one that was lost; a server that starts, stops, is a standby, or is out of connections, memory or disk.
-// Trying again later is right, and counts as no attempt.
+// Trying again later is right, and counts as no attempt. Where a handler returns such a SQLSTATE although its connection is there (it
+// ran out of the space for its own temporary files, or another server said so), the inbox asks the server; one that is well is not
+// to blame, and the error is a failure of the message.
 func IsUnavailable(err error) bool {
 	if is(err, unavailable) {
 		return true
 	}
-	if errors.Is(err, ErrTimeout) {
+	if errors.Is(err, ErrTimeout) || is(err, ofMessage) {
 		return false
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {

@@ -73,7 +73,7 @@ func (i *Of[T]) transactIn(
 	committed := false
 	defer func() {
 		if !committed {
-			err = i.late(ctx, errors.Join(err, i.rollBack(ctx, tx, err)))
+			err = i.blame(ctx, errors.Join(err, i.rollBack(ctx, tx, err)))
 		}
 	}()
 	if err := i.stillIn(ctx, *in); err != nil {
@@ -84,7 +84,11 @@ func (i *Of[T]) transactIn(
 		return err
 	}
 	committed = true
-	return i.commit(ctx, tx)
+	err = i.commit(ctx, tx)
+	if errors.Is(err, ErrRolledBack) && IsUnavailable(err) {
+		return i.blame(ctx, classify(err, doubted))
+	}
+	return err
 }
 
 // commit ends the transaction. A COMMIT that is cut off leaves nobody wiser, so it has time of its own, whatever ctx says.
@@ -139,11 +143,44 @@ func (t patientTx) Send(ctx context.Context, statements ...Statement) error {
 
 // answers reports whether the database answers soon. Where every connection is in use it does, for all that is known here.
 func (i *Of[T]) answers(ctx context.Context) bool {
+	return i.probe(ctx, "SELECT 1") == nil || i.driver.Busy()
+}
+
+// probe runs statements in a transaction of its own, and waits for the answer for a short time.
+func (i *Of[T]) probe(ctx context.Context, texts ...string) error {
 	const soon = 3 * time.Second
 	limited, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	return i.transact(limited, func(Tx, T) (bool, error) { return false, nil }, Statement{SQL: "SELECT 1"}) == nil || i.driver.Busy()
+	first := make([]Statement, len(texts))
+	for n, text := range texts {
+		first[n] = Statement{SQL: text}
+	}
+	return i.transact(limited, func(Tx, T) (bool, error) { return false, nil }, first...)
 }
+
+// The statements of isWell. The second one writes about a megabyte of temporary files, for which
+// nobody needs a right, and leaves nothing behind.
+const (
+	littleMemory = "SET LOCAL work_mem = '64kB'"
+	spill        = "SELECT count(*) FROM generate_series(1, 40000)"
+)
+
+// isWell reports whether the server is well as far as a small transaction can tell: it answers, and
+// can write to its disk. A refusal that is not about the server came from a server that is well; so
+// did that of a limit which somebody has set (53400).
+func (i *Of[T]) isWell(ctx context.Context) bool {
+	err := i.probe(ctx, littleMemory, spill)
+	if err == nil {
+		return true
+	}
+	if state, sent := sqlState(err); sent {
+		return state == limitExceeded || !IsUnavailable(err)
+	}
+	return i.driver.Busy()
+}
+
+// limitExceeded is what Postgres says at a limit of its configuration, temp_file_limit for one.
+const limitExceeded = "53400"
 
 // again runs work until it is not broken off by another transaction any more, Config.Retries times more at most.
 func (i *Of[T]) again(ctx context.Context, work func() error) error {

@@ -33,6 +33,9 @@ func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx cont
 		return result, nil
 	}
 	err = i.call(ctx, nil, handler)
+	if is(err, doubted) {
+		err = i.blame(ctx, err)
+	}
 	// From here on the outcome is known to this process only, so it is written down even where ctx has ended.
 	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
 	defer cancel()

@@ -156,7 +156,8 @@ func (t *pgxTx) Commit(ctx context.Context) error {
 		return fmt.Errorf("%w: rows are not closed", ErrRolledBack)
 	}
 	err := t.Tx.Commit(ctx)
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) {
+	_, refused := sqlState(err)
+	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || refused && !t.Conn().IsClosed() {
 		return fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}
 	return err

@@ -91,3 +91,31 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 		}
 	}
 }
+
+// A probe that writes nothing to the disk would take a server whose disk is full for well.
+func TestTheQuestionWhetherTheServerIsWellWritesToItsDisk(t *testing.T) {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, exampledb.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := conn.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := conn.Exec(ctx, "BEGIN; "+littleMemory, pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := conn.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS) "+spill, pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan := strings.Join(lines, "\n"); !regexp.MustCompile(`temp read=\d+ written=[1-9]`).MatchString(plan) {
+		t.Fatalf("nothing is written:\n%s", plan)
+	}
+}

@@ -35,11 +35,19 @@ func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) e
 	return errors.Join(context.Cause(limited), ErrLeftBehind)
 }
 
-// late says whether a handler that was not done in time is to blame for it. Where the database does not answer, it waited for that.
-// It asks once the transaction has given its connection back, which may be the only one.
-func (i *Of[T]) late(ctx context.Context, err error) error {
+// blame says whether a handler is to blame if it was not done in time, or returned a SQLSTATE that is
+// about the server. If the database does not answer, or is unwell, it is not. blame asks after the
+// transaction has given its connection back, which may be the only one.
+func (i *Of[T]) blame(ctx context.Context, err error) error {
 	ranOut := errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
-	if !ranOut || ended(ctx) || IsUnavailable(err) || i.answers(ctx) {
+	switch {
+	case err == nil || ended(ctx):
+		return err
+	case is(err, doubted):
+		if i.isWell(ctx) {
+			return classify(err, ofMessage)
+		}
+	case !ranOut || IsUnavailable(err) || i.answers(ctx):
 		return err
 	}
 	return Unavailable(err)
@@ -78,6 +86,8 @@ func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
 		return err
 	case tx != nil && tx.Lost(ctx):
 		return Unavailable(err)
+	case !is(err, unavailable) && IsUnavailable(err):
+		return classify(err, doubted)
 	}
 	return err
 }

@@ -18,7 +18,9 @@
 //     doubling, with jitter), other keys go on, and after Attempts it is parked.
 //   - Permanent (inbox.Permanent): it is parked at once.
 //   - Unavailable (inbox.Unavailable, and the errors of Postgres that are about the server): the whole process pauses. It
-//     stays in its group, fetches nothing, begins nothing, and tries with one message now and then. This counts for no attempt.
+//     stays in its group, fetches nothing, begins nothing, and tries with one message now and then, of another key each
+//     time. This counts for no attempt. But a message that says so again after others were handled has failed: one
+//     message cannot pass for an outage.
 //
 // Parking keeps order: later messages of the key are parked behind. The command relay inbox parked shows them, and asks for a retry, which
 // this package carries out in the live consumer.

@@ -12,7 +12,8 @@ import (
 // gate is open while the database is there. An error that says otherwise shuts it: nothing begins and nothing is fetched, while
 // the client goes on to send its heartbeats and to take part in rebalances. After a pause it lets one trial through, whatever else is
 // still in flight from before: that may hang on a connection that nobody answers. A success opens the gate, and another such
-// error shuts it for twice as long. It belongs to the scheduler's lock.
+// error shuts it for twice as long. A message that failed a trial goes to the end of the line, so that the next trial is of another
+// key; see scheduler.accuse. It belongs to the scheduler's lock.
 type gate struct {
 	state  gateState
 	trial  bool      // a trial is in flight, and began lately
@@ -56,6 +57,26 @@ func (g *gate) shutFor(least, most time.Duration) (pause time.Duration) {
 	}
 	g.state = shut
 	return jitter(g.pause)
+}
+
+// processed notes that a message was processed in a job of that turn.
+func (s *scheduler) processed(turn int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.good = max(s.good, turn)
+}
+
+// accuse notes that a handler has said of one message that something is away, and reports whether it
+// has to be its own fault: it has said so before, and a job that began after that has processed
+// another message. In an outage no such job is: it shuts the gate, and the first one to
+// be processed ends it. So one bad message makes the others wait for a moment and not for good, and
+// an outage costs none of them an attempt.
+func (s *scheduler) accuse(accused *int64) (refuted bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refuted = *accused > 0 && s.good > *accused
+	*accused = s.turn
+	return refuted
 }
 
 // unavailable shuts the gate, unless it is shut. A database that was away and is back is another matter.

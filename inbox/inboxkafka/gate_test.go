@@ -177,7 +177,7 @@ func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
 		t.Fatal("no fake")
 	}
 	fake.setAway(true)
-	if v := g.judge(t.Context(), i, timeout, 0); !v.front || i.attempts != 0 || g.Stats().PausedSince.IsZero() {
+	if v := g.judge(t.Context(), i, timeout, 0); v.wait != 0 || i.attempts != 0 || g.Stats().PausedSince.IsZero() {
 		t.Errorf("verdict %+v, %d attempts", v, i.attempts)
 	}
 	fake.setAway(false)
@@ -190,5 +190,100 @@ func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
 	fake.mu.Unlock()
 	if v := g.judge(t.Context(), i, timeout, 0); v.front || i.attempts != 2 {
 		t.Errorf("no free connection: verdict %+v, %d attempts", v, i.attempts)
+	}
+}
+
+// raise is the verdict on a message whose handler said that something is away.
+func (g *gated) raise(t *testing.T, i *item) verdict {
+	t.Helper()
+	i.raised = true
+	return g.judge(t.Context(), i, inbox.Outcome{Result: inbox.Failed, Err: errAway}, 0)
+}
+
+// trial ends the pause, and returns the job that begins then.
+func (g *gated) trial(t *testing.T) *job {
+	t.Helper()
+	for _, end := range g.ends {
+		end()
+	}
+	g.ends = nil
+	j := g.pick()
+	if j == nil {
+		t.Fatal("no trial begins after the pause")
+	}
+	return j
+}
+
+// An outage costs no message an attempt, however often it is tried meanwhile. But what a message
+// says after others were handled is its own failure.
+func TestOnlyAMessageThatOthersRefuteHasFailed(t *testing.T) {
+	g := newGated(t)
+	for _, key := range []string{"a", "b"} {
+		g.add(t, key)
+	}
+	a := g.pick()
+	for n := range 5 {
+		v := g.raise(t, a.items[0])
+		if v.wait != 0 || v.front || a.items[0].attempts != 0 || g.Stats().PausedSince.IsZero() {
+			t.Fatalf("trial %d: verdict %+v, %d attempts", n, v, a.items[0].attempts)
+		}
+		g.sched.finish(a, []verdict{v})
+		b := g.trial(t)
+		if string(b.items[0].message.Key) != "b" {
+			t.Fatal("the same key is tried twice in a row")
+		}
+		g.sched.finish(b, []verdict{g.raise(t, b.items[0])})
+		a = g.trial(t)
+	}
+	g.sched.finish(a, []verdict{g.raise(t, a.items[0])})
+	b := g.trial(t)
+	g.sched.finish(b, []verdict{g.judge(t.Context(), b.items[0], inbox.Outcome{Result: inbox.Processed}, 0)})
+	a = g.pick()
+	v := g.raise(t, a.items[0])
+	if v.wait == 0 || a.items[0].attempts != 1 || !g.Stats().PausedSince.IsZero() {
+		t.Fatalf("verdict %+v, %d attempts, paused since %v; want a failure and no pause", v, a.items[0].attempts, g.Stats().PausedSince)
+	}
+	// That it was refuted once says nothing about the next outage.
+	if v := g.raise(t, a.items[0]); v.wait != 0 || a.items[0].attempts != 1 {
+		t.Fatalf("verdict %+v, %d attempts", v, a.items[0].attempts)
+	}
+}
+
+// What the inbox's own statements say is no failure of a message, whatever others say meanwhile.
+func TestWhatNoHandlerSaidIsNeverAFailure(t *testing.T) {
+	g := newGated(t)
+	i := &item{}
+	for range 3 {
+		v := g.judge(t.Context(), i, inbox.Outcome{Result: inbox.Failed, Err: errAway}, 0)
+		g.sched.processed(1 << 40)
+		if v.wait != 0 || i.attempts != 0 {
+			t.Fatalf("verdict %+v, %d attempts", v, i.attempts)
+		}
+	}
+}
+
+// A retry of a parked key has no two trials in a row either, as long as another key is there.
+func TestARetryLeavesTheNextTrialToOthers(t *testing.T) {
+	g := newGated(t)
+	g.add(t, "a")
+	g.unavailable(errAway)
+	g.ends[0]()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	taken, ok := g.sched.enter(ctx, slot{})
+	if !ok || !taken.trial {
+		t.Fatal("no slot for a trial")
+	}
+	g.sched.leave(taken)
+	if g.sched.mayEnter(taken) {
+		t.Error("the retry is tried twice in a row")
+	}
+	j := g.pick()
+	if j == nil {
+		t.Fatal("nothing else begins")
+	}
+	g.sched.finish(j, []verdict{{}})
+	if !g.sched.mayEnter(taken) {
+		t.Error("the retry does not have its turn")
 	}
 }

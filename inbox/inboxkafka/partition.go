@@ -28,6 +28,12 @@ type item struct {
 	starts  int
 	started bool
 
+	// turn is when its job began, raised whether a handler returned an error in that, and accused when
+	// it said last that something is away; see scheduler.accuse.
+	turn    int64
+	raised  bool
+	accused int64
+
 	// attempts and spent are how often it failed, and how long handling and waiting took. lone is whether it is tried alone, since
 	// it failed. parking is set once it is to be parked, for as long as that does not succeed.
 	attempts int

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/inbox"
 )
@@ -78,16 +81,22 @@ func (c *Consumer) ofTopics(keys []inbox.ParkedKey) []inbox.ParkedKey {
 
 // redrive handles the messages of a key until none is left, one fails for good, or ctx ends.
 func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
+	var taken slot
+	var accused int64
 	for failures := 0; ; {
-		taken, ok := c.sched.enter(ctx)
-		if !ok {
+		var ok bool
+		if taken, ok = c.sched.enter(ctx, taken); !ok {
 			return
 		}
 		// In flight it has as long as others have when the process is asked to end.
-		r, err := c.redriveOne(key)
+		var raised atomic.Bool
+		r, err := c.redriveOne(key, &raised)
 		c.sched.leave(taken)
 		switch {
 		case err == nil:
+			if r.Result == inbox.Processed {
+				c.sched.processed(taken.turn)
+			}
 			c.available(true)
 			failures = 0
 			if !c.redriven(r) {
@@ -97,6 +106,9 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 		case c.handling.Err() != nil:
 			return
 		case inbox.IsUnavailable(err):
+			if raised.Load() && c.sched.accuse(&accused) {
+				break
+			}
 			c.unavailable(err)
 			continue
 		case errors.Is(err, inbox.ErrTimeout):
@@ -104,8 +116,10 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 				c.unavailable(err)
 				continue
 			}
+			c.available(true)
+		default:
+			c.available(true)
 		}
-		c.available(true)
 		failures++
 		wait := c.backoff(failures)
 		c.hooks.retried(r.Message, inbox.Failed, err)
@@ -133,11 +147,15 @@ func (c *Consumer) redriven(r inbox.Redriven) bool {
 }
 
 // redriveOne handles the first parked message of a key.
-func (c *Consumer) redriveOne(key inbox.ParkedKey) (inbox.Redriven, error) {
+func (c *Consumer) redriveOne(key inbox.ParkedKey, raised *atomic.Bool) (inbox.Redriven, error) {
 	if c.cfg.AtMostOnce != nil {
-		return c.store.RedriveOnce(c.handling, key, c.cfg.AtMostOnce)
+		return c.store.RedriveOnce(c.handling, key, func(ctx context.Context, m inbox.Message) error {
+			return note(raised, c.cfg.AtMostOnce(ctx, m))
+		})
 	}
-	return c.store.Redrive(c.handling, key, c.one)
+	return c.store.Redrive(c.handling, key, func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+		return note(raised, c.one(ctx, tx, m))
+	})
 }
 
 // endRedrive gives a request up. The message stays parked, and its key with it.

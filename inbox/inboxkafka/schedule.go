@@ -42,6 +42,9 @@ type scheduler struct {
 	stopPoll    context.CancelFunc
 	rewinds     int // since the last flush
 
+	turn int64 // counts jobs and slots, as they begin
+	good int64 // the turn of the last one of those in which a message was processed
+
 	after func(time.Duration, func()) (stop func() bool)
 }
 
@@ -186,8 +189,10 @@ func (s *scheduler) skipClosed() {
 func (s *scheduler) begin(j *job) {
 	s.inFlight++
 	s.alone, j.trial = j.alone, s.gate.begin()
-	for _, q := range j.queues {
+	s.turn++
+	for n, q := range j.queues {
 		q.part.inUse++
+		j.items[n].turn = s.turn
 	}
 }
 
@@ -336,10 +341,14 @@ func (s *scheduler) close(p *partition, lost bool) (drained <-chan struct{}) {
 }
 
 // slot is a place in flight beside the workers.
-type slot struct{ trial bool }
+type slot struct {
+	trial bool
+	turn  int64
+}
 
-// enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended.
-func (s *scheduler) enter(ctx context.Context) (taken slot, ok bool) {
+// enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended. last is
+// the slot that the caller had before: of two trials in a row the second one is for somebody else, if there is anybody.
+func (s *scheduler) enter(ctx context.Context, last slot) (taken slot, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer context.AfterFunc(ctx, func() {
@@ -348,13 +357,20 @@ func (s *scheduler) enter(ctx context.Context) (taken slot, ok bool) {
 		s.slots.Broadcast()
 	})()
 	for !s.draining && ctx.Err() == nil {
-		if !s.alone && !s.gate.closed() && !s.suspectNext() {
+		if s.mayEnter(last) {
 			s.inFlight++
-			return slot{s.gate.begin()}, true
+			s.turn++
+			return slot{s.gate.begin(), s.turn}, true
 		}
 		s.slots.Wait()
 	}
 	return slot{}, false
+}
+
+// mayEnter reports whether a slot may begin now whose caller had the last one.
+func (s *scheduler) mayEnter(last slot) bool {
+	secondTrial := s.gate.state == half && last.turn > 0 && s.turn == last.turn && s.ready.len() > 0
+	return !s.alone && !s.gate.closed() && !s.suspectNext() && !secondTrial
 }
 
 // suspectNext reports whether a suspect waits for all others to end.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,16 +36,25 @@ func (c *Consumer) handle(j *job) []verdict {
 	}
 	var outcomes []inbox.Outcome
 	var err error
+	var raised atomic.Bool
 	if len(j.items) == 1 {
-		outcomes = []inbox.Outcome{c.handleOne(ctx, j.items[0])}
+		outcomes = []inbox.Outcome{c.handleOne(ctx, j.items[0], &raised)}
 	} else {
 		messages := make([]inbox.Message, len(j.items))
 		for n, i := range j.items {
 			messages[n] = i.message
 		}
-		outcomes, err = c.store.HandleBatch(ctx, messages, c.many)
+		outcomes, err = c.store.HandleBatch(ctx, messages, func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
+			return note(&raised, c.many(ctx, tx, messages))
+		})
 	}
 	took := time.Since(began)
+	if raised.Load() && inbox.IsUnavailable(err) {
+		// One of them may be why, and then it would take the others along for ever.
+		for _, i := range j.items {
+			i.lone = true
+		}
+	}
 	if len(outcomes) != len(j.items) { // nothing is known of any
 		outcomes = make([]inbox.Outcome, len(j.items))
 		for n := range outcomes {
@@ -58,9 +68,18 @@ func (c *Consumer) handle(j *job) []verdict {
 			i.lone, i.started = true, false
 			continue
 		}
+		i.raised = raised.Load()
 		verdicts[n] = c.judge(ctx, i, outcomes[n], took)
 	}
 	return verdicts
+}
+
+// note remembers that a handler returned an error.
+func note(raised *atomic.Bool, err error) error {
+	if err != nil {
+		raised.Store(true)
+	}
+	return err
 }
 
 // late reports whether a call was not done in time, with nothing else that it is about.
@@ -117,7 +136,7 @@ func (c *Consumer) untried(ctx context.Context, j *job, err error) []verdict {
 }
 
 // handleOne handles or parks one message.
-func (c *Consumer) handleOne(ctx context.Context, i *item) inbox.Outcome {
+func (c *Consumer) handleOne(ctx context.Context, i *item, raised *atomic.Bool) inbox.Outcome {
 	if i.parking == nil {
 		switch {
 		case i.unidentified != nil:
@@ -133,9 +152,13 @@ func (c *Consumer) handleOne(ctx context.Context, i *item) inbox.Outcome {
 	case i.parking != nil:
 		result, err = c.store.Park(ctx, i.message, i.parking.cause, i.parking.attempts, i.parking.why)
 	case c.cfg.AtMostOnce != nil:
-		result, err = c.store.AtMostOnce(ctx, i.message, func(ctx context.Context) error { return c.cfg.AtMostOnce(ctx, i.message) })
+		result, err = c.store.AtMostOnce(ctx, i.message, func(ctx context.Context) error {
+			return note(raised, c.cfg.AtMostOnce(ctx, i.message))
+		})
 	default:
-		result, err = c.store.Handle(ctx, i.message, func(ctx context.Context, tx pgx.Tx) error { return c.one(ctx, tx, i.message) })
+		result, err = c.store.Handle(ctx, i.message, func(ctx context.Context, tx pgx.Tx) error {
+			return note(raised, c.one(ctx, tx, i.message))
+		})
 	}
 	return inbox.Outcome{Result: result, Err: err}
 }
@@ -167,6 +190,9 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 	case o.Result == inbox.Deferred:
 		return verdict{}
 	case o.Result != inbox.Failed:
+		if o.Result == inbox.Processed {
+			c.sched.processed(i.turn)
+		}
 		c.available(true)
 		c.hooks.handled(i.message, o.Result, i.attempts, took)
 		return verdict{decided: true, result: o.Result}
@@ -176,13 +202,16 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 	case o.Err == nil:
 		o.Err = errors.New("no outcome")
 	case inbox.IsUnavailable(o.Err):
+		if i.raised && c.sched.accuse(&i.accused) {
+			return c.failed(i, o.Err, took)
+		}
 		c.unavailable(o.Err)
-		return verdict{front: true}
+		return verdict{}
 	case errors.Is(o.Err, inbox.ErrTimeout):
 		// A handler that hangs is to blame, unless it hangs on a database that does not answer.
 		if err := c.probe(ctx); err != nil {
 			c.unavailable(err)
-			return verdict{front: true}
+			return verdict{}
 		}
 	}
 	c.available(true) // the database answers

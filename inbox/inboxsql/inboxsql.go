@@ -127,8 +127,8 @@ func (t *transaction) Commit(ctx context.Context) error {
 	defer t.cancel()
 	defer context.AfterFunc(ctx, t.cancel)()
 	err := t.tx.Commit()
-	if err != nil && !refused(err) && t.conn.PingContext(ctx) == nil {
-		// The connection is there, and Postgres has refused nothing: it has answered that it rolled back.
+	if err != nil && t.conn.PingContext(ctx) == nil {
+		// The connection is there: Postgres has answered that it rolled back, or why it refused.
 		err = fmt.Errorf("%w: %w", inbox.ErrRolledBack, err)
 	}
 	return errors.Join(err, t.release())
