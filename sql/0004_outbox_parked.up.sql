@@ -29,6 +29,7 @@ CREATE INDEX outbox_parked_audit_open_idx ON outbox_parked_audit (lane, request)
 
 -- Rows are copied from the outbox, so its retention does not touch them.
 CREATE TABLE outbox_parked (
+    place          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lane           text        NOT NULL,
     id             bigint      NOT NULL,
     msg_id         uuid        NOT NULL,
@@ -46,16 +47,20 @@ CREATE TABLE outbox_parked (
     parked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     released_seq   bigint          NULL,
     request        bigint          NULL,
-    PRIMARY KEY (lane, id)
+    -- The id alone names no row: TRUNCATE outbox RESTART IDENTITY gives it a second time.
+    UNIQUE (lane, id, msg_id)
 );
--- The queue of one aggregate, in the order in which it is to be published.
-CREATE INDEX outbox_parked_queue_idx ON outbox_parked (lane, aggregate_type, aggregate_id, seq, id) WHERE released_seq IS NULL;
+-- The queue of one aggregate, in the order in which it is to be published. A hash stands for the aggregate, because an index entry has 2,704
+-- bytes at most, and whatever the outbox holds must find room here. Two aggregates may share one: compare the columns as well.
+CREATE INDEX outbox_parked_queue_idx ON outbox_parked
+    (lane, hashtextextended(aggregate_id COLLATE "C", hashtextextended(aggregate_type COLLATE "C", 0)), seq, id) WHERE released_seq IS NULL;
 -- What a batch that never became a commit has parked or released is undone by its number.
 CREATE INDEX outbox_parked_seq_idx ON outbox_parked (lane, seq);
 CREATE INDEX outbox_parked_released_idx ON outbox_parked (lane, released_seq) WHERE released_seq IS NOT NULL;
 
 COMMENT ON TABLE outbox_parked IS 'Events that could not be published, and later ones of the same aggregate, in order. See relay parked.';
-COMMENT ON COLUMN outbox_parked.id IS 'The id of the row in the outbox.';
+COMMENT ON COLUMN outbox_parked.place IS 'Names the parked row.';
+COMMENT ON COLUMN outbox_parked.id IS 'The id of the row in the outbox. With msg_id it names that row.';
 COMMENT ON COLUMN outbox_parked.seq IS 'The batch of the lane that parked the row; the queue of an aggregate is in the order of (seq, id).';
 COMMENT ON COLUMN outbox_parked.cause IS
     'refused: this row can never be sent as it is. topic: its topic is away; it goes out by itself once the topic is back. '

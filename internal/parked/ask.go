@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/status"
 )
 
@@ -51,11 +52,12 @@ func (a Asked) RefusedAgain() bool {
 // askQuery makes a request for each of the named aggregates that is still parked, where the same is not open already. It is quick,
 // however much is parked: a request that came after the owner has stopped looking would lie there until it looks again. Who
 // asks is the default of requested_by.
-const askQuery = `
+var askQuery = `
 WITH m AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS named (lane, aggregate_type, aggregate_id, place)
      WHERE EXISTS (SELECT FROM outbox_parked p
-                    WHERE p.lane = named.lane AND p.aggregate_type = named.aggregate_type AND p.aggregate_id = named.aggregate_id
+                    WHERE p.lane = named.lane AND ` + relay.ParkedKey + ` = ` + relay.ParkedKeyOf("named.aggregate_type", "named.aggregate_id") + `
+                      AND p.aggregate_type = named.aggregate_type AND p.aggregate_id = named.aggregate_id
                       AND p.released_seq IS NULL AND ($4::uuid IS NULL OR p.msg_id = $4))
 ), asked AS (
     INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // The causes of a parked row.
@@ -83,7 +85,7 @@ type List struct {
 
 // matching finds the aggregates that a filter chooses, as the parameters of Filter.args. The condition on the lane and the
 // aggregate goes to the index; the rest is about the first row of each queue. Of a filter with an event, rows counts that event.
-const matching = `
+var matching = `
 queues AS (
     SELECT DISTINCT ON (lane, aggregate_type, aggregate_id)
            lane, aggregate_type, aggregate_id, seq, id, msg_id, cause, error, attempts, created_at, parked_at,
@@ -91,6 +93,7 @@ queues AS (
       FROM outbox_parked
      WHERE released_seq IS NULL
        AND ($1::text IS NULL OR lane = $1) AND ($2::text IS NULL OR aggregate_type = $2) AND ($3::text IS NULL OR aggregate_id = $3)
+       AND ($2::text IS NULL OR $3::text IS NULL OR ` + relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$2", "$3") + `)
      ORDER BY lane, aggregate_type, aggregate_id, seq, id
 ), matching AS (
     SELECT *, extract(epoch FROM clock_timestamp() - parked_at)::float8 AS age,
@@ -136,7 +139,7 @@ func (f Filter) event() *string {
 const columns = `m.lane, m.aggregate_type, m.aggregate_id, m.rows, m.id, m.msg_id::text, m.cause, m.error, m.attempts,
        m.created_at, m.parked_at, m.age, open.request, open.action, m.total_aggregates, m.total_rows`
 
-const listQuery = `WITH ` + matching + `
+var listQuery = `WITH ` + matching + `
 SELECT ` + columns + `
   FROM matching m LEFT JOIN LATERAL (
        SELECT a.request, a.action FROM outbox_parked_audit a

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // Queue is one parked aggregate in full.
@@ -69,20 +70,23 @@ type Request struct {
 // ErrNotThere is wrapped by the errors of Show and Payload where nothing is parked under that name.
 var ErrNotThere = errors.New("nothing is parked")
 
-const lanesQuery = `
-SELECT lane FROM outbox_parked WHERE ($1::text IS NULL OR lane = $1) AND aggregate_type = $2 AND aggregate_id = $3
+// ofAggregate finds the rows of an aggregate through the index.
+var ofAggregate = relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$2", "$3") + ` AND aggregate_type = $2 AND aggregate_id = $3`
+
+var lanesQuery = `
+SELECT lane FROM outbox_parked WHERE ($1::text IS NULL OR lane = $1) AND ` + ofAggregate + `
  UNION
 SELECT lane FROM outbox_parked_audit WHERE ($1::text IS NULL OR lane = $1) AND aggregate_type = $2 AND aggregate_id = $3
  ORDER BY lane`
 
-const rowsQuery = `
+var rowsQuery = `
 SELECT id, msg_id::text, type, topic, octet_length(payload)::bigint, created_at, parked_at, cause, error, attempts
-  FROM outbox_parked WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL
+  FROM outbox_parked WHERE lane = $1 AND ` + ofAggregate + ` AND released_seq IS NULL
  ORDER BY seq, id LIMIT $4`
 
-const countQuery = `
+var countQuery = `
 SELECT count(*) FILTER (WHERE released_seq IS NULL), count(released_seq)
-  FROM outbox_parked WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3`
+  FROM outbox_parked WHERE lane = $1 AND ` + ofAggregate
 
 const requestsQuery = `
 SELECT request, action, msg_id::text, requested_by, reason, requested_at, done_at, outcome, events
@@ -205,7 +209,7 @@ func Payload(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregate
 		}
 		err := tx.QueryRow(ctx, `
 SELECT payload FROM outbox_parked
- WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL AND ($4::uuid IS NULL OR msg_id = $4)
+ WHERE lane = $1 AND `+ofAggregate+` AND released_seq IS NULL AND ($4::uuid IS NULL OR msg_id = $4)
  ORDER BY seq, id LIMIT 1`, q.Lane, aggregateType, aggregateID, Filter{MsgID: msgID}.event()).Scan(&payload)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return notThere("no such row of %s/%s is parked", aggregateType, aggregateID)

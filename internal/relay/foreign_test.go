@@ -152,3 +152,13 @@ func refusedAsForeign(t *testing.T, what string, err error) {
 		t.Errorf("%s: %s", what, pg.Message)
 	}
 }
+
+// unbounded takes away the bounds of the outbox's columns, as in a table that is older than they are.
+func unbounded(t testing.TB, conn *pgx.Conn) {
+	t.Helper()
+	exec(t, conn, `DO $$ DECLARE c record; BEGIN
+    FOR c IN SELECT conname, contypid::regtype AS domain FROM pg_constraint WHERE contypid::regtype::text ~ '^outbox_' LOOP
+        EXECUTE format('ALTER DOMAIN %s DROP CONSTRAINT %I', c.domain, c.conname);
+    END LOOP;
+END $$`)
+}

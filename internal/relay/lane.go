@@ -33,7 +33,7 @@ type lane struct {
 	// What is known of topics and rows beyond the session that found it out. Used by the producing goroutine of one session at
 	// a time.
 	outages   *outages
-	condemned map[int64]error
+	condemned map[rowKey]error
 	renewed   int64 // id of the row for which the producers were last made anew
 }
 
@@ -42,7 +42,7 @@ func newLane(shared *Config, l Lane, owner string, members *membership) *lane {
 	cfg.Logger = cfg.Logger.With("lane", l.Name)
 	n := &lane{
 		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
-		outages: newOutages(cfg.Topics.Patience), condemned: make(map[int64]error),
+		outages: newOutages(cfg.Topics.Patience), condemned: make(map[rowKey]error),
 	}
 	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
 	return n

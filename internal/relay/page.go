@@ -28,10 +28,12 @@ const (
 
 const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at"
 
-// Behind them, reads of an outbox have the row's transaction, and a tail read the snapshot that it saw.
+// Behind them, reads of an outbox have the row's transaction, and a tail read the snapshot that it saw; reads of parked rows have
+// the row's place.
 const (
 	colXactID   = columns
 	colSnapshot = columns + 1
+	colPlace    = columns
 )
 
 // The headers that the relay sets on every record.
@@ -56,6 +58,7 @@ const (
 type page struct {
 	records []kgo.Record
 	ids     []int64
+	places  []int64    // of parked rows: their places in outbox_parked; none for rows of an outbox
 	faults  []rowFault // of rows that can never be sent, in their order; their records hold no more than key and type
 	window  Progress   // the window of the rows
 	after   Progress
@@ -65,6 +68,26 @@ type page struct {
 
 	arena   []byte // keys, values and header values; grown by blocks, so that slices into it stay valid
 	headers []kgo.RecordHeader
+}
+
+// rowKey tells a row from all others. The id alone does not: TRUNCATE … RESTART IDENTITY gives it a second time.
+type rowKey struct {
+	id    int64
+	msgID string
+}
+
+// key returns the identity of the row at a place.
+func (p *page) key(i int) rowKey {
+	return rowKey{p.ids[i], string(p.records[i].Headers[placeMsgID].Value)}
+}
+
+// addPlace notes the place of the parked row that was added last.
+func (p *page) addPlace(values [][]byte) error {
+	if len(values) <= colPlace || len(values[colPlace]) != 8 {
+		return errShape
+	}
+	p.places = append(p.places, int64(binary.BigEndian.Uint64(values[colPlace])))
+	return nil
 }
 
 // rowFault says that the row at a place of its page can never be sent.
@@ -79,6 +102,7 @@ const arenaBlock = 256 << 10
 func (p *page) reset() {
 	clear(p.records)
 	clear(p.headers)
+	p.places = p.places[:0]
 	p.records, p.ids, p.faults, p.headers, p.arena = p.records[:0], p.ids[:0], p.faults[:0], p.headers[:0], p.arena[:0]
 	p.window, p.after, p.bytes, p.largest, p.oldest = Progress{}, Progress{}, 0, 0, time.Time{}
 }

@@ -83,37 +83,37 @@ WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
 // work writes what the batch changes.
 func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) error {
 	lane, table := l.lane.Name, quoteTable(l.lane.Table)
-	if err := all(ctx, tx, "park rows", pl.parks, `
+	if err := all(ctx, tx, "park rows", pl.parks, false, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at,
                            seq, cause, error, attempts)
-SELECT $1, id, o.msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at,
+SELECT $1, id, msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at,
        $2, a.cause, nullif(a.error, ''), (a.cause = 'refused')::int
-FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)
--- A recovery may have gone back to before the row was parked: it keeps its place.
-ON CONFLICT (lane, id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq); err != nil {
+FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, msg_id, cause, error) JOIN `+table+` AS o USING (id, msg_id)
+-- A recovery may have gone back to before the row was parked: it keeps its place. Another row with its id is another row.
+ON CONFLICT (lane, id, msg_id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq); err != nil {
 		return err
 	}
-	if err := all(ctx, tx, "record skipped rows", pl.skips, `
+	if err := all(ctx, tx, "record skipped rows", pl.skips, false, `
 INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, requested_by, reason, done_seq, events, outcome)
-SELECT $1, 'skip', o.aggregate_type, o.aggregate_id, o.msg_id, 'relay', 'policy skip', $2, 1, a.cause || ': ' || a.error
-FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error) JOIN `+table+` AS o USING (id)`, lane, seq); err != nil {
+SELECT $1, 'skip', o.aggregate_type, o.aggregate_id, msg_id, 'relay', 'policy skip', $2, 1, a.cause || ': ' || a.error
+FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, msg_id, cause, error) JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
 		return err
 	}
-	if err := all(ctx, tx, "keep parked rows", pl.again, `
+	if err := all(ctx, tx, "keep parked rows", pl.again, true, `
 UPDATE outbox_parked AS p SET cause = a.cause, error = a.error, attempts = p.attempts + (a.cause = 'refused')::int
-FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (id, cause, error)
-WHERE p.lane = $1 AND p.id = a.id AND p.seq < $2`, lane, seq); err != nil {
+FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (place, cause, error)
+WHERE p.lane = $1 AND p.place = a.place AND p.seq < $2`, lane, seq); err != nil {
 		return err
 	}
 	// By request, and not as a join with all of them, for which stale statistics make Postgres read every parked row.
 	released := make(map[int64][]int64)
 	for _, r := range pl.releases {
-		released[r.request] = append(released[r.request], r.id)
+		released[r.request] = append(released[r.request], r.place)
 	}
-	for request, ids := range released {
-		if err := exactly(ctx, tx, "release parked rows", len(ids), `
+	for request, places := range released {
+		if err := exactly(ctx, tx, "release parked rows", len(places), `
 UPDATE outbox_parked SET released_seq = $2, request = nullif($3::bigint, 0)
-WHERE lane = $1 AND id = ANY ($4::bigint[]) AND released_seq IS NULL`, lane, seq, request, ids); err != nil {
+WHERE lane = $1 AND place = ANY ($4::bigint[]) AND released_seq IS NULL`, lane, seq, request, places); err != nil {
 			return err
 		}
 	}
@@ -127,13 +127,21 @@ UPDATE outbox_parked_audit SET done_seq = $2, outcome = $4 WHERE lane = $1 AND r
 	return nil
 }
 
-// all runs a statement on rows that are set aside; it must do so for each of them.
-func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, statement string, args ...any) error {
-	ids, causes, errs := make([]int64, len(rows)), make([]string, len(rows)), make([]string, len(rows))
+// all runs a statement on rows that are set aside; it must do so for each of them. The rows are those of the outbox, or with
+// placed those that are parked already.
+func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, placed bool, statement string, args ...any) error {
+	ids, msgIDs := make([]int64, len(rows)), make([]string, len(rows))
+	causes, errs := make([]string, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
-		ids[i], causes[i], errs[i] = r.id, r.cause, storable(r.err)
+		ids[i], msgIDs[i], causes[i], errs[i] = r.id, r.msgID, r.cause, storable(r.err)
+		if placed {
+			ids[i] = r.place
+		}
 	}
-	return exactly(ctx, tx, what, len(rows), statement, append(args, ids, causes, errs)...)
+	if args = append(args, ids); !placed {
+		args = append(args, msgIDs)
+	}
+	return exactly(ctx, tx, what, len(rows), statement, append(args, causes, errs)...)
 }
 
 // longestText bounds what is recorded of an error, in bytes.
@@ -182,13 +190,23 @@ FROM (SELECT request, count(*) AS events FROM gone WHERE request IS NOT NULL GRO
 	return nil
 }
 
+// ParkedKey is what outbox_parked_queue_idx has of an aggregate in place of its columns: an index entry has 2,704 bytes at most,
+// and older tables may hold longer texts. Two aggregates may share it, so the columns are compared as well.
+const ParkedKey = `hashtextextended(aggregate_id COLLATE "C", hashtextextended(aggregate_type COLLATE "C", 0))`
+
+// ParkedKeyOf is the ParkedKey of an aggregate that two expressions of SQL give.
+func ParkedKeyOf(aggregateType, aggregateID string) string {
+	return `hashtextextended(` + aggregateID + `::text COLLATE "C", hashtextextended(` + aggregateType + `::text COLLATE "C", 0))`
+}
+
 // loadParked reads which aggregates are parked, on the reader's session, once the lane is claimed.
 func loadParked(ctx context.Context, conn *pgx.Conn, lane string, k *parking, route func(aggregateType string) string) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	rows, err := conn.Query(ctx, `
-SELECT DISTINCT ON (aggregate_type, aggregate_id) aggregate_type, aggregate_id, cause, coalesce(topic, ''), coalesce(error, '')
-FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY aggregate_type, aggregate_id, seq, id`, lane)
+SELECT DISTINCT ON (`+ParkedKey+`, aggregate_type, aggregate_id)
+       aggregate_type, aggregate_id, cause, coalesce(topic, ''), coalesce(error, '')
+FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey+`, aggregate_type, aggregate_id, seq, id`, lane)
 	if err != nil {
 		return fmt.Errorf("read what is parked: %w", err)
 	}

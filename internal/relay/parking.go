@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // parking keeps the order of aggregates that have a row which cannot be sent: that row and all later ones of its aggregate
@@ -17,7 +16,7 @@ type parking struct {
 	table     string
 	topics    *topicRegistry
 	pieces    *pieces
-	condemned map[int64]error // by id: rows that the brokers have refused
+	condemned map[rowKey]error // rows that the brokers have refused
 	keys      map[string]parkedKey
 	trying    map[string]bool // held topics that are being tried again
 	requested bool            // somebody has asked for something lately
@@ -60,14 +59,15 @@ type plan struct {
 	halted error                // the row before which the batch ends, under the policy Halt
 }
 
-// aside is a row that is not sent, and why.
+// aside is a row that is not sent, and why. A row that is parked already is named by its place.
 type aside struct {
-	id         int64
+	rowKey
+	place      int64
 	cause, err string
 }
 
-// release is a parked row that is published or discarded, and the request that asked for it; 0 for none.
-type release struct{ id, request int64 }
+// release is the place of a parked row that is published or discarded, and the request that asked for it; 0 for none.
+type release struct{ place, request int64 }
 
 // outcome is what came of a request.
 type outcome struct {
@@ -123,11 +123,11 @@ func (k *parking) sieve(p *page, from int) *plan {
 		k.scratch = aggregateOf(k.scratch[:0], record)
 		if k.parked(pl) {
 			pl.leaveOut(p, i)
-			pl.parks = append(pl.parks, aside{id: p.ids[i], cause: causeBehind})
+			pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeBehind})
 			continue
 		}
 		if refused == nil {
-			refused = k.refuses(p.ids[i], record)
+			refused = k.refuses(p, i)
 		}
 		if refused != nil {
 			if k.refuse(p, pl, i, refused) {
@@ -137,7 +137,7 @@ func (k *parking) sieve(p *page, from int) *plan {
 		}
 		if away := k.topics.outages.isHeld(record.Topic); away != nil {
 			pl.leaveOut(p, i)
-			pl.parks = append(pl.parks, aside{p.ids[i], causeTopic, away.Error()})
+			pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeTopic, err: away.Error()})
 			pl.park(string(k.scratch), parkedKey{topic: record.Topic})
 			continue
 		}
@@ -164,10 +164,13 @@ func (k *parking) parked(pl *plan) bool {
 	return parked
 }
 
-// refuses returns why a record can never be sent, or nil.
-func (k *parking) refuses(id int64, r *kgo.Record) error {
-	if err := k.condemned[id]; err != nil {
-		return err
+// refuses returns why the record at a place can never be sent, or nil.
+func (k *parking) refuses(p *page, i int) error {
+	r := &p.records[i]
+	if len(k.condemned) > 0 {
+		if err := k.condemned[p.key(i)]; err != nil {
+			return err
+		}
 	}
 	// A batch holds more than this; what is only just too large is refused by the client.
 	switch size, most := recordBytes(r), k.topics.limit(r.Topic); {
@@ -188,7 +191,7 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 	fault := &rowError{id: p.ids[i], msgID: string(p.records[i].Headers[placeMsgID].Value), topic: p.records[i].Topic, err: why}
 	switch k.cfg.Poison {
 	case Halt:
-		delete(k.condemned, p.ids[i]) // at the next look it may have been corrected, or the topic changed
+		delete(k.condemned, p.key(i)) // at the next look it may have been corrected, or the topic changed
 		k.cut(p, pl, i)
 		pl.halted = &HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
@@ -198,11 +201,11 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 		return true
 	case Skip:
 		pl.leaveOut(p, i)
-		pl.skips = append(pl.skips, aside{p.ids[i], causeRefused, why.Error()})
+		pl.skips = append(pl.skips, aside{rowKey: p.key(i), cause: causeRefused, err: why.Error()})
 		pl.refused = append(pl.refused, fault)
 	default:
 		pl.leaveOut(p, i)
-		pl.parks = append(pl.parks, aside{p.ids[i], causeRefused, why.Error()})
+		pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeRefused, err: why.Error()})
 		pl.park(string(k.scratch), parkedKey{})
 		pl.refused = append(pl.refused, fault)
 	}

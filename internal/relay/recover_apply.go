@@ -285,8 +285,8 @@ func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
 		}
 		// Rows that will be read again are parked again then, in their order.
 		again, params := c.published(2)
-		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id FROM "+quoteTable(l.lane.Table)+" WHERE NOT "+again+
-			") o WHERE p.lane = $1 AND p.id = o.id", append([]any{l.lane.Name}, params...)...); err != nil {
+		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+quoteTable(l.lane.Table)+" WHERE NOT "+again+
+			") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane.Name}, params...)...); err != nil {
 			return fmt.Errorf("take back what is parked: %w", err)
 		}
 		if err := l.claimIn(ctx, tx, c, c.Lineage); err != nil {

@@ -174,7 +174,7 @@ func tooLarge(err error) bool {
 func (s *session) condemn(b *batch, f produceFailure) error {
 	for i := range b.page.records {
 		if &b.page.records[i] == f.record {
-			s.parking.condemned[b.page.ids[i]] = f.err
+			s.parking.condemned[b.page.key(i)] = f.err
 			return nil
 		}
 	}

@@ -31,8 +31,9 @@ type parkedQueue struct {
 const queueStatement = "relay_parked"
 
 // queueQuery reads the queue of one aggregate.
-const queueQuery = `SELECT ` + rowColumns + ` FROM outbox_parked
-WHERE lane = $1::text AND aggregate_type = $2::text AND aggregate_id = $3::text AND released_seq IS NULL
+var queueQuery = `SELECT ` + rowColumns + `, place FROM outbox_parked
+WHERE lane = $1::text AND ` + ParkedKey + ` = ` + ParkedKeyOf("$2", "$3") + `
+  AND aggregate_type = $2::text AND aggregate_id = $3::text AND released_seq IS NULL
 ORDER BY seq, id LIMIT $4::bigint`
 
 func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverIdentity) (*parkedQueue, error) {
@@ -288,8 +289,8 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 			return nil, nil, nil, fmt.Errorf("read parked rows: %w", err)
 		}
 		segments = append(segments, segment{t, from, len(p.ids), result.rows <= room && !result.cut})
-		for _, id := range p.ids[from:] {
-			delete(s.parking.condemned, id) // it is tried anew
+		for i := from; i < len(p.ids); i++ {
+			delete(s.parking.condemned, p.key(i)) // it is tried again
 		}
 	}
 	return p, segments, pl, nil
@@ -300,8 +301,9 @@ func (q *parkedQueue) discard(ctx context.Context, t task, pl *plan, state parke
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
 	// A row that came after the request is not meant: nobody had seen it.
-	rows, err := q.conn.Query(ctx, `SELECT id, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
-WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL ORDER BY seq, id LIMIT $6`,
+	rows, err := q.conn.Query(ctx, `SELECT place, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
+WHERE lane = $1 AND `+ParkedKey+` = `+ParkedKeyOf("$2", "$3")+` AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL
+ORDER BY seq, id LIMIT $6`,
 		q.lane, t.aggregateType, t.aggregateID, t.requestedAt, t.msgID, discardLimit(t, most))
 	if err != nil {
 		return fmt.Errorf("read parked rows: %w", err)
@@ -312,13 +314,13 @@ WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq I
 		if more = t.msgID == nil && seen == most; more {
 			continue
 		}
-		var id int64
+		var place int64
 		var meant bool
-		if err := rows.Scan(&id, &meant); err != nil {
+		if err := rows.Scan(&place, &meant); err != nil {
 			return fmt.Errorf("read parked rows: %w", err)
 		}
 		if meant {
-			pl.releases = append(pl.releases, release{id, t.request})
+			pl.releases = append(pl.releases, release{place, t.request})
 			first = first || seen == 0
 			gone++
 		}
@@ -384,27 +386,27 @@ func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]er
 			pl.leaveOut(p, i)
 			continue
 		}
-		id, record := p.ids[i], &p.records[i]
+		place, record := p.places[i], &p.records[i]
 		refused := faults[i]
 		if refused == nil {
-			refused = k.refuses(id, record)
+			refused = k.refuses(p, i)
 		}
 		away := k.holds(record.Topic)
 		switch {
 		case refused != nil:
 			stopped = true
-			pl.again = append(pl.again, aside{id, causeRefused, refused.Error()})
+			pl.again = append(pl.again, aside{place: place, cause: causeRefused, err: refused.Error()})
 			pl.park(seg.key, parkedKey{})
 			k.close(seg, pl, "refused again: "+refused.Error())
 		case away != nil:
 			stopped = true
-			pl.again = append(pl.again, aside{id, causeTopic, away.Error()})
+			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: away.Error()})
 			pl.park(seg.key, parkedKey{topic: record.Topic})
 			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
 		case k.pieces.ends(record.Topic, recordBytes(record)):
 			pl.next = i // the rest comes with the next batch
 		default:
-			pl.releases = append(pl.releases, release{id, seg.request})
+			pl.releases = append(pl.releases, release{place, seg.request})
 			continue
 		}
 		pl.leaveOut(p, i)

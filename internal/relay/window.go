@@ -219,7 +219,7 @@ type readRequest struct {
 	params [][]byte
 	first  func(values [][]byte) error // given the leading row, where the query has one
 	row    func(id int64)              // given every id
-	within *Snapshot                   // in which the transaction of every row must be visible; nil for parked rows
+	within *Snapshot                   // in which the transaction of every row must be visible; nil for parked rows, which have a place
 }
 
 type readResult struct {
@@ -262,7 +262,9 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 			discarded += rowSize(values)
 			continue
 		}
-		failed = r.decoder.add(out, values)
+		if failed = r.decoder.add(out, values); req.within == nil && failed == nil {
+			failed = out.addPlace(values)
+		}
 	}
 	_, err := rows.Close()
 	if failed = errors.Join(failed, err); failed != nil {
