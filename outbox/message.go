@@ -19,7 +19,8 @@ type Message struct {
 	// Type is the type of the event, such as "OrderPaid"; header type on the record. At most 255 bytes. Required.
 	Type string
 
-	// Topic is the topic to publish to. Defaults to the route of the relay, by default "outbox.event." and AggregateType.
+	// Topic is the topic to publish to. At most 249 bytes. Defaults to the route of the relay, by default "outbox.event." and
+	// AggregateType.
 	Topic string
 
 	// Payload is the value of the record, byte for byte. Nil is a tombstone, which removes the key from a compacted topic;
@@ -27,6 +28,7 @@ type Message struct {
 	Payload []byte
 
 	// Headers are further headers of the record, such as content-type, traceparent and tracestate. The names msg_id, source,
-	// type, aggregate_type and created_at are the relay's own and refused. At most 1,000, with names of at most 255 bytes.
+	// type, aggregate_type and created_at are the relay's own and refused. At most 1,000, with names of at most 255 bytes,
+	// and 65,536 bytes as JSON.
 	Headers map[string]string
 }

@@ -4,7 +4,9 @@ DROP FUNCTION outbox_refuse_row();
 DROP FUNCTION outbox_uuidv7();
 DROP DOMAIN outbox_xact_id;
 DROP DOMAIN outbox_headers;
-DROP DOMAIN outbox_text;
+DROP DOMAIN outbox_topic;
+DROP DOMAIN outbox_key;
+DROP DOMAIN outbox_name;
 -- Of the partitioned layout, where it was chosen.
 DROP FUNCTION IF EXISTS outbox_drop_partition();
 DROP FUNCTION IF EXISTS outbox_empty_partition(pg_snapshot, bigint, interval);

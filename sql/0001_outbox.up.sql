@@ -19,10 +19,21 @@ COMMENT ON FUNCTION outbox_uuidv7() IS 'A UUID of version 7 made from the clock 
 
 -- Checks stand in domains and not on the columns: Postgres reads the checks of a table anew for each INSERT, which costs the
 -- writer 4 to 5 microseconds a row (measured on 15), and keeps those of a domain.
-CREATE DOMAIN outbox_text AS text CHECK (VALUE <> '');
-COMMENT ON DOMAIN outbox_text IS 'A text that is not empty.';
-CREATE DOMAIN outbox_headers AS jsonb CHECK (jsonb_typeof(VALUE) = 'object');
-COMMENT ON DOMAIN outbox_headers IS 'A JSON object.';
+--
+-- The bounds keep a row small enough to be handled one by one: a key that an index can hold, a topic that Kafka allows, headers that fit a record.
+-- Package outbox has the same.
+CREATE DOMAIN outbox_name AS text CONSTRAINT outbox_name_must_have_1_to_255_bytes
+    CHECK (VALUE <> '' AND octet_length(VALUE) <= 255);
+COMMENT ON DOMAIN outbox_name IS 'A text of 1 to 255 bytes.';
+CREATE DOMAIN outbox_key AS text CONSTRAINT outbox_key_must_have_1_to_1024_bytes
+    CHECK (VALUE <> '' AND octet_length(VALUE) <= 1024);
+COMMENT ON DOMAIN outbox_key IS 'A text of 1 to 1,024 bytes.';
+CREATE DOMAIN outbox_topic AS text CONSTRAINT outbox_topic_must_have_1_to_249_bytes
+    CHECK (VALUE <> '' AND octet_length(VALUE) <= 249);
+COMMENT ON DOMAIN outbox_topic IS 'A text of 1 to 249 bytes, as Kafka allows for a topic.';
+CREATE DOMAIN outbox_headers AS jsonb CONSTRAINT outbox_headers_must_be_an_object_of_at_most_64_kib
+    CHECK (jsonb_typeof(VALUE) = 'object' AND octet_length(VALUE::text) <= 65536);
+COMMENT ON DOMAIN outbox_headers IS 'A JSON object, at most 65,536 bytes as text.';
 
 -- A row belongs to the transaction that inserts it: only then does the relay see it once, and know it to be published when it
 -- removes it. A row with the id of a transaction that ended long ago would never be published, and be removed as if it had been; one with an id
@@ -38,10 +49,10 @@ CREATE TABLE outbox (
     -- CACHE 1: a session that cached ids would insert with an old id after it took the aggregate, and invert its order.
     id             bigint         GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
     msg_id         uuid           NOT NULL DEFAULT outbox_uuidv7(),
-    aggregate_type outbox_text    NOT NULL,
-    aggregate_id   outbox_text    NOT NULL,
-    type           outbox_text    NOT NULL,
-    topic          outbox_text        NULL,
+    aggregate_type outbox_name    NOT NULL,
+    aggregate_id   outbox_key     NOT NULL,
+    type           outbox_name    NOT NULL,
+    topic          outbox_topic       NULL,
     payload        bytea              NULL,
     headers        outbox_headers     NULL,
     created_at     timestamptz    NOT NULL DEFAULT clock_timestamp(),

@@ -11,13 +11,15 @@ import (
 )
 
 // Limits in bytes. Kafka has none for a key or a header but the size of the record; these keep the columns within what a
-// Postgres index can hold (2,704 bytes an entry), which whoever looks for the events of an aggregate will want.
+// Postgres index can hold (2,704 bytes an entry), which a look at the events of an aggregate needs. The types of the columns
+// in 0001_outbox.up.sql have the same limits.
 const (
 	maxName        = 255   // of an aggregate type and of a type
 	maxAggregateID = 1024  // of an aggregate id
 	maxTopic       = 249   // of a topic, by Kafka's own rule
 	maxHeaderName  = 255   // of the name of a header
 	maxHeaders     = 1_000 // in a message
+	maxHeadersText = 65536 // of all headers, as the text of the jsonb column
 )
 
 // placeholder stands for the aggregate type in a route.
@@ -163,7 +165,33 @@ func checkHeaders(headers map[string]string) []string {
 			reasons = append(reasons, fmt.Sprintf("has a value, that of %.40q, that %s", name, wrong))
 		}
 	}
+	if size := jsonbTextSize(headers); size > maxHeadersText {
+		reasons = append(reasons, fmt.Sprintf("are %d bytes as JSON; the limit is %d", size, maxHeadersText))
+	}
 	return reasons
+}
+
+// jsonbTextSize is how long the headers are as Postgres writes a jsonb: {"name": "value", "name": "value"}.
+func jsonbTextSize(headers map[string]string) int {
+	size := 2
+	for name, value := range headers {
+		size += jsonStringSize(name) + 2 + jsonStringSize(value)
+	}
+	return size + 2*max(0, len(headers)-1)
+}
+
+// jsonStringSize is how long Postgres writes a string as JSON.
+func jsonStringSize(s string) int {
+	size := len(s) + 2
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"', c == '\\', c == '\b', c == '\f', c == '\n', c == '\r', c == '\t':
+			size++
+		case c < ' ':
+			size += len(`\u0000`) - 1
+		}
+	}
+	return size
 }
 
 // CheckRules returns what is wrong with the rules themselves, each as a sentence about the field it begins with.

@@ -76,7 +76,7 @@ func TestCheckNamesTheFault(t *testing.T) {
 		"NUL in a value":       {func(m *Message) { m.Headers = map[string]string{"a": "\x00"} }, `Headers has a value, that of "a", that holds a NUL character`},
 		"bad UTF-8 in a value": {func(m *Message) { m.Headers = map[string]string{"a": "secret\xff"} }, `Headers has a value, that of "a", that is not valid UTF-8`},
 		"one byte too many":    {func(m *Message) { m.Payload = make([]byte, 1_000_001-len("42orderOrderPlaced")) }, "Size is 1000001 bytes of key, payload and headers; the limit is 1000000"},
-		"large headers":        {func(m *Message) { m.Headers = map[string]string{"a": strings.Repeat("v", 1_000_000)} }, "Size is 10000"},
+		"large headers":        {func(m *Message) { m.Headers = map[string]string{"a": strings.Repeat("v", 65_528)} }, "Headers are 65537 bytes as JSON; the limit is 65536"},
 	} {
 		faults := one(c.change)
 		if len(faults) != 1 || !strings.HasPrefix(faults[0], c.want) {
