@@ -102,7 +102,7 @@ func TestARowOfAnyLengthCanBeParked(t *testing.T) {
 		long.WriteString(query[string](t, r.conn, `SELECT gen_random_uuid()::text`))
 	}
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload, headers)
-VALUES ($1, $1, $1, 'orders', 'long', '{"h": null}'), ($1, $1 || 'x', $1, 'orders', 'longer', '{"h": null}')`, long.String())
+VALUES ($1::text, $1::text, $1::text, 'orders', 'long', '{"h": null}'), ($1::text, $1::text || 'x', $1::text, 'orders', 'longer', '{"h": null}')`, long.String())
 	cfg := r.config()
 	s := r.start(cfg)
 	r.putEvent("end", "end")
