@@ -87,6 +87,10 @@ func Load(src Source, needs Needs) (Config, error) {
 			"name every table in lanes, and leave table out"))
 	}
 	cfg.check(needs, faults)
+	if needs == Everything {
+		cfg.warnOfFlags(src.Flags)
+		cfg.warnOfClearPasswords()
+	}
 	if err := faults.join(); err != nil {
 		return Config{}, err
 	}

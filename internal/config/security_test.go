@@ -173,8 +173,8 @@ func TestNamesNeedNeitherServersNorSecrets(t *testing.T) {
 }
 
 func TestDoubtsAreWarnings(t *testing.T) {
-	cfg, err := Load(Source{Flags: map[string]string{"database-url": "postgres://db/app", "brokers": "kafka:9092",
-		"kafka.sasl.mechanism": "SCRAM-SHA-256", "kafka.sasl.user": "relay", "kafka.sasl.password": "hunter2"}}, Everything)
+	cfg, err := Load(Source{Environ: []string{"RELAY_KAFKA_SASL_PASSWORD=hunter2"}, Flags: map[string]string{"database-url": "postgres://db/app",
+		"brokers": "kafka:9092", "kafka.sasl.mechanism": "SCRAM-SHA-256", "kafka.sasl.user": "relay"}}, Everything)
 	if err != nil || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "kafka.tls.enabled") {
 		t.Errorf("got %q, %v", cfg.Warnings, err)
 	}
