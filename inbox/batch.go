@@ -290,7 +290,7 @@ func (a *attempt[T]) sort(ctx context.Context, tx Tx, ids []identity, marks *mar
 		return nil
 	}
 	if err := tx.Send(ctx, behind...); err != nil {
-		return fmt.Errorf("park behind their keys: %w", ofDatabase(ctx, err))
+		return fmt.Errorf("park behind their keys: %w", ofStatement(ctx, err))
 	}
 	return nil
 }
@@ -314,7 +314,7 @@ func (a *attempt[T]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKey]
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("look for parked keys: %w", ofDatabase(ctx, err))
+		return fmt.Errorf("look for parked keys: %w", ofStatement(ctx, err))
 	}
 	return nil
 }

@@ -49,11 +49,15 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 			result = Parked
 			return true, i.parkBehind(ctx, tx, *keyID, m, id)
 		}
+		// Nothing of ours comes after the handler, so that what fails before is never its failure.
+		if err := i.clearStarted(ctx, tx, id); err != nil {
+			return false, err
+		}
 		if err := i.call(ctx, tx, func(ctx context.Context) error { return handler(ctx, native) }); err != nil {
 			return false, err
 		}
 		result = Processed
-		return true, i.clearStarted(ctx, tx, id)
+		return true, nil
 	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID, &in))
 	return result, err
 }
@@ -79,7 +83,7 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err er
 	inner := i.driver.Wrap(tx)
 	var keyID *int64
 	var in int64
-	err = ofDatabase(ctx, inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID, &in)))
+	err = ofStatement(ctx, inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID, &in)))
 	if err == nil {
 		err = i.stillIn(ctx, in)
 	}

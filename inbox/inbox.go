@@ -67,7 +67,7 @@ func (i *Of[T]) transactIn(
 ) (err error) {
 	tx, native, err := i.driver.Begin(ctx, i.patience(), first...)
 	if err != nil {
-		return fmt.Errorf("begin: %w", ofDatabase(ctx, err))
+		return fmt.Errorf("begin: %w", ofStatement(ctx, err))
 	}
 	tx = patientTx{tx, i.patience()}
 	committed := false

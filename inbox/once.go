@@ -84,7 +84,7 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			result, err = i.seenAgain(ctx, tx, m, id)
 			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
 		}
-		return true, errors.Join(ofDatabase(ctx, err), i.clearStarted(ctx, tx, id))
+		return true, errors.Join(ofStatement(ctx, err), i.clearStarted(ctx, tx, id))
 	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID, &in))
 	return result, err
 }
@@ -103,7 +103,7 @@ func (i *Of[T]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (R
 		},
 	})
 	if err != nil || !found {
-		return Duplicate, ofDatabase(ctx, err)
+		return Duplicate, ofStatement(ctx, err)
 	}
 	details := map[string]any{
 		"claimed_by": instance, "claimed_at": since.UTC(), "error": failure, "seen_by": i.cfg.Instance,
@@ -190,7 +190,7 @@ func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(cont
 			if result, err = i.seenAgain(ctx, tx, m, id); err != nil || result == Audited {
 				return true, err
 			}
-			return true, ofDatabase(ctx, tx.Send(ctx, durably, Statement{
+			return true, ofStatement(ctx, tx.Send(ctx, durably, Statement{
 				SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
 			}))
 		})

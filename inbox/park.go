@@ -59,7 +59,7 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 		SQL: i.sql.mark, Args: []any{i.cfg.Consumer, id.source, id.key.String()}, Affected: &marked,
 	})
 	if err != nil {
-		return Failed, fmt.Errorf("mark: %w", ofDatabase(ctx, err))
+		return Failed, fmt.Errorf("mark: %w", ofStatement(ctx, err))
 	}
 	if marked == 0 {
 		result, err := i.seenAgain(ctx, tx, m, id)
@@ -70,7 +70,7 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 		return Failed, err
 	}
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, cause, attempts, why)); err != nil {
-		return Failed, fmt.Errorf("write the parked message: %w", ofDatabase(ctx, err))
+		return Failed, fmt.Errorf("write the parked message: %w", ofStatement(ctx, err))
 	}
 	// Processes that are gone may have written it; a retry begins to count anew.
 	return Parked, i.dropStarted(ctx, tx, id)
@@ -88,7 +88,7 @@ func (i *Of[T]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) 
 				return row.Scan(&id)
 			}})
 			if err != nil {
-				return 0, fmt.Errorf("take the key: %w", ofDatabase(ctx, err))
+				return 0, fmt.Errorf("take the key: %w", ofStatement(ctx, err))
 			}
 			if found {
 				return id, nil
@@ -101,7 +101,7 @@ func (i *Of[T]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) 
 // parkBehind parks a message whose mark is written and whose key is parked.
 func (i *Of[T]) parkBehind(ctx context.Context, tx Tx, keyID int64, m Message, id identity) error {
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, CauseBehind, 0, nil)); err != nil {
-		return fmt.Errorf("park behind its key: %w", ofDatabase(ctx, err))
+		return fmt.Errorf("park behind its key: %w", ofStatement(ctx, err))
 	}
 	return i.clearStarted(ctx, tx, id)
 }

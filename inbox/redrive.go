@@ -120,7 +120,7 @@ func (i *Of[T]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, 
 		return row.Scan(&id, new(string))
 	}})
 	if err != nil {
-		return false, fmt.Errorf("take the key: %w", ofDatabase(ctx, err))
+		return false, fmt.Errorf("take the key: %w", ofStatement(ctx, err))
 	}
 	return taken, nil
 }
@@ -148,7 +148,7 @@ func (i *Of[T]) head(ctx context.Context, tx Tx, key ParkedKey) (head parkedMess
 		return err
 	}})
 	if err != nil {
-		return head, false, fmt.Errorf("read the parked message: %w", ofDatabase(ctx, err))
+		return head, false, fmt.Errorf("read the parked message: %w", ofStatement(ctx, err))
 	}
 	return head, found, nil
 }
@@ -199,7 +199,7 @@ func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err
 				SQL: i.sql.startParked, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
 				Each: func(row Row) error { return row.Scan(&starts) },
 			})
-			return err == nil, ofDatabase(ctx, err)
+			return err == nil, ofStatement(ctx, err)
 		})
 	})
 	return starts, err

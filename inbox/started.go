@@ -35,7 +35,7 @@ func (i *Of[T]) Start(ctx context.Context, messages []Message) ([]int, error) {
 				SQL: i.sql.start, Args: []any{i.cfg.Consumer, sources, keys},
 				Each: func(row Row) error { return readStart(row, place) },
 			})
-			return err == nil, ofDatabase(ctx, err)
+			return err == nil, ofStatement(ctx, err)
 		})
 	})
 	if err != nil {
@@ -98,7 +98,7 @@ func (i *Of[T]) dropStarted(ctx context.Context, tx Tx, ids ...identity) error {
 	sources, keys := identityArrays(ids)
 	err := tx.Send(ctx, Statement{SQL: i.sql.dropManyStarted, Args: []any{i.cfg.Consumer, sources, keys}})
 	if err != nil {
-		return fmt.Errorf("take the record of the start away: %w", ofDatabase(ctx, err))
+		return fmt.Errorf("take the record of the start away: %w", ofStatement(ctx, err))
 	}
 	return nil
 }

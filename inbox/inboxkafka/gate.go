@@ -101,7 +101,11 @@ func (c *Consumer) unavailable(err error) {
 		s.allowTrials(pause)
 	})
 	s.mu.Unlock()
-	if first {
+	switch {
+	case first && errors.Is(err, inbox.ErrOwnStatement):
+		c.log.Error("paused: the inbox cannot work with its tables; nothing is lost or parked, and it tries again", "error", err)
+		c.hooks.paused(err)
+	case first:
 		c.log.Warn("paused: the database, or what a handler needs, is away; nothing is lost, and the group keeps this process", "error", err)
 		c.hooks.paused(err)
 	}

@@ -2,6 +2,7 @@ package inboxkafka
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -201,7 +202,7 @@ func (c *Consumer) persist(ctx context.Context, what string, run func(context.Co
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case inbox.IsUnavailable(err):
+		case inbox.IsUnavailable(err) && !errors.Is(err, inbox.ErrOwnStatement):
 			c.unavailable(err)
 			continue
 		}
