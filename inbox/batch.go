@@ -232,9 +232,10 @@ func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) er
 	marks := newMarks(ids)
 	anyParked := false
 	var in int64
+	limits := i.handlerBounds()
 	first := append(statementsOf(i, marks, allNew), Statement{
-		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, i.idleLimit()},
-		Each: func(row Row) error { return row.Scan(&anyParked, new(string), &in) },
+		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, limits.idle, limits.statement},
+		Each: func(row Row) error { return row.Scan(&anyParked, new(string), new(string), &in) },
 	})
 	return i.transactIn(ctx, &in, func(tx Tx, native T) (bool, error) {
 		*marked = true

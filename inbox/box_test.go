@@ -48,6 +48,9 @@ type either interface {
 	Incarnation(context.Context) (inbox.Incarnation, error)
 	Bind(context.Context, inbox.Incarnation) context.Context
 	Flush(context.Context, inbox.Incarnation) error
+	Retain(context.Context, time.Duration) error
+	Sweep(context.Context) (inbox.Swept, error)
+	SetIdle(time.Duration)
 	Consumer() string
 	Instance() string
 }

@@ -58,17 +58,17 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 		}
 		result = Processed
 		return true, nil
-	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID, &in))
+	}, i.acceptStatement(m, id, i.handlerBounds(), &fresh, &keyID, &in))
 	return result, err
 }
 
 // acceptStatement writes the mark. It tells whether it is the first one, the row of the key where that is parked, and the incarnation
-// that the transaction is in. The limit is left alone where it is nil.
-func (i *Of[T]) acceptStatement(m Message, id identity, idleLimit any, fresh *bool, keyID **int64, in *int64) Statement {
+// that the transaction is in. Bounds that are not set are left alone.
+func (i *Of[T]) acceptStatement(m Message, id identity, limits bounds, fresh *bool, keyID **int64, in *int64) Statement {
 	return Statement{
 		SQL:  i.sql.accept,
-		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), idleLimit},
-		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string), in) },
+		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), limits.idle, limits.statement},
+		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string), new(string), in) },
 	}
 }
 
@@ -83,7 +83,7 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err er
 	inner := i.driver.Wrap(tx)
 	var keyID *int64
 	var in int64
-	err = ofStatement(ctx, inner.Send(ctx, i.acceptStatement(m, id, nil, &fresh, &keyID, &in)))
+	err = ofStatement(ctx, inner.Send(ctx, i.acceptStatement(m, id, bounds{}, &fresh, &keyID, &in)))
 	if err == nil {
 		err = i.stillIn(ctx, in)
 	}

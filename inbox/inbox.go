@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,9 @@ type Of[T any] struct {
 
 	// seenUntil is until when batches are marked with ON CONFLICT, in nanoseconds since 1970.
 	seenUntil atomic.Int64
+
+	// idle is idleMargin, which tests shorten.
+	idle time.Duration
 
 	// session is the instance with a random part: one that is named by its host has the same name after a crash.
 	session string
@@ -42,7 +44,10 @@ func NewOf[T any](driver Driver[T], config *Config) (*Of[T], error) {
 	if config.Instance != "" {
 		session += "/" + randomPart()
 	}
-	return &Of[T]{driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), session: session, started: map[identity]bool{}}, nil
+	return &Of[T]{
+		driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), session: session, idle: idleMargin,
+		started: map[identity]bool{},
+	}, nil
 }
 
 // Consumer returns the name under which messages are marked.
@@ -51,17 +56,19 @@ func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
 // Instance returns who this process is.
 func (i *Of[T]) Instance() string { return i.cfg.Instance }
 
-// transact runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing.
+// transact runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing. No handler runs in
+// it, so its isolation and its bounds are ours.
 func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error), first ...Statement) error {
 	var in int64
+	all := append(make([]Statement, 0, len(first)+3), readCommitted, i.ownBounds().set())
 	if _, is := i.bound(ctx); is {
-		first = append(first[:len(first):len(first)], Statement{SQL: i.sql.isIn, Each: func(row Row) error { return row.Scan(&in) }})
+		all = append(all, Statement{SQL: i.sql.isIn, Each: func(row Row) error { return row.Scan(&in) }})
 	}
-	return i.transactIn(ctx, &in, work, first...)
+	return i.transactIn(ctx, &in, work, append(all, first...)...)
 }
 
-// transactIn is transact where the first statements find out which incarnation the transaction is in. Where the context is bound to
-// another one nothing is done.
+// transactIn is transact where the first statements set the bounds and find out which incarnation the transaction is in. Where the
+// context is bound to another one nothing is done. A nil in is for retries, which no offset waits for.
 func (i *Of[T]) transactIn(
 	ctx context.Context, in *int64, work func(tx Tx, native T) (keep bool, err error), first ...Statement,
 ) (err error) {
@@ -76,8 +83,10 @@ func (i *Of[T]) transactIn(
 			err = i.blame(ctx, errors.Join(err, i.rollBack(ctx, tx, err)))
 		}
 	}()
-	if err := i.stillIn(ctx, *in); err != nil {
-		return err
+	if in != nil {
+		if err := i.stillIn(ctx, *in); err != nil {
+			return err
+		}
 	}
 	keep, err := work(tx, native)
 	if err != nil || !keep {
@@ -110,22 +119,6 @@ func (i *Of[T]) rollBack(ctx context.Context, tx Tx, cause error) error {
 		return nil
 	}
 	return fmt.Errorf("roll back: %w", ofDatabase(ctx, err))
-}
-
-// Two times beyond HandlerTimeout. A process that is frozen, or whose network is cut, holds its mark and its locks until its session
-// is idle for idleMargin more than a handler may take: then Postgres ends it. Whoever waits for that mark has a little more.
-const (
-	idleMargin   = 5 * time.Second
-	answerMargin = 10 * time.Second
-)
-
-// patience is how long a statement of our own may take. It may wait for the handler of another process, and for no longer: a
-// connection that says nothing more is as good as lost.
-func (i *Of[T]) patience() time.Duration { return i.cfg.HandlerTimeout + answerMargin }
-
-// idleLimit is the value of idle_in_transaction_session_timeout, in milliseconds.
-func (i *Of[T]) idleLimit() string {
-	return strconv.FormatInt((i.cfg.HandlerTimeout + idleMargin).Milliseconds(), 10)
 }
 
 // patientTx bounds each call of Send.

@@ -1,6 +1,7 @@
 package inbox_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -91,6 +92,8 @@ type wire struct {
 	listener net.Listener
 	mu       sync.Mutex
 	mute     bool
+	frozen   bool // the process does not come to its COMMIT
+	stopped  int
 	open     []net.Conn
 	all      sync.WaitGroup
 }
@@ -125,8 +128,8 @@ func (x *wire) accept(server string) {
 		x.mu.Lock()
 		x.open = append(x.open, client, upstream)
 		x.mu.Unlock()
-		x.all.Go(func() { x.pass(upstream, client, func() bool { return false }) })
-		x.all.Go(func() { x.pass(client, upstream, x.muted) })
+		x.all.Go(func() { x.pass(upstream, client, x.stopsAtCommit) })
+		x.all.Go(func() { x.pass(client, upstream, func([]byte) bool { return x.muted() }) })
 	}
 }
 
@@ -136,6 +139,25 @@ func (x *wire) muted() bool {
 	return x.mute
 }
 
+// stopsAtCommit swallows COMMIT, and so makes of the client a process that is frozen before it.
+func (x *wire) stopsAtCommit(said []byte) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	stops := x.frozen && bytes.Contains(said, []byte("commit"))
+	if stops {
+		x.stopped++
+	}
+	return stops
+}
+
+// freeze begins or ends that, and returns how often it was so.
+func (x *wire) freeze(frozen bool) (stopped int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.frozen = frozen
+	return x.stopped
+}
+
 func (x *wire) setMute(mute bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -143,7 +165,7 @@ func (x *wire) setMute(mute bool) {
 }
 
 // pass copies, or swallows; a side that ends ends the other one.
-func (x *wire) pass(to io.WriteCloser, from io.Reader, swallow func() bool) {
+func (x *wire) pass(to io.WriteCloser, from io.Reader, swallow func(said []byte) bool) {
 	defer func() { _ = to.Close() }()
 	buffer := make([]byte, 1<<16)
 	for {
@@ -151,7 +173,7 @@ func (x *wire) pass(to io.WriteCloser, from io.Reader, swallow func() bool) {
 		if err != nil {
 			return
 		}
-		if swallow() {
+		if swallow(buffer[:n]) {
 			continue
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {

@@ -85,7 +85,7 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
 		}
 		return true, errors.Join(ofStatement(ctx, err), i.clearStarted(ctx, tx, id))
-	}, i.acceptStatement(m, id, i.idleLimit(), &fresh, &keyID, &in))
+	}, i.acceptStatement(m, id, i.ownBounds(), &fresh, &keyID, &in))
 	return result, err
 }
 
@@ -149,7 +149,7 @@ func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Re
 // is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
 func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
-	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+	err := i.transactIn(ctx, nil, func(tx Tx, _ T) (bool, error) {
 		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
 		taken, err := i.takeKey(ctx, tx, key)
 		if err != nil || !taken {
@@ -168,7 +168,7 @@ func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx
 		err = tx.Send(ctx, durably, Statement{SQL: i.sql.dropParked, Args: []any{head.row}},
 			Statement{SQL: i.sql.settleClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()}})
 		return true, ofDatabase(ctx, err)
-	}, readCommitted) // the claim is not older than the transaction
+	}, readCommitted, i.handlerBounds().set()) // the claim is not older than the transaction
 	if err == nil && !done.Busy && done.Message.ID == "" {
 		done.Left, err = i.release(ctx, key)
 	}

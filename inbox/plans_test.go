@@ -62,9 +62,9 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 	now := uuid.Must(uuid.NewV7()).String()
 	list := "'{" + now + "," + Key("old 1").String() + "}'"
 	for name, c := range map[string]struct{ statement, types, arguments string }{
-		"accept":     {s.accept, "text, text, text, text, bytea, text", "'billing', 'shop', '" + now + "', 'orders', 'k7', '30000'"},
+		"accept":     {s.accept, "text, text, text, text, bytea, text, text", "'billing', 'shop', '" + now + "', 'orders', 'k7', '30000', '30000'"},
 		"acceptMany": {s.acceptMany, "text, text, uuid[], bigint", "'billing', 'shop', " + list + ", 2"},
-		"anyParked":  {s.anyParked, "text, text", "'billing', '30000'"},
+		"anyParked":  {s.anyParked, "text, text, text", "'billing', '30000', '30000'"},
 		"parkedKeys": {s.parkedKeys, "text, text, text", `'billing', '{orders}', '{"\\x6b37"}'`},
 		"findKey":    {s.findKey, "text, text, bytea", "'billing', 'orders', 'k7'"},
 		"head":       {s.head, "bigint", "77"},

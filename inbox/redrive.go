@@ -86,7 +86,7 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 
 func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(context.Context, T, Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
-	err := i.transact(ctx, func(tx Tx, native T) (bool, error) {
+	err := i.transactIn(ctx, nil, func(tx Tx, native T) (bool, error) {
 		taken, err := i.takeKey(ctx, tx, key)
 		if err != nil || !taken {
 			done.Busy = !taken
@@ -105,7 +105,7 @@ func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(con
 		err = tx.Send(ctx, Statement{SQL: i.sql.dropParked, Args: []any{head.row}},
 			Statement{SQL: i.sql.dropStarted, Args: []any{i.cfg.Consumer, id.source, id.key.String()}})
 		return true, ofDatabase(ctx, err)
-	})
+	}, i.handlerBounds().set())
 	if err == nil && done.Message.ID != "" {
 		done.Result = Processed
 	}
@@ -114,10 +114,10 @@ func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(con
 
 // takeKey reports whether the key is ours to take messages from.
 func (i *Of[T]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, err error) {
-	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID, i.idleLimit()}, Each: func(row Row) error {
+	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID}, Each: func(row Row) error {
 		taken = true
 		var id int64
-		return row.Scan(&id, new(string))
+		return row.Scan(&id)
 	}})
 	if err != nil {
 		return false, fmt.Errorf("take the key: %w", ofStatement(ctx, err))
@@ -205,9 +205,6 @@ func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err
 	return starts, err
 }
 
-// readCommitted is for transactions that must see what others commit meanwhile, whatever the isolation of the session is.
-var readCommitted = Statement{SQL: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"}
-
 // release removes the row of a key whose queue is empty. Who adds a message holds the row, so the queue is looked at once that
 // transaction has ended: in a statement after the lock.
 func (i *Of[T]) release(ctx context.Context, key ParkedKey) (left bool, err error) {
@@ -229,7 +226,7 @@ func (i *Of[T]) release(ctx context.Context, key ParkedKey) (left bool, err erro
 				return false, nil
 			}
 			return true, i.auditRetry(ctx, tx, key, nil, map[string]any{"outcome": "all messages of the key are handled"})
-		}, readCommitted)
+		})
 	})
 	return left, err
 }

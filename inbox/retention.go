@@ -99,12 +99,11 @@ func (i *Of[T]) sweepSteps(ctx context.Context, swept *Swept, step func(context.
 }
 
 // sweep calls one function of the database in a transaction of its own. The functions look again under a lock at what they
-// saw without it, which another isolation level would not let them.
+// saw without it, which another isolation level than that of our transactions would not let them.
 func (i *Of[T]) sweep(ctx context.Context, text string, into ...any) error {
 	return i.again(ctx, func() error {
 		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
-			err := tx.Send(ctx, Statement{SQL: "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"},
-				Statement{SQL: text, Each: func(row Row) error { return row.Scan(into...) }})
+			err := tx.Send(ctx, Statement{SQL: text, Each: func(row Row) error { return row.Scan(into...) }})
 			return err == nil, ofDatabase(ctx, err)
 		})
 	})

@@ -35,7 +35,8 @@ const acceptText = `WITH parked AS MATERIALIZED (
 )
 SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked),
 	set_config('idle_in_transaction_session_timeout', coalesce($6, current_setting('idle_in_transaction_session_timeout')), true),
-	` + isInText
+	set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN coalesce($7, '0')
+		ELSE current_setting('statement_timeout') END, true), ` + isInText
 
 // acceptMany writes many marks of one source; they come in the order of their keys, so that two batches with the same messages cannot
 // wait for each other. It returns how many were new, and only where that is not all of them, which.
@@ -53,7 +54,14 @@ const markManyText = `INSERT INTO {inbox} (consumer, source, msg_id) SELECT $1, 
 // anyParked comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that parked an
 // earlier message of the same batch, and only a later snapshot sees its key.
 const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE consumer = $1),
-	set_config('idle_in_transaction_session_timeout', $2, true), ` + isInText
+	set_config('idle_in_transaction_session_timeout', $2, true),
+	set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN $3
+		ELSE current_setting('statement_timeout') END, true), ` + isInText
+
+// boundText bounds a transaction against a process that is frozen in the middle.
+const boundText = `SELECT set_config('idle_in_transaction_session_timeout', $1, true),
+	set_config('statement_timeout', CASE WHEN $3 AND current_setting('statement_timeout') <> '0'
+		THEN current_setting('statement_timeout') ELSE $2 END, true)`
 
 // parkedKeys finds the keys of a batch among those that are parked, once it is known that some are.
 const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
@@ -61,7 +69,7 @@ JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = 
 WHERE k.consumer = $1 FOR KEY SHARE OF k`
 
 // keyTaken orders those who take messages of one key out: it excludes others of its kind, and not those who add messages.
-const keyTakenText = `SELECT id, set_config('idle_in_transaction_session_timeout', $2, true) FROM {inbox_parked_keys}
+const keyTakenText = `SELECT id FROM {inbox_parked_keys}
 WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
 
 // headText returns the first parked message of a key. Headers come as JSON: every driver reads a text.

@@ -82,6 +82,10 @@ BEGIN
         RAISE EXCEPTION 'what is checked under a lock needs a snapshot of its own: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
+    -- Whoever calls may be frozen, or cut off, before it commits; what the caller locks keeps every consumer waiting.
+    IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
+        PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
+    END IF;
     RETURN pg_try_advisory_xact_lock(hashtextextended('inbox sweep', '"{schema}".inbox'::regclass::oid::bigint));
 END
 $$;
