@@ -32,6 +32,8 @@ const (
 	AnotherLane Cause = "another-lane"
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
 	ForeignRows Cause = "foreign-rows"
+	// HangingTransaction: a partition holds a transaction of the lane open, and nobody can say whether it was committed.
+	HangingTransaction Cause = "hanging-transaction"
 	// UnfinishedRecovery: relay recover was cut short.
 	UnfinishedRecovery Cause = "unfinished-recovery"
 )

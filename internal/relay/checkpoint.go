@@ -2,6 +2,7 @@ package relay
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -25,6 +26,8 @@ type Checkpoint struct {
 	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after an intent was withdrawn.
 	Owner      string `json:"owner"`
 	OwnerEpoch int64  `json:"owner_epoch"`
+	// Transactions are the last ones of the lane. A checkpoint of an earlier version has none.
+	Transactions *LastTransactions `json:"transactions,omitempty"`
 	// Recovery is set where relay recover wrote the checkpoint.
 	Recovery *RecoveryNote `json:"recovery,omitempty"`
 
@@ -58,6 +61,9 @@ func decodeCheckpoint(value []byte) (Checkpoint, error) {
 	}
 	if c.Seq < 0 || c.From.IsZero() {
 		return Checkpoint{}, fmt.Errorf("decode checkpoint: seq %d with from %q is not a checkpoint", c.Seq, c.From)
+	}
+	if !c.Transactions.valid() {
+		return Checkpoint{}, errors.New("decode checkpoint: its list of transactions cannot be read")
 	}
 	return c, nil
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +30,8 @@ type lane struct {
 
 	mu      sync.Mutex
 	current LaneStatus
+	open    string          // why transactions of the lane are not closed yet
+	openOn  map[string]bool // topics on which a session has found transactions open
 
 	said LaneStatus // what the row says; used by the owner of the row only
 
@@ -235,7 +240,51 @@ func (l *lane) status() LaneStatus {
 }
 
 // running reports that the lane works, and which topics it works without.
-func (l *lane) running() { l.change(Running, l.outages.reason()) }
+func (l *lane) running() {
+	l.mu.Lock()
+	reasons := slices.DeleteFunc([]string{l.outages.reason(), l.open}, func(s string) bool { return s == "" })
+	l.mu.Unlock()
+	l.change(Running, strings.Join(reasons, "; "))
+}
+
+// unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to hold them up.
+func (l *lane) unclosed(reason string) {
+	l.mu.Lock()
+	changed := l.open != reason
+	l.open = reason
+	state := l.current.State
+	l.mu.Unlock()
+	if !changed {
+		return
+	}
+	if reason != "" {
+		l.log.Warn("read_committed readers may be waiting for the end of a transaction", "reason", reason)
+	}
+	if state == Running {
+		l.running()
+	}
+}
+
+// foundOpen remembers a topic on which a transaction was left open, for the takeover that ends it.
+func (l *lane) foundOpen(topic string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.openOn == nil {
+		l.openOn = make(map[string]bool)
+	}
+	l.openOn[topic] = true
+}
+
+// toLookAt lists those topics, and forgets them if done.
+func (l *lane) toLookAt(done bool) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	topics := slices.Collect(maps.Keys(l.openOn))
+	if done {
+		l.openOn = nil
+	}
+	return topics
+}
 
 // change sets the state and tells the observer where it differs.
 func (l *lane) change(state State, reason string) {

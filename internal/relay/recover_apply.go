@@ -102,7 +102,7 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 		if err := s.meet(ctx); err != nil {
 			return err
 		}
-		last, err := s.fence(ctx)
+		last, err := s.fence(ctx, before.last)
 		if err != nil {
 			return err
 		}
@@ -222,6 +222,9 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 		Version: checkpointVersion, Lane: r.lane.Name, Seq: seq + 1, Progress: chosen.Progress, Lineage: s.lineage,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 		Recovery: &RecoveryNote{Choice: d.Choice, Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
+	}
+	if before.last != nil {
+		c.Transactions = before.last.Transactions
 	}
 	id, err := r.begin(ctx, s.row, before, c)
 	if err != nil {

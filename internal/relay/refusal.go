@@ -25,7 +25,12 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 			s.topics.outages.written(b.page.records, b.plan.Load().drop)
 			return nil
 		}
-		if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.topic) {
+		if blocked := (*blockedError)(nil); errors.As(err, &blocked) {
+			for topic, cause := range blocked.topics {
+				s.topics.forget(topic)
+				s.topics.away(topic, cause)
+			}
+		} else if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.topic) {
 			return err
 		}
 		suspects := b.txn.suspects()
@@ -232,5 +237,6 @@ func (t *transaction) abort(timeout time.Duration, giveUp func()) error {
 	if err := t.producer.client.EndTransaction(context.Background(), kgo.TryAbort); err != nil {
 		return fmt.Errorf("abort: %w", err)
 	}
+	t.producer.markers.has(t, false)
 	return nil
 }

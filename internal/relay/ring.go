@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,22 +18,29 @@ import (
 type ring struct {
 	producers []*producer
 	turn      int
+	markers   *markers
 	closing   sync.Once
 }
 
 // producer is one transactional id with a client of its own.
 type producer struct {
-	client *kgo.Client
-	txnID  string
+	client  *kgo.Client
+	txnID   string
+	number  int // in the ring
+	markers *markers
 }
 
-func newRing(cfg *Config, lane Lane, topics *topicRegistry) (*ring, error) {
+func newRing(cfg *Config, lane *lane, topics *topicRegistry) (*ring, error) {
 	partitioner, err := newPartitioner(cfg.Partitioner, CheckpointTopic(cfg.Name), topics)
 	if err != nil {
 		return nil, err
 	}
-	r := &ring{}
-	for _, id := range TransactionalIDs(cfg.Name, lane.Name) {
+	following, err := newMarkers(cfg, lane)
+	if err != nil {
+		return nil, err
+	}
+	r := &ring{markers: following}
+	for number, id := range TransactionalIDs(cfg.Name, lane.Name) {
 		client, err := kgo.NewClient(append(clientOptions(cfg),
 			kgo.TransactionalID(id),
 			kgo.TransactionTimeout(cfg.TransactionTimeout),
@@ -49,7 +57,7 @@ func newRing(cfg *Config, lane Lane, topics *topicRegistry) (*ring, error) {
 			r.close()
 			return nil, fmt.Errorf("create producer %s: %w", id, err)
 		}
-		r.producers = append(r.producers, &producer{client: client, txnID: id})
+		r.producers = append(r.producers, &producer{client: client, txnID: id, number: number, markers: following})
 	}
 	return r, nil
 }
@@ -70,10 +78,11 @@ func (r *ring) fence(ctx context.Context) error {
 }
 
 func (p *producer) init(ctx context.Context) error {
-	_, _, err := p.identity(ctx)
+	id, epoch, err := p.identity(ctx)
 	if err != nil {
 		return fmt.Errorf("fence transactional id %s: %w", p.txnID, err)
 	}
+	p.markers.fencedAs(p, id, epoch)
 	return nil
 }
 
@@ -86,10 +95,15 @@ func (p *producer) identity(ctx context.Context) (id int64, epoch int16, err err
 	return id, epoch, err
 }
 
-func (r *ring) next() *producer {
-	p := r.producers[r.turn]
-	r.turn = (r.turn + 1) % len(r.producers)
-	return p
+// begin begins a transaction on the next producer whose last one is closed.
+func (r *ring) begin(ctx context.Context) (*transaction, error) {
+	inTurn := slices.Concat(r.producers[r.turn:], r.producers[:r.turn])
+	p, err := r.markers.take(ctx, inTurn...)
+	if err != nil {
+		return nil, fmt.Errorf("begin transaction: %w", err)
+	}
+	r.turn = (p.number + 1) % len(r.producers)
+	return p.start(ctx)
 }
 
 // close ends every client at once; whatever waits in one of them fails. It may be called more than once.
@@ -99,6 +113,7 @@ func (r *ring) close() {
 		for _, p := range r.producers {
 			group.Go(p.client.Close)
 		}
+		group.Go(r.markers.close)
 		group.Wait()
 	})
 }
@@ -113,6 +128,7 @@ type transaction struct {
 
 	produced int
 	acked    atomic.Int64
+	places   places // used by the client, which tells outcomes one after the other, and read once all have been told
 
 	mu       sync.Mutex
 	failures []produceFailure // the first is the cause of those behind it
@@ -123,7 +139,15 @@ type produceFailure struct {
 	err    error
 }
 
+// begin waits until the last transaction is closed, and begins another.
 func (p *producer) begin(ctx context.Context) (*transaction, error) {
+	if _, err := p.markers.take(ctx, p); err != nil {
+		return nil, fmt.Errorf("begin transaction of %s: %w", p.txnID, err)
+	}
+	return p.start(ctx)
+}
+
+func (p *producer) start(ctx context.Context) (*transaction, error) {
 	t := &transaction{producer: p, begun: time.Now()}
 	t.promise = t.settle
 	var err error
@@ -146,6 +170,7 @@ func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 
 // settle is told the outcome of a record.
 func (t *transaction) settle(r *kgo.Record, err error) {
+	t.places.add(r.Topic, r.Partition)
 	if err != nil {
 		t.mu.Lock()
 		t.failures = append(t.failures, produceFailure{r, err})
@@ -184,5 +209,6 @@ func (t *transaction) end(ctx context.Context) error {
 	if err := t.producer.client.EndTransaction(context.Background(), kgo.TryCommit); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	t.producer.markers.has(t, true)
 	return nil
 }

@@ -38,6 +38,7 @@ type session struct {
 	committed  atomic.Int64             // the last batch that was committed
 	settled    chan struct{}            // has a value after each commit
 	produced   chan struct{}            // closed when nothing more is begun
+	lastOf     map[int]lastTransaction  // of each transactional id, by its number; the producing goroutine's
 	published  atomic.Pointer[Progress] // committed; what the janitor may go by
 	news       chan struct{}            // holds one value where published has changed since the janitor looked
 }
@@ -76,7 +77,12 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 		defer close(batches)
 		return s.produce(ctx, pages, batches)
 	})
-	group.Go(func() error { return s.commit(ctx, batches) })
+	ended := make(chan struct{})
+	group.Go(func() error {
+		defer close(ended)
+		return s.commit(ctx, batches)
+	})
+	group.Go(func() error { return s.ring.markers.failed(ctx, ended) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -229,7 +235,7 @@ func (s *session) send(ctx context.Context, p *page, pl *plan, sieve func() *pla
 
 func (s *session) beginTransaction(ctx context.Context) (*transaction, error) {
 	s.cfg.Step(BeforeBegin)
-	txn, err := s.ring.next().begin(ctx)
+	txn, err := s.ring.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -240,9 +246,13 @@ func (s *session) beginTransaction(ctx context.Context) (*transaction, error) {
 // fill produces the rows and the checkpoint and waits until all are acknowledged.
 func (s *session) fill(ctx context.Context, b *batch) error {
 	pl := b.plan.Load()
+	transactions, err := s.enlist(b, pl)
+	if err != nil {
+		return err
+	}
 	checkpoint := Checkpoint{
 		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: pl.after, Lineage: s.lineage,
-		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+		Owner: s.row.owner, OwnerEpoch: s.row.epoch, Transactions: transactions,
 	}
 	value, err := checkpoint.encode()
 	if err != nil {

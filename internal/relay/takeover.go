@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
 // takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided within it.
@@ -36,6 +38,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	admin := kadm.NewClient(client)
 	s := &session{cfg: l.cfg, lane: l, row: row, client: client, lineage: lineage, topics: newTopicRegistry(l.cfg, admin, l.outages)}
 	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
+	s.lastOf = make(map[int]lastTransaction)
 	s.parking = &parking{
 		cfg: l.cfg, table: l.Table, topics: s.topics, pieces: newPieces(s.topics), condemned: l.condemned, keys: make(map[string]parkedKey),
 	}
@@ -92,6 +95,9 @@ func (s *session) claim(ctx context.Context) error {
 	if err := judge(s.lane.Name, state, last, s.lineage, now); err != nil {
 		return err
 	}
+	if err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.closeRest(ctx, last) }); err != nil {
+		return err
+	}
 	if last == nil {
 		last = &Checkpoint{
 			Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
@@ -115,6 +121,19 @@ func (s *session) claim(ctx context.Context) error {
 	})
 }
 
+// closeRest closes what only the last checkpoint decides.
+func (s *session) closeRest(ctx context.Context, last *Checkpoint) error {
+	c, err := s.closeOpen(ctx, last, true)
+	if err != nil {
+		return err
+	}
+	if c.wrote { // with ids that the ring had
+		return errLeftOpen
+	}
+	c.follow()
+	return nil
+}
+
 // fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.
 func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
 	if err := s.meet(ctx); err != nil {
@@ -128,7 +147,7 @@ func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
 	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
 		return nil, err
 	}
-	return s.fence(ctx)
+	return s.fence(ctx, known)
 }
 
 // meet learns about the cluster and sees to the checkpoint topic.
@@ -150,15 +169,38 @@ func (s *session) meet(ctx context.Context) error {
 	return nil
 }
 
-// fence takes the ring and returns the last checkpoint, which is final then.
-func (s *session) fence(ctx context.Context) (last *Checkpoint, err error) {
-	if s.ring, err = newRing(s.cfg, s.lane.Lane, s.topics); err != nil {
+// fence takes the ring and returns the last checkpoint, which is final then. Before that it closes what brokers have left
+// open: a marker of a later transaction would decide it, also that of the fence or of the sentinel.
+func (s *session) fence(ctx context.Context, known *Checkpoint) (last *Checkpoint, err error) {
+	if s.ring, err = newRing(s.cfg, s.lane, s.topics); err != nil {
+		return nil, err
+	}
+	s.topics.clear = s.ring.markers.clear
+	if _, err := s.closeOpen(ctx, known, false); err != nil {
 		return nil, err
 	}
 	if err := s.ring.fence(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.checkpointsClosed(ctx); err != nil {
+		return nil, err
+	}
 	return s.log.last(ctx, s.ring.producers[0])
+}
+
+// checkpointsClosed sees that the fence has left nothing open on the partition of the checkpoints.
+func (s *session) checkpointsClosed(ctx context.Context) error {
+	own := kafkatx.Place{Topic: s.log.topic, Partition: s.log.partition}
+	seen := s.ring.markers.look(ctx, kafkatx.Partitions{own.Topic: {own.Partition}})
+	if cause, ok := seen.Unseen[own]; ok {
+		return cannotAsk(own, cause)
+	}
+	for _, o := range seen.Open {
+		if s.ring.markers.earlier(o) {
+			return fmt.Errorf("%s holds a transaction of another owner open, from offset %d; the lane is taken over once more", own, o.Start)
+		}
+	}
+	return nil
 }
 
 // The feature of the cluster that makes a delayed EndTxn harmless: the epoch is raised at each end of a transaction

@@ -23,6 +23,8 @@ type topicRegistry struct {
 	admin   *kadm.Client
 	cfg     *Config
 	outages *outages
+	// clear is asked about topics before they are written to. It returns those that may not be, and why.
+	clear func(context.Context, []string) (map[string]error, error)
 
 	mu    sync.Mutex
 	known map[string]knownTopic
@@ -273,6 +275,16 @@ func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic)
 			delete(topics, topic)
 			t.away(topic, fmt.Errorf("topic %s has a partition with %d replicas in sync, and needs %d (min.insync.replicas)",
 				topic, known.inSync, known.minInSync))
+		}
+	}
+	if t.clear != nil && len(topics) > 0 {
+		blocked, err := t.clear(ctx, slices.Collect(maps.Keys(topics)))
+		if err != nil {
+			return fmt.Errorf("see that earlier transactions are closed: %w", err)
+		}
+		for topic, cause := range blocked {
+			delete(topics, topic)
+			t.away(topic, cause)
 		}
 	}
 	t.mu.Lock()

@@ -1,0 +1,317 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/outbox-relay/relay/internal/kafkatx"
+)
+
+// closing sees to it, in a takeover, that no partition holds a transaction of the lane open that has been decided. It runs
+// before the fence, as long as the coordinators still know what they have decided, and again once the last checkpoint is
+// final, which names every batch that was committed.
+type closing struct {
+	s       *session
+	ids     []string
+	own     kafkatx.Place      // the lane's partition of the checkpoint topic
+	last    *Checkpoint        // as far as it is known
+	final   bool               // it is the last one
+	places  kafkatx.Partitions // to look at: those of transactions that are open
+	topics  map[string]bool    // and all partitions of these
+	states  map[string]kafkatx.Coordinated
+	unseen  map[string]error // topics of which a partition could not be asked
+	wrote   bool             // a marker, that is
+	decided map[decidedKey]fate
+}
+
+// decidedKey names a transaction.
+type decidedKey struct {
+	producerID int64
+	epoch      int16
+}
+
+// What becomes of a transaction that a partition holds open.
+type fate int
+
+const (
+	foreign   fate = iota // not of this lane
+	running               // not decided yet: the fence aborts it
+	undecided             // not known yet: the checkpoint will tell
+	commits               // it was committed, and its marker is missing
+	aborts                // it was aborted, and its marker is missing
+	clash                 // one marker would decide it and another
+)
+
+// fateOf judges an open transaction by what the coordinator said before the partition was asked.
+//
+// With transaction.version 2 an epoch names a transaction. An id begins another transaction only once its last one is seen
+// to be closed, so what is open and decided is the last one; the coordinator raises the epoch by one when it commits, and by
+// one or two when it aborts, and forgets what it decided when the id is taken.
+func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
+	if known, ok := c.decided[decidedKey{o.ProducerID, o.Epoch}]; ok {
+		return known // and its marker was left out once more
+	}
+	committed := c.last != nil && c.last.Transactions.committed(o.ProducerID, o.Epoch)
+	if state.ProducerID == o.ProducerID {
+		ago := int(state.Epoch) - int(o.Epoch)
+		switch {
+		case state.State == kafkatx.Ongoing && ago == 0:
+			return running
+		case state.State == kafkatx.Ongoing && slices.Contains(state.Partitions[o.Topic], o.Partition):
+			return clash
+		case state.State == kafkatx.CompleteCommit && ago == 1:
+			return commits
+		case state.State == kafkatx.CompleteAbort && (ago == 1 || ago == 2) && !committed:
+			return aborts
+		}
+	}
+	switch {
+	case committed:
+		return commits
+	case state.ProducerID != o.ProducerID:
+		return foreign
+	case c.final && (c.last == nil || c.last.Transactions != nil):
+		// Committed batches are a prefix, and the last of each id is in the checkpoint. An earlier one was seen to be closed
+		// before its id was used again.
+		return aborts
+	}
+	return undecided
+}
+
+// closeOpen closes what is open and decided. Before the fence, last is what could be read of the checkpoint.
+func (s *session) closeOpen(ctx context.Context, last *Checkpoint, final bool) (*closing, error) {
+	c := &closing{
+		s: s, ids: TransactionalIDs(s.cfg.Name, s.lane.Name), own: kafkatx.Place{Topic: s.log.topic, Partition: s.log.partition},
+		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]fate),
+	}
+	c.places = kafkatx.Partitions{c.own.Topic: {c.own.Partition}}
+	if err := c.chooseTopics(ctx); err != nil {
+		return nil, err
+	}
+	for pause := askAgain; ; pause = min(2*pause, askAgainMost) {
+		again, err := c.round(ctx)
+		if err != nil || !again {
+			return c, err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, fmt.Errorf("wait for the end of the lane's last transactions: %w%s", err, c.busyWith())
+		}
+	}
+}
+
+// chooseTopics lists the topics of the lane's last transactions.
+func (c *closing) chooseTopics(ctx context.Context) error {
+	for _, topic := range c.s.lane.toLookAt(c.final) {
+		c.topics[topic] = true
+	}
+	every := false
+	if c.last != nil {
+		for _, t := range c.last.Transactions.all() {
+			for _, topic := range t.topics {
+				c.topics[topic] = true
+			}
+			every = every || t.every
+		}
+	}
+	if every {
+		all, err := c.s.log.admin.ListTopics(ctx)
+		if err != nil {
+			return fmt.Errorf("list topics: %w", err)
+		}
+		for topic := range all {
+			c.topics[topic] = true
+		}
+	}
+	delete(c.topics, c.own.Topic)
+	return nil
+}
+
+// round looks once, and writes the markers that are missing. It reports whether to look again.
+func (c *closing) round(ctx context.Context) (again bool, err error) {
+	if c.states, err = kafkatx.Coordinators(ctx, c.s.client, c.ids...); err != nil {
+		return false, err
+	}
+	for _, state := range c.states {
+		for topic, partitions := range state.Partitions {
+			for _, partition := range partitions {
+				if !slices.Contains(c.places[topic], partition) {
+					c.places[topic] = append(c.places[topic], partition)
+				}
+			}
+		}
+	}
+	seen, err := c.look(ctx)
+	if err != nil {
+		return false, err
+	}
+	missing := make(map[string][]kafkatx.Open) // by transactional id
+	for _, o := range seen.Open {
+		id := c.idOf(o)
+		if id == "" {
+			continue
+		}
+		switch fate := c.fateOf(o, c.states[id]); {
+		case fate == commits, fate == aborts:
+			c.decided[decidedKey{o.ProducerID, o.Epoch}] = fate
+			missing[id] = append(missing[id], o)
+		case fate == clash, fate == undecided && (o.Place == c.own || c.final):
+			return false, c.halt(id, o, fate)
+		}
+	}
+	for _, id := range c.ids {
+		state := c.states[id]
+		if !state.State.Decided() {
+			again = true
+		}
+		if state.State == kafkatx.Ongoing && !c.final {
+			// It belongs to the predecessor, whose intents fail by now. Its end is awaited before the fence, because the fence has the
+			// coordinators forget what they have decided.
+			if _, _, _, err := kafkatx.Take(ctx, c.s.client, id, c.timeoutMillis()); err != nil {
+				return false, err
+			}
+		}
+	}
+	for id, open := range missing {
+		again = true
+		if err := c.finish(ctx, id, open); err != nil {
+			return false, err
+		}
+	}
+	return again, nil
+}
+
+func (c *closing) timeoutMillis() int32 { return int32(c.s.cfg.TransactionTimeout.Milliseconds()) }
+
+// look asks the partitions. Only that of the checkpoint must answer.
+func (c *closing) look(ctx context.Context) (kafkatx.Seen, error) {
+	m := c.s.ring.markers
+	seen, err := m.lookAt(ctx, slices.Collect(maps.Keys(c.topics))...)
+	if err != nil {
+		return seen, err
+	}
+	further := make(kafkatx.Partitions)
+	for topic, partitions := range c.places {
+		if !c.topics[topic] {
+			further[topic] = partitions
+		}
+	}
+	more := m.look(ctx, further)
+	if cause, ok := more.Unseen[c.own]; ok {
+		return seen, cannotAsk(c.own, cause)
+	}
+	seen.Open = append(seen.Open, more.Open...)
+	maps.Copy(seen.Unseen, more.Unseen)
+	c.unseen = make(map[string]error)
+	for place, cause := range seen.Unseen {
+		c.unseen[place.Topic] = cannotAsk(place, cause)
+	}
+	return seen, nil
+}
+
+// idOf returns the transactional id of an open transaction, empty if it is not of this lane.
+func (c *closing) idOf(o kafkatx.Open) string {
+	for _, id := range c.ids {
+		if c.states[id].ProducerID == o.ProducerID {
+			return id
+		}
+	}
+	if c.last != nil {
+		for _, t := range c.last.Transactions.all() {
+			if t.producerID == o.ProducerID {
+				return c.ids[t.number]
+			}
+		}
+	}
+	return ""
+}
+
+// finish writes the markers that are missing of an id's last transaction.
+func (c *closing) finish(ctx context.Context, id string, open []kafkatx.Open) error {
+	state := c.states[id]
+	if !state.State.Decided() {
+		return nil // in a later round
+	}
+	commit := c.fateOf(open[0], state) == commits
+	same := slices.DeleteFunc(open, func(o kafkatx.Open) bool { // another one is for a later round
+		return o.ProducerID != open[0].ProducerID || (c.fateOf(o, state) == commits) != commit
+	})
+	for _, o := range same {
+		c.s.lane.log.Warn("the brokers have left out the marker of a transaction; it is written now",
+			"partition", o.Place.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch, "commit", commit)
+	}
+	c.wrote = true
+	if same[0].ProducerID == state.ProducerID {
+		_, err := kafkatx.Finish(ctx, c.s.client, id, c.timeoutMillis(), state.ProducerID, same, commit)
+		return err
+	}
+	// The coordinator has given the id another producer id since: no transaction of it can end this one.
+	err := kafkatx.WriteMarkers(ctx, c.s.client, same, commit)
+	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
+		return c.haltDenied(same[0], commit, err)
+	}
+	return err
+}
+
+// busyWith says which transactions have not come to an end.
+func (c *closing) busyWith() string {
+	var text strings.Builder
+	for _, id := range c.ids {
+		if state := c.states[id]; !state.State.Decided() {
+			fmt.Fprintf(&text, "; %s is %s on %v", id, state.State, state.Partitions)
+		}
+	}
+	return text.String()
+}
+
+// halt says what is open and cannot be decided, and how a person can.
+func (c *closing) halt(id string, o kafkatx.Open, fate fate) error {
+	why := "and neither its coordinator nor the checkpoint say whether it was committed"
+	if fate == clash {
+		why = "and another transaction of that id is under way there, so that one marker would decide both"
+	}
+	return contradiction(HangingTransaction, fmt.Sprintf("look at its records with kafka-console-consumer.sh --bootstrap-server %[1]s --topic %[2]s "+
+		"--partition %[3]d --offset %[4]d --isolation-level read_uncommitted; hide them with kafka-transactions.sh --bootstrap-server %[1]s abort "+
+		"--topic %[2]s --partition %[3]d --start-offset %[4]d; rows that are to be published again get a new xact_id (docs/recovery.md)",
+		c.s.cfg.Brokers[0], o.Topic, o.Partition, o.Start),
+		"%s holds a transaction of %s open from offset %d (producer id %d, epoch %d), %s", o.Place, id, o.Start, o.ProducerID, o.Epoch, why)
+}
+
+func (c *closing) haltDenied(o kafkatx.Open, commit bool, cause error) error {
+	what := "aborted"
+	if commit {
+		what = "committed"
+	}
+	return contradiction(HangingTransaction, "allow the relay to write its marker until the lane goes on: kafka-acls.sh --bootstrap-server "+
+		c.s.cfg.Brokers[0]+" --add --allow-principal User:… --operation Alter --cluster",
+		"%s holds a transaction open from offset %d (producer id %d, epoch %d) that was %s, and its transactional id has another producer id "+
+			"by now: %v", o.Place, o.Start, o.ProducerID, o.Epoch, what, cause)
+}
+
+// follow has the session go on from here: it remembers what could not be asked.
+func (c *closing) follow() {
+	s := c.s
+	if c.last == nil {
+		return
+	}
+	s.lastOf = c.last.Transactions.last()
+	for _, t := range c.last.Transactions.all() {
+		topics := t.topics
+		if t.every {
+			topics = slices.Collect(maps.Keys(c.unseen))
+		}
+		for _, topic := range topics {
+			if cause, ok := c.unseen[topic]; ok {
+				t.topics, t.every = []string{topic}, false
+				s.ring.markers.aside = append(s.ring.markers.aside, unseen{t, true, time.Now(), cause})
+				nudge(s.ring.markers.slow)
+			}
+		}
+	}
+}

@@ -1,0 +1,272 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/outbox-relay/relay/internal/kafkatx"
+)
+
+// follow asks about transactions that have ended.
+func (m *markers) follow(ctx context.Context) {
+	for {
+		select {
+		case <-m.wake:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-m.urgent:
+		case <-time.After(askLater):
+		case <-ctx.Done():
+			return
+		}
+		for pause := askAgain; ; pause = min(2*pause, askAgainMost) {
+			m.mu.Lock()
+			all := m.following(false)
+			m.mu.Unlock()
+			if len(all) == 0 {
+				break
+			}
+			if m.ask(ctx, all) {
+				pause = askAgain / 2
+				continue
+			}
+			if pause == askAgainMost {
+				m.lane.unclosed(m.why())
+			}
+			if sleep(ctx, pause) != nil {
+				return
+			}
+		}
+	}
+}
+
+// followStuck looks again at what could not be asked, for as long as there is something.
+func (m *markers) followStuck(ctx context.Context) {
+	for {
+		select {
+		case <-m.slow:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			m.lane.unclosed(m.why())
+			m.mu.Lock()
+			stuck, aside := m.following(true), slices.Clone(m.aside)
+			m.mu.Unlock()
+			if len(stuck)+len(aside) == 0 {
+				break
+			}
+			if len(stuck) > 0 {
+				m.ask(ctx, stuck)
+			}
+			m.askAside(ctx, aside)
+			if sleep(ctx, lookAgain) != nil {
+				return
+			}
+		}
+	}
+}
+
+// ask asks the coordinators whether transactions are over, and then the partitions of those that are whether they have
+// their markers. In this order: a marker that is seen before its transaction is over may still be lost with its leader.
+// It reports whether anything is known that was not before.
+func (m *markers) ask(ctx context.Context, all []*ended) (progress bool) {
+	over := m.over(ctx, all)
+	if len(over) == 0 {
+		return false
+	}
+	places := make(kafkatx.Partitions)
+	for _, e := range over {
+		for topic, partitions := range e.places {
+			for _, partition := range partitions {
+				if !slices.Contains(places[topic], partition) {
+					places[topic] = append(places[topic], partition)
+				}
+			}
+		}
+	}
+	seen := m.look(ctx, places)
+	if ctx.Err() != nil {
+		return false
+	}
+	for _, o := range seen.Open {
+		// Its id is not in use: whatever is open of it is what has ended.
+		if slices.ContainsFunc(over, func(e *ended) bool { return e.producerID == o.ProducerID }) && m.stillOpen(ctx, o) {
+			m.leftOpen(o)
+			return false
+		}
+	}
+	return m.note(over, seen)
+}
+
+// over returns the transactions of which their coordinators say that they are over.
+func (m *markers) over(ctx context.Context, all []*ended) (over []*ended) {
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	ids := make([]string, len(all))
+	for i, e := range all {
+		ids[i] = e.id
+	}
+	states, err := kafkatx.Coordinators(limited, m.client, ids...)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.lane.log.Debug("the coordinators of transactions do not answer", "error", err)
+		}
+		return nil
+	}
+	for _, e := range all {
+		if states[e.id].State.Decided() {
+			over = append(over, e)
+		}
+	}
+	return over
+}
+
+func (m *markers) look(ctx context.Context, places kafkatx.Partitions) kafkatx.Seen {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return kafkatx.Look(ctx, m.client, places)
+}
+
+// stillOpen looks again: the first answer may be that of a leader that was replaced meanwhile.
+func (m *markers) stillOpen(ctx context.Context, o kafkatx.Open) bool {
+	if sleep(ctx, askAgainMost) != nil {
+		return false
+	}
+	seen := m.look(ctx, kafkatx.Partitions{o.Topic: {o.Partition}})
+	return slices.ContainsFunc(seen.Open, func(p kafkatx.Open) bool { return p.ProducerID == o.ProducerID && p.Start == o.Start })
+}
+
+// note frees the ids whose transactions are closed, and remembers what could not be asked.
+func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range over {
+		var stuck map[string]error
+		for place, cause := range seen.Unseen {
+			if slices.Contains(e.places[place.Topic], place.Partition) {
+				if stuck == nil {
+					stuck = make(map[string]error)
+				}
+				stuck[place.Topic] = cannotAsk(place, cause)
+			}
+		}
+		open := slices.ContainsFunc(seen.Open, func(o kafkatx.Open) bool { return o.ProducerID == e.producerID })
+		switch {
+		case stuck != nil:
+			progress = progress || e.stuck == nil
+			e.stuck = stuck
+			nudge(m.slow)
+		case !open:
+			progress = true
+			m.release(e)
+		}
+	}
+	m.broadcast()
+	return progress
+}
+
+// release frees the id of a transaction. The caller holds the lock.
+func (m *markers) release(e *ended) {
+	for _, s := range m.states {
+		if s.ended == e {
+			s.ended = nil
+		}
+	}
+}
+
+// askAside looks again at the topics of transactions whose ids are in use again.
+func (m *markers) askAside(ctx context.Context, aside []unseen) {
+	for _, u := range aside {
+		cause := m.closed(ctx, u)
+		if ctx.Err() != nil {
+			return
+		}
+		m.mu.Lock()
+		i := slices.IndexFunc(m.aside, u.same)
+		switch {
+		case i < 0:
+		case cause == nil, errors.Is(cause, kerr.UnknownTopicOrPartition) && time.Since(u.since) > forgetAfter:
+			m.aside = slices.Delete(m.aside, i, i+1)
+		default:
+			m.aside[i].cause = cause
+		}
+		m.mu.Unlock()
+	}
+}
+
+// closed returns nil if a transaction is seen to be closed on all of its topics, or why it is not. One that is left open is
+// the end of the session.
+func (m *markers) closed(ctx context.Context, u unseen) error {
+	seen, err := m.lookAt(ctx, u.topics...)
+	if err != nil {
+		return err
+	}
+	for _, o := range seen.Open {
+		if o.ProducerID == u.producerID && o.Epoch == u.epoch {
+			m.leftOpen(o)
+		}
+	}
+	for place, cause := range seen.Unseen {
+		return cannotAsk(place, cause)
+	}
+	return nil
+}
+
+// lookAt asks all partitions of topics.
+func (m *markers) lookAt(ctx context.Context, topics ...string) (kafkatx.Seen, error) {
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	partitions, missing, err := kafkatx.PartitionsOf(limited, m.client, topics...)
+	if err != nil {
+		return kafkatx.Seen{}, err
+	}
+	seen := m.look(ctx, partitions)
+	for place, cause := range missing {
+		seen.Unseen[place] = cause
+	}
+	return seen, nil
+}
+
+// clear is asked before the session writes to topics. It returns those that may not be written to yet, and why. A
+// transaction of an earlier session that was left open there ends the session.
+func (m *markers) clear(ctx context.Context, topics []string) (map[string]error, error) {
+	seen, err := m.lookAt(ctx, topics...)
+	if err != nil {
+		return nil, err
+	}
+	blocked := make(map[string]error)
+	for place, cause := range seen.Unseen {
+		blocked[place.Topic] = cannotAsk(place, cause)
+	}
+	for _, o := range seen.Open {
+		if m.earlier(o) {
+			m.leftOpen(o)
+			return nil, errLeftOpen
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.aside = slices.DeleteFunc(m.aside, func(u unseen) bool {
+		return slices.Contains(topics, u.topics[0]) && blocked[u.topics[0]] == nil
+	})
+	return blocked, nil
+}
+
+// earlier reports whether an open transaction is none of those that are followed: it is that of an earlier session, or of an
+// id that is in use again.
+func (m *markers) earlier(o kafkatx.Open) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if slices.ContainsFunc(m.aside, func(u unseen) bool { return u.producerID == o.ProducerID && u.epoch == o.Epoch }) {
+		return true
+	}
+	epoch, ours := m.fenced[o.ProducerID]
+	return ours && o.Epoch < epoch
+}
