@@ -12,13 +12,15 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/integration/cluster"
 )
 
 // A partition has no leader at the moment of a commit: Kafka notes that the transaction is complete and leaves the
 // partition without a marker (KAFKA-20734). One relay is killed then, and its successors with a transaction open on that
 // partition; another lives on and has nothing more to publish. No row is hidden, and nobody waits.
 func TestACommitWithoutItsMarkersHidesNothing(t *testing.T) {
-	kafka := threeBrokers(t)
+	kafka := ownCluster(t, cluster.Options{Brokers: 3, StartTimeout: 4 * time.Minute})
 	const topic = "unsettled.account"
 	admin := kadm.NewClient(kafkaClient(t, kafka.Bootstrap))
 	alone := "1"
@@ -93,10 +95,4 @@ func stopped(t testing.TB, r *relayProcess) bool {
 	}
 	_, after, _ := strings.Cut(string(stat), ") ")
 	return strings.HasPrefix(after, "T")
-}
-
-func event(t testing.TB, url, value string) {
-	t.Helper()
-	execute(t, url, fmt.Sprintf(`INSERT INTO outbox (aggregate_type, aggregate_id, type, payload)
-		VALUES ('account', 'a', 'Changed', '%s')`, strings.ReplaceAll(value, "'", "''")))
 }

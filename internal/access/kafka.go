@@ -78,6 +78,7 @@ func (d Deployment) ACLs() ([]ACL, error) {
 	}
 	for _, p := range patterns {
 		add(Topic, p.kind, p.name, Write, "publish events")
+		add(Topic, p.kind, p.name, Read, "see that the last transactions are closed on every partition, before their ids are used again")
 		add(Topic, p.kind, p.name, DescribeConfigs, "read max.message.bytes, by which batches are cut")
 		if d.CreateTopics {
 			add(Topic, p.kind, p.name, Create, "make a topic that does not exist (topics.create)")

@@ -1,0 +1,222 @@
+package relay
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/kafkatx"
+)
+
+// What is open was committed, or aborted, or cannot be known: by what the coordinator says, and by the checkpoint.
+func TestATransactionThatWasLeftOpenIsDecidedAsItWasDecided(t *testing.T) {
+	known := &Checkpoint{Transactions: &LastTransactions{
+		Last:   []TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 4}},
+		Unseen: []TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 2}, {Number: 0, ProducerID: 6, Epoch: 32766}},
+	}}
+	here := kafkatx.Partitions{orders: {1}}
+	for name, c := range map[string]struct {
+		open  kafkatx.Open
+		state kafkatx.Coordinated
+		last  *Checkpoint
+		final bool
+		want  fate
+	}{
+		"under way":                                        {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 4, Partitions: here}, nil, false, running},
+		"committed":                                        {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, commits},
+		"aborted by its producer":                          {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 5}, nil, false, aborts},
+		"aborted by a fence":                               {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, nil, false, aborts},
+		"begun after the answer":                           {epoch(5), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, undecided},
+		"taken since, and in the checkpoint":               {epoch(4), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 6}, known, false, commits},
+		"set aside, and in the checkpoint":                 {epoch(2), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 6}, known, true, commits},
+		"a later abort does not take a commit along":       {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, known, false, commits},
+		"taken since, before the fence":                    {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, known, false, undecided},
+		"taken since, after the fence":                     {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, known, true, aborts},
+		"an old checkpoint that tells nothing":             {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, &Checkpoint{}, true, undecided},
+		"a lane without any batch":                         {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, nil, true, aborts},
+		"another transaction of its id is under way there": {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 6, Partitions: here}, known, false, clash},
+		"another transaction of its id is under way elsewhere": {
+			epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 6, Partitions: kafkatx.Partitions{orders: {2}}}, known, false, commits,
+		},
+		"its id has another producer id": {
+			kafkatx.Open{Place: place(1), ProducerID: 6, Epoch: 32766}, kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7}, known, false, commits,
+		},
+		"of somebody else": {kafkatx.Open{Place: place(1), ProducerID: 99}, kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7}, known, true, foreign},
+	} {
+		if got := (&closing{last: c.last, final: c.final}).fateOf(c.open, c.state); got != c.want {
+			t.Errorf("%s: got %d, want %d", name, got, c.want)
+		}
+	}
+}
+
+func place(partition int32) kafkatx.Place { return kafkatx.Place{Topic: orders, Partition: partition} }
+
+func epoch(e int16) kafkatx.Open { return kafkatx.Open{Place: place(1), ProducerID: 7, Epoch: e} }
+
+// leftOut has a broker say of one transaction that its marker is missing on a partition, until it is written: until the partition is
+// added to a transaction of that producer, which ends.
+type leftOut struct {
+	mu         sync.Mutex
+	producerID int64
+	epoch      int16
+	partition  int32
+	added      bool
+	ended      []bool // commit or abort
+}
+
+func (l *leftOut) on(r *rig, topic string) {
+	r.cluster.ControlKey(int16(kmsg.DescribeProducers), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		response := request.ResponseKind().(*kmsg.DescribeProducersResponse)
+		for _, asked := range request.(*kmsg.DescribeProducersRequest).Topics {
+			answer := kmsg.NewDescribeProducersResponseTopic()
+			answer.Topic = asked.Topic
+			for _, n := range asked.Partitions {
+				partition := kmsg.NewDescribeProducersResponseTopicPartition()
+				partition.Partition = n
+				if l.producerID > 0 && len(l.ended) == 0 && asked.Topic == topic && n == l.partition {
+					active := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
+					active.ProducerID, active.ProducerEpoch, active.CurrentTxnStartOffset = l.producerID, int32(l.epoch), 0
+					partition.ActiveProducers = append(partition.ActiveProducers, active)
+				}
+				answer.Partitions = append(answer.Partitions, partition)
+			}
+			response.Topics = append(response.Topics, answer)
+		}
+		return response, nil, true
+	})
+	r.cluster.ControlKey(int16(kmsg.AddPartitionsToTxn), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		add := request.(*kmsg.AddPartitionsToTxnRequest)
+		for _, topic := range add.Topics {
+			l.added = l.added || add.ProducerID == l.producerID && slices.Contains(topic.Partitions, l.partition)
+		}
+		return nil, nil, false
+	})
+	r.cluster.ControlKey(int16(kmsg.EndTxn), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if end := request.(*kmsg.EndTxnRequest); l.added && end.ProducerID == l.producerID {
+			l.ended, l.added = append(l.ended, end.Commit), false
+		}
+		return nil, nil, false
+	})
+}
+
+// of chooses the transaction.
+func (l *leftOut) of(batch TransactionRecord) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.producerID, l.epoch = batch.ProducerID, batch.Epoch
+}
+
+func (l *leftOut) ends() []bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.ended)
+}
+
+// expect checks how the marker was written, once.
+func (l *leftOut) expect(t *testing.T, commit bool) {
+	t.Helper()
+	if got := l.ends(); !slices.Equal(got, []bool{commit}) {
+		t.Errorf("the transaction was ended %v times (true: by a commit), want %t once", got, commit)
+	}
+}
+
+// lastBatch reads the last transaction of the first batch from the checkpoint.
+func (r *rig) lastBatch() TransactionRecord {
+	r.t.Helper()
+	var found TransactionRecord
+	for _, record := range r.records(CheckpointTopic("test"), true) {
+		var c Checkpoint
+		if string(record.Key) == checkpointKey && json.Unmarshal(record.Value, &c) == nil && c.Seq == 1 {
+			found = c.Transactions.Last[0]
+		}
+	}
+	if found.ProducerID == 0 {
+		r.t.Fatal("no checkpoint of batch 1 names its transaction")
+	}
+	return found
+}
+
+// The brokers have left the marker of a committed batch out, and its relay is gone.
+func TestATakeoverCommitsAgainWhatIsLeftOpen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	want := r.insertOrders(30, "v")
+	s := r.start(r.config())
+	s.awaitRows(t, 30)
+	s.stop()
+	batch := r.lastBatch()
+	missing := &leftOut{partition: 1, producerID: batch.ProducerID, epoch: batch.Epoch}
+	missing.on(r, orders)
+	again := r.start(r.config())
+	insert(t, r.conn, "end", "end")
+	again.awaitRows(t, 1)
+	again.stop()
+	r.expect(orders, merge(want, theEnd))
+	missing.expect(t, true)
+}
+
+// The brokers have left the marker of a committed batch out, and its relay lives and has nothing more to publish.
+func TestAnIdleLaneFindsWhatIsLeftOpen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	missing := &leftOut{partition: 1}
+	missing.on(r, orders)
+	cfg := r.config()
+	cfg.Step = func(step Step) {
+		if step == BeforeEnd {
+			missing.of(r.lastBatch())
+		}
+	}
+	want := r.insertOrders(30, "v")
+	s := r.start(cfg)
+	s.await(t, "the lane has been taken over once more", func(s *recorder) bool {
+		n := len(s.takeovers)
+		return n > 1 && s.takeovers[n-1] == nil && len(missing.ends()) > 0 && s.state().State == Running
+	})
+	s.stop()
+	r.expect(orders, want)
+	missing.expect(t, true)
+}
+
+// What the last checkpoint does not know was not committed.
+func TestAnAbortWithoutItsMarkerIsAbortedAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	want := r.insertOrders(30, "v")
+	s := r.start(r.config())
+	s.awaitRows(t, 30)
+	s.stop()
+	batch := r.lastBatch()
+	missing := &leftOut{partition: 1, producerID: batch.ProducerID, epoch: batch.Epoch + 1}
+	missing.on(r, orders)
+	again := r.start(r.config())
+	insert(t, r.conn, "end", "end")
+	again.awaitRows(t, 1)
+	again.stop()
+	r.expect(orders, merge(want, theEnd))
+	missing.expect(t, false)
+}
+
+// A checkpoint of a relay that did not list transactions decides nothing.
+func TestAnOpenTransactionThatNobodyCanDecideHaltsTheLane(t *testing.T) {
+	c := &closing{s: &session{cfg: &Config{Brokers: []string{"b:9092"}}}}
+	err := c.halt("relay.test.outbox.0", epoch(4), undecided)
+	for _, text := range []string{"order/1", "epoch 4", "kafka-transactions.sh --bootstrap-server b:9092 abort", "read_uncommitted"} {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%v does not say %q", err, text)
+		}
+	}
+}
