@@ -4,8 +4,10 @@ package integration
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -95,4 +97,63 @@ func stopped(t testing.TB, r *relayProcess) bool {
 	}
 	_, after, _ := strings.Cut(string(stat), ") ")
 	return strings.HasPrefix(after, "T")
+}
+
+// What the README asks of a cluster: three replicas, two in sync. All brokers are killed at once under load and come back in any
+// order, and the relay is killed while they do. Afterwards no partition holds a transaction open that is complete for its
+// coordinator. RELAY_TEST_OUTAGES sets how often; 3 unless set.
+func TestAllBrokersAreKilledAtOnce(t *testing.T) {
+	rounds := 3
+	if text := os.Getenv("RELAY_TEST_OUTAGES"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil || rounds < 1 {
+			t.Fatalf("RELAY_TEST_OUTAGES=%q is not a number from 1", text)
+		}
+	}
+	kafka := ownCluster(t, cluster.Options{Brokers: 3, StartTimeout: 4 * time.Minute})
+	url := database(t)
+	settings := relaySettings(t, url, kafka.Bootstrap, "RELAY_BATCH_ROWS=200")
+	load := startWorkload(t, url, 8, &workload{pause: 10 * time.Millisecond})
+	r := startRelay(t, settings, "run")
+	for range rounds {
+		awaitGoingOn(t, url)
+		strikeCluster(t, kafka, func() {
+			wait(t.Context(), time.Duration(rand.Int64N(int64(5*time.Second))))
+			r.Kill()
+			r = startRelay(t, settings, "run")
+		})
+	}
+	awaitGoingOn(t, url)
+	survived(t, load, r, settings, "outbox.event.account")
+	if written := strings.Count(string(r.Stderr()), "the brokers have left out the marker"); written > 0 {
+		t.Logf("%d markers were written that the brokers had left out", written)
+	}
+	nothingOpen(t, kafka.Bootstrap)
+}
+
+// nothingOpen sees that no partition of any topic holds a transaction open.
+func nothingOpen(t *testing.T, bootstrap []string) {
+	t.Helper()
+	admin := kadm.NewClient(kafkaClient(t, bootstrap))
+	var open []kadm.DescribedProducer
+	eventually(t, time.Minute, "every partition can be asked for its producers", func() bool {
+		open = nil
+		all, err := admin.DescribeProducers(t.Context(), nil)
+		if err != nil {
+			t.Log(err)
+			return false
+		}
+		seen := true
+		all.EachPartition(func(p kadm.DescribedProducersPartition) { seen = seen && p.Err == nil })
+		all.EachProducer(func(p kadm.DescribedProducer) {
+			if p.CurrentTxnStartOffset >= 0 {
+				open = append(open, p)
+			}
+		})
+		return seen && len(all) > 1
+	})
+	for _, p := range open {
+		t.Errorf("%s/%d holds a transaction of producer %d, epoch %d, open from offset %d", p.Topic, p.Partition, p.ProducerID,
+			p.ProducerEpoch, p.CurrentTxnStartOffset)
+	}
 }

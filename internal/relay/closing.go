@@ -28,7 +28,13 @@ type closing struct {
 	states  map[string]kafkatx.Coordinated
 	unseen  map[string]error // topics of which a partition could not be asked
 	wrote   bool             // a marker, that is
-	decided map[decidedKey]fate
+	decided map[decidedKey]decision
+}
+
+// decision is what a marker that has been written once said.
+type decision struct {
+	id   string
+	fate fate
 }
 
 // decidedKey names a transaction.
@@ -56,7 +62,7 @@ const (
 // one or two when it aborts, and forgets what it decided when the id is taken.
 func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 	if known, ok := c.decided[decidedKey{o.ProducerID, o.Epoch}]; ok {
-		return known // and its marker was left out once more
+		return known.fate // and its marker was left out once more
 	}
 	committed := c.last != nil && c.last.Transactions.committed(o.ProducerID, o.Epoch)
 	if state.ProducerID == o.ProducerID {
@@ -89,7 +95,7 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 func (s *session) closeOpen(ctx context.Context, last *Checkpoint, final bool) (*closing, error) {
 	c := &closing{
 		s: s, ids: TransactionalIDs(s.cfg.Name, s.lane.Name), own: kafkatx.Place{Topic: s.log.topic, Partition: s.log.partition},
-		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]fate),
+		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]decision),
 	}
 	c.places = kafkatx.Partitions{c.own.Topic: {c.own.Partition}}
 	if err := c.chooseTopics(ctx); err != nil {
@@ -159,7 +165,7 @@ func (c *closing) round(ctx context.Context) (again bool, err error) {
 		}
 		switch fate := c.fateOf(o, c.states[id]); {
 		case fate == commits, fate == aborts:
-			c.decided[decidedKey{o.ProducerID, o.Epoch}] = fate
+			c.decided[decidedKey{o.ProducerID, o.Epoch}] = decision{id, fate}
 			missing[id] = append(missing[id], o)
 		case fate == clash, fate == undecided && (o.Place == c.own || c.final):
 			return false, c.halt(id, o, fate)
@@ -217,6 +223,9 @@ func (c *closing) look(ctx context.Context) (kafkatx.Seen, error) {
 
 // idOf returns the transactional id of an open transaction, empty if it is not of this lane.
 func (c *closing) idOf(o kafkatx.Open) string {
+	if known, ok := c.decided[decidedKey{o.ProducerID, o.Epoch}]; ok {
+		return known.id // which may have another producer id by now
+	}
 	for _, id := range c.ids {
 		if c.states[id].ProducerID == o.ProducerID {
 			return id

@@ -78,7 +78,7 @@ const mostUnseen = 64
 // The pauses of markers.
 const (
 	askLater     = 10 * time.Millisecond // so that one question is about several transactions
-	askTogether  = ringSize / 2          // as many are not waited for
+	askAtOnce    = 1                     // if no more ids than that are free
 	askAgain     = 2 * time.Millisecond  // markers follow the end within milliseconds
 	askAgainMost = 200 * time.Millisecond
 	askLimit     = 5 * time.Second
@@ -90,7 +90,7 @@ const (
 
 func newMarkers(cfg *Config, l *lane) (*markers, error) {
 	// A question that fails is asked again here, and others go on meanwhile.
-	client, err := kgo.NewClient(append(clientOptions(cfg), kgo.RequestRetries(2), kgo.RetryTimeout(lookLimit))...)
+	client, err := kgo.NewClient(append(clientOptions(cfg), kgo.RequestRetries(2), kgo.RetryTimeout(lookLimit), kgo.MetadataMinAge(time.Second))...)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
@@ -174,6 +174,7 @@ func (m *markers) free(producers []*producer) *producer {
 	for _, p := range producers {
 		if s := m.states[p]; !s.busy && s.ended == nil {
 			s.busy = true
+			m.hurry()
 			return p
 		}
 	}
@@ -216,7 +217,18 @@ func (m *markers) has(t *transaction, commit bool) {
 	}
 	s.ended = e
 	nudge(m.wake)
-	if len(m.following(false)) >= askTogether {
+	m.hurry()
+}
+
+// hurry has the question asked at once if ids become scarce. The caller holds the lock.
+func (m *markers) hurry() {
+	free := 0
+	for _, s := range m.states {
+		if !s.busy && s.ended == nil {
+			free++
+		}
+	}
+	if free <= askAtOnce {
 		nudge(m.urgent)
 	}
 }
