@@ -20,6 +20,9 @@ const (
 	CauseCrash Cause = "crash"
 	// CauseIdentity is a message without an id to recognise it by.
 	CauseIdentity Cause = "identity"
+	// CauseSize is a batch of records that takes more memory than a consumer may use once it is decompressed. It was not read: the message
+	// has the place of the batch, and no payload.
+	CauseSize Cause = "size"
 	// CauseBehind is a message behind a parked one of its key.
 	CauseBehind Cause = "behind"
 )

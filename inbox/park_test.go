@@ -211,3 +211,20 @@ func TestRequestedNamesTheKeysOfThisConsumerTheOldestRequestFirst(t *testing.T) 
 		}
 	})
 }
+
+// What is parked for its size has no payload: a handler that got it would take it for a tombstone.
+func TestWhatWasNotReadIsNotRetried(t *testing.T) {
+	each(t, func(w *world) {
+		m := message("5@0", "")
+		m.Key, m.Payload = nil, nil
+		if result, err := w.Park(w.Context(), m, inbox.CauseSize, 0, errors.New("too large")); result != inbox.Parked || err != nil {
+			w.Fatalf("Park gave %v, %v", result, err)
+		}
+		got := w.redrive(w, w.request())
+		if !inbox.IsPermanent(got.err) || !got.Left {
+			w.Errorf("%+v", got)
+		}
+		w.wantQueue("5@0 size")
+		w.wantEffects()
+	})
+}

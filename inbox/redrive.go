@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -128,7 +129,8 @@ func (i *Of[T]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, 
 // parkedMessage is a message with its row.
 type parkedMessage struct {
 	Message
-	row int64
+	row   int64
+	cause Cause
 }
 
 func (i *Of[T]) head(ctx context.Context, tx Tx, key ParkedKey) (head parkedMessage, found bool, err error) {
@@ -137,7 +139,7 @@ func (i *Of[T]) head(ctx context.Context, tx Tx, key ParkedKey) (head parkedMess
 		var when *time.Time
 		var headers string
 		m := &head.Message
-		err := row.Scan(&head.row, &m.Topic, &m.Key, &m.Source, &m.ID, &m.Type, &m.Partition, &m.Offset, &when, &m.Payload, &headers)
+		err := row.Scan(&head.row, &m.Topic, &m.Key, &m.Source, &m.ID, &m.Type, &m.Partition, &m.Offset, &when, &m.Payload, &head.cause, &headers)
 		if err != nil {
 			return err
 		}
@@ -181,6 +183,9 @@ func readHeaders(text string) ([]Header, error) {
 	return headers, nil
 }
 
+// errUnread is why what is parked with CauseSize cannot be handled.
+var errUnread = errors.New("its records were never read; read them from the topic with a consumer that has the room, and discard the entry")
+
 // startParked records, before it is handled, that the first message of the key is about to be, and returns how often that was
 // recorded and not ended. A message that ends its process would otherwise do so as soon as the next one starts, for ever.
 func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err error) {
@@ -193,6 +198,9 @@ func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err
 			head, found, err := i.head(ctx, tx, key)
 			if err != nil || !found {
 				return false, err
+			}
+			if head.cause == CauseSize {
+				return false, Permanent(errUnread)
 			}
 			id := head.identity()
 			err = tx.Send(ctx, durably, Statement{

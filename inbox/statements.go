@@ -73,7 +73,7 @@ const keyTakenText = `SELECT id FROM {inbox_parked_keys}
 WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
 
 // headText returns the first parked message of a key. Headers come as JSON: every driver reads a text.
-const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload,
+const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload, p.cause,
 	(SELECT coalesce(json_agg(json_build_array(encode(h.name, 'hex'), encode(h.value, 'hex')) ORDER BY h.place), '[]')
 	 FROM unnest(p.header_names, p.header_values) WITH ORDINALITY AS h (name, value, place))::text
 FROM {inbox_parked} p JOIN {inbox_parked_keys} k ON k.id = p.key_id

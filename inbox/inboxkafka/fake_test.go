@@ -328,6 +328,12 @@ func (f *fakeInbox) ofKeys() map[string][]string {
 	return all
 }
 
+func (f *fakeInbox) parkedMessages() []parkedMessage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.parked)
+}
+
 func (f *fakeInbox) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

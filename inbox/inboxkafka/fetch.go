@@ -35,6 +35,11 @@ func (c *Consumer) fetch(ctx context.Context) {
 		stop()
 		if ctx.Err() == nil {
 			c.enter(fetches)
+			fetches.EachError(func(_ string, _ int32, err error) {
+				if large, ok := errors.AsType[*kgo.ErrDecompressTooLarge](err); ok {
+					c.passTooLarge(large)
+				}
+			})
 		}
 		c.client.AllowRebalance()
 		c.reportErrors(ctx, fetches)
@@ -127,33 +132,50 @@ func (c *Consumer) enter(fetches kgo.Fetches) {
 			items[n] = c.newItem(r)
 			c.largest = max(c.largest*15/16, items[n].bytes)
 		}
-		s := c.sched
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		p := s.partitions[place{f.Topic, f.Partition}]
-		if p == nil || p.closed {
-			return
-		}
-		if p.tracker.window() == 0 {
-			p.moved = time.Now()
-		}
-		for n, i := range items {
-			i.place = p.tracker.add(f.Records[n].Offset, f.Records[n].LeaderEpoch)
-			s.held++
-			p.held++
-			s.bytes += i.bytes
-			p.bytes += i.bytes
-		}
-		if !p.entered {
-			p.entered, p.from = true, position{f.Records[0].Offset, -1}
-		}
-		p.stable = f.LastStableOffset
-		p.incoming = append(p.incoming, items...)
-		select {
-		case p.arrived <- struct{}{}:
-		default:
-		}
+		from, gone := c.sched.enterAll(f, items)
+		c.reportDeleted(f.Topic, f.Partition, from, gone)
 	})
+}
+
+// enterAll hands the records of a partition to it, and tells how many before them were deleted unread.
+func (s *scheduler) enterAll(f kgo.FetchTopicPartition, items []*item) (from, gone int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.partitions[place{f.Topic, f.Partition}]
+	if p == nil || p.closed {
+		return 0, 0
+	}
+	for n, i := range items {
+		r := f.Records[n]
+		s.hold(p, i, r.Offset, r.Offset, r.LeaderEpoch)
+	}
+	p.stable = f.LastStableOffset
+	p.arrive(items)
+	return s.deleted(f)
+}
+
+// hold counts an item among what is held, and gives it a place in the tracker. It stands for the offsets from first to last.
+func (s *scheduler) hold(p *partition, i *item, first, last int64, epoch int32) {
+	if p.tracker.window() == 0 {
+		p.moved = time.Now()
+	}
+	if !p.entered {
+		p.entered, p.from = true, position{first, -1}
+	}
+	i.place = p.tracker.addRange(first, last, epoch)
+	s.held++
+	p.held++
+	s.bytes += i.bytes
+	p.bytes += i.bytes
+}
+
+// arrive hands items to the intake of the partition.
+func (p *partition) arrive(items []*item) {
+	p.incoming = append(p.incoming, items...)
+	select {
+	case p.arrived <- struct{}{}:
+	default:
+	}
 }
 
 func (c *Consumer) newItem(r *kgo.Record) *item {
@@ -176,6 +198,9 @@ func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 		}
 		if _, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
 			return // groupErrors tells of it
+		}
+		if errors.Is(err, kgo.ErrMaxDecompress) {
+			return // passTooLarge tells of it
 		}
 		if lost, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
 			c.log.Error("the topic has lost records that this group had not read yet, or the log was cut back",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -49,6 +50,9 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
 		// A rebalance waits for revoked, which takes the drain and a few seconds.
 		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+commitTimeout+sessionTimeout+10*time.Second)),
+		// A batch of a few KiB may decompress to any size.
+		kgo.MaxDecompressBatchBytes(int(min(c.cfg.MaxBytes, math.MaxInt32))),
+		kgo.AdjustFetchOffsetsFn(c.positions),
 		kgo.OnPartitionsAssigned(c.assigned),
 		kgo.OnPartitionsRevoked(c.revoked),
 		kgo.OnPartitionsLost(c.lost),

@@ -134,6 +134,7 @@ func (c *Consumer) beginAgain(now inbox.Incarnation) (begun []*partition, from o
 		s.partitions[at] = p
 		begun = append(begun, p)
 		if p.entered {
+			s.next[at] = p.from.offset
 			if from[at.topic] == nil {
 				from[at.topic] = map[int32]kgo.EpochOffset{}
 			}

@@ -21,6 +21,7 @@ type scheduler struct {
 	room  sync.Cond // for the goroutine that fetches
 
 	partitions map[place]*partition
+	next       map[place]int64 // the offset that the client reads next, where it is known
 	ready      deque[*keyQueue]
 	inFlight   int  // jobs and slots
 	alone      bool // a suspect is in flight: nothing else is
@@ -51,7 +52,7 @@ type scheduler struct {
 func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{partitions: map[place]*partition{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
+	s := &scheduler{partitions: map[place]*partition{}, next: map[place]int64{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }

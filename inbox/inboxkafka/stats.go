@@ -18,6 +18,10 @@ type Stats struct {
 	// Retried counts parked messages that were handled since somebody asked for it, and RetriesFailed those that failed again.
 	Retried, RetriesFailed int64
 
+	// Deleted counts offsets that the brokers deleted before this group read them. Some may have been markers of transactions, which are
+	// no messages.
+	Deleted int64
+
 	// Held and HeldBytes are the records in this process, waiting or in flight.
 	Held      int
 	HeldBytes int64

@@ -17,14 +17,19 @@ type position struct {
 }
 
 type entry struct {
-	offset int64
-	epoch  int32
-	done   bool
+	offset, last int64 // of a record both are the same; of a batch that was not read, its first offset and its last one
+	epoch        int32
+	done         bool
 }
 
 // add enters a record and returns its place.
 func (t *tracker) add(offset int64, epoch int32) (place int64) {
-	t.entries = append(t.entries, entry{offset: offset, epoch: epoch})
+	return t.addRange(offset, offset, epoch)
+}
+
+// addRange enters a batch that was not read, from its first offset to its last one, and returns its place.
+func (t *tracker) addRange(offset, last int64, epoch int32) (place int64) {
+	t.entries = append(t.entries, entry{offset: offset, last: last, epoch: epoch})
 	return t.first + int64(len(t.entries)) - 1
 }
 
@@ -38,7 +43,7 @@ func (t *tracker) done(place int64) {
 	var passed int
 	for passed < len(t.entries) && t.entries[passed].done {
 		e := t.entries[passed]
-		t.next, t.known = position{e.offset + 1, e.epoch}, true
+		t.next, t.known = position{e.last + 1, e.epoch}, true
 		passed++
 	}
 	t.entries = t.entries[passed:]

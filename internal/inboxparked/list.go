@@ -12,7 +12,7 @@ import (
 )
 
 // Causes are what a parked message may wait for, as in inbox_parked.cause.
-var Causes = []string{"permanent", "attempts", "crash", "identity", Behind}
+var Causes = []string{"permanent", "attempts", "crash", "identity", "size", Behind}
 
 // Behind is the cause of a message that waits for an earlier one of its key.
 const Behind = "behind"

@@ -92,7 +92,7 @@ CREATE TABLE inbox_parked (
     header_names  bytea[]          NOT NULL,
     header_values bytea[]          NOT NULL,
     payload       bytea                NULL,
-    cause         text             NOT NULL CHECK (cause IN ('permanent', 'attempts', 'crash', 'identity', 'behind')),
+    cause         text             NOT NULL CHECK (cause IN ('permanent', 'attempts', 'crash', 'identity', 'size', 'behind')),
     error         text                 NULL,
     attempts      integer          NOT NULL DEFAULT 0,
     parked_at     timestamptz      NOT NULL DEFAULT clock_timestamp()
@@ -106,6 +106,7 @@ COMMENT ON COLUMN inbox_parked.header_names IS 'The headers of the record in the
 COMMENT ON COLUMN inbox_parked.cause IS
     'permanent: the handler says that it can never be handled. attempts: it failed as often as the consumer allows. '
     'crash: the process ended while it was handled, again and again. identity: it has no id to recognise it by. '
+    'size: a batch of records that was not read, since it would take too much memory. '
     'behind: an earlier message of its key waits.';
 COMMENT ON COLUMN inbox_parked.attempts IS 'How often it was tried.';
 

@@ -1,0 +1,84 @@
+package inboxkafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/inbox"
+)
+
+// ErrTooLarge is why a batch of records is parked that would take more than MaxBytes once it is decompressed.
+var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than MaxBytes once they are decompressed, and were not read")
+
+// positions notes where the group has come to, before the client begins to fetch there. A partition for which the group has no
+// offset begins wherever its log does.
+func (c *Consumer) positions(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	s := c.sched
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for topic, partitions := range offsets {
+		for number, offset := range partitions {
+			at := place{topic, number}
+			delete(s.next, at)
+			if n := offset.EpochOffset().Offset; n >= 0 {
+				s.next[at] = n
+			}
+		}
+	}
+	return offsets, nil
+}
+
+// deleted returns how many offsets of a partition the brokers deleted before this group had read them, and where the first one
+// was. It is called with everything that is entered, in order. An offset may have been that of a marker of a transaction, so it is
+// the most that records can be.
+func (s *scheduler) deleted(f kgo.FetchTopicPartition) (from, gone int64) {
+	at := place{f.Topic, f.Partition}
+	next, known := s.next[at]
+	first, last := f.Records[0].Offset, f.Records[len(f.Records)-1].Offset
+	s.next[at] = last + 1
+	if !known || f.LogStartOffset <= next || first < f.LogStartOffset {
+		return 0, 0
+	}
+	s.stats.Deleted += f.LogStartOffset - next
+	return next, f.LogStartOffset - next
+}
+
+// reportDeleted tells of records that nobody will handle.
+func (c *Consumer) reportDeleted(topic string, partition int32, from, gone int64) {
+	if gone == 0 {
+		return
+	}
+	err := fmt.Errorf("%d offsets from %d on were deleted before this group read them", gone, from)
+	c.log.Error("records were deleted before they were read: the topic keeps them for less time than this group was behind, or somebody "+
+		"deleted them", "topic", topic, "partition", partition, "from", from, "to", from+gone, "offsets", gone)
+	c.hooks.fetchError(topic, partition, err)
+}
+
+// passTooLarge parks a batch that would not fit into memory under its place, and goes on behind it. It runs on the goroutine that polls.
+// Nothing is known of its keys, so later messages of them are not parked behind it.
+func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
+	why := fmt.Errorf("%w: offsets %d to %d of %s:%d; read them with a consumer that has the room, handle them, and discard this entry",
+		ErrTooLarge, e.Offset, e.NextOffset-1, e.Topic, e.Partition)
+	m := inbox.Message{Topic: e.Topic, Partition: e.Partition, Offset: e.Offset}
+	m.Source, m.ID = placeName(m)
+	s := c.sched
+	s.mu.Lock()
+	at := place{e.Topic, e.Partition}
+	p := s.partitions[at]
+	if p == nil || p.closed {
+		s.mu.Unlock()
+		return
+	}
+	i := &item{message: m, parking: &parking{cause: inbox.CauseSize, why: why}, bytes: itemOverhead}
+	s.hold(p, i, e.Offset, e.NextOffset-1, e.Epoch)
+	p.arrive([]*item{i})
+	s.next[at] = e.NextOffset
+	s.mu.Unlock()
+	c.log.Error("a batch of records is too large once it is decompressed; it is parked unread, and reading goes on behind it",
+		"topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "next", e.NextOffset, "max_bytes", c.cfg.MaxBytes)
+	c.hooks.fetchError(e.Topic, e.Partition, why)
+	c.client.SetOffsets(offsets{e.Topic: {e.Partition: {Epoch: e.Epoch, Offset: e.NextOffset}}})
+}
