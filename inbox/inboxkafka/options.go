@@ -51,7 +51,7 @@ func (c *Consumer) options() []kgo.Opt {
 		// A rebalance waits for revoked, which takes the drain and a few seconds.
 		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+commitTimeout+sessionTimeout+10*time.Second)),
 		// A batch of a few KiB may decompress to any size.
-		kgo.MaxDecompressBatchBytes(int(min(c.cfg.MaxBytes, math.MaxInt32))),
+		kgo.MaxDecompressBatchBytes(c.mostDecompressed()),
 		kgo.AdjustFetchOffsetsFn(c.positions),
 		kgo.OnPartitionsAssigned(c.assigned),
 		kgo.OnPartitionsRevoked(c.revoked),
@@ -70,6 +70,15 @@ func (c *Consumer) options() []kgo.Opt {
 // apart are the options of a client that is in no group and consumes nothing, whatever the user's options say.
 func (c *Consumer) apart() []kgo.Opt {
 	return append(c.connection(), kgo.ConsumerGroup(""), kgo.ConsumeTopics(), kgo.ConsumePartitions(nil))
+}
+
+// leastDecompressed is what a batch may always decompress to: senders make batches of a MiB before they compress them, and some
+// make larger ones.
+const leastDecompressed = 16 << 20
+
+// mostDecompressed bounds what one batch may decompress to.
+func (c *Consumer) mostDecompressed() int {
+	return int(min(max(c.cfg.MaxBytes, leastDecompressed), math.MaxInt32))
 }
 
 // mostFetched bounds the answer of a broker, as the client does by itself.

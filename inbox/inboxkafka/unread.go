@@ -10,8 +10,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// ErrTooLarge is why a batch of records is parked that would take more than MaxBytes once it is decompressed.
-var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than MaxBytes once they are decompressed, and were not read")
+// ErrTooLarge is why a batch of records is parked that would take too much memory once it is decompressed.
+var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than MaxBytes (and 16 MiB) once they are decompressed, and were not read")
 
 // positions notes where the group has come to, before the client begins to fetch there. A partition for which the group has no
 // offset begins wherever its log does.
@@ -78,7 +78,7 @@ func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
 	s.next[at] = e.NextOffset
 	s.mu.Unlock()
 	c.log.Error("a batch of records is too large once it is decompressed; it is parked unread, and reading goes on behind it",
-		"topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "next", e.NextOffset, "max_bytes", c.cfg.MaxBytes)
+		"topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "next", e.NextOffset, "limit_bytes", c.mostDecompressed())
 	c.hooks.fetchError(e.Topic, e.Partition, why)
 	c.client.SetOffsets(offsets{e.Topic: {e.Partition: {Epoch: e.Epoch, Offset: e.NextOffset}}})
 }
