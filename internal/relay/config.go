@@ -185,7 +185,7 @@ func override[T comparable](field *T, value T) {
 
 // Topics says what the relay does about topics that do not exist.
 type Topics struct {
-	// Create makes a missing topic. Defaults to false: the lane waits and says which topic it waits for.
+	// Create makes a missing topic. Defaults to false: its rows are parked until it exists, and the lane names it.
 	Create bool
 
 	// Partitions of a topic that is created. Defaults to 0: the cluster's default.
@@ -194,9 +194,10 @@ type Topics struct {
 	// ReplicationFactor of a topic that is created. Defaults to 0: the cluster's default.
 	ReplicationFactor int16
 
-	// Patience is how long the lane as a whole waits for a topic that is away: missing, denied, without a leader or with too
-	// few replicas in sync. Then the rows of that topic are set aside, with all later rows of their aggregates, and everything
-	// else goes on; they go out by themselves, in order, once the topic is back. Defaults to 10 s.
+	// Patience is how long the lane as a whole waits for topics that are away: denied, without a leader or with too few replicas
+	// in sync. It is one budget for all topics, and it takes 50 times as long to fill up again. Once it is used up, the rows of
+	// such a topic are set aside, with all later rows of their aggregates, and everything else goes on; they go out by
+	// themselves, in order, once the topic is back. A topic that does not exist is not waited for. Defaults to 10 s.
 	Patience time.Duration
 }
 

@@ -206,7 +206,7 @@ func (l *lane) rest(ctx context.Context, row *laneRow, yield <-chan struct{}, wa
 func (l *lane) waiting(ctx context.Context, row *laneRow, err error, wait time.Duration) {
 	l.log.Warn("lane waits", "error", err, "retry_in", wait)
 	l.change(Waiting, err.Error())
-	l.tell(ctx, row, Waiting, err.Error())
+	l.tell(ctx, row, Waiting, l.status().Reason)
 }
 
 // halted reports a contradiction, once for each diagnosis.
@@ -288,6 +288,9 @@ func (l *lane) toLookAt(done bool) []string {
 
 // change sets the state and tells the observer where it differs.
 func (l *lane) change(state State, reason string) {
+	if state != Halted { // a diagnosis names what to do at its end
+		reason = brief(reason, longestReason)
+	}
 	if state == Standby {
 		l.parked.Store(0) // it is the owner's to know
 	}

@@ -97,6 +97,8 @@ func (t *transaction) suspects() []produceFailure {
 
 // noteAway records which topics a batch has failed for.
 func (s *session) noteAway(b *batch) {
+	defer s.topics.sayHeld()
+	s.topics.outages.spend(time.Since(b.txn.begun))
 	for _, f := range b.txn.failures {
 		topic := f.record.Topic
 		if _, known := s.topics.look(topic); known { // noted once a batch

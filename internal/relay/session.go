@@ -375,25 +375,11 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 // awaitTopics waits until every topic of the page can be written to or is held. It reports false where the session was told
 // to drain first.
 func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
-	pause := s.cfg.RetryMin
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	<-timer.C
+	retry := s.cfg.RetryMin
 	waited := false
 	for {
-		unknown, away := s.topics.unknown(p), s.topics.outages.pause(p.records)
-		var err error
-		switch {
-		case len(unknown) > 0:
-			if err = s.topics.lookUp(ctx, unknown); err == nil {
-				err = s.topics.outages.waiting(s.topics.unknown(p))
-			}
-			if err == nil {
-				continue
-			}
-		case away > 0: // known, and refused a moment ago
-			pause, err = away, s.topics.outages.waiting(topicsOf(p))
-		default:
+		pause, err := s.topicsPause(ctx, p)
+		if err == nil {
 			if waited {
 				s.lane.running()
 			}
@@ -402,20 +388,54 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}
+		forTopics := pause > 0
+		if !forTopics { // the cluster is away, or has just made the topic
+			pause, retry = jitter(retry), min(2*retry, s.cfg.RetryMax)
+		}
 		if !errors.Is(err, errJustCreated) {
 			waited = true
-			s.lane.change(Waiting, fmt.Sprint(err))
+			s.lane.change(Waiting, err.Error())
 			s.lane.log.Warn("lane waits for a topic", "error", err, "retry_in", pause)
 		}
-		timer.Reset(jitter(pause))
-		select {
-		case <-timer.C:
-		case <-s.drain:
-			return false, nil
-		case <-ctx.Done():
-			return false, ctx.Err()
+		began := time.Now()
+		ready, err := s.waitOrDrain(ctx, pause)
+		if forTopics {
+			s.topics.outages.spend(time.Since(began))
 		}
-		pause = min(2*pause, s.cfg.RetryMax)
+		if !ready {
+			return false, err
+		}
+	}
+}
+
+// topicsPause looks up the topics of a page that are not known. The error says what the page waits for; the pause is 0 unless
+// that is a topic.
+func (s *session) topicsPause(ctx context.Context, p *page) (time.Duration, error) {
+	waitFor := []string(nil)
+	if unknown := s.topics.unknown(p); len(unknown) > 0 {
+		if err := s.topics.lookUp(ctx, unknown); err != nil {
+			return 0, err
+		}
+		waitFor = s.topics.unknown(p)
+	}
+	pause := s.topics.outages.pause(p.records)
+	if pause > 0 { // also for those that are known, and were refused a moment ago
+		waitFor = topicsOf(p)
+	}
+	return max(pause, time.Millisecond), s.topics.outages.waiting(waitFor)
+}
+
+// waitOrDrain reports false if the session was told to drain meanwhile, or has ended.
+func (s *session) waitOrDrain(ctx context.Context, d time.Duration) (bool, error) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true, nil
+	case <-s.drain:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
 }
 

@@ -28,6 +28,7 @@ type topicRegistry struct {
 
 	mu    sync.Mutex
 	known map[string]knownTopic
+	begun []string         // topics that have just been held; used by the producing goroutine
 	given map[string]int32 // what the producers were told of a topic's limit, once
 	// spread is how many partitions a topic had at the session's first look, whatever later ones say. Producers learn of more
 	// at different times, which would send one key to and fro; the next session goes by the new number as a whole.
@@ -157,19 +158,27 @@ func (t *topicRegistry) unknown(p *page) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var unknown []string
+	var seen map[string]bool
 	last := ""
-	fault := 0
+	faults := p.faults
 	for i := range p.records {
 		topic := p.records[i].Topic
-		if fault < len(p.faults) && p.faults[fault].at == i {
-			fault++ // its topic may be none
+		if len(faults) > 0 && faults[0].at == i {
+			faults = faults[1:] // its topic may be none
 			continue
 		}
 		if topic == last {
 			continue
 		}
 		last = topic
-		if _, ok := t.known[topic]; !ok && !slices.Contains(unknown, topic) && t.outages.isHeld(topic) == nil {
+		if _, ok := t.known[topic]; ok || seen[topic] {
+			continue
+		}
+		if seen == nil {
+			seen = make(map[string]bool)
+		}
+		seen[topic] = true
+		if t.outages.isHeld(topic) == nil {
 			unknown = append(unknown, topic)
 		}
 	}
@@ -181,9 +190,10 @@ func (t *topicRegistry) unknown(p *page) []string {
 func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	defer t.sayHeld()
 	details, err := t.admin.ListTopics(ctx, topics...)
 	if err != nil {
-		return fmt.Errorf("look up topics %s: %w", strings.Join(topics, ", "), err)
+		return fmt.Errorf("look up topics %s: %w", someOf(topics, ", "), err)
 	}
 	var missing []string
 	present := make(map[string]knownTopic)
@@ -193,7 +203,7 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition) && t.cfg.Topics.Create:
 			missing = append(missing, topic)
 		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-			t.away(topic, fmt.Errorf("topic %s does not exist; create it, or set topics.create to true", topic))
+			t.away(topic, fmt.Errorf("topic %s %w", topic, errMissing))
 		case errors.Is(detail.Err, kerr.TopicAuthorizationFailed):
 			t.away(topic, fmt.Errorf("topic %s may not be described or written to by this relay: %w; see relay acl", topic, detail.Err))
 		case detail.Err != nil:
@@ -248,11 +258,21 @@ func knownOf(detail kadm.TopicDetail) knownTopic {
 	return known
 }
 
-// away notes that a topic cannot be written to.
+// away notes that a topic cannot be written to. The caller says so with sayHeld.
 func (t *topicRegistry) away(topic string, cause error) {
 	if t.outages.note(topic, cause) {
-		t.cfg.Logger.Error("a topic is away; its aggregates are parked until it is back, all others go on", "topic", topic, "error", cause)
+		t.begun = append(t.begun, fmt.Sprintf("%s: %v", topic, cause))
 	}
+}
+
+// sayHeld logs which topics are held since it was called last.
+func (t *topicRegistry) sayHeld() {
+	if len(t.begun) == 0 {
+		return
+	}
+	t.cfg.Logger.Error("topics are away; their aggregates are parked until they are back, all others go on",
+		"topics", len(t.begun), "error", someOf(t.begun, "; "))
+	t.begun = nil
 }
 
 // learn reads max.message.bytes of the topics, where the relay may.
@@ -289,6 +309,9 @@ func (t *topicRegistry) learn(ctx context.Context, topics map[string]knownTopic)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.known) > mostOutages {
+		clear(t.known) // they are looked up again
+	}
 	maps.Copy(t.known, topics)
 	for topic, known := range topics {
 		if _, ok := t.spread[topic]; !ok {
@@ -360,7 +383,7 @@ func (t *topicRegistry) create(ctx context.Context, topics []string) error {
 	}
 	responses, err := t.admin.CreateTopics(ctx, partitions, replication, nil, topics...)
 	if err != nil {
-		return fmt.Errorf("create topic %s: %w", strings.Join(topics, ", "), err)
+		return fmt.Errorf("create topics %s: %w", someOf(topics, ", "), err)
 	}
 	for _, r := range responses.Sorted() {
 		if errors.Is(r.Err, kerr.TopicAlreadyExists) {
