@@ -80,7 +80,7 @@ func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 	for role, allowed := range map[string][]string{
 		"outbox_writer": {
 			"INSERT INTO outbox (aggregate_type, aggregate_id, type, payload) VALUES ('order', '1', 'T', '{}')",
-			"INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers) VALUES (gen_random_uuid(), 'a', '1', 'T', 't', '', '{}')",
+			"INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, payload, headers) VALUES (gen_random_uuid(), 'a', '1', 'T', '', '{}')",
 			"SELECT outbox_write('order', '1', 'T', '{}')",
 			"SELECT outbox_write_bytes('order', '1', 'T', '')",
 			"SELECT outbox_lock_aggregate('order', '1')",
@@ -110,6 +110,8 @@ func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 			"INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id) VALUES ('a', '1', 'T', '3')",
 			"INSERT INTO outbox (aggregate_type, aggregate_id, type, created_at) VALUES ('a', '1', 'T', now())",
 			"INSERT INTO outbox (id, aggregate_type, aggregate_id, type) OVERRIDING SYSTEM VALUE VALUES (1, 'a', '1', 'T')",
+			"INSERT INTO outbox (aggregate_type, aggregate_id, type, topic) VALUES ('a', '1', 'T', 't')",
+			"SELECT outbox_write('order', '1', 'T', '{}', topic => 't')",
 			"SELECT nextval('outbox_id_seq')", "SELECT setval('outbox_id_seq', 1)",
 			"SELECT lane FROM relay_lanes", "INSERT INTO relay_lanes (lane) VALUES ('x')", "UPDATE relay_lanes SET seq = 0", "DELETE FROM relay_lanes",
 			"CREATE TABLE x ()",

@@ -179,7 +179,7 @@ func TestATopicThatIsMissingHoldsNobodyElse(t *testing.T) {
 	route, topic := routeOf(t)
 	bootstrap := brokers(t)
 	missing := uniqueName(t) + ".missing"
-	settings := relaySettings(t, url, bootstrap, route, "RELAY_TOPICS_CREATE=false", "RELAY_TOPICS_PATIENCE=500ms")
+	settings := relaySettings(t, url, bootstrap, route, "RELAY_TOPICS_CREATE=false", "RELAY_TOPICS_ALLOW="+missing)
 	admin := kadm.NewClient(kafkaClient(t, bootstrap))
 	if response, err := admin.CreateTopic(t.Context(), 3, -1, nil, topic); err != nil || response.Err != nil {
 		t.Fatal(err, response.Err)

@@ -19,7 +19,7 @@ func TestTheRecordIsTheRow(t *testing.T) {
 	url := database(t)
 	route, topic := routeOf(t)
 	named := uniqueName(t) + ".named"
-	startRelay(t, relaySettings(t, url, brokers(t), route), "run")
+	startRelay(t, relaySettings(t, url, brokers(t), route, "RELAY_TOPICS_ALLOW="+named), "run")
 	source, err := pgx.ParseConfig(url)
 	if err != nil {
 		t.Fatal(err)

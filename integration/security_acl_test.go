@@ -279,7 +279,7 @@ func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
 	kafka := secured(t)
 	url := database(t)
 	settings, name, topic := kafka.deployment(t, url)
-	settings = append(settings, "RELAY_TOPICS_CREATE=false")
+	settings = append(settings, "RELAY_TOPICS_CREATE=false", "RELAY_TOPICS_ALLOW="+name+".other")
 	createTopic(t, kafka.Bootstrap, topic, 3)
 	compact := "compact"
 	if _, err := kadm.NewClient(kafkaClient(t, kafka.Bootstrap)).CreateTopic(t.Context(), 1, -1,

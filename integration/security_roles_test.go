@@ -201,8 +201,8 @@ var needed = map[string][]string{
 			VALUES ('outbox', 'retry', 'a', '1', NULL, 'mended')`,
 	},
 	access.WriterRole: {
-		`INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)
-			VALUES (gen_random_uuid(), 'a', '1', 'T', 't', '', '{}')`,
+		`INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, payload, headers)
+			VALUES (gen_random_uuid(), 'a', '1', 'T', '', '{}')`,
 		"INSERT INTO outbox (aggregate_type, aggregate_id, type) VALUES ('a', '1', 'T')", // the default of msg_id is a function
 		"SELECT outbox_write('order', '1', 'T', '{}')",
 		"SELECT outbox_write_bytes('order', '1', 'T', '')",

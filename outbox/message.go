@@ -19,8 +19,8 @@ type Message struct {
 	// Type is the type of the event, such as "OrderPaid"; header type on the record. At most 255 bytes. Required.
 	Type string
 
-	// Topic is the topic to publish to. At most 249 bytes. Defaults to the route of the relay, by default "outbox.event." and
-	// AggregateType.
+	// Topic is the topic to publish to, one that the setting topics.allow of the relay lists; the role needs INSERT on the column.
+	// At most 249 bytes. Defaults to the route of the relay, by default "outbox.event." and AggregateType.
 	Topic string
 
 	// Payload is the value of the record, byte for byte. Nil is a tombstone, which removes the key from a compacted topic;

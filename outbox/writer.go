@@ -13,10 +13,9 @@ import (
 
 // Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
 type Writer struct {
-	rules     event.Rules
-	insert    string
-	insertOne string
-	lock      string
+	rules   event.Rules
+	inserts event.Inserts
+	lock    string
 }
 
 // New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
@@ -34,10 +33,9 @@ func New(cfg *Config) (*Writer, error) {
 		return nil, fmt.Errorf("outbox: Table: %w", err)
 	}
 	return &Writer{
-		rules:     event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
-		insert:    table.InsertStatement(),
-		insertOne: table.InsertOneStatement(),
-		lock:      table.LockStatement(),
+		rules:   event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
+		inserts: table.Inserts(),
+		lock:    table.LockStatement(),
 	}, nil
 }
 
@@ -80,12 +78,20 @@ func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]
 // write sends one statement. The arguments are text and bytea only, which every query mode of pgx sends without asking the
 // server for types.
 func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err error) {
+	named := c.Topics != nil
 	if len(c.IDs) == 1 {
-		_, err = tx.Exec(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0],
-			c.Topics[0], c.Payloads[0], c.Headers[0])
+		args := []any{c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0], c.Payloads[0], c.Headers[0]}
+		if named {
+			args = append(args, c.Topics[0])
+		}
+		_, err = tx.Exec(ctx, w.inserts.One(named), args...)
 		return err
 	}
-	_, err = tx.Exec(ctx, w.insert, c.IDs, c.AggregateTypes, c.AggregateIDs, c.Types, c.Topics, c.Payloads, c.Headers)
+	args := []any{c.IDs, c.AggregateTypes, c.AggregateIDs, c.Types, c.Payloads, c.Headers}
+	if named {
+		args = append(args, c.Topics)
+	}
+	_, err = tx.Exec(ctx, w.inserts.Many(named), args...)
 	return err
 }
 

@@ -88,7 +88,7 @@ COMMENT ON COLUMN outbox.msg_id IS 'Identity of the message, header msg_id on th
 COMMENT ON COLUMN outbox.aggregate_type IS 'Kind of aggregate, such as order. Chooses the topic where topic is null.';
 COMMENT ON COLUMN outbox.aggregate_id IS 'Identity of the aggregate; the key of the record. Events of one aggregate stay in order.';
 COMMENT ON COLUMN outbox.type IS 'Type of the event, such as OrderPlaced; header type on the record.';
-COMMENT ON COLUMN outbox.topic IS 'Topic to publish to. Null: the route of the relay, by default outbox.event.{aggregate_type}.';
+COMMENT ON COLUMN outbox.topic IS 'Topic to publish to, one that the relay allows (topics.allow). Null: its route, by default outbox.event.{aggregate_type}.';
 COMMENT ON COLUMN outbox.payload IS 'Value of the record, byte for byte. Null is a tombstone.';
 COMMENT ON COLUMN outbox.headers IS 'A JSON object of strings: further headers of the record.';
 COMMENT ON COLUMN outbox.created_at IS 'When the row was inserted; header created_at on the record.';

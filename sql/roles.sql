@@ -37,8 +37,10 @@ $$;
 REVOKE ALL ON outbox, relay_lanes, relay_recoveries, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
 
 -- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
--- either, on whose defaults order, visibility and retention rest.
-GRANT INSERT (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers) ON outbox TO outbox_writer;
+-- either, on whose defaults order, visibility and retention rest. Nor topic, which overrides the route of the relay.
+GRANT INSERT (msg_id, aggregate_type, aggregate_id, type, payload, headers) ON outbox TO outbox_writer;
+-- For services that choose the topic of an event. The setting topics.allow says which topics they may name.
+-- GRANT INSERT (topic) ON outbox TO outbox_writer;
 
 -- Everybody may execute a new function unless the database says otherwise; these lines are for one that does.
 GRANT EXECUTE ON FUNCTION

@@ -44,6 +44,7 @@ func laneFields(l *relay.Lane) map[string]any {
 	return map[string]any{
 		"table":        &l.Table,
 		"route":        &l.Route,
+		"topics.allow": &l.TopicsAllow,
 		"partitioner":  &l.Partitioner,
 		"compression":  &l.Compression,
 		"content-type": &l.ContentType,

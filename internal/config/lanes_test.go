@@ -71,7 +71,7 @@ func TestFaultsOfLanes(t *testing.T) {
 		"lanes:\n  a: t\n  b: t\n":                             `publish the same table`,
 		"lanes: a=t\ntable: u\n":                               "table: set together with lanes",
 		"lanes:\n  a: {table: t, poll: {min: 1s}}\n":           "lane a: poll.max: 50ms is less than poll.min (1s)",
-		"lanes:\n  a: {table: t, topics: {create: true}}\n":    "lane a: topics is no setting of a lane",
+		"lanes:\n  a: {table: t, topics: {create: true}}\n":    "lane a: topics.create is no setting of a lane",
 		"lanes:\n  a: {table: t}\n  a: {table: u}\nroute: x\n": "",
 	} {
 		_, err := Load(Source{Flags: required, File: writeFile(t, text)}, Everything)

@@ -159,6 +159,9 @@ type Lane struct {
 	Retention   time.Duration
 	PollMin     time.Duration
 	PollMax     time.Duration
+
+	// TopicsAllow is Config.Topics.Allow of the lane.
+	TopicsAllow []string
 }
 
 // of returns the configuration of one lane: its own values, and for the rest those that all lanes share.
@@ -173,6 +176,9 @@ func (c Config) of(l Lane) Config {
 	override(&c.Retention, l.Retention)
 	override(&c.PollMin, l.PollMin)
 	override(&c.PollMax, l.PollMax)
+	if l.TopicsAllow != nil {
+		c.Topics.Allow = l.TopicsAllow
+	}
 	return c
 }
 
@@ -185,6 +191,11 @@ func override[T comparable](field *T, value T) {
 
 // Topics says what the relay does about topics that do not exist.
 type Topics struct {
+	// Allow lists the topics that the column topic of a row may name; * stands for any text. A row that names another is parked:
+	// who may insert rows may otherwise write to every topic that the relay may write to. Topics of Kafka and of the relay itself
+	// are always refused. Defaults to what Route can make: its topic, or its pattern.
+	Allow []string
+
 	// Create makes a missing topic. Defaults to false: its rows are parked until it exists, and the lane names it.
 	Create bool
 
@@ -330,6 +341,11 @@ func (c Config) validateLane(prefix string) (faults []error) {
 	}
 	if err := checkRoute(c.Route); err != nil {
 		fault(true, "route: %w", err)
+	}
+	for _, pattern := range c.Topics.Allow {
+		if err := checkAllowed(pattern); err != nil {
+			fault(true, "topics.allow: %w", err)
+		}
 	}
 	if _, ok := compressions[c.Compression]; !ok {
 		names := slices.Sorted(maps.Keys(compressions))

@@ -140,11 +140,19 @@ func (p *page) keepHeaders(n int) []kgo.RecordHeader {
 // rowDecoder turns rows into records. Types, topics and aggregate types repeat, so their strings are made once.
 type rowDecoder struct {
 	route       string
+	allowed     []string // patterns of topics that a row may name
 	source      []byte
 	contentType []byte
 	strings     map[string]internedString
-	routes      map[string]string // by aggregate type
-	own         []ownHeader       // of the row in hand
+	routes      map[string]destination // by aggregate type
+	named       map[string]destination // by the column topic
+	own         []ownHeader            // of the row in hand
+}
+
+// destination is a topic, and why no row can go there.
+type destination struct {
+	topic string
+	fault error
 }
 
 type internedString struct {
@@ -152,13 +160,16 @@ type internedString struct {
 	bytes []byte
 }
 
-// maxInterned bounds the strings remembered: a writer may put an identity into a type.
-const maxInterned = 10_000
+// maxInterned and longestInterned bound the strings remembered: a writer may put an identity into a type, or a book.
+const (
+	maxInterned     = 10_000
+	longestInterned = 256
+)
 
 func newRowDecoder(cfg *Config) *rowDecoder {
 	return &rowDecoder{
-		route: cfg.Route, source: []byte(cfg.Name), contentType: []byte(cfg.ContentType),
-		strings: make(map[string]internedString), routes: make(map[string]string),
+		route: cfg.Route, allowed: cfg.allowedTopics(), source: []byte(cfg.Name), contentType: []byte(cfg.ContentType),
+		strings: make(map[string]internedString), routes: make(map[string]destination), named: make(map[string]destination),
 	}
 }
 
@@ -166,26 +177,50 @@ func (d *rowDecoder) intern(b []byte) internedString {
 	if s, ok := d.strings[string(b)]; ok {
 		return s
 	}
-	if len(d.strings) >= maxInterned {
-		clear(d.strings)
-	}
 	s := internedString{text: string(b)}
 	s.bytes = []byte(s.text)
-	d.strings[s.text] = s
+	remember(d.strings, s.text, s)
 	return s
 }
 
+// remember keeps a value that was made for a string of a row, unless the string is long.
+func remember[T any](in map[string]T, key string, value T) {
+	if len(key) > longestInterned {
+		return
+	}
+	if len(in) >= maxInterned {
+		clear(in)
+	}
+	in[key] = value
+}
+
 // routed returns the topic of an aggregate type.
-func (d *rowDecoder) routed(aggregateType string) string {
-	if topic, ok := d.routes[aggregateType]; ok {
-		return topic
+func (d *rowDecoder) routed(aggregateType string) string { return d.routeOf(aggregateType).topic }
+
+// routeOf returns where rows of an aggregate type go that name no topic.
+func (d *rowDecoder) routeOf(aggregateType string) destination {
+	if to, ok := d.routes[aggregateType]; ok {
+		return to
 	}
-	if len(d.routes) >= maxInterned {
-		clear(d.routes)
+	to := destination{topic: strings.ReplaceAll(d.route, routePlaceholder, aggregateType)}
+	to.fault = checkTopic(to.topic)
+	if to.fault == nil && reservedTopic(to.topic) {
+		to.fault = errReservedTopic
 	}
-	topic := strings.ReplaceAll(d.route, routePlaceholder, aggregateType)
-	d.routes[aggregateType] = topic
-	return topic
+	to.topic = brief(to.topic, longestInterned)
+	remember(d.routes, aggregateType, to)
+	return to
+}
+
+// namedBy returns where a row goes that names a topic.
+func (d *rowDecoder) namedBy(column []byte) destination {
+	if to, ok := d.named[string(column)]; ok {
+		return to
+	}
+	topic := string(column)
+	to := destination{brief(topic, longestInterned), checkNamed(topic, d.allowed)}
+	remember(d.named, topic, to)
+	return to
 }
 
 // errShape says that a row did not have the columns or widths that the query names.
@@ -198,23 +233,20 @@ func (d *rowDecoder) add(p *page, values [][]byte) error {
 	}
 	id := int64(binary.BigEndian.Uint64(values[colID]))
 	aggregateType := d.intern(values[colAggregateType])
-	var topic string
+	var to destination
 	if values[colTopic] != nil {
-		topic = d.intern(values[colTopic]).text
+		to = d.namedBy(values[colTopic])
 	} else {
-		topic = d.routed(aggregateType.text)
+		to = d.routeOf(aggregateType.text)
 	}
-	fault := checkTopic(topic)
-	if fault == nil && reservedTopic(topic) {
-		fault = errReservedTopic
-	}
+	fault := to.fault
 	var own []ownHeader
 	var contentType []byte
 	if fault == nil {
 		own, contentType, fault = d.ownHeaders(values[colHeaders])
 	}
 	created := pgTime(values[colCreatedAt])
-	record := kgo.Record{Topic: topic, Key: p.keep(values[colAggregateID])}
+	record := kgo.Record{Topic: to.topic, Key: p.keep(values[colAggregateID])}
 	if fault == nil {
 		record.Value = p.keep(values[colPayload])
 	} else {

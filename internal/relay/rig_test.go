@@ -43,6 +43,7 @@ func newRig(t testing.TB) *rig {
 func (r *rig) config() Config {
 	return Config{
 		DatabaseURL: r.url, Brokers: r.cluster.ListenAddrs(), Name: "test", SessionTimeout: time.Second,
+		Topics:   Topics{Allow: []string{"*"}},
 		RetryMin: 10 * time.Millisecond, RetryMax: 50 * time.Millisecond, KafkaOptions: []kgo.Opt{kgo.FetchMaxWait(100 * time.Millisecond)},
 	}
 }

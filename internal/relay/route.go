@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 )
 
@@ -18,6 +19,52 @@ func checkRoute(template string) error {
 		return fmt.Errorf("%q: %w", template, err)
 	}
 	return nil
+}
+
+// allowedTopics are the patterns of topics that the column topic may name.
+func (c *Config) allowedTopics() []string {
+	if len(c.Topics.Allow) > 0 {
+		return c.Topics.Allow
+	}
+	return []string{strings.ReplaceAll(c.Route, routePlaceholder, anyText)}
+}
+
+// anyText stands for any text in a pattern of topics.
+const anyText = "*"
+
+// checkAllowed refuses a pattern that no topic can match, or only one that is always refused.
+func checkAllowed(pattern string) error {
+	name := strings.ReplaceAll(pattern, anyText, "a")
+	if err := checkTopic(name); err != nil {
+		return fmt.Errorf("%q: %w", pattern, err)
+	}
+	if reservedTopic(pattern) {
+		return fmt.Errorf("%q: %w", pattern, errReservedTopic)
+	}
+	return nil
+}
+
+// checkNamed returns why a row may not name a topic.
+func checkNamed(topic string, allowed []string) error {
+	if err := checkTopic(topic); err != nil {
+		return err
+	}
+	if reservedTopic(topic) {
+		return errReservedTopic
+	}
+	for _, pattern := range allowed {
+		if matches(pattern, topic) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the column topic may not name %s: topics.allow is %s; add it there and retry, or leave the column null",
+		topic, brief(strings.Join(allowed, ","), longestReason))
+}
+
+// matches reports whether a topic is one of the pattern.
+func matches(pattern, topic string) bool {
+	ok, err := path.Match(pattern, topic) // neither has a slash, nor a character of patterns other than *
+	return err == nil && ok
 }
 
 // reservedTopic reports whether no event may go there: the checkpoints of any deployment, and Kafka's internal topics.

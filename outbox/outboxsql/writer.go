@@ -14,10 +14,9 @@ import (
 
 // Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
 type Writer struct {
-	rules     event.Rules
-	insert    string
-	insertOne string
-	lock      string
+	rules   event.Rules
+	inserts event.Inserts
+	lock    string
 }
 
 // New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
@@ -35,10 +34,9 @@ func New(cfg *outbox.Config) (*Writer, error) {
 		return nil, fmt.Errorf("outbox: Table: %w", err)
 	}
 	return &Writer{
-		rules:     event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
-		insert:    table.InsertStatement(),
-		insertOne: table.InsertOneStatement(),
-		lock:      table.LockStatement(),
+		rules:   event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
+		inserts: table.Inserts(),
+		lock:    table.LockStatement(),
 	}, nil
 }
 
@@ -79,17 +77,25 @@ func (w *Writer) Insert(ctx context.Context, tx *sql.Tx, messages ...outbox.Mess
 
 // write sends one statement.
 func (w *Writer) write(ctx context.Context, tx *sql.Tx, c event.Columns) (err error) {
+	named := c.Topics != nil
 	if len(c.IDs) == 1 {
 		var payload any // a nil slice is no NULL to every driver
 		if c.Payloads[0] != nil {
 			payload = c.Payloads[0]
 		}
-		_, err = tx.ExecContext(ctx, w.insertOne, c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0],
-			c.Topics[0], payload, c.Headers[0])
+		args := []any{c.IDs[0], c.AggregateTypes[0], c.AggregateIDs[0], c.Types[0], payload, c.Headers[0]}
+		if named {
+			args = append(args, c.Topics[0])
+		}
+		_, err = tx.ExecContext(ctx, w.inserts.One(named), args...)
 		return err
 	}
-	_, err = tx.ExecContext(ctx, w.insert, textArray(c.IDs), textArray(c.AggregateTypes), textArray(c.AggregateIDs), textArray(c.Types),
-		nullableArray(c.Topics), byteaArray(c.Payloads), nullableArray(c.Headers))
+	args := []any{textArray(c.IDs), textArray(c.AggregateTypes), textArray(c.AggregateIDs), textArray(c.Types),
+		byteaArray(c.Payloads), nullableArray(c.Headers)}
+	if named {
+		args = append(args, nullableArray(c.Topics))
+	}
+	_, err = tx.ExecContext(ctx, w.inserts.Many(named), args...)
 	return err
 }
 

@@ -15,9 +15,9 @@ type Columns struct {
 	AggregateTypes []string
 	AggregateIDs   []string
 	Types          []string
-	Topics         []*string
 	Payloads       [][]byte
 	Headers        []*string
+	Topics         []*string // nil if no message names one
 }
 
 // A statement takes at most so many bytes of messages and so many messages: a message of Postgres's protocol, and an array,
@@ -54,7 +54,6 @@ func columnsOf(messages []Message, ids []uuid.UUID) (Columns, error) {
 		AggregateTypes: make([]string, n),
 		AggregateIDs:   make([]string, n),
 		Types:          make([]string, n),
-		Topics:         make([]*string, n),
 		Payloads:       make([][]byte, n),
 		Headers:        make([]*string, n),
 	}
@@ -63,6 +62,9 @@ func columnsOf(messages []Message, ids []uuid.UUID) (Columns, error) {
 		c.IDs[i] = ids[i].String()
 		c.AggregateTypes[i], c.AggregateIDs[i], c.Types[i] = m.AggregateType, m.AggregateID, m.Type
 		if m.Topic != "" {
+			if c.Topics == nil {
+				c.Topics = make([]*string, n)
+			}
 			c.Topics[i] = &m.Topic
 		}
 		c.Payloads[i] = m.Payload

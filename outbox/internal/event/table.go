@@ -37,23 +37,50 @@ func ParseTable(s string) (Table, error) {
 	return Table{schema: parts[0], name: parts[1]}, nil
 }
 
-// InsertStatement is the INSERT that takes Columns as seven parameters, in the order of the fields. One statement takes any
-// number of messages, so its text never changes, and a cached plan serves every call.
+// Inserts are the statements that insert messages. Those without a topic leave the column out, because a service needs no right
+// to it.
+type Inserts struct{ one, many, oneWithTopic, manyWithTopic string }
+
+// Inserts returns the statements for the table.
 //
-// ORDER BY is what makes ids rise in the order of the messages: the default of id is computed above the sort.
-func (t Table) InsertStatement() string {
-	return "INSERT INTO " + t.qualified(t.name) + " (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)\n" +
-		"SELECT m.msg_id::uuid, m.aggregate_type, m.aggregate_id, m.type, m.topic, m.payload, m.headers::jsonb\n" +
-		"FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::text[])\n" +
-		"    WITH ORDINALITY AS m (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, position)\n" +
-		"ORDER BY m.position"
+// Many takes Columns as arrays, in the order of the fields. It takes any number of messages, so its text never changes, and a
+// cached plan serves every call. ORDER BY is what makes ids rise in the order of the messages: the default of id is computed
+// above the sort. One takes the same values without arrays: less to encode, and no function and no sort to run.
+func (t Table) Inserts() Inserts {
+	into := func(columns string) string { return "INSERT INTO " + t.qualified(t.name) + " (" + columns + ")\n" }
+	const columns = "msg_id, aggregate_type, aggregate_id, type, payload, headers"
+	return Inserts{
+		one: into(columns) +
+			"VALUES ($1::text::uuid, $2::text, $3::text, $4::text, $5::bytea, $6::text::jsonb)",
+		oneWithTopic: into(columns+", topic") +
+			"VALUES ($1::text::uuid, $2::text, $3::text, $4::text, $5::bytea, $6::text::jsonb, $7::text)",
+		many: into(columns) +
+			"SELECT m.msg_id::uuid, m.aggregate_type, m.aggregate_id, m.type, m.payload, m.headers::jsonb\n" +
+			"FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[])\n" +
+			"    WITH ORDINALITY AS m (" + columns + ", position)\n" +
+			"ORDER BY m.position",
+		manyWithTopic: into(columns+", topic") +
+			"SELECT m.msg_id::uuid, m.aggregate_type, m.aggregate_id, m.type, m.payload, m.headers::jsonb, m.topic\n" +
+			"FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[])\n" +
+			"    WITH ORDINALITY AS m (" + columns + ", topic, position)\n" +
+			"ORDER BY m.position",
+	}
 }
 
-// InsertOneStatement is the INSERT of a single message, by far the most frequent one, which takes the same seven values
-// without arrays: less to encode, and no function and no sort to run.
-func (t Table) InsertOneStatement() string {
-	return "INSERT INTO " + t.qualified(t.name) + " (msg_id, aggregate_type, aggregate_id, type, topic, payload, headers)\n" +
-		"VALUES ($1::text::uuid, $2::text, $3::text, $4::text, $5::text, $6::bytea, $7::text::jsonb)"
+// One returns the statement for a single message, by far the most frequent case.
+func (i Inserts) One(withTopic bool) string {
+	if withTopic {
+		return i.oneWithTopic
+	}
+	return i.one
+}
+
+// Many returns the statement for any number of messages.
+func (i Inserts) Many(withTopic bool) string {
+	if withTopic {
+		return i.manyWithTopic
+	}
+	return i.many
 }
 
 // LockStatement takes an aggregate: its type and its id are the parameters. The function stands in the schema of the table.

@@ -17,8 +17,8 @@ func TestTableIsQuoted(t *testing.T) {
 			t.Errorf("%q: %v", in, err)
 			continue
 		}
-		if !strings.HasPrefix(table.InsertStatement(), "INSERT INTO "+want+" (") {
-			t.Errorf("%q: %s", in, table.InsertStatement())
+		if !strings.HasPrefix(table.Inserts().Many(false), "INSERT INTO "+want+" (") {
+			t.Errorf("%q: %s", in, table.Inserts().Many(false))
 		}
 	}
 }
