@@ -93,10 +93,11 @@ func IsPermanent(err error) bool { return is(err, permanent) }
 
 // Unavailable marks an error of a handler: something that every message needs is away. It says nothing about this message, and
 // the whole consumer waits. A handler that calls other services says so itself: an error of a network or of another database is
-// otherwise a failure of its message. Nil stays nil.
+// otherwise a failure of its message. In a handler of AtMostOnce it says also that nothing happened, as NotDone does. Nil stays nil.
 func Unavailable(err error) error { return classify(err, unavailable) }
 
-// NotDone marks an error of a handler of AtMostOnce: it is certain that nothing happened, so it may be tried again. Nil stays nil.
+// NotDone marks an error of a handler of AtMostOnce: it is certain that nothing happened, so it may be tried again. So does
+// Unavailable there, and the whole consumer waits. Nil stays nil.
 func NotDone(err error) error { return classify(err, notDone) }
 
 // IsNotDone reports whether a handler said NotDone.
@@ -151,10 +152,10 @@ func ofDatabase(ctx context.Context, err error) error {
 	return Unavailable(err)
 }
 
-// retriable reports whether Postgres broke the transaction off because of another one, so that running it again is right.
+// retriable reports whether the transaction was broken off because of another one, so that running it again is right.
 func retriable(err error) bool {
 	state, _ := sqlState(err)
-	return state == "40001" || state == "40P01"
+	return state == "40001" || state == "40P01" || errors.Is(err, errReleased)
 }
 
 // sqlState returns the code of an error that Postgres sent, whatever the driver.

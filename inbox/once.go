@@ -12,8 +12,11 @@ import (
 //
 // A message that is seen again while its claim is not settled is not run again, whether the first run goes on, failed or ended with
 // its process: what is known goes to inbox_audit, and the result is Audited, for a person to look at. An error of the handler means
-// just that, and so does nil after the end of its context, unless it says NotDone: then nothing happened for certain, the claim is released, and the message is to be
-// handled again. Permanent says the same, and parks the message.
+// just that, and so does nil after the end of its context, unless it says that nothing happened for certain. NotDone and
+// Unavailable do: the claim is released, and the message is to be handled again. Permanent says the same, and parks the message.
+//
+// If another process has seen the message again before its handler says that nothing happened, then that process has passed
+// it, and nobody would bring it back. It is parked then, and inbox_audit tells of it.
 func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx context.Context) error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
@@ -33,23 +36,37 @@ func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx cont
 		return result, nil
 	}
 	err = i.call(ctx, nil, handler)
+	nothing := saysNothingHappened(err)
 	if is(err, doubted) {
 		err = i.blame(ctx, err)
 	}
-	// From here on the outcome is known to this process only, so it is written down even where ctx has ended.
-	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	settling, cancel := i.settling(ctx)
 	defer cancel()
 	switch {
 	case err == nil:
-		if err := i.settle(settling, id, false); err != nil {
+		if err := i.settleDone(settling, m, id); err != nil {
 			return Failed, fmt.Errorf("message %s of %s is done, but its claim could not be settled: %w", m.ID, m.Source, err)
 		}
 		return Processed, nil
-	case IsPermanent(err), IsNotDone(err):
+	case nothing:
 		return i.undo(settling, m, id, err)
 	}
 	failing := i.noteFailure(settling, id, err)
 	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, errors.Join(err, failing))
+}
+
+// saysNothingHappened reports whether a handler said so. What the inbox itself finds out about the
+// database says nothing about the effect.
+func saysNothingHappened(err error) bool {
+	return IsPermanent(err) || IsNotDone(err) || is(err, unavailable)
+}
+
+// settling returns a context for what follows an effect. Its outcome is known to this process only,
+// so it is written down even if ctx has ended, and also after a crash of the database: a claim is
+// on disk before its effect begins.
+func (i *Of[T]) settling(ctx context.Context) (context.Context, context.CancelFunc) {
+	free := context.WithValue(context.WithoutCancel(ctx), boundKey{i}, nil)
+	return context.WithTimeout(free, i.cfg.HandlerTimeout)
 }
 
 // noteFailure leaves the claim, with the error of its effect, of which nobody knows whether it happened.
@@ -69,7 +86,7 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 	err = i.transactIn(ctx, &in, func(tx Tx, _ T) (_ bool, err error) {
 		switch {
 		case !fresh:
-			result, err = i.seenAgain(ctx, tx, m, id)
+			result, err = i.markedBefore(ctx, tx, m, id)
 			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
 		case keyID != nil:
 			result = Parked
@@ -81,7 +98,9 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance}, Affected: &claimed,
 		})
 		if err == nil && claimed == 0 { // the claim has outlived its mark
-			result, err = i.seenAgain(ctx, tx, m, id)
+			if result, err = i.seenAgain(ctx, tx, m, id); err == nil && result != Audited {
+				err = errReleased
+			}
 			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
 		}
 		return true, errors.Join(ofStatement(ctx, err), i.clearStarted(ctx, tx, id))
@@ -89,14 +108,36 @@ func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Resul
 	return result, err
 }
 
-// seenAgain tells a message that is done from one of which nobody knows.
+// errReleased is a message whose mark and claim were there, and went because nothing had happened.
+var errReleased = errors.New("inbox: the message was released meanwhile")
+
+// markedBefore is seenAgain for a message whose mark was found in a statement before. A claim that is gone since was settled, or
+// released together with its mark: then nobody else brings the message back, and it is tried once more.
+func (i *Of[T]) markedBefore(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
+	result, err := i.seenAgain(ctx, tx, m, id)
+	if err != nil || result != Duplicate {
+		return result, err
+	}
+	marked := false
+	err = tx.Send(ctx, Statement{
+		SQL: i.sql.hasMark, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
+		Each: func(row Row) error { return row.Scan(&marked) },
+	})
+	if err == nil && !marked {
+		return Failed, errReleased
+	}
+	return Duplicate, ofStatement(ctx, err)
+}
+
+// seenAgain tells a message that is done from one of which nobody knows. It notes in the claim that the message is passed, under
+// the lock of its row, so that whoever has begun the effect finds that out when it settles the claim; see undo.
 func (i *Of[T]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
 	found := false
 	var instance string
 	var since time.Time
 	var failure *string
 	err := tx.Send(ctx, Statement{
-		SQL: i.sql.readClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
+		SQL: i.sql.seeClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
 		Each: func(row Row) error {
 			found = true
 			return row.Scan(&instance, &since, &failure)
@@ -112,18 +153,26 @@ func (i *Of[T]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (R
 	return Audited, i.audit(ctx, tx, "unknown", m.Topic, m.Key, m.Source, m.ID, details)
 }
 
-// settle takes the claim away, and the mark where nothing happened. It tries until ctx ends: the database may be away for a moment,
-// and a claim that stays is a question to a person.
-func (i *Of[T]) settle(ctx context.Context, id identity, undo bool) error {
-	args := []any{i.cfg.Consumer, id.source, id.key.String()}
+// settle takes the claim of this process away, in one transaction with what follows from it. found is false if somebody else has
+// settled it, and seen says that the message was passed meanwhile. It tries until ctx ends: the database may be away for a
+// moment, and a claim that stays is a question to a person.
+func (i *Of[T]) settle(ctx context.Context, id identity, then func(tx Tx, found, seen bool) error) error {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		err := i.again(ctx, func() error {
 			return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
-				statements := []Statement{{SQL: i.sql.settleClaim, Args: args}}
-				if undo {
-					statements = append(statements, Statement{SQL: i.sql.dropMark, Args: args})
+				found, seen := false, false
+				err := tx.Send(ctx, Statement{
+					SQL: i.sql.endClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
+					Each: func(row Row) error {
+						found = true
+						return row.Scan(&seen)
+					},
+				})
+				if err != nil {
+					return false, ofDatabase(ctx, err)
 				}
-				return true, ofDatabase(ctx, tx.Send(ctx, statements...))
+				err = then(tx, found, seen)
+				return err == nil, err
 			})
 		})
 		if err == nil || !IsUnavailable(err) || pause(ctx, wait) != nil {
@@ -132,16 +181,53 @@ func (i *Of[T]) settle(ctx context.Context, id identity, undo bool) error {
 	}
 }
 
-// undo releases a message of which it is certain that nothing happened.
+// settleDone ends the claim of an effect that has happened.
+func (i *Of[T]) settleDone(ctx context.Context, m Message, id identity) error {
+	return i.settle(ctx, id, func(tx Tx, _, seen bool) error {
+		if !seen {
+			return nil
+		}
+		return i.auditOutcome(ctx, tx, m, map[string]any{"verdict": "done"})
+	})
+}
+
+// undo releases a message of which it is certain that nothing happened: claim and mark go. If another process has passed it
+// meanwhile, or the handler said Permanent, it is parked with its mark instead. If a person has settled the claim
+// meanwhile, the mark is as that person wants it.
 func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Result, error) {
-	if err := i.settle(ctx, id, true); err != nil {
+	var result Result
+	cause := CausePermanent
+	err := i.settle(ctx, id, func(tx Tx, found, seen bool) error {
+		result = Failed
+		switch {
+		case !found:
+			return nil
+		case seen && !IsPermanent(why):
+			cause = CauseAttempts
+		case !IsPermanent(why):
+			return ofDatabase(ctx, tx.Send(ctx, Statement{SQL: i.sql.dropMark, Args: []any{i.cfg.Consumer, id.source, id.key.String()}}))
+		}
+		result = Parked
+		if err := i.parkMarked(ctx, tx, m, id, cause, 1, why); err != nil || !seen {
+			return err
+		}
+		return i.auditOutcome(ctx, tx, m, map[string]any{"verdict": "not-done", "error": errorText(why), "outcome": "parked"})
+	})
+	switch {
+	case err != nil:
 		return Failed, fmt.Errorf("nothing was done for message %s of %s, but its claim could not be released: %w", m.ID, m.Source,
 			errors.Join(err, why))
-	}
-	if IsPermanent(why) {
-		return i.Park(ctx, m, CausePermanent, 1, why)
+	case result == Parked:
+		i.tellParked(ctx, m, cause, why)
+		return Parked, nil
 	}
 	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, why)
+}
+
+// auditOutcome notes what became of an effect that is in the audit as unknown.
+func (i *Of[T]) auditOutcome(ctx context.Context, tx Tx, m Message, details map[string]any) error {
+	details["claimed_by"], details["partition"], details["offset"], details["type"] = i.cfg.Instance, m.Partition, m.Offset, m.Type
+	return i.audit(ctx, tx, "settle", m.Topic, m.Key, m.Source, m.ID, details)
 }
 
 // RedriveOnce is Redrive for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
@@ -205,10 +291,10 @@ func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(cont
 	if err == nil {
 		return Processed, nil
 	}
-	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.cfg.HandlerTimeout)
+	settling, cancel := i.settling(ctx)
 	defer cancel()
-	if IsPermanent(err) || IsNotDone(err) {
-		return Failed, errors.Join(err, i.settle(settling, id, false))
+	if saysNothingHappened(err) {
+		return Failed, errors.Join(err, i.settle(settling, id, func(Tx, bool, bool) error { return nil }))
 	}
 	return Failed, errors.Join(err, i.noteFailure(settling, id, err))
 }

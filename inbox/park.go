@@ -50,10 +50,14 @@ func (i *Of[T]) Park(ctx context.Context, m Message, cause Cause, attempts int, 
 	}
 	i.forget(id)
 	if result == Parked {
-		i.cfg.Logger.WarnContext(ctx, "message parked", "consumer", i.cfg.Consumer, "source", m.Source, "msg_id", m.ID,
-			"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "cause", string(cause), "error", why)
+		i.tellParked(ctx, m, cause, why)
 	}
 	return result, nil
+}
+
+func (i *Of[T]) tellParked(ctx context.Context, m Message, cause Cause, why error) {
+	i.cfg.Logger.WarnContext(ctx, "message parked", "consumer", i.cfg.Consumer, "source", m.Source, "msg_id", m.ID,
+		"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "cause", string(cause), "error", why)
 }
 
 func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) (Result, error) {
@@ -65,18 +69,23 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 		return Failed, fmt.Errorf("mark: %w", ofStatement(ctx, err))
 	}
 	if marked == 0 {
-		result, err := i.seenAgain(ctx, tx, m, id)
+		result, err := i.markedBefore(ctx, tx, m, id)
 		return result, errors.Join(err, i.dropStarted(ctx, tx, id))
 	}
+	return Parked, i.parkMarked(ctx, tx, m, id, cause, attempts, why)
+}
+
+// parkMarked parks a message whose mark is written.
+func (i *Of[T]) parkMarked(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) error {
 	keyID, err := i.parkedKey(ctx, tx, m)
 	if err != nil {
-		return Failed, err
+		return err
 	}
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, cause, attempts, why)); err != nil {
-		return Failed, fmt.Errorf("write the parked message: %w", ofStatement(ctx, err))
+		return fmt.Errorf("write the parked message: %w", ofStatement(ctx, err))
 	}
-	// Processes that are gone may have written it; a retry begins to count anew.
-	return Parked, i.dropStarted(ctx, tx, id)
+	// Processes that are gone may have written it; a retry begins to count from one.
+	return i.dropStarted(ctx, tx, id)
 }
 
 // parkedKey returns the row of the message's key, which it makes where there is none.

@@ -72,7 +72,7 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 		"started":    {qualified("", startedText), "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
 		"start":      {s.start, "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
 		"dropMark":   {s.dropMark, "text, text, text", "'billing', 'shop', '" + now + "'"},
-		"readClaim":  {s.readClaim, "text, text, text", "'billing', 'shop', '" + now + "'"},
+		"readClaim":  {s.seeClaim, "text, text, text", "'billing', 'shop', '" + now + "'"},
 		"failed":     {s.failed, "bigint, text", "77, 'x'"},
 		"dropKey":    {s.dropKey, "bigint", "77"},
 	} {

@@ -14,7 +14,8 @@ type statements struct {
 	keyState, requested, endRequest, dropStarted         string
 	start, startParked, dropManyStarted                  string
 	openSession, closeSession, flush                     string
-	claim, readClaim, failClaim, settleClaim, dropMark   string
+	claim, seeClaim, failClaim, settleClaim, dropMark    string
+	endClaim, hasMark                                    string
 	audit, seen, missing                                 string
 	retain, addWeeks, emptyWeek, deleteMarks             string
 	deleteStarted, dropWeeks                             string
@@ -140,8 +141,11 @@ AND instance = $2`),
 		closeSession: s(`DELETE FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
 		claim: s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)
 ON CONFLICT DO NOTHING`),
-		readClaim: s(`SELECT instance, claimed_at, error FROM {inbox_claims}
-WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		seeClaim: s(`UPDATE {inbox_claims} SET seen_at = clock_timestamp()
+WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid RETURNING instance, claimed_at, error`),
+		endClaim: s(`DELETE FROM {inbox_claims}
+WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid AND instance = $4 RETURNING seen_at IS NOT NULL`),
+		hasMark:     s(`SELECT true FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		failClaim:   s(`UPDATE {inbox_claims} SET error = $4 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		settleClaim: s(`DELETE FROM {inbox_claims} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		dropMark:    s(`DELETE FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),

@@ -3,6 +3,7 @@ package inboxkafka_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -60,5 +61,37 @@ func TestOneMessageThatLooksLikeAnOutageStopsNobody(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The other side is away for the first calls: every effect is begun once it is back, and none is taken
+// for one that may have happened.
+func TestEffectsWaitForTheOtherSide(t *testing.T) {
+	s := newService(t)
+	var calls atomic.Int64
+	var mu sync.Mutex
+	sent := map[string]int{}
+	produce(s.brokers, messages(0, 60, "a", "b", "c", "d", "e", "f")...)
+	_, _ = s.run(inboxkafka.Config{Workers: 4, AtMostOnce: func(_ context.Context, m inbox.Message) error {
+		if calls.Add(1) <= 12 {
+			return inbox.Unavailable(errors.New("connection refused"))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		sent[m.ID]++
+		return nil
+	}})
+	s.await("all marks", func() bool {
+		return s.scalar("SELECT count(*) FROM inbox") == 60 && s.scalar("SELECT count(*) FROM inbox_claims") == 0
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for id, n := range sent {
+		if n != 1 {
+			t.Errorf("%s was sent %d times", id, n)
+		}
+	}
+	if n := s.scalar("SELECT count(*) FROM inbox_audit") + s.scalar("SELECT count(*) FROM inbox_parked"); len(sent) != 60 || n != 0 {
+		t.Errorf("%d of 60 were sent; %d are in the audit or parked", len(sent), n)
 	}
 }

@@ -43,7 +43,7 @@ type Config struct {
 	BatchHandler func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error
 
 	// AtMostOnce is called for effects that no database rolls back, such as an e-mail: at most once for each message, unless it
-	// says inbox.NotDone. What was begun and not known to be done when the process ended is in inbox_audit.
+	// says inbox.NotDone or inbox.Unavailable. What was begun and not known to be done when the process ended is in inbox_audit.
 	AtMostOnce func(ctx context.Context, m inbox.Message) error
 
 	// Identify makes a message of a record: who sent it, and its id. A record for which it returns an error is parked, not

@@ -193,7 +193,8 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 		if o.Result == inbox.Processed {
 			c.sched.processed(i.turn)
 		}
-		c.available(true)
+		// A message that is audited ran no handler, and would let the next one begin during an outage.
+		c.available(o.Result != inbox.Audited)
 		c.hooks.handled(i.message, o.Result, i.attempts, took)
 		return verdict{decided: true, result: o.Result}
 	case ctx.Err() != nil:

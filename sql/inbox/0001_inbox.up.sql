@@ -152,8 +152,11 @@ CREATE TABLE inbox_claims (
     instance   text             NOT NULL,
     claimed_at timestamptz      NOT NULL DEFAULT clock_timestamp(),
     error      text                 NULL,
+    seen_at    timestamptz          NULL,
     PRIMARY KEY (consumer, source, msg_id)
 );
+COMMENT ON COLUMN inbox_claims.seen_at IS
+    'When the message was seen again and passed, as one of which nobody knows: nobody else will bring it back.';
 COMMENT ON TABLE inbox_claims IS 'Effects that were begun and are not known to be done: nobody begins them again.';
 
 CREATE TABLE inbox_audit (
@@ -173,7 +176,8 @@ CREATE INDEX inbox_audit_consumer_idx ON inbox_audit (consumer, id);
 COMMENT ON TABLE inbox_audit IS 'What people asked for and what came of it, and messages whose effect may have happened or not.';
 COMMENT ON COLUMN inbox_audit.action IS
     'unknown: an effect that is claimed and not done was seen again, and not begun again. '
-    'retry, discard, forget, settle: somebody asked for it. '
+    'retry, discard, forget, settle: somebody asked for it; '
+    'settle also: what the process that had begun an effect said of it after somebody else had noted it as unknown. '
     'retried: what came of a retry.';
 
 -- Marks a message as handled, for consumers in other languages: call it first in the transaction of the business write. True:

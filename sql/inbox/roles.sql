@@ -59,7 +59,7 @@ GRANT UPDATE (error, attempts) ON inbox_parked TO inbox_consumer;
 GRANT SELECT, DELETE ON inbox_started, inbox_sessions, inbox_claims TO inbox_consumer;
 GRANT INSERT (consumer, source, msg_id), UPDATE (starts, started_at) ON inbox_started TO inbox_consumer;
 GRANT INSERT (consumer, topic, partition, instance), UPDATE (instance, opened_at) ON inbox_sessions TO inbox_consumer;
-GRANT INSERT (consumer, source, msg_id, instance), UPDATE (error) ON inbox_claims TO inbox_consumer;
+GRANT INSERT (consumer, source, msg_id, instance), UPDATE (error, seen_at) ON inbox_claims TO inbox_consumer;
 GRANT INSERT (consumer, action, topic, key, source, msg_id, details) ON inbox_audit TO inbox_consumer;
 
 -- It begins an incarnation where a crash has ended the one before. It cannot say which.
