@@ -2,7 +2,6 @@ package pg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -94,18 +93,6 @@ func Close(conn *pgx.Conn) {
 	defer cancel()
 	// The session is over either way: the error of a goodbye tells nothing.
 	_ = conn.Close(ctx)
-}
-
-// Refused returns why a session was refused that the server had opened, in words without the connection string: for a setting, or
-// for the encoding. It is nil for another error. Waiting mends neither.
-func Refused(err error) error {
-	if setting, ok := errors.AsType[*SettingError](err); ok {
-		return setting
-	}
-	if encoding, ok := errors.AsType[*EncodingError](err); ok {
-		return encoding
-	}
-	return nil
 }
 
 // Schema returns the schema in which the session finds names without one.

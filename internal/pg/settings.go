@@ -1,7 +1,6 @@
 package pg
 
 import (
-	"fmt"
 	"maps"
 	"strings"
 )
@@ -84,28 +83,4 @@ func replace(parameters, settings map[string]string) {
 		maps.DeleteFunc(parameters, func(given, _ string) bool { return strings.EqualFold(given, name) })
 	}
 	maps.Copy(parameters, settings)
-}
-
-// SettingError says that a session does not have a setting that it asked for. Waiting does not mend it.
-type SettingError struct {
-	// Name of the setting, its value as it must be, and as it is.
-	Name, Want, Got string
-}
-
-// Error returns what is wrong and what to do.
-func (e *SettingError) Error() string {
-	return fmt.Sprintf("the session on Postgres has %s = %q and needs %q: a pooler or a login trigger has dropped or changed "+
-		"what was asked for; connect to Postgres itself, or take the setting away there", e.Name, e.Got, e.Want)
-}
-
-// EncodingError says that the database does not store text as UTF-8, as Kafka's keys and the headers of records need it.
-type EncodingError struct {
-	// Encoding is server_encoding.
-	Encoding string
-}
-
-// Error returns what is wrong and what to do.
-func (e *EncodingError) Error() string {
-	return fmt.Sprintf("the database has the encoding %s (server_encoding) and the outbox needs UTF8: some text could not be "+
-		"read, or would be read as something else; move it to a database made with ENCODING 'UTF8'", e.Encoding)
 }

@@ -83,7 +83,7 @@ func explainConnect(err error, cfg *pgx.ConnConfig, timeout time.Duration) error
 		where = fmt.Sprintf("%s/.s.PGSQL.%d", cfg.Host, cfg.Port)
 	}
 	if refused := pg.Refused(err); refused != nil {
-		return refused
+		return hint.New(refused.Problem(), refused.Try())
 	}
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return explain(&serverError{server, " at " + where})

@@ -106,8 +106,8 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	}
 	// Before anything is read from them: a policy makes that an error without the name of the role.
 	err := pg.CheckRowSecurity(looking, conn, names...)
-	if _, hidden := errors.AsType[*pg.HiddenError](err); hidden {
-		return permanent{err}
+	if refused := pg.Refused(err); refused != nil {
+		return permanent{hint.New(refused.Problem(), refused.Try())}
 	}
 	var faults []error
 	for i, table := range cfg.Tables {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -165,6 +166,71 @@ func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
 			}
 			if name != "not a connection string" && len(hint.Of(err)) != 1 {
 				t.Errorf("got the hints %q", hint.Of(err))
+			}
+		})
+	}
+}
+
+// admin runs a statement as superuser on a connection that stays open until the test ends.
+func admin(t *testing.T, script string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := conn.PgConn().Exec(t.Context(), script).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+	return conn
+}
+
+// A lock is not waited for without end: a migration that hangs must not make a start hang.
+func TestATableThatIsLockedIsToldInTime(t *testing.T) {
+	admin(t, `CREATE TABLE locked ()`)
+	admin(t, `BEGIN; LOCK TABLE locked`)
+	cfg := fit()
+	cfg.Tables, cfg.Timeout = []string{"pg_class", "locked"}, 2*time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := Check(ctx, cfg)
+	if err == nil || !strings.Contains(err.Error(), "table locked: Postgres gave no answer within 2s") || len(hint.Of(err)) != 1 {
+		t.Errorf("got %v with hints %q", err, hint.Of(err))
+	}
+	if errors.Is(err, errForGood) {
+		t.Errorf("waiting would help, and %v says otherwise", err)
+	}
+}
+
+func TestADatabaseThatDoesNotFitIsRefused(t *testing.T) {
+	admin(t, `CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	admin(t, `CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	admin(t, `CREATE ROLE seesless LOGIN PASSWORD 'secret'; CREATE TABLE veiled (n int); GRANT SELECT ON veiled TO seesless;
+		ALTER TABLE veiled ENABLE ROW LEVEL SECURITY`)
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address.User = url.UserPassword("seesless", "secret")
+	for name, test := range map[string]struct {
+		url    string
+		tables []string
+		want   string
+	}{
+		"LATIN1":    {strings.Replace(server.URL, "/postgres?", "/latin?", 1), []string{"pg_class"}, "encoding LATIN1"},
+		"SQL_ASCII": {strings.Replace(server.URL, "/postgres?", "/ascii?", 1), []string{"pg_class"}, "encoding SQL_ASCII"},
+		"policy":    {address.String(), []string{"pg_class", "veiled"}, `row-level security of "veiled" applies to the role seesless`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := fit()
+			cfg.DatabaseURL, cfg.Tables = test.url, test.tables
+			err := Check(t.Context(), cfg)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !errors.Is(err, errForGood) || len(hint.Of(err)) != 1 {
+				t.Errorf("got %v with hints %q, want %q", err, hint.Of(err), test.want)
 			}
 		})
 	}
