@@ -233,7 +233,8 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	r.cfg.Step(recoveryBegun)
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	if err := s.sign(kafkaCtx, s.ring.producers[0], c); err != nil {
+	err = s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, s.ring.producers[0], c) })
+	if err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
 	r.cfg.Step(recoverySigned)

@@ -24,8 +24,8 @@ const takeoverTimeout = time.Minute
 //  4. claim: check that both logs agree, and withdraw an intent that never became a commit.
 //
 // The announcement comes before the fence and is checked by the claim: a process that claims has read a log that nobody
-// has written to since, because whoever writes next must have announced itself after it. All statements on Postgres run on
-// the session that holds the lane's lock.
+// has written to since, because whoever writes next must have announced itself after it. The statements of 1 and 4 run on the
+// session that holds the lane's lock. Whatever else is waited for, however long, that session is pinged meanwhile: see pingWhile.
 func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	lineage, err := row.announce(ctx)
 	if err != nil {
@@ -44,9 +44,12 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	}
 	s.log = checkpointLog{cfg: l.cfg, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
-	if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
-		err = s.reader.mustBe(ctx, row.server)
-	}
+	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
+		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
+			err = s.reader.mustBe(ctx, row.server)
+		}
+		return err
+	})
 	if err == nil {
 		err = s.claim(ctx)
 	}
@@ -88,7 +91,11 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now, err := s.reader.now(ctx, s.lane.Table)
+	var now serverNow
+	err = s.row.pingWhile(ctx, func(ctx context.Context) (err error) {
+		now, err = s.reader.now(ctx, s.lane.Table)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -107,7 +114,8 @@ func (s *session) claim(ctx context.Context) error {
 	// log, and the server before the promotion is a stranger.
 	if last.Lineage != s.lineage {
 		last.Lineage = s.lineage
-		if err := s.sign(kafkaCtx, first, *last); err != nil {
+		err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, first, *last) })
+		if err != nil {
 			return err
 		}
 	}
