@@ -8,13 +8,16 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // checkpointLog is the lane's partition of the checkpoint topic.
 type checkpointLog struct {
 	cfg       *Config
-	admin     *kadm.Client
+	client    *kgo.Client
+	admin     *kadm.Client // on that client
 	topic     string
 	partition int32
 }
@@ -29,7 +32,7 @@ const lookBack = 512
 func (l *checkpointLog) peek(ctx context.Context) (*Checkpoint, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
-	start, end, err := l.bounds(ctx, l.admin.ListCommittedOffsets)
+	start, end, err := l.bounds(ctx, readCommitted)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +48,7 @@ func (l *checkpointLog) last(ctx context.Context, p *producer) (*Checkpoint, err
 	if err := l.write(ctx, p, sentinelKey, []byte(nonce)); err != nil {
 		return nil, fmt.Errorf("write sentinel: %w", err)
 	}
-	start, end, err := l.bounds(ctx, l.admin.ListEndOffsets)
+	start, end, err := l.bounds(ctx, readUncommitted)
 	if err != nil {
 		return nil, err
 	}
@@ -82,31 +85,50 @@ func (l *checkpointLog) record(key string, value []byte) *kgo.Record {
 	return &kgo.Record{Topic: l.topic, Partition: l.partition, Key: []byte(key), Value: value}
 }
 
-// bounds returns the first offset of the partition and its end: the one after its last record, committed or not, or the
-// one after the last that is decided.
-func (l *checkpointLog) bounds(
-	ctx context.Context, listEnds func(context.Context, ...string) (kadm.ListedOffsets, error),
-) (start, end int64, err error) {
-	starts, err := l.admin.ListStartOffsets(ctx, l.topic)
-	if err == nil {
-		err = starts.Error()
-	}
-	if err != nil {
+// The offsets that bounds asks for, as ListOffsets has them: the first of the log, and its end.
+const (
+	firstOffset = -2
+	endOffset   = -1
+)
+
+// The isolation of a reader, as ListOffsets has it: where it would read to.
+const (
+	readUncommitted int8 = 0 // the end of the log, decided or not
+	readCommitted   int8 = 1 // the first record that is not decided
+)
+
+// bounds returns the first offset of the partition and its end for a reader of that isolation. It asks about this partition alone: the
+// others of the topic are those of other lanes, and may have no leader.
+func (l *checkpointLog) bounds(ctx context.Context, isolation int8) (start, end int64, err error) {
+	if start, err = l.offset(ctx, isolation, firstOffset); err != nil {
 		return 0, 0, fmt.Errorf("list the start of the checkpoint log: %w", err)
 	}
-	ends, err := listEnds(ctx, l.topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
+	if end, err = l.offset(ctx, isolation, endOffset); err != nil {
 		return 0, 0, fmt.Errorf("list the end of the checkpoint log: %w", err)
 	}
-	first, ok := starts.Lookup(l.topic, l.partition)
-	last, ok2 := ends.Lookup(l.topic, l.partition)
-	if !ok || !ok2 {
-		return 0, 0, fmt.Errorf("checkpoint topic %s has no partition %d", l.topic, l.partition)
+	return start, end, nil
+}
+
+func (l *checkpointLog) offset(ctx context.Context, isolation int8, which int64) (int64, error) {
+	partition := kmsg.NewListOffsetsRequestTopicPartition()
+	partition.Partition, partition.Timestamp = l.partition, which
+	topic := kmsg.NewListOffsetsRequestTopic()
+	topic.Topic, topic.Partitions = l.topic, []kmsg.ListOffsetsRequestTopicPartition{partition}
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.ReplicaID, request.IsolationLevel = -1, isolation
+	request.Topics = []kmsg.ListOffsetsRequestTopic{topic}
+	response, err := request.RequestWith(ctx, l.client)
+	if err != nil {
+		return 0, err
 	}
-	return first.Offset, last.Offset, nil
+	for _, t := range response.Topics {
+		for _, p := range t.Partitions {
+			if t.Topic == l.topic && p.Partition == l.partition {
+				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+			}
+		}
+	}
+	return 0, fmt.Errorf("the cluster did not answer for %s/%d", l.topic, l.partition)
 }
 
 // read consumes [from, end) as a read_committed consumer and returns the last checkpoint in it. It must see the sentinel,

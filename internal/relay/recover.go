@@ -142,7 +142,7 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	defer client.Close()
-	i := inspection{Recovery: r, conn: conn, client: client, log: r.checkpointLog(kadm.NewClient(client))}
+	i := inspection{Recovery: r, conn: conn, client: client, log: r.checkpointLog(client, kadm.NewClient(client))}
 	f := &Findings{Lane: r.lane.Name, Table: r.lane.Table, Choices: []Option{}, Closed: []ClosedOption{}}
 	if err := i.readKafka(ctx, f); err != nil {
 		return nil, err
@@ -164,8 +164,8 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 	return f, nil
 }
 
-func (r *Recovery) checkpointLog(admin *kadm.Client) checkpointLog {
-	return checkpointLog{cfg: &r.cfg, admin: admin, topic: CheckpointTopic(r.cfg.Name), partition: r.partition}
+func (r *Recovery) checkpointLog(client *kgo.Client, admin *kadm.Client) checkpointLog {
+	return checkpointLog{cfg: &r.cfg, client: client, admin: admin, topic: CheckpointTopic(r.cfg.Name), partition: r.partition}
 }
 
 // readKafka reads the checkpoint and the identity of the cluster.
@@ -190,7 +190,7 @@ func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 		return fmt.Errorf("look up the checkpoint topic: %w", detail.Err)
 	}
 	f.Kafka.Exists = true
-	if f.Kafka.Start, f.Kafka.End, err = i.log.bounds(ctx, i.log.admin.ListEndOffsets); err != nil {
+	if f.Kafka.Start, f.Kafka.End, err = i.log.bounds(ctx, readUncommitted); err != nil {
 		return err
 	}
 	if f.last, err = i.log.peek(ctx); err != nil {

@@ -128,7 +128,7 @@ func (r *Recovery) session(owner string, row *laneRow, lineage Lineage) (*sessio
 	l.partition = r.partition
 	return &session{
 		cfg: &r.cfg, lane: l, row: row, client: client, lineage: lineage,
-		topics: newTopicRegistry(&r.cfg, admin, l.outages), log: r.checkpointLog(admin),
+		topics: newTopicRegistry(&r.cfg, admin, l.outages), log: r.checkpointLog(client, admin),
 	}, nil
 }
 

@@ -42,7 +42,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	s.parking = &parking{
 		cfg: l.cfg, table: l.Table, topics: s.topics, pieces: newPieces(s.topics), condemned: l.condemned, keys: make(map[string]parkedKey),
 	}
-	s.log = checkpointLog{cfg: l.cfg, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
+	s.log = checkpointLog{cfg: l.cfg, client: client, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
 	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
