@@ -36,9 +36,6 @@ type Options struct {
 
 	// AnyEncoding takes databases whose encoding is not UTF8. Defaults to false.
 	AnyEncoding bool
-
-	// Notice is told of warnings of the server. It must not keep the notice. Defaults to nobody.
-	Notice func(*pgconn.Notice)
 }
 
 // connectTimeout bounds the opening of a session whose connection string has no connect_timeout.
@@ -74,9 +71,6 @@ func Config(address string, options Options) (*pgx.ConnConfig, error) {
 	replace(cfg.RuntimeParams, settings)
 	if options.Application != "" {
 		replace(cfg.RuntimeParams, map[string]string{"application_name": options.Application})
-	}
-	if options.Notice != nil {
-		cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { options.Notice(n) }
 	}
 	limit := cfg.ConnectTimeout
 	cfg.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {

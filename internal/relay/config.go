@@ -113,6 +113,9 @@ type Config struct {
 	// schema of the tables, found when the session that holds the lane's lock was opened. It holds for all other sessions of
 	// the lane until that one ends, whatever becomes of the role's search_path.
 	schema string
+
+	// repeats is what the Kafka clients of all lanes have said lately.
+	repeats *repeats
 }
 
 // Policy says what becomes of a row that can never be sent.
@@ -268,6 +271,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Step == nil {
 		c.Step = func(Step) {}
+	}
+	if c.repeats == nil {
+		c.repeats = newRepeats()
 	}
 	return c
 }

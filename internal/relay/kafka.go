@@ -35,7 +35,7 @@ func clientOptions(cfg *Config) []kgo.Opt {
 		kgo.ClientID("relay." + cfg.Name),
 		// The first record to a topic that has just been made waits for this.
 		kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.WithLogger(kafkaLogger{cfg.Logger}),
+		kgo.WithLogger(kafkaLogger{cfg.Logger, cfg.repeats}),
 	}, cfg.KafkaOptions...)
 }
 
