@@ -116,6 +116,9 @@ type Config struct {
 
 	// repeats is what the Kafka clients of all lanes have said lately.
 	repeats *repeats
+
+	// pace bounds the batches of the lane, beside BatchRows.
+	pace *pace
 }
 
 // Policy says what becomes of a row that can never be sent.

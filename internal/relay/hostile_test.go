@@ -15,10 +15,7 @@ import (
 // login makes a role that is no superuser, with all rights on the outbox, and returns its name and its connection string.
 func (r *rig) login() (role, address string) {
 	r.t.Helper()
-	parsed, err := url.Parse(r.url)
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	parsed := parse(r.t, r.url)
 	role = "login_" + strings.TrimPrefix(parsed.Path, "/")
 	exec(r.t, r.conn, `CREATE ROLE `+role+` LOGIN PASSWORD 'secret'`)
 	r.t.Cleanup(func() {
@@ -223,4 +220,31 @@ func TestRowsThatAPolicyHidesHaltTheLane(t *testing.T) {
 			r.expect(orders, want)
 		})
 	}
+}
+
+// Text of another encoding could not be read, or would come to Kafka as something else.
+func TestALaneWaitsWhereTheDatabaseIsNotUTF8(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	name := strings.TrimPrefix(parse(t, r.url).Path, "/") + "_ascii"
+	exec(t, r.conn, `CREATE DATABASE `+name+` TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`)
+	t.Cleanup(func() { exec(t, r.conn, `DROP DATABASE `+name+` WITH (FORCE)`) })
+	address := parse(t, r.url)
+	address.Path = "/" + name
+	cfg := r.config()
+	cfg.DatabaseURL = address.String()
+	s := r.start(cfg)
+	reason := s.awaitState(t, Waiting)
+	if !strings.Contains(reason, "encoding SQL_ASCII") || !strings.Contains(reason, "ENCODING 'UTF8'") {
+		t.Errorf("the lane waits for %q", reason)
+	}
+}
+
+func parse(t testing.TB, address string) *url.URL {
+	t.Helper()
+	parsed, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
 }

@@ -45,6 +45,7 @@ type lane struct {
 func newLane(shared *Config, l Lane, owner string, members *membership) *lane {
 	cfg := shared.of(l)
 	cfg.Logger = cfg.Logger.With("lane", l.Name)
+	cfg.pace = newPace(cfg.BatchRows)
 	n := &lane{
 		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
 		outages: newOutages(cfg.Topics.Patience), condemned: make(map[rowKey]error),

@@ -25,6 +25,9 @@ type laneRow struct {
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
 	server   serverIdentity // that the session talks to, since announce
+	// workTimeout bounds what a batch writes about parked rows. Meanwhile its Kafka transaction is open, and the next one's: both
+	// have to end before the brokers abort them.
+	workTimeout time.Duration
 
 	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
@@ -48,7 +51,8 @@ func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*la
 		closeConn(conn)
 		return nil, err
 	}
-	return &laneRow{conn: conn, lane: lane, owner: owner}, nil
+	limit := min(laneQueryTimeout, cfg.TransactionTimeout/3)
+	return &laneRow{conn: conn, lane: lane, owner: owner, workTimeout: limit}, nil
 }
 
 func (l *laneRow) close() { closeConn(l.conn) }
@@ -108,7 +112,11 @@ const cancelGrace = 3 * time.Second
 
 // limited is the context of one statement.
 func limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	statement, cancel := context.WithTimeout(context.WithoutCancel(ctx), laneQueryTimeout)
+	return limitedTo(ctx, laneQueryTimeout)
+}
+
+func limitedTo(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	statement, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	stop := context.AfterFunc(ctx, func() {
 		timer := time.NewTimer(cancelGrace)
 		defer timer.Stop()
@@ -177,7 +185,8 @@ RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.loca
 // claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
 // became a commit is thereby withdrawn, with what it parked and released.
 func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) error {
-	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
+	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled cannot be made smaller.
+	return l.inTransaction(ctx, readTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
 }
 
 func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last Checkpoint, lineage Lineage) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -28,7 +29,7 @@ WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - CAS
 	if !again && !pl.works() {
 		return l.write(ctx, "intent", update, args...)
 	}
-	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	return l.inTransaction(ctx, l.workTimeout, func(ctx context.Context, tx pgx.Tx) error {
 		if err := l.writeBy(ctx, tx, "intent", update, args...); err != nil {
 			return err
 		}
@@ -41,9 +42,9 @@ WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - CAS
 	})
 }
 
-// inTransaction runs work in one transaction on the lane's session. A failure leaves the row where it was.
-func (l *laneRow) inTransaction(ctx context.Context, work func(context.Context, pgx.Tx) error) error {
-	ctx, cancel := limited(ctx)
+// inTransaction runs work in one transaction on the lane's session, for so long at most. A failure leaves the row where it was.
+func (l *laneRow) inTransaction(ctx context.Context, limit time.Duration, work func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := limitedTo(ctx, limit)
 	defer cancel()
 	location := l.location
 	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error { return work(ctx, tx) })
@@ -173,7 +174,7 @@ func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement st
 
 // settle removes the rows that committed batches have released, and counts them for the requests that asked for it.
 func (l *laneRow) settle(ctx context.Context, seq int64) error {
-	return l.inTransaction(ctx, func(ctx context.Context, tx pgx.Tx) error { return l.settleIn(ctx, tx, seq) })
+	return l.inTransaction(ctx, l.workTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.settleIn(ctx, tx, seq) })
 }
 
 func (l *laneRow) settleIn(ctx context.Context, tx pgx.Tx, seq int64) error {

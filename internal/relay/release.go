@@ -263,10 +263,10 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 	p.after = s.progress
 	var segments []segment
 	taken := make(map[string]bool)
-	began := time.Now()
+	began, most := time.Now(), s.cfg.pace.rows()
 	for _, t := range tasks {
 		// What is discarded counts as well: the intent of the batch has to be written in time.
-		if taken[t.key] || len(p.ids)+len(pl.releases) >= s.cfg.BatchRows || time.Since(began) > gatherTime {
+		if taken[t.key] || len(p.ids)+len(pl.releases) >= most || time.Since(began) > gatherTime {
 			continue
 		}
 		taken[t.key] = true
@@ -275,13 +275,13 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 			continue
 		}
 		if t.action == "discard" {
-			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], s.cfg.BatchRows-len(p.ids)-len(pl.releases)); err != nil {
+			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], most-len(p.ids)-len(pl.releases)); err != nil {
 				s.queue.put(p)
 				return nil, nil, nil, err
 			}
 			continue
 		}
-		from, room := len(p.ids), min(s.cfg.BatchRows-len(p.ids)-len(pl.releases), s.queue.limit())
+		from, room := len(p.ids), min(most-len(p.ids)-len(pl.releases), s.queue.limit())
 		result, err := s.queue.query(ctx, queueStatement, p, readRequest{
 			params: [][]byte{[]byte(s.lane.Name), []byte(t.aggregateType), []byte(t.aggregateID), intParam(int64(room) + 1)},
 		})

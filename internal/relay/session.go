@@ -324,7 +324,8 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error {
 	s.cfg.Step(BeforeIntent)
 	intended := b.plan.Load()
-	if err := s.row.intent(ctx, b.seq, intended, false); err != nil {
+	err := s.paced(intended, func() error { return s.row.intent(ctx, b.seq, intended, false) })
+	if err != nil {
 		return err
 	}
 	s.cfg.Step(AfterIntent)
@@ -334,7 +335,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 	}
 	pl := b.plan.Load()
 	if pl != intended {
-		if err := s.row.intent(ctx, b.seq, pl, true); err != nil {
+		if err := s.paced(pl, func() error { return s.row.intent(ctx, b.seq, pl, true) }); err != nil {
 			return err
 		}
 	}
@@ -354,7 +355,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 	}
 	s.cfg.Step(AfterEnd)
 	if pl.works() {
-		if err := s.row.settle(ctx, b.seq); err != nil {
+		if err := s.paced(pl, func() error { return s.row.settle(ctx, b.seq) }); err != nil {
 			return err
 		}
 	}

@@ -71,6 +71,7 @@ type windowReader struct {
 	lane     Lane // whose table is read; empty for parked rows
 	decoder  *rowDecoder
 	maxRows  int
+	pace     *pace // that maxRows follows
 	maxBytes int
 	rowBytes float64 // mean size of the rows read lately, to ask for no more than fits
 	free     chan *page
@@ -108,7 +109,8 @@ func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, err
 
 func newWindowReader(cfg *Config, conn *pgx.Conn) *windowReader {
 	return &windowReader{
-		conn: conn, decoder: newRowDecoder(cfg), maxRows: cfg.BatchRows, maxBytes: cfg.BatchBytes, free: make(chan *page, 8),
+		conn: conn, decoder: newRowDecoder(cfg), maxRows: cfg.BatchRows, maxBytes: cfg.BatchBytes, pace: cfg.pace,
+		free: make(chan *page, 8),
 	}
 }
 
@@ -122,6 +124,9 @@ func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error {
 
 // next reads the page after p. A page without records is progress all the same: nothing was there to be published.
 func (r *windowReader) next(ctx context.Context, p Progress) (*page, error) {
+	if r.pace != nil {
+		r.maxRows = r.pace.rows()
+	}
 	if p.Open() {
 		return r.drain(ctx, p)
 	}
