@@ -48,7 +48,7 @@ type either interface {
 	Incarnation(context.Context) (inbox.Incarnation, error)
 	Bind(context.Context, inbox.Incarnation) context.Context
 	Flush(context.Context, inbox.Incarnation) error
-	Retain(context.Context, time.Duration) error
+	Retain(ctx context.Context, keep time.Duration, claimants ...string) error
 	Sweep(context.Context) (inbox.Swept, error)
 	SetIdle(time.Duration)
 	Consumer() string

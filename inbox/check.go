@@ -13,7 +13,7 @@ var ErrSchema = errors.New("inbox: tables are missing")
 // tables are those that the migrations make.
 var tables = []string{
 	"inbox", "inbox_consumers", "inbox_parked_keys", "inbox_parked", "inbox_started", "inbox_sessions", "inbox_claims", "inbox_audit",
-	"inbox_sweeps", "inbox_incarnation",
+	"inbox_sweeps", "inbox_retentions", "inbox_incarnation",
 }
 
 // Check looks whether the tables are there, for a service that wants to fail when it starts and not with its first message. The

@@ -23,12 +23,17 @@ type Swept struct {
 	Blocked []string
 }
 
-// Retain sets how long the marks of this consumer are kept, in the database; 0 is for ever, which holds also where Retain is never
-// called. It is about all processes of the consumer. Sweep removes what is older.
+// Retain claims, in the database, how long the marks of this consumer are kept; 0 is for ever, which holds also where Retain is never
+// called. Sweep removes what is older.
+//
+// The claim is made for each claimant, such as a topic, or for one without a name. The same claimant of any process replaces it; of
+// several claimants the longest claim counts. A claim that is not repeated ends when its time has passed since then: all
+// marks that were written under it are older by that. One for ever ends only if its claimant claims something else. So call Retain now and
+// then, and before the first message is handled.
 //
 // A message that comes back after its mark has gone is handled again. So the marks must be kept for longer than the topic
 // keeps the message, and for as long as anybody may set a consumer back to an older offset. Package inboxkafka compares.
-func (i *Of[T]) Retain(ctx context.Context, retention time.Duration) error {
+func (i *Of[T]) Retain(ctx context.Context, retention time.Duration, claimants ...string) error {
 	var seconds any
 	switch {
 	case retention < 0:
@@ -36,9 +41,14 @@ func (i *Of[T]) Retain(ctx context.Context, retention time.Duration) error {
 	case retention > 0:
 		seconds = retention.Seconds()
 	}
+	if len(claimants) == 0 {
+		claimants = []string{""}
+	}
 	err := i.again(ctx, func() error {
 		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
-			return true, ofDatabase(ctx, tx.Send(ctx, Statement{SQL: i.sql.retain, Args: []any{i.cfg.Consumer, seconds}}))
+			return true, ofDatabase(ctx, tx.Send(ctx, Statement{
+				SQL: i.sql.retain, Args: []any{i.cfg.Consumer, seconds, textArray(claimants)},
+			}))
 		})
 	})
 	if err != nil {

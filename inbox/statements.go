@@ -154,7 +154,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
 		seen:    s(seenText),
 		missing: `SELECT name FROM unnest($1::text::text[]) AS name WHERE to_regclass($2 || name) IS NULL ORDER BY name`,
 
-		retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2))`),
+		retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2), $3::text::text[])`),
 		addWeeks:      s(`SELECT {inbox_add_weeks}()`),
 		emptyWeek:     s(`SELECT {inbox_empty_week}()`),
 		deleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),

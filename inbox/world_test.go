@@ -61,7 +61,8 @@ func (w *world) takeSchema() {
 		conn, err := pgx.Connect(ctx, w.url)
 		if err == nil {
 			_, err = conn.Exec(ctx, `DELETE FROM inbox_parked; DELETE FROM inbox_parked_keys; DELETE FROM inbox; DELETE FROM inbox_started;
-				DELETE FROM inbox_claims; DELETE FROM inbox_sessions; DELETE FROM inbox_audit; DELETE FROM inbox_incarnation; DELETE FROM effects;
+				DELETE FROM inbox_claims; DELETE FROM inbox_sessions; DELETE FROM inbox_audit; DELETE FROM inbox_incarnation;
+				DELETE FROM inbox_retentions; DELETE FROM inbox_consumers; DELETE FROM effects;
 				UPDATE accounts SET balance = CASE id WHEN 'alice' THEN 100 ELSE 0 END`, pgx.QueryExecModeSimpleProtocol)
 			err = errors.Join(err, conn.Close(ctx))
 		}

@@ -175,6 +175,7 @@ INSERT INTO inbox_claims (consumer, source, msg_id, instance) SELECT 'billing', 
 	keep(in.Sweep(ctx))
 	// For people who look with psql.
 	keep(conn.Exec(ctx, "SELECT count(*) FROM inbox_started"))
+	keep(conn.Exec(ctx, "SELECT count(*) FROM inbox_retentions"))
 	return err
 }
 

@@ -100,8 +100,8 @@ type Config struct {
 
 	// Retention is how long marks are kept. It is refused where it is shorter than a message can still come back: the retention and
 	// one segment of its topic, and ReplayWindow. KeepForever keeps them, and asks the cluster nothing. Defaults to that sum, and to
-	// KeepForever where a topic keeps records for ever. There is one for each name of an inbox: where several Consumers with other
-	// topics share a name, give all of them the same, long enough for all topics.
+	// KeepForever where a topic keeps records for ever. Where several Consumers share the name of
+	// an inbox, the longest one counts for all.
 	Retention time.Duration
 
 	// ReplayWindow is how long after its record has left the topic a message may still be sent once more, by a replay from a

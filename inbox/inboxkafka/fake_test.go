@@ -303,7 +303,7 @@ func (f *fakeInbox) RedriveFailed(_ context.Context, key inbox.ParkedKey, why er
 	return nil
 }
 
-func (f *fakeInbox) Retain(_ context.Context, keep time.Duration) error {
+func (f *fakeInbox) Retain(_ context.Context, keep time.Duration, _ ...string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.retained = append(f.retained, keep)

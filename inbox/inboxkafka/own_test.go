@@ -121,3 +121,22 @@ func (s *service) script(script string) {
 	defer release()
 	do(script)
 }
+
+// One name, two Consumers with topics of their own and settings of their own, as they come without further thought.
+func TestTwoConsumersOfOneNameKeepMarksForTheLongerTime(t *testing.T) {
+	s := newService(t)
+	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := func() int64 {
+		return s.scalar("SELECT coalesce(sum(extract(epoch FROM retention) / 3600), 0)::bigint FROM inbox_consumers")
+	}
+	_, _ = s.runOn(in, inboxkafka.Config{Handler: record, Retention: 20_000 * time.Hour, Group: "long"}, 20*time.Millisecond)
+	s.await("the longer time", func() bool { return kept() == 20_000 })
+	_, _ = s.runOn(in, inboxkafka.Config{Handler: record, Retention: 10_000 * time.Hour, Group: "short"}, 20*time.Millisecond)
+	s.await("both claims", func() bool { return s.scalar("SELECT count(*) FROM inbox_retentions") == 2 })
+	if h := kept(); h != 20_000 {
+		t.Errorf("marks are kept for %d h, want 20000 h", h)
+	}
+}

@@ -251,8 +251,14 @@ func (c *Consumer) resettle(ctx context.Context, admin *kadm.Client) error {
 	return nil
 }
 
+// retain claims for each topic of this group, so that a Consumer of the same name with other topics, or in another group, does not shorten
+// what these need.
 func (c *Consumer) retain(ctx context.Context, keep time.Duration) error {
-	return c.persist(ctx, "set the retention of marks", func(ctx context.Context) error { return c.store.Retain(ctx, keep) })
+	claimants := make([]string, len(c.cfg.Topics))
+	for n, topic := range c.cfg.Topics {
+		claimants[n] = c.cfg.Group + "/" + topic
+	}
+	return c.persist(ctx, "set the retention of marks", func(ctx context.Context) error { return c.store.Retain(ctx, keep, claimants...) })
 }
 
 func (c *Consumer) sweep(ctx context.Context) {

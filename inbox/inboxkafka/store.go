@@ -27,7 +27,7 @@ type store interface {
 	Requested(ctx context.Context, limit int) ([]inbox.ParkedKey, error)
 	Redrive(context.Context, inbox.ParkedKey, func(context.Context, pgx.Tx, inbox.Message) error) (inbox.Redriven, error)
 	RedriveFailed(ctx context.Context, key inbox.ParkedKey, why error) error
-	Retain(context.Context, time.Duration) error
+	Retain(ctx context.Context, keep time.Duration, claimants ...string) error
 	Sweep(context.Context) (inbox.Swept, error)
 	RedriveOnce(context.Context, inbox.ParkedKey, func(context.Context, inbox.Message) error) (inbox.Redriven, error)
 }

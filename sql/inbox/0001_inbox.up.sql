@@ -58,7 +58,7 @@ CREATE TABLE inbox_consumers (
     changed_at timestamptz      NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE inbox_consumers IS 'How long the marks of each consumer are kept. One that is not here keeps its marks for ever.';
-COMMENT ON COLUMN inbox_consumers.retention IS 'Marks older than this are removed; null keeps them for ever.';
+COMMENT ON COLUMN inbox_consumers.retention IS 'Marks older than this are removed; null keeps them for ever. See inbox_retain().';
 
 -- A key some of whose messages are parked. All later messages of the key are parked behind them, in order.
 -- Who adds a message takes the row FOR KEY SHARE, by the foreign key; who takes messages out again takes it

@@ -18,7 +18,7 @@ BEGIN
         FOR VALUES FROM (MINVALUE) TO ('00000000-0000-0000-0000-000000000001');
     ALTER TABLE inbox ATTACH PARTITION inbox_ahead
         FOR VALUES FROM ('00000000-0000-0000-0000-000000000001') TO ('80000000-0000-0000-0000-000000000000');
-    EXECUTE 'DROP TABLE inbox_sweeps'; -- it holds nothing but how far the search for old marks is
+    EXECUTE 'DROP TABLE inbox_sweeps, inbox_retentions'; -- how far the search for old marks is, and who wants them
 END
 $$;
 DROP FUNCTION inbox_drop_weeks();
@@ -26,7 +26,7 @@ DROP FUNCTION inbox_delete_started();
 DROP FUNCTION inbox_delete_marks(int, int);
 DROP FUNCTION inbox_empty_week();
 DROP FUNCTION inbox_add_weeks(int, bigint);
-DROP FUNCTION inbox_retain(text, interval);
+DROP FUNCTION inbox_retain(text, interval, text[]);
 DROP FUNCTION inbox_try_sweep();
 DROP FUNCTION inbox_retention_of(regclass);
 DROP FUNCTION inbox_estimate();

@@ -18,6 +18,18 @@ COMMENT ON COLUMN inbox_sweeps.next_block IS 'Where the search goes on; 0 where 
 COMMENT ON COLUMN inbox_sweeps.due_at IS 'When the first of the marks that this search has left will be old enough.';
 COMMENT ON COLUMN inbox_sweeps.next_at IS 'When the next search begins; null while one is on.';
 
+-- Who wants the marks of a consumer kept for how long: each topic of each group. inbox_consumers.retention is the longest of them.
+CREATE TABLE inbox_retentions (
+    consumer   text COLLATE "C" NOT NULL,
+    claimant   text COLLATE "C" NOT NULL,
+    retention  interval             NULL CHECK (retention > interval '0'),
+    claimed_at timestamptz      NOT NULL DEFAULT now(),
+    PRIMARY KEY (consumer, claimant)
+);
+COMMENT ON TABLE inbox_retentions IS 'How long marks are wanted, and by whom. Written by inbox_retain().';
+COMMENT ON COLUMN inbox_retentions.claimant IS 'The group and the topic whose messages may come again.';
+COMMENT ON COLUMN inbox_retentions.claimed_at IS 'When it was claimed last. Consumers repeat their claims.';
+
 -- The partitions of weeks in their order. Each holds the ids of one week, from Monday to Sunday in UTC, and is named by its Monday.
 CREATE FUNCTION inbox_weeks() RETURNS TABLE (partition regclass, lower uuid, upper uuid, ends_at timestamptz)
     LANGUAGE sql STABLE
@@ -90,16 +102,36 @@ BEGIN
 END
 $$;
 
--- Keeps the marks of a consumer for as long as retention says; null keeps them for ever, as those of a consumer that never called
--- this are kept. Called by the consumer when it starts.
-CREATE FUNCTION inbox_retain(consumer text, retention interval) RETURNS void
+-- Keeps the marks of a consumer for as long as retention says, on behalf of each claimant; null is for ever. Marks are kept for as long
+-- as the longest claim of the consumer says, so that two of one name, with other topics, do not shorten each other's time. What is
+-- claimed again replaces the claim. A claim that nobody repeats ends once every mark that was written while it was made is older than
+-- it asks for; one for ever does not end. A retention that was written to inbox_consumers by hand counts as the claim of ''.
+CREATE FUNCTION inbox_retain(consumer text, retention interval, claimants text[] DEFAULT '{""}') RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
 #variable_conflict use_column
+DECLARE
+    longest interval;
 BEGIN
+    IF coalesce(cardinality(claimants), 0) = 0 THEN
+        RAISE EXCEPTION 'inbox_retain: there is no claimant' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- The row is locked also where nothing is changed: one at a time, so that each sees the claims of the others.
     INSERT INTO "{schema}".inbox_consumers AS c (consumer, retention) VALUES (inbox_retain.consumer, inbox_retain.retention)
-    ON CONFLICT (consumer) DO UPDATE SET retention = excluded.retention, changed_at = now()
-     WHERE c.retention IS DISTINCT FROM excluded.retention;
+    ON CONFLICT (consumer) DO UPDATE SET retention = excluded.retention WHERE false;
+    IF NOT FOUND THEN
+        INSERT INTO "{schema}".inbox_retentions (consumer, claimant, retention)
+        SELECT c.consumer, '', c.retention FROM "{schema}".inbox_consumers c WHERE c.consumer = inbox_retain.consumer
+           AND NOT EXISTS (SELECT FROM "{schema}".inbox_retentions r WHERE r.consumer = inbox_retain.consumer);
+    END IF;
+    INSERT INTO "{schema}".inbox_retentions (consumer, claimant, retention)
+    SELECT DISTINCT inbox_retain.consumer, coalesce(claim, ''), inbox_retain.retention FROM unnest(claimants) AS claim
+    ON CONFLICT (consumer, claimant) DO UPDATE SET retention = excluded.retention, claimed_at = excluded.claimed_at;
+    DELETE FROM "{schema}".inbox_retentions r WHERE r.consumer = inbox_retain.consumer AND r.claimed_at < now() - r.retention;
+    SELECT CASE WHEN bool_or(r.retention IS NULL) THEN NULL ELSE max(r.retention) END INTO longest
+      FROM "{schema}".inbox_retentions r WHERE r.consumer = inbox_retain.consumer;
+    UPDATE "{schema}".inbox_consumers c SET retention = longest, changed_at = now()
+     WHERE c.consumer = inbox_retain.consumer AND c.retention IS DISTINCT FROM longest;
     IF FOUND THEN
         UPDATE "{schema}".inbox_sweeps SET next_at = NULL; -- what is due when was said by another retention
     END IF;
@@ -375,7 +407,7 @@ DECLARE
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
     FOREACH callee IN ARRAY ARRAY['inbox_weeks()', 'inbox_consumers_in(regclass)', 'inbox_estimate()', 'inbox_retention_of(regclass)',
-                                  'inbox_try_sweep()', 'inbox_retain(text, interval)', 'inbox_add_weeks(int, bigint)', 'inbox_empty_week()',
+                                  'inbox_try_sweep()', 'inbox_retain(text, interval, text[])', 'inbox_add_weeks(int, bigint)', 'inbox_empty_week()',
                                   'inbox_delete_marks(int, int)', 'inbox_delete_started()', 'inbox_drop_weeks()']::regprocedure[] LOOP
         EXECUTE format('ALTER FUNCTION %s OWNER TO %I', callee, owner);
         EXECUTE replace(replace(pg_get_functiondef(callee), '''"{schema}"', '''' || replace(home, '''', '''''')), '"{schema}"', home);
@@ -403,7 +435,8 @@ COMMENT ON FUNCTION inbox_consumers_in(regclass) IS 'The consumers that have mar
 COMMENT ON FUNCTION inbox_estimate() IS 'About how many marks each consumer has, by the statistics of Postgres.';
 COMMENT ON FUNCTION inbox_retention_of(regclass) IS 'The longest retention of the consumers that have marks in a partition; null for ever.';
 COMMENT ON FUNCTION inbox_try_sweep() IS 'True where nobody else removes marks or changes partitions at this moment.';
-COMMENT ON FUNCTION inbox_retain(text, interval) IS 'Sets how long the marks of a consumer are kept; null for ever.';
+COMMENT ON FUNCTION inbox_retain(text, interval, text[]) IS
+    'Claims how long the marks of a consumer are kept; null for ever. The longest claim counts.';
 COMMENT ON FUNCTION inbox_add_weeks(int, bigint) IS
     'Adds partitions of weeks unless so many lie ahead; returns how many. Called by consumers.';
 COMMENT ON FUNCTION inbox_empty_week() IS

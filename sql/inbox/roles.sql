@@ -35,10 +35,10 @@ END
 $$;
 
 REVOKE ALL ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit, inbox_sweeps,
-    inbox_incarnation
+    inbox_incarnation, inbox_retentions
 FROM inbox_consumer, inbox_operator;
 REVOKE ALL ON FUNCTION inbox_weeks(), inbox_consumers_in(regclass), inbox_estimate(), inbox_retention_of(regclass),
-    inbox_try_sweep(), inbox_retain(text, interval), inbox_add_weeks(int, bigint), inbox_empty_week(), inbox_delete_marks(int, int),
+    inbox_try_sweep(), inbox_retain(text, interval, text[]), inbox_add_weeks(int, bigint), inbox_empty_week(), inbox_delete_marks(int, int),
     inbox_delete_started(), inbox_drop_weeks()
 FROM inbox_consumer, inbox_operator;
 
@@ -66,14 +66,14 @@ GRANT INSERT (consumer, action, topic, key, source, msg_id, details) ON inbox_au
 GRANT SELECT, INSERT (single) ON inbox_incarnation TO inbox_consumer;
 
 -- Everybody may execute a new function unless the database says otherwise; the first two are for one that does.
-GRANT EXECUTE ON FUNCTION inbox_key(text), inbox_accept(text, text, text), inbox_retain(text, interval), inbox_add_weeks(int, bigint),
+GRANT EXECUTE ON FUNCTION inbox_key(text), inbox_accept(text, text, text), inbox_retain(text, interval, text[]), inbox_add_weeks(int, bigint),
     inbox_empty_week(), inbox_delete_marks(int, int), inbox_delete_started(), inbox_drop_weeks()
 TO inbox_consumer;
 
 -- People look at everything, ask for retries, discard what is parked, settle claims, and remove marks so that a message is handled
 -- again. Who did it is the default of inbox_audit.by, and nobody changes or removes an entry there.
-GRANT SELECT ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit
-    TO inbox_operator;
+GRANT SELECT ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit,
+    inbox_retentions TO inbox_operator;
 GRANT UPDATE (requested_at, requested_by, reason) ON inbox_parked_keys TO inbox_operator;
 GRANT DELETE ON inbox, inbox_parked_keys, inbox_parked, inbox_claims TO inbox_operator;
 GRANT INSERT (consumer, action, topic, key, source, msg_id, reason, details) ON inbox_audit TO inbox_operator;
