@@ -72,7 +72,9 @@ func (l *checkpointLog) write(ctx context.Context, p *producer, key string, valu
 	if err != nil {
 		return err
 	}
-	t.produce(ctx, l.record(key, value))
+	records, given := t.deadline(ctx)
+	defer given()
+	t.produce(records, l.record(key, value))
 	if err := t.flush(ctx); err != nil {
 		return err
 	}

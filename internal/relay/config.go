@@ -110,6 +110,9 @@ type Config struct {
 	// there.
 	Step func(Step)
 
+	// databaseTime, where set, changes what the database says of its time. Tests use it for clocks that differ.
+	databaseTime func(time.Time) time.Time
+
 	// schema of the tables, found when the session that holds the lane's lock was opened. It holds for all other sessions of
 	// the lane until that one ends, whatever becomes of the role's search_path.
 	schema string

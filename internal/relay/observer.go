@@ -73,6 +73,12 @@ type RemovalObserver interface {
 	Removed(Removal)
 }
 
+// ClockObserver is an Observer that is told how far the clock of this host is from that of the database.
+type ClockObserver interface {
+	// ClockRead is called after each reading; a positive deviation is a host that is ahead.
+	ClockRead(lane string, deviation time.Duration)
+}
+
 type noObserver struct{}
 
 func (noObserver) Committed(Batch)                       {}

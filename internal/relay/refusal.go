@@ -205,8 +205,10 @@ func (s *session) probe(ctx context.Context, b *batch, suspects []produceFailure
 			}
 		}
 		alone := *suspect.record
-		txn.produce(ctx, &alone)
+		record, given := txn.deadline(ctx)
+		txn.produce(record, &alone)
 		failed := txn.flush(ctx)
+		given()
 		if failed == nil {
 			if untilGood {
 				break

@@ -250,8 +250,20 @@ type started struct {
 
 func (r *rig) start(cfg Config) *started {
 	r.t.Helper()
-	s := &started{recorder: newRecorder(), t: r.t, done: make(chan error, 1)}
-	cfg.Observer = s.recorder
+	return r.startWith(cfg, newRecorder())
+}
+
+// startWith starts a relay with an observer that wraps a recorder.
+func (r *rig) startWith(cfg Config, observer Observer) *started {
+	r.t.Helper()
+	s := &started{t: r.t, done: make(chan error, 1)}
+	switch o := observer.(type) {
+	case *recorder:
+		s.recorder = o
+	case *clockRecorder:
+		s.recorder = o.recorder
+	}
+	cfg.Observer = observer
 	var err error
 	if s.relay, err = New(cfg); err != nil {
 		r.t.Fatal(err)

@@ -28,9 +28,11 @@ type producer struct {
 	txnID   string
 	number  int // in the ring
 	markers *markers
+	clock   *databaseClock
+	limit   time.Duration // of a transaction
 }
 
-func newRing(cfg *Config, lane *lane, topics *topicRegistry) (*ring, error) {
+func newRing(cfg *Config, lane *lane, topics *topicRegistry, clock *databaseClock) (*ring, error) {
 	partitioner, err := newPartitioner(cfg.Partitioner, CheckpointTopic(cfg.Name), topics)
 	if err != nil {
 		return nil, err
@@ -49,15 +51,17 @@ func newRing(cfg *Config, lane *lane, topics *topicRegistry) (*ring, error) {
 			kgo.ProducerBatchMaxBytesFn(topics.batchMaxBytes),
 			kgo.ProducerLinger(0),
 			kgo.MaxBufferedRecords(cfg.BatchRows+ringSize),
-			// A record that cannot be delivered while the transaction may live is given up with the transaction.
-			kgo.RecordDeliveryTimeout(cfg.TransactionTimeout),
+			// No RecordDeliveryTimeout: it compares the clock of this host with the timestamps of records, which are the
+			// database's. See transaction.deadline.
 			kgo.ProduceRequestTimeout(cfg.TransactionTimeout),
 		)...)
 		if err != nil {
 			r.close()
 			return nil, fmt.Errorf("create producer %s: %w", id, err)
 		}
-		r.producers = append(r.producers, &producer{client: client, txnID: id, number: number, markers: following})
+		r.producers = append(r.producers, &producer{
+			client: client, txnID: id, number: number, markers: following, clock: clock, limit: cfg.TransactionTimeout,
+		})
 	}
 	return r, nil
 }
@@ -160,11 +164,15 @@ func (p *producer) start(ctx context.Context) (*transaction, error) {
 	return t, nil
 }
 
-// produce hands a record to the client; its outcome is known after flush.
+// deadline is the context of records: one that cannot be delivered while the transaction may live is given up with it.
+func (t *transaction) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, t.producer.limit, kgo.ErrRecordTimeout)
+}
+
+// produce hands a record to the client; its outcome is known after flush. The context is that of deadline.
 func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 	t.produced++
-	// A record that is sent again has those of its last time, which is over: the client would give it up for its age at once.
-	r.Context, r.Timestamp = ctx, time.Time{}
+	r.Context, r.Timestamp = ctx, t.producer.clock.now()
 	t.producer.client.TryProduce(ctx, r, t.promise)
 }
 
@@ -172,6 +180,9 @@ func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 func (t *transaction) settle(r *kgo.Record, err error) {
 	t.places.add(r.Topic, r.Partition)
 	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(r.Context), kgo.ErrRecordTimeout) {
+			err = kgo.ErrRecordTimeout
+		}
 		t.mu.Lock()
 		t.failures = append(t.failures, produceFailure{r, err})
 		t.mu.Unlock()

@@ -261,13 +261,15 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	// Brokers abort a transaction that stays open longer: waiting on is of no use.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout+time.Second)
 	defer cancel()
+	records, given := b.txn.deadline(ctx)
+	defer given()
 	s.cfg.Step(BeforeProduce)
 	for i := range b.page.records {
 		if pl.drop == nil || !pl.drop[i] {
-			b.txn.produce(ctx, &b.page.records[i])
+			b.txn.produce(records, &b.page.records[i])
 		}
 	}
-	b.txn.produce(ctx, s.log.record(checkpointKey, value))
+	b.txn.produce(records, s.log.record(checkpointKey, value))
 	s.cfg.Step(AfterProduce)
 	s.cfg.Step(BeforeFlush)
 	if err := b.txn.flush(ctx); err != nil {

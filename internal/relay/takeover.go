@@ -180,7 +180,11 @@ func (s *session) meet(ctx context.Context) error {
 // fence takes the ring and returns the last checkpoint, which is final then. Before that it closes what brokers have left
 // open: a marker of a later transaction would decide it, also that of the fence or of the sentinel.
 func (s *session) fence(ctx context.Context, known *Checkpoint) (last *Checkpoint, err error) {
-	if s.ring, err = newRing(s.cfg, s.lane, s.topics); err != nil {
+	var clock *databaseClock
+	if s.reader != nil { // a recovery writes checkpoints only
+		clock = s.reader.clock
+	}
+	if s.ring, err = newRing(s.cfg, s.lane, s.topics, clock); err != nil {
 		return nil, err
 	}
 	s.topics.clear = s.ring.markers.clear

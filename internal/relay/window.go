@@ -35,7 +35,7 @@ const (
 func tailQuery(table string) string {
 	return `SELECT NULL::bigint AS id, NULL::uuid AS msg_id, NULL::text AS aggregate_type, NULL::text AS aggregate_id,
        NULL::text AS type, NULL::text AS topic, NULL::bytea AS payload, NULL::jsonb AS headers,
-       NULL::timestamptz AS created_at, NULL::xid8 AS xact_id, pg_current_snapshot()::text AS snapshot
+       clock_timestamp() AS created_at, NULL::xid8 AS xact_id, pg_current_snapshot()::text AS snapshot
 UNION ALL
 SELECT ` + rowColumns + `, xact_id, NULL FROM (
     SELECT ` + rowColumns + `, xact_id FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
@@ -69,6 +69,7 @@ ORDER BY id LIMIT $4::bigint`
 type windowReader struct {
 	conn     *pgx.Conn
 	lane     Lane // whose table is read; empty for parked rows
+	clock    *databaseClock
 	decoder  *rowDecoder
 	maxRows  int
 	pace     *pace // that maxRows follows
@@ -103,7 +104,11 @@ func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, err
 		}
 	}
 	r := newWindowReader(cfg, conn)
-	r.lane = lane
+	r.lane, r.clock = lane, newDatabaseClock(cfg, lane)
+	if err := r.readClock(ctx); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
 	return r, nil
 }
 
@@ -142,9 +147,10 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 	result, err := r.query(ctx, tailStatement, out, readRequest{
 		params: [][]byte{xidParam(p.From.Xmax), xipParam(p.From.Xip), intParam(int64(limit) + 1)},
 		first: func(values [][]byte) error {
-			if len(values) <= colSnapshot {
+			if len(values) <= colSnapshot || len(values[colCreatedAt]) != 8 {
 				return errShape
 			}
+			r.clock.set(pgTime(values[colCreatedAt]))
 			snapshot, err := ParseSnapshot(string(values[colSnapshot]))
 			if err == nil {
 				out.after.To = snapshot

@@ -28,10 +28,14 @@ type Metrics struct {
 	takeovers                 *prometheus.CounterVec
 	takeoverSeconds           *prometheus.HistogramVec
 	changes                   *prometheus.CounterVec
+	clock                     *prometheus.GaugeVec
 	retention                 retention
 }
 
-var _ relay.Observer = (*Metrics)(nil)
+var (
+	_ relay.Observer      = (*Metrics)(nil)
+	_ relay.ClockObserver = (*Metrics)(nil)
+)
 
 // New returns Metrics in a registry of its own, with the collectors of the process and of the Go runtime.
 func New(build Build) *Metrics {
@@ -53,6 +57,7 @@ func New(build Build) *Metrics {
 		[]float64{.05, .1, .2, .5, 1, 2, 5, 10, 20, 60}, "lane")
 	m.changes = m.counter("relay_lane_changes_total", "Changes of a lane to a state, or of its reason for being in it.",
 		"lane", "state")
+	m.clock = m.gauge("relay_clock_deviation_seconds", "How far the clock of this host is ahead of that of the database.", "lane")
 	m.retention = newRetention(m)
 
 	info := m.gauge("relay_build_info", "Always 1; the labels describe the binary.", "version", "revision", "goversion")
@@ -104,6 +109,11 @@ func (m *Metrics) TookOver(lane string, took time.Duration, err error) {
 	}
 	m.takeovers.WithLabelValues(lane, result).Inc()
 	m.takeoverSeconds.WithLabelValues(lane).Observe(took.Seconds())
+}
+
+// ClockRead notes how far the clock of this host is ahead of that of the database.
+func (m *Metrics) ClockRead(lane string, deviation time.Duration) {
+	m.clock.WithLabelValues(lane).Set(deviation.Seconds())
 }
 
 func (m *Metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {

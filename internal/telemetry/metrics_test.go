@@ -38,6 +38,7 @@ func observed(t *testing.T) *Metrics {
 	m.TookOver("outbox", time.Second, errors.New("no"))
 	m.TookOver("outbox", time.Second, nil)
 	m.Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
+	m.ClockRead("outbox", -90*time.Second)
 	m.Removed(relay.Removal{Lane: "outbox", Rows: 9, Added: 1, Emptied: 3, Dropped: 2})
 	m.Removed(relay.Removal{Lane: "outbox", Rows: 1, Err: errors.New("no")})
 	return m
@@ -54,6 +55,9 @@ relay_bytes_total{lane="outbox"} 350
 # HELP relay_build_info Always 1; the labels describe the binary.
 # TYPE relay_build_info gauge
 relay_build_info{goversion="go1.26",revision="abc",version="v1.2.3"} 1
+# HELP relay_clock_deviation_seconds How far the clock of this host is ahead of that of the database.
+# TYPE relay_clock_deviation_seconds gauge
+relay_clock_deviation_seconds{lane="outbox"} -90
 # HELP relay_lag_seconds Age of the oldest row of the last batch when it was committed.
 # TYPE relay_lag_seconds gauge
 relay_lag_seconds{lane="outbox"} 1
