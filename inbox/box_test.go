@@ -26,7 +26,7 @@ type transaction interface {
 type box interface {
 	Handle(context.Context, inbox.Message, handler) (inbox.Result, error)
 	HandleBatch(context.Context, []inbox.Message, batchHandler) ([]inbox.Outcome, error)
-	Accept(context.Context, transaction, inbox.Message) (bool, error)
+	Accept(context.Context, transaction, inbox.Message) (inbox.Result, error)
 	Redrive(context.Context, inbox.ParkedKey, redriveHandler) (inbox.Redriven, error)
 	// begin is a transaction of the caller.
 	begin(context.Context) (transaction, error)
@@ -77,7 +77,7 @@ func (b boxOf[T]) HandleBatch(ctx context.Context, messages []inbox.Message, h b
 	return b.Of.HandleBatch(ctx, messages, func(ctx context.Context, tx T, fresh []inbox.Message) error { return h(ctx, b.wrap(tx), fresh) })
 }
 
-func (b boxOf[T]) Accept(ctx context.Context, tx transaction, m inbox.Message) (bool, error) {
+func (b boxOf[T]) Accept(ctx context.Context, tx transaction, m inbox.Message) (inbox.Result, error) {
 	return b.Of.Accept(ctx, b.unwrap(tx), m)
 }
 

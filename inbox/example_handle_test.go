@@ -95,12 +95,11 @@ func ExampleOf_Accept() {
 
 	for range 2 {
 		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-			fresh, err := in.Accept(ctx, tx, inbox.Message{ID: "1", Source: "shop"})
-			if err != nil || !fresh {
-				fmt.Println("fresh:", fresh)
-				return err
+			result, err := in.Accept(ctx, tx, inbox.Message{ID: "1", Source: "shop"})
+			fmt.Println(result)
+			if err != nil || result != inbox.Accepted {
+				return err // nil commits: a message that was parked just now is in this transaction
 			}
-			fmt.Println("fresh:", fresh)
 			_, err = tx.Exec(ctx, "UPDATE accounts SET balance = balance + 1")
 			return err
 		})
@@ -109,8 +108,8 @@ func ExampleOf_Accept() {
 		}
 	}
 	// Output:
-	// fresh: true
-	// fresh: false
+	// accepted
+	// duplicate
 }
 
 // An e-mail cannot be rolled back. Where it is not known whether it was sent, it is not sent again, and a person finds it in inbox_audit.

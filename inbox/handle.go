@@ -72,32 +72,44 @@ func (i *Of[T]) acceptStatement(m Message, id identity, limits bounds, fresh *bo
 	}
 }
 
-// Accept marks the message in a transaction of the caller, who goes on with the effect where it is fresh, and otherwise leaves
-// it out: it was handled before, or it was parked just now behind an earlier message of its key. The mark is there once the
-// transaction commits; a transaction that handles the same message is waited for.
-func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (fresh bool, err error) {
+// Accept marks the message in a transaction of the caller, and says what follows from it:
+//
+//   - Accepted: write the effect in the same transaction, and commit.
+//   - Parked: an earlier message of its key is parked, and now this one behind it. Write no effect, and commit: the parked message
+//     is in this transaction, and rolled back it is nowhere.
+//   - Duplicate: it was handled or parked before. Write no effect; nothing needs a commit.
+//   - Failed, with an error: roll back.
+//
+// So a caller commits if the error is nil, and writes the effect if the result is Accepted. Result.NeedsCommit tells Parked from
+// Duplicate for one who would rather roll back. Acknowledge the message after the commit. A transaction that handles the
+// same message is waited for.
+func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (Result, error) {
 	if err := m.check(); err != nil {
-		return false, err
+		return Failed, err
 	}
+	result, err := i.accept(ctx, i.driver.Wrap(tx), m)
+	if err != nil {
+		return Failed, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
+	}
+	return result, nil
+}
+
+func (i *Of[T]) accept(ctx context.Context, tx Tx, m Message) (Result, error) {
 	id := m.identity()
-	inner := i.driver.Wrap(tx)
+	var fresh bool
 	var keyID *int64
 	var in int64
-	err = ofStatement(ctx, inner.Send(ctx, i.acceptStatement(m, id, bounds{}, &fresh, &keyID, &in)))
+	err := ofStatement(ctx, tx.Send(ctx, i.acceptStatement(m, id, bounds{}, &fresh, &keyID, &in)))
 	if err == nil {
 		err = i.stillIn(ctx, in)
 	}
-	if err != nil {
-		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
+	switch {
+	case err != nil:
+		return Failed, err
+	case !fresh:
+		return Duplicate, i.clearStarted(ctx, tx, id)
+	case keyID != nil:
+		return Parked, i.parkBehind(ctx, tx, *keyID, m, id)
 	}
-	parked := fresh && keyID != nil
-	if parked {
-		err = i.parkBehind(ctx, inner, *keyID, m, id)
-	} else {
-		err = i.clearStarted(ctx, inner, id)
-	}
-	if err != nil {
-		return false, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
-	}
-	return fresh && !parked, nil
+	return Accepted, i.clearStarted(ctx, tx, id)
 }

@@ -162,36 +162,67 @@ func TestMessagesThatCanHaveNoMarkAreRefused(t *testing.T) {
 func TestAcceptJoinsATransactionOfTheCaller(t *testing.T) {
 	each(t, func(w *world) {
 		m := message("1", "k")
-		attempt := func(end func(transaction) error) (fresh bool) {
+		attempt := func(end func(transaction) error) (result inbox.Result) {
 			tx, err := w.begin(w.Context())
 			if err != nil {
 				w.Fatal(err)
 			}
-			fresh, err = w.Accept(w.Context(), tx, m)
-			if fresh && err == nil {
+			result, err = w.Accept(w.Context(), tx, m)
+			if result == inbox.Accepted && err == nil {
 				err = write(w.Context(), tx, "paid")
 			}
 			if err := errors.Join(err, end(tx)); err != nil {
 				w.Fatal(err)
 			}
-			return fresh
+			return result
 		}
 		rollback := func(tx transaction) error { return tx.rollback(w.Context()) }
 		commit := func(tx transaction) error { return tx.commit(w.Context()) }
-		equal(w, "rolled back", attempt(rollback), true)
+		equal(w, "rolled back", attempt(rollback), inbox.Accepted)
 		w.wantEmpty()
-		equal(w, "committed", attempt(commit), true)
-		equal(w, "again", attempt(commit), false)
+		equal(w, "committed", attempt(commit), inbox.Accepted)
+		equal(w, "again", attempt(commit), inbox.Duplicate)
 		w.wantEffects("paid")
 		w.want(inbox.Duplicate, w, m, never)
 
 		w.park(message("2", "bad"))
 		m = message("3", "bad")
-		equal(w, "rolled back behind a parked one", attempt(rollback), false)
+		equal(w, "rolled back behind a parked one", attempt(rollback), inbox.Parked)
 		w.wantQueue("2 attempts")
-		equal(w, "behind a parked one", attempt(commit), false)
+		equal(w, "behind a parked one", attempt(commit), inbox.Parked)
 		w.wantQueue("2 attempts", "3 behind")
+		equal(w, "parked before", attempt(rollback), inbox.Duplicate)
 		w.wantEffects("paid")
+	})
+}
+
+// Whoever rolls back what needs no commit, and acknowledges, loses nothing.
+func TestACallerWhoCommitsWhatNeedsItLosesNothing(t *testing.T) {
+	each(t, func(w *world) {
+		w.park(message("1", "bad"))
+		for _, id := range []string{"2", "2", "3"} {
+			tx, err := w.begin(w.Context())
+			if err != nil {
+				w.Fatal(err)
+			}
+			result, err := w.Accept(w.Context(), tx, message(id, "bad"))
+			if err != nil {
+				w.Fatal(err)
+			}
+			end := tx.rollback
+			if result.NeedsCommit() {
+				end = tx.commit
+			}
+			if err := end(w.Context()); err != nil {
+				w.Fatal(err)
+			}
+		}
+		w.wantQueue("1 attempts", "2 behind", "3 behind")
+		for result, needs := range map[inbox.Result]bool{
+			inbox.Failed: false, inbox.Duplicate: false, inbox.Parked: true, inbox.Accepted: true,
+		} {
+			equal(w, result.String()+" needs a commit", result.NeedsCommit(), needs)
+		}
 	})
 }
 
@@ -205,9 +236,9 @@ func TestAcceptEndsTheRecordOfAStart(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		fresh, err := w.Accept(w.Context(), tx, m)
-		if err := errors.Join(err, tx.commit(w.Context())); !fresh || err != nil {
-			w.Fatal(fresh, err)
+		result, err := w.Accept(w.Context(), tx, m)
+		if err := errors.Join(err, tx.commit(w.Context())); result != inbox.Accepted || err != nil {
+			w.Fatal(result, err)
 		}
 		equal(w, "records of starts", w.count("inbox_started"), 0)
 	})

@@ -1,9 +1,11 @@
 package inbox
 
+import "strconv"
+
 // Result says what became of a message.
 type Result int
 
-// What may become of a message. All but Failed and Deferred are final: the message need not be seen again.
+// What may become of a message. All but Failed, Deferred and Accepted are final: the message need not be seen again.
 const (
 	// Failed is a message whose handler failed, or that could not be tried; an error says why. Nothing of it is in the
 	// database.
@@ -20,7 +22,23 @@ const (
 	Audited
 	// Deferred is a message of a batch that was not tried, because an earlier message of its key failed in it.
 	Deferred
+	// Accepted is a message that Accept has marked in the caller's transaction. Its effect belongs into the same transaction, and
+	// both are final once that commits.
+	Accepted
 )
+
+// NeedsCommit reports whether the transaction that was handed to Accept holds something without which the message is lost if it is
+// acknowledged: the mark (Accepted), or the parked message with its mark (Parked). A Duplicate may be committed or rolled back.
+func (r Result) NeedsCommit() bool { return r == Accepted || r == Parked }
+
+// String is the result in a word, such as "processed".
+func (r Result) String() string {
+	names := [...]string{"failed", "processed", "duplicate", "parked", "audited", "deferred", "accepted"}
+	if r < 0 || int(r) >= len(names) {
+		return "result " + strconv.Itoa(int(r))
+	}
+	return names[r]
+}
 
 // Outcome is what became of one message of a batch.
 type Outcome struct {

@@ -125,8 +125,8 @@ func TestEveryIsolationWorks(t *testing.T) {
 						w.Fatalf("%+v", got)
 					}
 				}
-				if fresh, err := w.Accept(w.Context(), arrival, message("5", "p")); fresh || err != nil {
-					w.Fatal(fresh, err)
+				if result, err := w.Accept(w.Context(), arrival, message("5", "p")); result != inbox.Parked || err != nil {
+					w.Fatal(result, err)
 				}
 				release := background(func() redriveOutcome { return w.redrive(b, key) })
 				w.untilWaiting(1)

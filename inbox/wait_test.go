@@ -108,9 +108,9 @@ func TestAKeyIsNotReleasedUnderAnArrival(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		fresh, err := w.Accept(w.Context(), tx, message("2", "k"))
-		if fresh || err != nil {
-			w.Fatal(fresh, err)
+		result, err := w.Accept(w.Context(), tx, message("2", "k"))
+		if result != inbox.Parked || err != nil {
+			w.Fatal(result, err)
 		}
 		done := background(func() redriveOutcome { return w.redrive(w.process(nil), key) })
 		w.untilWaiting(1)

@@ -309,13 +309,9 @@ func (w *world) request() inbox.ParkedKey {
 
 // results are the results of a batch in short.
 func results(outcomes []inbox.Outcome) string {
-	names := map[inbox.Result]string{
-		inbox.Failed: "failed", inbox.Processed: "processed", inbox.Duplicate: "duplicate", inbox.Parked: "parked",
-		inbox.Audited: "audited", inbox.Deferred: "deferred",
-	}
 	var all []string
 	for _, o := range outcomes {
-		all = append(all, names[o.Result])
+		all = append(all, o.Result.String())
 	}
 	return strings.Join(all, " ")
 }

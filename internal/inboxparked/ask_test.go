@@ -143,8 +143,8 @@ func TestDiscardWaitsForAMessageThatIsBeingParked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if fresh, err := s.billing.Accept(t.Context(), arriving, message("a2", "1")); err != nil || fresh {
-		t.Fatalf("the message is not parked: %v, %v", fresh, err)
+	if result, err := s.billing.Accept(t.Context(), arriving, message("a2", "1")); err != nil || result != inbox.Parked {
+		t.Fatalf("the message is not parked: %v, %v", result, err)
 	}
 	discarded := make(chan error, 1)
 	go func() {
