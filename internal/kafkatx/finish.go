@@ -34,7 +34,9 @@ func Take(ctx context.Context, client *kgo.Client, id string, timeoutMillis int3
 // Finish decides what partitions hold open of a producer id, by a transaction of the transactional id that has that producer
 // id: it adds the partitions without writing to them, and ends. It reports false if the coordinator is busy, or has given
 // the transactional id another producer id meanwhile: nothing has been decided then.
-func Finish(ctx context.Context, client *kgo.Client, id string, timeoutMillis int32, producerID int64, open []Open, commit bool) (bool, error) {
+func Finish(
+	ctx context.Context, client *kgo.Client, id string, timeoutMillis int32, producerID int64, open []Open, commit bool,
+) (bool, error) {
 	took, epoch, taken, err := Take(ctx, client, id, timeoutMillis)
 	if err != nil || !taken || took != producerID {
 		return false, err

@@ -253,7 +253,8 @@ func (c *closing) finish(ctx context.Context, id string, open []kafkatx.Open) er
 	})
 	for _, o := range same {
 		c.s.lane.log.Warn("the brokers have left out the marker of a transaction; it is written now",
-			"partition", o.Place.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch, "commit", commit)
+			"partition", o.Place.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch,
+			"commit", commit)
 	}
 	c.wrote = true
 	if same[0].ProducerID == state.ProducerID {
@@ -285,10 +286,11 @@ func (c *closing) halt(id string, o kafkatx.Open, fate fate) error {
 	if fate == clash {
 		why = "and another transaction of that id is under way there, so that one marker would decide both"
 	}
-	return contradiction(HangingTransaction, fmt.Sprintf("look at its records with kafka-console-consumer.sh --bootstrap-server %[1]s --topic %[2]s "+
-		"--partition %[3]d --offset %[4]d --isolation-level read_uncommitted; hide them with kafka-transactions.sh --bootstrap-server %[1]s abort "+
-		"--topic %[2]s --partition %[3]d --start-offset %[4]d; rows that are to be published again get a new xact_id (docs/recovery.md)",
-		c.s.cfg.Brokers[0], o.Topic, o.Partition, o.Start),
+	try := fmt.Sprintf("look at its records with kafka-console-consumer.sh --bootstrap-server %[1]s --topic %[2]s --partition %[3]d "+
+		"--offset %[4]d --isolation-level read_uncommitted; hide them with kafka-transactions.sh --bootstrap-server %[1]s abort --topic %[2]s "+
+		"--partition %[3]d --start-offset %[4]d; rows that are to be published again get a new xact_id (docs/recovery.md)",
+		c.s.cfg.Brokers[0], o.Topic, o.Partition, o.Start)
+	return contradiction(HangingTransaction, try,
 		"%s holds a transaction of %s open from offset %d (producer id %d, epoch %d), %s", o.Place, id, o.Start, o.ProducerID, o.Epoch, why)
 }
 

@@ -90,7 +90,8 @@ const (
 
 func newMarkers(cfg *Config, l *lane) (*markers, error) {
 	// A question that fails is asked again here, and others go on meanwhile.
-	client, err := kgo.NewClient(append(clientOptions(cfg), kgo.RequestRetries(2), kgo.RetryTimeout(lookLimit), kgo.MetadataMinAge(time.Second))...)
+	client, err := kgo.NewClient(append(clientOptions(cfg),
+		kgo.RequestRetries(2), kgo.RetryTimeout(lookLimit), kgo.MetadataMinAge(time.Second))...)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
 	}

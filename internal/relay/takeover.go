@@ -19,7 +19,8 @@ const takeoverTimeout = time.Minute
 // takeOver makes this process the lane's owner. It is the only recovery path, and start-up is it:
 //
 //  1. announce: check that this is a primary, and raise the epoch in Postgres, so that the predecessor's next intent fails;
-//  2. fence every transactional id of the ring, the first one first;
+//  2. close what brokers have left open of the lane's last transactions, and fence every transactional id of the ring, the
+//     first one first;
 //  3. write a sentinel with the first id and read the log up to it: the last checkpoint is then decided and final;
 //  4. claim: check that both logs agree, and withdraw an intent that never became a commit.
 //
