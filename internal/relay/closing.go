@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -320,8 +319,7 @@ func (c *closing) follow() {
 		for _, topic := range topics {
 			if cause, ok := c.unseen[topic]; ok {
 				t.topics, t.every = []string{topic}, false
-				s.ring.markers.aside = append(s.ring.markers.aside, unseen{t, true, time.Now(), cause})
-				nudge(s.ring.markers.slow)
+				s.ring.markers.remember(t, cause)
 			}
 		}
 	}

@@ -201,6 +201,14 @@ func (m *markers) setAside(producers []*producer) *producer {
 	return nil
 }
 
+// remember is told of a transaction of an earlier session whose topic cannot be asked.
+func (m *markers) remember(t lastTransaction, cause error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.aside = append(m.aside, unseen{t, true, time.Now(), cause})
+	nudge(m.slow)
+}
+
 // has is told that a transaction of a producer has ended.
 func (m *markers) has(t *transaction, commit bool) {
 	e := &ended{
