@@ -56,11 +56,14 @@ func Folder(ctx context.Context, name string, fill func(ctx context.Context, dir
 
 func folder(ctx context.Context, root, name string, fill func(ctx context.Context, dir string) error) (string, error) {
 	dir := filepath.Join(root, name)
-	if exists(dir) {
-		return dir, nil
-	}
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return "", fmt.Errorf("make cache folder: %w", err)
+	}
+	if err := trusted(root); err != nil {
+		return "", err
+	}
+	if exists(dir) {
+		return dir, trusted(dir)
 	}
 	unlock, err := lock(ctx, dir+".lock")
 	if err != nil {
@@ -68,7 +71,7 @@ func folder(ctx context.Context, root, name string, fill func(ctx context.Contex
 	}
 	defer unlock()
 	if exists(dir) { // somebody else filled it while we waited
-		return dir, nil
+		return dir, trusted(dir)
 	}
 	partial := dir + ".partial"
 	if err := os.RemoveAll(partial); err != nil { // left by a process that was killed
@@ -93,6 +96,23 @@ func folder(ctx context.Context, root, name string, fill func(ctx context.Contex
 func exists(dir string) bool {
 	info, err := os.Stat(dir)
 	return err == nil && info.IsDir()
+}
+
+// trusted refuses a folder that somebody else than this user and root has made, or may change: what lies in it is run as a program.
+func trusted(dir string) error {
+	// Whose link it is, and whose folder the link leads to.
+	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := look(dir)
+		if err != nil {
+			return fmt.Errorf("look at cache folder: %w", err)
+		}
+		link := info.Mode()&fs.ModeSymlink != 0
+		if !ours(info) || !link && info.Mode().Perm()&0o022 != 0 {
+			return fmt.Errorf("cache folder %s belongs to somebody else, or others may write to it, and what lies in it would be run: "+
+				"remove it, or set XDG_CACHE_HOME to a folder of your own", dir)
+		}
+	}
+	return nil
 }
 
 // openUp lets every user read what the owner may read, whatever the umask was.

@@ -48,7 +48,11 @@ func (o owner) attributes() *syscall.SysProcAttr {
 
 // makeFolder makes a temporary folder that the owner can reach and owns.
 func (o owner) makeFolder() (*scratch.Folder, error) {
-	folder, err := scratch.New(o.temporary(), folderPrefix)
+	var users []int
+	if o.credential != nil {
+		users = append(users, int(o.credential.Uid))
+	}
+	folder, err := scratch.New(o.temporary(), folderPrefix, users...)
 	if err != nil {
 		return nil, fmt.Errorf("make folder for Postgres: %w", err)
 	}

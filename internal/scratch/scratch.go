@@ -21,12 +21,13 @@ type Folder struct {
 }
 
 // New makes a folder in parent whose name begins with prefix, and removes those of that prefix that their makers, killed,
-// have left there. An empty parent is the system's folder for temporary files.
-func New(parent, prefix string) (*Folder, error) {
+// have left there. An empty parent is the system's folder for temporary files. Only folders of this user are removed, and those of
+// the users whose ids are given, because a folder may have been handed over to one of them.
+func New(parent, prefix string, users ...int) (*Folder, error) {
 	if parent == "" {
 		parent = os.TempDir()
 	}
-	if err := sweep(parent, prefix); err != nil {
+	if err := sweep(parent, prefix, users); err != nil {
 		return nil, fmt.Errorf("remove abandoned folders: %w", err)
 	}
 	path, err := os.MkdirTemp(parent, prefix)
@@ -67,8 +68,9 @@ func (f *Folder) Remove() error {
 	return nil
 }
 
-// sweep removes the folders that nobody holds. One without a lock file is being made at this moment.
-func sweep(parent, prefix string) error {
+// sweep removes the folders that nobody holds. One without a lock file is being made at this moment. Where anybody may make files, as
+// in /tmp, anybody can make one of our prefix: those of others are left alone, whatever is in them.
+func sweep(parent, prefix string, users []int) error {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return err
@@ -78,9 +80,12 @@ func sweep(parent, prefix string) error {
 			continue
 		}
 		path := filepath.Join(parent, entry.Name())
+		if info, err := os.Lstat(path); err != nil || !info.IsDir() || !ours(info, users) {
+			continue // gone meanwhile, or somebody else's
+		}
 		lock, err := hold(filepath.Join(path, lockName), 0)
 		if err != nil {
-			continue // held, being made, or somebody else's
+			continue // held, or being made
 		}
 		if err := errors.Join(os.RemoveAll(path), lock.Close()); err != nil {
 			return err
