@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	"github.com/outbox-relay/relay/internal/cache"
+	"github.com/outbox-relay/relay/internal/pinned"
 )
 
 // Version is the release of Apache Kafka that is started.
@@ -24,15 +25,37 @@ const oldestJava = 17
 //go:embed pom.xml
 var pom []byte
 
+//go:embed jars.sha256
+var jarDigests string
+
 //go:embed logging.properties
 var logging []byte
 
-// jars returns the folder that holds Kafka's jars and the settings of its log. They are fetched with Maven once.
+// jars returns the folder that holds Kafka's jars and the settings of its log. They are fetched
+// with Maven once, and compared with the digests in jars.sha256.
 func jars(ctx context.Context) (string, error) {
 	if err := checkJava(ctx); err != nil {
 		return "", err
 	}
-	return cache.Folder(ctx, "kafka-"+Version, fetch)
+	digests, err := pinned.Parse(jarDigests)
+	if err != nil {
+		return "", err
+	}
+	// The name changes with the digests, so what is in the cache was compared with these.
+	return cache.Folder(ctx, "kafka-"+Version+"-"+digests.Of(), func(ctx context.Context, dir string) error {
+		return fetchPinned(ctx, dir, digests)
+	})
+}
+
+// fetchPinned fetches the jars and compares them.
+func fetchPinned(ctx context.Context, dir string, digests pinned.Digests) error {
+	if err := fetch(ctx, dir); err != nil {
+		return err
+	}
+	if err := digests.Folder(dir, ".jar"); err != nil {
+		return fmt.Errorf("fetch Kafka %s: %w; after a change of pom.xml, go run ./integration/pins writes the digests anew", Version, err)
+	}
+	return nil
 }
 
 func fetch(ctx context.Context, dir string) error {

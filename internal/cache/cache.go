@@ -10,12 +10,14 @@ import (
 	"time"
 )
 
-// lockPoll is the pause between two tries to get the lock that another process holds while it fetches.
+// lockPoll is the pause between two tries to get the lock that another process holds while it
+// fetches.
 const lockPoll = 50 * time.Millisecond
 
-// Root is the folder under which entries lie: "outbox-relay" in the user's cache folder. Root the user starts some
-// programs as another, unprivileged user, who must be able to read them: where root's own cache folder is closed to others
-// it is /var/cache/outbox-relay. The folder need not exist.
+// Root is the folder under which entries lie: "outbox-relay" in the user's cache folder. Root the
+// user starts some programs as another, unprivileged user, who must be able to read them: where
+// root's own cache folder is closed to others it is /var/cache/outbox-relay. The folder need not
+// exist.
 func Root() (string, error) {
 	dir, err := os.UserCacheDir()
 	if os.Geteuid() == 0 && (err != nil || !OpenToAll(dir)) {
@@ -44,8 +46,9 @@ func OpenToAll(dir string) bool {
 	}
 }
 
-// Folder returns the folder of the entry name. Where it is absent, fill is called once, by one process at a time, with a
-// new folder to fill; if fill fails or ctx ends, nothing of it remains. Every user may read what lies in the folder.
+// Folder returns the folder of the entry name. Where it is absent, fill is called once, by one
+// process at a time, with a new folder to fill; if fill fails or ctx ends, nothing of it remains.
+// Every user may read what lies in the folder.
 func Folder(ctx context.Context, name string, fill func(ctx context.Context, dir string) error) (string, error) {
 	root, err := Root()
 	if err != nil {
@@ -98,7 +101,8 @@ func exists(dir string) bool {
 	return err == nil && info.IsDir()
 }
 
-// trusted refuses a folder that somebody else than this user and root has made, or may change: what lies in it is run as a program.
+// trusted refuses a folder that somebody else than this user and root has made, or may change: what
+// lies in it is run as a program.
 func trusted(dir string) error {
 	// Whose link it is, and whose folder the link leads to.
 	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {

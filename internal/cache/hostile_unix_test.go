@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// What lies in the cache is run as a program. So a folder that somebody else has made or may change is refused, and not filled.
+// What lies in the cache is run as a program. So a folder that somebody else has made or may change
+// is refused, and not filled.
 func TestAFolderThatOthersMayChangeIsRefused(t *testing.T) {
 	fill := func(context.Context, string) error { return nil }
 	for name, spoil := range map[string]func(root, entry string) error{

@@ -17,8 +17,8 @@ func ours(info fs.FileInfo) bool {
 	return ok && (int(stat.Uid) == os.Geteuid() || stat.Uid == 0)
 }
 
-// lock takes the advisory lock on file, which the kernel drops when its holder dies. The file stays: were it removed, one
-// process could lock the old file and another the new one.
+// lock takes the advisory lock on file, which the kernel drops when its holder dies. The file
+// stays: were it removed, one process could lock the old file and another the new one.
 func lock(ctx context.Context, file string) (unlock func(), err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {

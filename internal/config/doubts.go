@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// warnOfFlags warns of secrets on the command line, which every user of the machine reads in the list of processes, and which stay in
-// the history of the shell.
+// warnOfFlags warns of secrets on the command line, which every user of the machine reads in the
+// list of processes, and which stay in the history of the shell.
 func (c *Config) warnOfFlags(flags map[string]string) {
 	for _, s := range table() {
 		value, given := flags[s.Name]
@@ -28,7 +28,8 @@ func (c *Config) warnOfFlags(flags map[string]string) {
 	}
 }
 
-// warnOfClearPasswords warns of a connection string by which the password, and then every event, may go over a network without TLS.
+// warnOfClearPasswords warns of a connection string by which the password, and then every event,
+// may go over a network without TLS.
 func (c *Config) warnOfClearPasswords() {
 	parsed, err := pgconn.ParseConfig(c.Relay.DatabaseURL)
 	if err != nil || parsed.Password == "" {
@@ -49,7 +50,8 @@ func (c *Config) warnOfClearPasswords() {
 	}
 }
 
-// onThisMachine reports whether a host of Postgres is a Unix socket or a loopback address, as far as its name says.
+// onThisMachine reports whether a host of Postgres is a Unix socket or a loopback address, as far
+// as its name says.
 func onThisMachine(host string) bool {
 	if host == "localhost" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@") {
 		return true

@@ -8,9 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Exposure says that others than the owner of our tables may create objects in their schema. A function or an operator that one
-// of them makes there can come before the server's own in what the owner runs, and then it runs with the owner's rights. It can
-// also take a name that a migration or a new partition needs.
+// Exposure says that others than the owner of our tables may create objects in their schema. A
+// function or an operator that one of them makes there can come before the server's own in what the
+// owner runs, and then it runs with the owner's rights. It can also take a name that a migration or
+// a new partition needs.
 type Exposure struct {
 	// Schema that holds the tables.
 	Schema string
@@ -20,7 +21,8 @@ type Exposure struct {
 
 // String says what the matter is.
 func (e Exposure) String() string {
-	return fmt.Sprintf("%s may create objects in schema %s, which could run with the rights of its owner", strings.Join(e.Roles, ", "), e.Schema)
+	return fmt.Sprintf("%s may create objects in schema %s, which could run with the rights of its owner",
+		strings.Join(e.Roles, ", "), e.Schema)
 }
 
 // Remedy is the statement that ends it.
@@ -28,14 +30,16 @@ func (e Exposure) Remedy() string {
 	return fmt.Sprintf("REVOKE CREATE ON SCHEMA %s FROM %s;", pgx.Identifier{e.Schema}.Sanitize(), strings.Join(e.Roles, ", "))
 }
 
-// creators are the roles with the right to create in a schema, but its owner, a given role and superusers.
+// creators are the roles with the right to create in a schema, but its owner, a given role and
+// superusers.
 const creators = `
 	SELECT coalesce(array_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(r.rolname) END), '{}')
 	  FROM pg_namespace n, aclexplode(n.nspacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
 	 WHERE n.nspname = $1 AND a.privilege_type = 'CREATE' AND a.grantee <> n.nspowner AND NOT coalesce(r.rolsuper, false)
 	   AND coalesce(r.rolname, '') <> $2`
 
-// Exposed returns the Exposure of a schema, nil if there is none. The owner is who owns the tables, or will own them.
+// Exposed returns the Exposure of a schema, nil if there is none. The owner is who owns the tables,
+// or will own them.
 func Exposed(ctx context.Context, conn *pgx.Conn, schema, owner string) (*Exposure, error) {
 	var roles []string
 	if err := conn.QueryRow(ctx, creators, schema, owner).Scan(&roles); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +21,7 @@ import (
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 
 	"github.com/outbox-relay/relay/internal/cache"
+	"github.com/outbox-relay/relay/internal/pinned"
 )
 
 // oldestPostgres is the oldest major version that the outbox works on.
@@ -48,8 +50,9 @@ var installedPlaces = []string{
 	"/Applications/Postgres.app/Contents/Versions/*/bin",
 }
 
-// postgresBinaries returns the folder that holds initdb and postgres. An empty version takes the newest installed server,
-// and fetches one where there is none; a given version is always fetched, so that it is the same everywhere.
+// postgresBinaries returns the folder that holds initdb and postgres. An empty version takes the
+// newest installed server, and fetches one where there is none; a given version is always fetched,
+// so that it is the same everywhere.
 func postgresBinaries(ctx context.Context, version string, notice func(string)) (string, error) {
 	if version != "" {
 		return fetchedBinaries(ctx, version, notice)
@@ -103,7 +106,8 @@ func candidateFolders(ctx context.Context) []string {
 
 var versionPattern = regexp.MustCompile(`^postgres \(PostgreSQL\) (\d+)`)
 
-// serverVersion asks the server in dir for its major version; not ok where there is no whole server.
+// serverVersion asks the server in dir for its major version; not ok where there is no whole
+// server.
 func serverVersion(ctx context.Context, dir string) (major int, ok bool) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return 0, false
@@ -126,9 +130,14 @@ func fetchedBinaries(ctx context.Context, version string, notice func(string)) (
 		known := strings.Join(slices.Sorted(maps.Keys(fetchable)), ", ")
 		return "", fmt.Errorf("fetch Postgres: version %q is none of %s", version, known)
 	}
-	dir, err := cache.Folder(ctx, "postgres-"+string(release), func(ctx context.Context, dir string) error {
+	digests, err := pinned.Parse(archiveDigests)
+	if err != nil {
+		return "", err
+	}
+	// The name changes with the digests, so what is in the cache was compared with these.
+	dir, err := cache.Folder(ctx, "postgres-"+string(release)+"-"+digests.Of(), func(ctx context.Context, dir string) error {
 		notice(fmt.Sprintf("fetching Postgres %s, once", release))
-		return fetch(ctx, release, version, dir)
+		return fetch(ctx, release, version, dir, digests)
 	})
 	if err != nil {
 		return "", fmt.Errorf("fetch Postgres %s: %w; allow this machine to reach Maven Central, or install a server "+
@@ -137,42 +146,36 @@ func fetchedBinaries(ctx context.Context, version string, notice func(string)) (
 	return filepath.Join(dir, "bin"), nil
 }
 
-// fetch puts a release of Postgres into dir. The library has no call that fetches and does not start, so it is given a data
-// folder that holds a version and nothing else: it takes that for an initialised one, fetches and unpacks the programs,
-// and then cannot start a server on it, on any system and as any user. What it unpacked is what counts.
-func fetch(ctx context.Context, release embeddedpostgres.PostgresVersion, major, dir string) error {
-	decoy := filepath.Join(dir, "fetch", "data")
-	if err := os.MkdirAll(decoy, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(decoy, "PG_VERSION"), []byte(major+"\n"), 0o644); err != nil {
-		return err
-	}
-	port, err := freePort()
+// archiveDigests are those of the archives that hold the programs; go run ./integration/pins writes
+// them anew.
+//
+//go:embed postgres.sha256
+var archiveDigests string
+
+// fetch puts a release of Postgres into dir. The library fetches, unpacks and starts in one call,
+// and nothing must be unpacked or run before its digest was compared. So it is called twice. The
+// first call is given a place that cannot be made for what it unpacks: it ends once it has the
+// archive. The second one finds the archive there. It is given a data folder that holds a version
+// and nothing else: it takes that for an initialised one, unpacks the programs, and then cannot
+// start a server on it, on any system and as any user.
+func fetch(ctx context.Context, release embeddedpostgres.PostgresVersion, major, dir string, digests pinned.Digests) error {
+	folder := filepath.Join(dir, "fetch")
+	data, nowhere := filepath.Join(folder, "data"), filepath.Join(folder, "nowhere")
+	err := errors.Join(os.MkdirAll(data, 0o755), os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(major+"\n"), 0o644),
+		os.Symlink(filepath.Join(folder, "absent"), nowhere))
 	if err != nil {
 		return err
 	}
-	var log bytes.Buffer
-	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
-		Version(release).Port(uint32(port)).Logger(&log).
-		CachePath(filepath.Join(dir, "fetch", "archive")).RuntimePath(filepath.Join(dir, "fetch", "run")).
-		BinariesPath(filepath.Join(dir, "fetch", "programs")).DataPath(decoy))
-	fetched := make(chan error, 1)
-	go func() {
-		defer func() {
-			if fault := recover(); fault != nil { // it panics where its folder was removed because ctx ended
-				fetched <- fmt.Errorf("unpack: %v", fault)
-			}
-		}()
-		fetched <- library.Start()
-	}()
-	defer removeLibraryLog()
-	select {
-	case <-ctx.Done():
-		return errors.Join(ctx.Err(), abandon(filepath.Join(dir, "fetch"), fetched))
-	case err = <-fetched:
+	if err := start(ctx, release, folder, filepath.Join(nowhere, "programs")); err != nil && ctx.Err() != nil {
+		return err
+	} else if fault := checkArchive(folder, digests); fault != nil {
+		return errors.Join(err, fault)
 	}
-	programs := filepath.Join(dir, "fetch", "programs")
+	programs := filepath.Join(folder, "programs")
+	err = start(ctx, release, folder, programs)
+	if ctx.Err() != nil {
+		return err
+	}
 	if _, statErr := os.Stat(filepath.Join(programs, "bin", "postgres")); statErr != nil {
 		return errors.Join(err, statErr)
 	}
@@ -181,12 +184,54 @@ func fetch(ctx context.Context, release embeddedpostgres.PostgresVersion, major,
 			return err
 		}
 	}
-	return os.RemoveAll(filepath.Join(dir, "fetch"))
+	return os.RemoveAll(folder)
 }
 
-// abandon ends a fetch that cannot be interrupted: a file takes the place of its folder, so that it can write nothing more, and
-// does not make the folder again after it was removed. While it unpacks it ends by that at once; while it downloads it
-// writes nothing, and is not waited for.
+// checkArchive compares what was fetched.
+func checkArchive(folder string, digests pinned.Digests) error {
+	archives, err := filepath.Glob(filepath.Join(folder, "archive", "*.txz"))
+	if err != nil {
+		panic(err) // the pattern is a constant
+	}
+	if len(archives) != 1 {
+		return fmt.Errorf("%d archives were fetched", len(archives))
+	}
+	return digests.File(archives[0])
+}
+
+// start lets the library fetch the archive unless it is there, unpack it and start a server; it
+// always fails, see fetch.
+func start(ctx context.Context, release embeddedpostgres.PostgresVersion, folder, programs string) error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	var log bytes.Buffer
+	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+		Version(release).Port(uint32(port)).Logger(&log).
+		CachePath(filepath.Join(folder, "archive")).RuntimePath(filepath.Join(folder, "run")).
+		BinariesPath(programs).DataPath(filepath.Join(folder, "data")))
+	ended := make(chan error, 1)
+	go func() {
+		defer func() {
+			if fault := recover(); fault != nil { // it panics where its folder was removed because ctx ended
+				ended <- fmt.Errorf("unpack: %v", fault)
+			}
+		}()
+		ended <- library.Start()
+	}()
+	defer removeLibraryLog()
+	select {
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), abandon(folder, ended))
+	case err := <-ended:
+		return err
+	}
+}
+
+// abandon ends a fetch that cannot be interrupted: a file takes the place of its folder, so that it
+// can write nothing more, and does not make the folder again after it was removed. While it unpacks
+// it ends by that at once; while it downloads it writes nothing, and is not waited for.
 func abandon(folder string, fetched <-chan error) error {
 	const unpackEnds = 2 * time.Second
 	for {

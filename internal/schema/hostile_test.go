@@ -16,8 +16,9 @@ import (
 // oddSchema needs every kind of quoting.
 const oddSchema = `"Odd 's schema"`
 
-// traps are functions and operators that fit the calls in the bodies of our functions better than those of the server do. Each
-// notes who runs it. A call that finds one of the temporary tables fails.
+// traps are functions and operators that fit the calls in the bodies of our functions better than
+// those of the server do. Each notes who runs it. A call that finds one of the temporary tables
+// fails.
 func traps() string {
 	script := strings.Builder{}
 	script.WriteString(`
@@ -43,7 +44,8 @@ CREATE FUNCTION hashtextextended(text, bigint) RETURNS bigint LANGUAGE plpgsql A
 	return strings.ReplaceAll(script.String(), "HOME", oddSchema)
 }
 
-// everything installs all that there is in a schema with an odd name, and returns the owner's connection.
+// everything installs all that there is in a schema with an odd name, and returns the owner's
+// connection.
 func everything(t *testing.T) (databaseURL string, owner *pgx.Conn) {
 	t.Helper()
 	databaseURL, owner = emptyDatabase(t)
@@ -70,7 +72,8 @@ func as(t *testing.T, databaseURL string, owner *pgx.Conn, name, in string) *pgx
 	return connect(t, address.String())
 }
 
-// Functions that run with the rights of the owner, or that an owner calls, run nothing that somebody else made in their schema.
+// Functions that run with the rights of the owner, or that an owner calls, run nothing that
+// somebody else made in their schema.
 func TestFunctionsRunNothingThatOthersMadeInTheirSchema(t *testing.T) {
 	databaseURL, owner := everything(t)
 	mallory := as(t, databaseURL, owner, "mallory", "relay, outbox_writer, inbox_consumer, inbox_operator")
@@ -107,7 +110,8 @@ func TestFunctionsRunNothingThatOthersMadeInTheirSchema(t *testing.T) {
 	}
 }
 
-// A body whose names are looked up at each call finds the server's own and nothing else, and one that runs as the owner sees every row.
+// A body whose names are looked up at each call finds the server's own and nothing else, and one
+// that runs as the owner sees every row.
 func TestEveryFunctionPinsWhereItLooksUpNames(t *testing.T) {
 	_, owner := everything(t)
 	rows, err := owner.Query(t.Context(), `

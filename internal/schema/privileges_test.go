@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// granted lists who but the owner may do what on the tables, sequences and functions whose names match, in the form of Postgres.
+// granted lists who but the owner may do what on the tables, sequences and functions whose names
+// match, in the form of Postgres.
 func granted(t *testing.T, conn *pgx.Conn, names string) string {
 	t.Helper()
 	var list string
@@ -30,11 +31,13 @@ func granted(t *testing.T, conn *pgx.Conn, names string) string {
 const (
 	// generous are default privileges that give everything new to a role and to everybody.
 	generous = `ALTER DEFAULT PRIVILEGES GRANT ALL ON %s TO stranger, PUBLIC;`
-	// partitionsAndFunctions are what nobody but the owner may use, before roles.sql has given anything.
+	// partitionsAndFunctions are what nobody but the owner may use, before roles.sql has given
+	// anything.
 	partitionsAndFunctions = `^outbox_(p\d+|overflow|before|partition|private|add|empty|drop)`
 )
 
-// What the layout makes has the privileges that were recorded, and none that Postgres gives to new objects by default.
+// What the layout makes has the privileges that were recorded, and none that Postgres gives to new
+// objects by default.
 func TestTheLayoutKeepsPrivilegesAndTakesNoDefaultOnes(t *testing.T) {
 	databaseURL, conn := emptyDatabase(t)
 	m := open(t, databaseURL)
@@ -110,7 +113,8 @@ func TestNewWeeksOfTheInboxTakeNoDefaultPrivileges(t *testing.T) {
 	}
 }
 
-// What a change of the layout would drop without a word is refused, there and back, and nothing changes.
+// What a change of the layout would drop without a word is refused, there and back, and nothing
+// changes.
 func TestALayoutThatWouldDropRowLevelSecurityIsRefused(t *testing.T) {
 	databaseURL, conn := emptyDatabase(t)
 	m := open(t, databaseURL)
@@ -140,7 +144,8 @@ func TestALayoutThatWouldDropRowLevelSecurityIsRefused(t *testing.T) {
 	}
 }
 
-// The roles separate kinds of work and not services, as docs/security.md and roles.sql say; the right to connect separates databases.
+// The roles separate kinds of work and not services, as docs/security.md and roles.sql say; the
+// right to connect separates databases.
 func TestADatabaseIsOneDomainOfTrust(t *testing.T) {
 	databaseURL, owner := everything(t)
 	consumer := as(t, databaseURL, owner, "billing_service", "inbox_consumer")

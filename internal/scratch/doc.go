@@ -1,5 +1,6 @@
 // Package scratch makes folders that do not outlive the program that made them.
 //
-// A program that is killed cannot remove its folders. So each folder holds a file that its maker keeps locked, the kernel
-// drops that lock when the maker dies, and whoever makes the next folder of the kind first removes those that nobody holds.
+// A program that is killed cannot remove its folders. So each folder holds a file that its maker
+// keeps locked, the kernel drops that lock when the maker dies, and whoever makes the next folder
+// of the kind first removes those that nobody holds.
 package scratch

@@ -20,9 +20,10 @@ type Folder struct {
 	lock *os.File
 }
 
-// New makes a folder in parent whose name begins with prefix, and removes those of that prefix that their makers, killed,
-// have left there. An empty parent is the system's folder for temporary files. Only folders of this user are removed, and those of
-// the users whose ids are given, because a folder may have been handed over to one of them.
+// New makes a folder in parent whose name begins with prefix, and removes those of that prefix that
+// their makers, killed, have left there. An empty parent is the system's folder for temporary
+// files. Only folders of this user are removed, and those of the users whose ids are given, because
+// a folder may have been handed over to one of them.
 func New(parent, prefix string, users ...int) (*Folder, error) {
 	if parent == "" {
 		parent = os.TempDir()
@@ -34,7 +35,8 @@ func New(parent, prefix string, users ...int) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	// The lock is held before the file has its name: another process that sweeps in between would find it free.
+	// The lock is held before the file has its name: another process that sweeps in between would
+	// find it free.
 	unnamed := filepath.Join(path, lockName+".new")
 	lock, err := hold(unnamed, os.O_CREATE)
 	if err != nil {
@@ -48,8 +50,8 @@ func New(parent, prefix string, users ...int) (*Folder, error) {
 
 // Remove removes the folder with all that is in it. A second call does nothing.
 func (f *Folder) Remove() error {
-	// A process that was just killed may still be writing a last file, so that a folder is not empty a moment after it
-	// was emptied.
+	// A process that was just killed may still be writing a last file, so that a folder is not
+	// empty a moment after it was emptied.
 	var err error
 	for range 50 {
 		err = os.RemoveAll(f.Path)
@@ -68,8 +70,9 @@ func (f *Folder) Remove() error {
 	return nil
 }
 
-// sweep removes the folders that nobody holds. One without a lock file is being made at this moment. Where anybody may make files, as
-// in /tmp, anybody can make one of our prefix: those of others are left alone, whatever is in them.
+// sweep removes the folders that nobody holds. One without a lock file is being made at this
+// moment. Where anybody may make files, as in /tmp, anybody can make one of our prefix: those of
+// others are left alone, whatever is in them.
 func sweep(parent, prefix string, users []int) error {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
