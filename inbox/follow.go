@@ -17,11 +17,12 @@ const (
 
 type contextKey struct{}
 
-func withMessage(ctx context.Context, m Message) context.Context {
+// WithMessage returns the context in which FromContext finds the message, for code that calls a handler by itself.
+func WithMessage(ctx context.Context, m Message) context.Context {
 	return context.WithValue(ctx, contextKey{}, m)
 }
 
-// FromContext returns the message that a handler of Handle, AtMostOnce or Redrive runs for, from the context it was given.
+// FromContext returns the message that a handler of Handle, AtMostOnce or Redrive runs for, and a Handler of inboxkafka, from the context it was given.
 func FromContext(ctx context.Context) (m Message, found bool) {
 	m, found = ctx.Value(contextKey{}).(Message)
 	return m, found

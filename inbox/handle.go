@@ -18,7 +18,7 @@ func (i *Of[T]) Handle(ctx context.Context, m Message, handler func(ctx context.
 		return Failed, err
 	}
 	id := m.identity()
-	ctx = withMessage(ctx, m)
+	ctx = WithMessage(ctx, m)
 	var result Result
 	err := i.again(ctx, func() (err error) {
 		result, err = i.handleOnce(ctx, m, id, handler)

@@ -22,7 +22,7 @@ func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx cont
 		return Failed, err
 	}
 	id := m.identity()
-	ctx = withMessage(ctx, m)
+	ctx = WithMessage(ctx, m)
 	result := Failed
 	err := i.again(ctx, func() (err error) {
 		result, err = i.claim(ctx, m, id)
@@ -246,7 +246,10 @@ func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx
 		if err != nil || !found {
 			return false, err
 		}
-		done.Message = head.Message
+		if head.cause == CauseSize {
+			return false, Permanent(errUnread)
+		}
+		done.Message, done.Row = head.Message, head.row
 		if done.Result, err = i.redriveClaimed(ctx, head.Message, handler); err != nil {
 			return false, err
 		}
@@ -287,7 +290,7 @@ func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(cont
 	if err != nil || result == Audited {
 		return result, err
 	}
-	err = i.call(withMessage(ctx, m), nil, func(ctx context.Context) error { return handler(ctx, m) })
+	err = i.call(WithMessage(ctx, m), nil, func(ctx context.Context) error { return handler(ctx, m) })
 	if err == nil {
 		return Processed, nil
 	}

@@ -16,6 +16,8 @@ type ParkedKey struct {
 	// Topic and Key as in Message.
 	Topic string
 	Key   []byte
+	// Last is the row of inbox_parked of the message that was the last one of the key; 0 where none is left.
+	Last int64
 }
 
 // Redriven is what became of the first parked message of a key.
@@ -24,6 +26,8 @@ type Redriven struct {
 	Message Message
 	// Result is Processed, or Failed with the error that Redrive returned.
 	Result Result
+	// Row is the row of inbox_parked that the message had.
+	Row int64
 	// Left reports whether the key is still parked. Where it is not, its next message is handled as usual.
 	Left bool
 	// Busy reports that another process works on the key, or that nobody asks for a retry any more; nothing was done.
@@ -33,15 +37,17 @@ type Redriven struct {
 // mostRedriveStarts is how often a parked message may be started and not ended before its retry counts as failed: it ends the process.
 const mostRedriveStarts = 3
 
-// Requested returns keys for which a retry is asked for, the one that waits longest first, limit at most.
+// Requested returns keys for which a retry is asked for, the one that waits longest first, limit at most. A key is left to the
+// process that works on the partition of its first message, if there is one (see Open): only that one can keep new messages of the
+// key waiting, so that its queue comes to an end.
 func (i *Of[T]) Requested(ctx context.Context, limit int) ([]ParkedKey, error) {
 	var keys []ParkedKey
 	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
 		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
-			SQL: i.sql.requested, Args: []any{i.cfg.Consumer, int64(limit)},
+			SQL: i.sql.requested, Args: []any{i.cfg.Consumer, int64(limit), i.session},
 			Each: func(row Row) error {
 				var k ParkedKey
-				err := row.Scan(&k.ID, &k.Topic, &k.Key)
+				err := row.Scan(&k.ID, &k.Topic, &k.Key, &k.Last)
 				keys = append(keys, k)
 				return err
 			},
@@ -97,8 +103,8 @@ func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(con
 		if err != nil || !found {
 			return false, err
 		}
-		done.Message = head.Message
-		err = i.call(withMessage(ctx, head.Message), tx, func(ctx context.Context) error { return handler(ctx, native, head.Message) })
+		done.Message, done.Row = head.Message, head.row
+		err = i.call(WithMessage(ctx, head.Message), tx, func(ctx context.Context) error { return handler(ctx, native, head.Message) })
 		if err != nil {
 			return false, err
 		}

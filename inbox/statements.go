@@ -117,8 +117,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $
 AND NOT EXISTS (SELECT FROM {inbox_parked} p WHERE p.key_id = $1)`),
 		dropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
 		keyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
-		requested: s(`SELECT id, topic, key FROM {inbox_parked_keys}
-WHERE consumer = $1 AND requested_at IS NOT NULL ORDER BY requested_at, id LIMIT $2`),
+		requested: s(`SELECT k.id, k.topic, k.key, coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
+FROM {inbox_parked_keys} k
+WHERE k.consumer = $1 AND k.requested_at IS NOT NULL AND NOT EXISTS (
+	SELECT FROM {inbox_sessions} s WHERE s.consumer = k.consumer AND s.topic = k.topic AND s.instance <> $3
+	AND s.partition = (SELECT p.partition FROM {inbox_parked} p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1))
+ORDER BY k.requested_at, k.id LIMIT $2`),
 		endRequest: s(`UPDATE {inbox_parked_keys} SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
 		failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1
 WHERE id = (SELECT min(id) FROM {inbox_parked} WHERE key_id = $1)`),

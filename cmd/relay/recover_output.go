@@ -125,6 +125,10 @@ func writeOption(b *strings.Builder, option relay.Option) {
 	}{{"publishes", option.New}, {"publishes again", option.Again}, {"skips for good", option.Skipped}} {
 		fmt.Fprintf(b, "      %-15s %s\n", set.name, rowsText(set.rows))
 	}
+	if option.Again.First != nil {
+		fmt.Fprint(b, wrapped("      ", "caution: a consumer that keeps its marks for less time than has passed since "+
+			clock(option.Again.First.CreatedAt)+" has the effect of the oldest of these rows again; compare relay inbox consumers"))
+	}
 }
 
 // rowsText is a set of rows by its size and its edges.

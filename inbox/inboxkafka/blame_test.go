@@ -81,7 +81,7 @@ func TestRetryOfAnotherTopicIsLeftToItsConsumer(t *testing.T) {
 	r := newRig(t, 1)
 	for n := range 30 {
 		m := inbox.Message{Source: "shop", ID: fmt.Sprint("foreign-", n), Topic: "payments", Key: fmt.Append(nil, n)}
-		r.inbox.parked = append(r.inbox.parked, parkedMessage{m, inbox.CauseAttempts, 1})
+		r.inbox.enqueue(m, inbox.CauseAttempts, 1)
 		r.inbox.ask("payments", m.Key)
 	}
 	var foreign atomic.Int64
@@ -127,7 +127,7 @@ func TestRetriesOfEffectsAreOneAtATime(t *testing.T) {
 	}
 	for n := range 3 {
 		m := inbox.Message{Source: "shop", ID: fmt.Sprint("p-", n), Topic: topic, Key: fmt.Append(nil, n)}
-		r.inbox.parked = append(r.inbox.parked, parkedMessage{m, inbox.CauseAttempts, 1})
+		r.inbox.enqueue(m, inbox.CauseAttempts, 1)
 		r.inbox.ask(topic, m.Key)
 	}
 	c := r.start(cfg)

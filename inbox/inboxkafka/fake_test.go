@@ -20,6 +20,7 @@ type fakeInbox struct {
 	marks    map[string]bool
 	effects  []inbox.Message // in the order in which they were committed
 	parked   []parkedMessage
+	rows     int64 // of parked messages so far
 	started  map[string]int
 	sessions map[place]string
 	asked    map[string]inbox.ParkedKey // keys whose retry is asked for
@@ -35,6 +36,7 @@ type parkedMessage struct {
 	inbox.Message
 	cause    inbox.Cause
 	attempts int
+	row      int64
 }
 
 func newFakeInbox() *fakeInbox {
@@ -62,6 +64,11 @@ func (f *fakeInbox) out() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.away
+}
+
+func (f *fakeInbox) enqueue(m inbox.Message, cause inbox.Cause, attempts int) {
+	f.rows++
+	f.parked = append(f.parked, parkedMessage{m, cause, attempts, f.rows})
 }
 
 func (f *fakeInbox) behind(m inbox.Message) bool {
@@ -102,7 +109,7 @@ func (f *fakeInbox) accept(m inbox.Message) (inbox.Result, error) {
 	case f.behind(m):
 		f.marks[markOf(m)] = true
 		delete(f.started, markOf(m))
-		f.parked = append(f.parked, parkedMessage{m, inbox.CauseBehind, 0})
+		f.enqueue(m, inbox.CauseBehind, 0)
 		return inbox.Parked, nil
 	}
 	return inbox.Failed, nil
@@ -169,7 +176,7 @@ func (f *fakeInbox) Park(_ context.Context, m inbox.Message, cause inbox.Cause, 
 	}
 	f.marks[markOf(m)] = true
 	delete(f.started, markOf(m))
-	f.parked = append(f.parked, parkedMessage{m, cause, attempts})
+	f.enqueue(m, cause, attempts)
 	return inbox.Parked, nil
 }
 
@@ -237,6 +244,11 @@ func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inbox.ParkedKey, 
 	defer f.mu.Unlock()
 	var keys []inbox.ParkedKey
 	for _, key := range f.asked {
+		for _, p := range f.parked {
+			if keyOf(p.Topic, p.Key) == keyOf(key.Topic, key.Key) {
+				key.Last = p.row
+			}
+		}
 		keys = append(keys, key)
 	}
 	slices.SortFunc(keys, func(a, b inbox.ParkedKey) int { return int(a.ID - b.ID) })
@@ -273,7 +285,7 @@ func (f *fakeInbox) Redrive(
 		delete(f.asked, keyOf(key.Topic, key.Key))
 		return inbox.Redriven{}, nil
 	}
-	m := f.parked[n].Message
+	m, row := f.parked[n].Message, f.parked[n].row
 	f.mu.Unlock()
 	if err := handler(ctx, nil, m); err != nil {
 		return inbox.Redriven{Message: m, Result: inbox.Failed, Left: true}, fmt.Errorf("retry: %w", err)
@@ -283,7 +295,7 @@ func (f *fakeInbox) Redrive(
 	n = f.head(key)
 	f.parked = append(f.parked[:n:n], f.parked[n+1:]...)
 	f.effects = append(f.effects, m)
-	return inbox.Redriven{Message: m, Result: inbox.Processed, Left: true}, nil
+	return inbox.Redriven{Message: m, Row: row, Result: inbox.Processed, Left: true}, nil
 }
 
 func (f *fakeInbox) RedriveOnce(

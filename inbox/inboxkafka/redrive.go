@@ -81,6 +81,7 @@ func (c *Consumer) ofTopics(keys []inbox.ParkedKey) []inbox.ParkedKey {
 
 // redrive handles the messages of a key until none is left, one fails for good, or ctx ends.
 func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
+	defer c.sched.freeKey(key.Topic, key.Key)
 	var taken slot
 	var accused int64
 	for failures := 0; ; {
@@ -102,6 +103,11 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 			if !c.redriven(r) {
 				return
 			}
+			// All that was parked when the retry began is handled. What is left has come in meanwhile, and no more of it may, or a key with
+			// much traffic would never be free.
+			if key.Key != nil && r.Row >= key.Last {
+				c.sched.holdKey(key.Topic, key.Key)
+			}
 			continue
 		case c.handling.Err() != nil:
 			return
@@ -120,6 +126,7 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 		default:
 			c.available(true)
 		}
+		c.sched.freeKey(key.Topic, key.Key) // the wait may be long: what comes in is parked meanwhile
 		failures++
 		wait := c.backoff(failures)
 		c.hooks.retried(r.Message, inbox.Failed, err)

@@ -23,7 +23,7 @@ var ErrRetention = errors.New("inboxkafka: marks are removed while their message
 type lifetime struct {
 	topic              string
 	retention, segment time.Duration
-	forever            string // why it never goes; empty where it does
+	forever            string // why it may never go; empty where it does
 }
 
 // sum is how long its mark is needed. A record lives as long as its segment: the segment is closed after segment.ms, and goes when
@@ -36,11 +36,16 @@ func (l lifetime) describe(replay time.Duration) string {
 		l.topic, l.retention, l.segment, replay, l.sum(replay))
 }
 
+// unbounded says why nobody knows an end of its records' lives.
+func (l lifetime) unbounded() string {
+	return fmt.Sprintf("topic %s may keep records forever: %s", l.topic, l.forever)
+}
+
 // need returns how long marks must be kept for all topics, and why; 0 is for ever.
 func need(topics []lifetime, replay time.Duration) (longest time.Duration, why string) {
 	for _, l := range topics {
 		if l.forever != "" {
-			return 0, fmt.Sprintf("topic %s keeps records for ever: %s", l.topic, l.forever)
+			return 0, l.unbounded()
 		}
 		if sum := l.sum(replay); sum > longest {
 			longest, why = sum, l.describe(replay)
@@ -55,7 +60,7 @@ func check(retention time.Duration, topics []lifetime, replay time.Duration) err
 	for _, l := range topics {
 		switch {
 		case l.forever != "":
-			short = append(short, fmt.Sprintf("topic %s keeps records for ever: %s", l.topic, l.forever))
+			short = append(short, l.unbounded())
 		case l.sum(replay) > retention:
 			short = append(short, l.describe(replay))
 		}
@@ -118,6 +123,12 @@ func readLifetime(config kadm.ResourceConfig) (lifetime, error) {
 		l.forever = "cleanup.policy " + policy
 		return l, nil
 	}
+	for _, name := range []string{"retention.ms", "segment.ms"} {
+		if _, told := settings[name]; !told { // as some services that offer Kafka do
+			l.forever = "the broker does not say its " + name
+			return l, nil
+		}
+	}
 	var err error
 	if l.retention, err = milliseconds(settings, "retention.ms"); err != nil {
 		return l, fmt.Errorf("topic %s: %w", l.topic, err)
@@ -137,11 +148,7 @@ func readLifetime(config kadm.ResourceConfig) (lifetime, error) {
 const tooLong = 100 * 365 * 24 * time.Hour
 
 func milliseconds(settings map[string]string, name string) (time.Duration, error) {
-	text, found := settings[name]
-	if !found {
-		return 0, fmt.Errorf("the broker does not say its %s", name)
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
+	n, err := strconv.ParseInt(settings[name], 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", name, err)
 	}

@@ -35,7 +35,7 @@ func TestLifetimeOfATopic(t *testing.T) {
 		{"for ever", config("retention.ms", "-1", "segment.ms", "1"), 0, "retention.ms -1", ""},
 		{"nearly for ever", config("retention.ms", "9223372036854775807", "segment.ms", "1"), 0, "retention.ms 9223372036854775807", ""},
 		{"one segment for ever", config("retention.ms", "1", "segment.ms", "9223372036854775807"), 0, "segment.ms 9223372036854775807", ""},
-		{"no answer", config("retention.ms", "1"), 0, "", "does not say its segment.ms"},
+		{"no answer", config("retention.ms", "1"), 0, "the broker does not say its segment.ms", ""},
 		{"nonsense", config("retention.ms", "soon", "segment.ms", "1"), 0, "", "retention.ms"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -27,6 +27,8 @@ type scheduler struct {
 	alone      bool // a suspect is in flight: nothing else is
 	draining   bool
 
+	holding map[heldKey]bool // keys whose messages wait until the parked ones before them are handled
+
 	paused   map[*partition]struct{} // that are not fetched from
 	held     int
 	bytes    int64
@@ -52,7 +54,7 @@ type scheduler struct {
 func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{partitions: map[place]*partition{}, next: map[place]int64{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
+	s := &scheduler{partitions: map[place]*partition{}, next: map[place]int64{}, holding: map[heldKey]bool{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }
@@ -94,6 +96,10 @@ func (s *scheduler) release(p *partition, items []*item) {
 
 // enqueue puts a key into the line.
 func (s *scheduler) enqueue(q *keyQueue, front bool) {
+	if s.isHeld(q) {
+		q.state = waiting
+		return
+	}
 	q.state = ready
 	if front {
 		s.ready.pushFront(q)
@@ -122,7 +128,7 @@ func (s *scheduler) pick(most int) *job {
 	if s.alone || s.rewinding || s.gate.closed() {
 		return nil
 	}
-	s.skipClosed()
+	s.skipIdle()
 	if s.ready.len() == 0 {
 		return nil
 	}
@@ -147,13 +153,14 @@ func (s *scheduler) gather(most int) *job {
 	var keys []*keyQueue
 	for len(j.items) < most && s.ready.len() > 0 {
 		q := s.ready.front()
-		if !q.part.closed && q.items[0].single() {
+		if s.isIdle(q) {
+			s.popIdle()
+			continue
+		}
+		if q.items[0].single() {
 			break
 		}
 		s.ready.popFront()
-		if q.part.closed {
-			continue
-		}
 		j.add(q, min(share, most-len(j.items)))
 		keys = append(keys, q)
 	}
@@ -180,10 +187,20 @@ func (j *job) add(q *keyQueue, n int) {
 	q.state = running
 }
 
-// skipClosed drops keys of partitions that are gone from the front of the line.
-func (s *scheduler) skipClosed() {
-	for s.ready.len() > 0 && s.ready.front().part.closed {
-		s.ready.popFront()
+// skipIdle drops keys from the front of the line of which nothing may begin.
+func (s *scheduler) skipIdle() {
+	for s.ready.len() > 0 && s.isIdle(s.ready.front()) {
+		s.popIdle()
+	}
+}
+
+// isIdle reports whether a key in the line is of a partition that is gone, or is held.
+func (s *scheduler) isIdle(q *keyQueue) bool { return q.part.closed || s.isHeld(q) }
+
+// popIdle takes the key at the front out of the line.
+func (s *scheduler) popIdle() {
+	if q := s.ready.popFront(); !q.part.closed {
+		q.state = waiting
 	}
 }
 
@@ -376,7 +393,7 @@ func (s *scheduler) mayEnter(last slot) bool {
 
 // suspectNext reports whether a suspect waits for all others to end.
 func (s *scheduler) suspectNext() bool {
-	s.skipClosed()
+	s.skipIdle()
 	return s.ready.len() > 0 && s.ready.front().items[0].suspect()
 }
 

@@ -177,7 +177,7 @@ func (c *Consumer) many(ctx context.Context, tx pgx.Tx, messages []inbox.Message
 		return c.cfg.BatchHandler(ctx, tx, messages)
 	}
 	for _, m := range messages {
-		if err := c.cfg.Handler(ctx, tx, m); err != nil {
+		if err := c.cfg.Handler(inbox.WithMessage(ctx, m), tx, m); err != nil {
 			return err
 		}
 	}
