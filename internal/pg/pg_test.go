@@ -97,12 +97,12 @@ func database(t *testing.T, name, options string) (admin *pgx.Conn, role, addres
 
 // other returns a value that a pinned setting must not have.
 func other(name, value string) string {
-	switch {
-	case value == "on":
+	switch value {
+	case "on":
 		return "off"
-	case value == "off":
+	case "off":
 		return "on"
-	case value == "0":
+	case "0":
 		return "7s"
 	}
 	return map[string]string{

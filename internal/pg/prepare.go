@@ -80,8 +80,8 @@ func findSchema(ctx context.Context, conn *pgconn.PgConn, relation string) (stri
 	if _, err := query(ctx, conn, `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)`); err != nil {
 		return "", fmt.Errorf("set search_path: %w", err)
 	}
-	holders, err := query(ctx, conn, `SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace WHERE relname = $1::text::name`,
-		relation)
+	holders, err := query(ctx, conn, `SELECT nspname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace
+WHERE relname = $1::text::name`, relation)
 	if err != nil {
 		return "", fmt.Errorf("look for the schema of %s: %w", relation, err)
 	}

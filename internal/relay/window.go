@@ -13,8 +13,8 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// The reader's own session settings, beside those of internal/pg: each forbids a plan that reads the retained rows to find the new ones, whatever the
-// statistics say, and none touches another session. See DESIGN.md, "Reading".
+// The reader's own session settings, beside those of internal/pg: each forbids a plan that reads the retained rows to find
+// the new ones, whatever the statistics say, and none touches another session. See DESIGN.md, "Reading".
 var readerSettings = map[string]string{
 	"enable_seqscan":                  "off",
 	"enable_bitmapscan":               "off",
