@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,10 +24,22 @@ const (
 	colPayload
 	colHeaders
 	colCreatedAt
+	colLarge // bytes of a payload that was not read, because it is larger than a page; null otherwise
 	columns
 )
 
-const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at"
+const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, large"
+
+// tableColumns are rowColumns of a table. A payload of more bytes than most is not read: where it can be sent, it is read when
+// its turn has come, and a row that can never be sent costs no memory here. To ask for its size does not read it.
+func tableColumns(most int) string {
+	size := fmt.Sprintf("octet_length(payload) > %d", most)
+	return "id, msg_id, aggregate_type, aggregate_id, type, topic, CASE WHEN " + size + " THEN NULL ELSE payload END AS payload, " +
+		"headers, created_at, CASE WHEN " + size + " THEN octet_length(payload) END AS large"
+}
+
+// wholePayload is the largest payload that is read with its page.
+func wholePayload(cfg *Config) int { return max(cfg.BatchBytes, 1<<20) }
 
 // Behind them, reads of an outbox have the row's transaction, and a tail read the snapshot that it saw; reads of parked rows have
 // the row's place.
@@ -64,6 +77,8 @@ type page struct {
 	after   Progress
 	bytes   int
 	largest int // bytes of the largest record
+	large   []largeRow
+	fetched int // place of the one large row whose payload is there, and 1; 0 for none
 	oldest  time.Time
 
 	arena   []byte // keys, values and header values; grown by blocks, so that slices into it stay valid
@@ -96,11 +111,58 @@ type rowFault struct {
 	err error
 }
 
+// largeRow says that the payload of the row at a place was not read, and how many bytes it has.
+type largeRow struct{ at, bytes int }
+
+// size is how many bytes the record at a place has, also if its payload was not read.
+func (p *page) size(i int) int {
+	n := recordBytes(&p.records[i])
+	if len(p.large) > 0 && p.fetched != i+1 {
+		n += p.unread(i)
+	}
+	return n
+}
+
+// unread is how many bytes of the payload at a place were not read with the page.
+func (p *page) unread(i int) int {
+	at, found := slices.BinarySearchFunc(p.large, i, func(l largeRow, i int) int { return l.at - i })
+	if !found {
+		return 0
+	}
+	return p.large[at].bytes
+}
+
+// isLarge reports whether the row at a place goes alone.
+func (p *page) isLarge(i int) bool { return len(p.large) > 0 && p.unread(i) > 0 }
+
+// fetch puts the payload of a large row in its place.
+func (p *page) fetch(i int, payload []byte) {
+	p.release()
+	p.records[i].Value, p.fetched = payload, i+1
+	p.bytes += len(payload)
+}
+
+// release gives the payload of a large row back, once its record has been acknowledged.
+func (p *page) release() {
+	if p.fetched > 0 {
+		record := &p.records[p.fetched-1]
+		p.bytes -= len(record.Value)
+		record.Value, p.fetched = nil, 0
+	}
+}
+
+// keptHeaders bounds what a page keeps of the headers that rows made it grow by.
+const keptHeaders = 1 << 18
+
 // arenaBlock is the size of the blocks that page memory grows by.
 const arenaBlock = 256 << 10
 
 func (p *page) reset() {
 	clear(p.records)
+	if cap(p.headers) > keptHeaders {
+		p.headers = nil
+	}
+	p.large, p.fetched = p.large[:0], 0
 	clear(p.headers)
 	p.places = p.places[:0]
 	p.records, p.ids, p.faults, p.headers, p.arena = p.records[:0], p.ids[:0], p.faults[:0], p.headers[:0], p.arena[:0]
@@ -256,6 +318,11 @@ func (d *rowDecoder) add(p *page, values [][]byte) error {
 	record.Headers = d.headers(p, values, aggregateType, created, own, contentType)
 	size := recordBytes(&record)
 	p.bytes += size
+	if large := values[colLarge]; len(large) == 4 && fault == nil {
+		unread := int(binary.BigEndian.Uint32(large))
+		p.large = append(p.large, largeRow{len(p.records), unread})
+		size += unread
+	}
 	p.largest = max(p.largest, size)
 	p.records = append(p.records, record)
 	p.ids = append(p.ids, id)

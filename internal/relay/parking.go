@@ -45,7 +45,8 @@ type plan struct {
 	sent  int
 	bytes int
 	after Progress
-	next  int // place in the page of the first row that is left to the next batch
+	next  int  // place in the page of the first row that is left to the next batch
+	fetch bool // the plan cannot be made before the payload of its first row is there
 
 	parks    []aside // rows of the outbox that are parked
 	skips    []aside // rows of the outbox that are left out for good
@@ -141,8 +142,12 @@ func (k *parking) sieve(p *page, from int) *plan {
 			pl.park(string(k.scratch), parkedKey{topic: record.Topic})
 			continue
 		}
-		if k.pieces.ends(record.Topic, recordBytes(record)) {
+		if k.pieces.ends(p, i) || p.isLarge(i) && i > from {
 			k.cut(p, pl, i)
+			return pl
+		}
+		if p.isLarge(i) && p.fetched != i+1 {
+			pl.fetch = true
 			return pl
 		}
 	}
@@ -152,7 +157,7 @@ func (k *parking) sieve(p *page, from int) *plan {
 // quiet reports whether the page is sent as it is, without a look at its rows.
 func (k *parking) quiet(p *page) bool {
 	return len(k.keys) == 0 && len(p.faults) == 0 && len(k.condemned) == 0 && k.cfg.Check == nil &&
-		p.largest <= k.topics.least() && k.pieces.whole(p) && !k.topics.outages.any()
+		len(p.large) == 0 && p.largest <= k.topics.least() && k.pieces.whole(p) && !k.topics.outages.any()
 }
 
 // parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
@@ -173,14 +178,14 @@ func (k *parking) refuses(p *page, i int) error {
 		}
 	}
 	// A batch holds more than this; what is only just too large is refused by the client.
-	switch size, most := recordBytes(r), k.topics.limit(r.Topic); {
+	switch size, most := p.size(i), k.topics.limit(r.Topic); {
 	case size > mostRecordBytes:
 		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, mostRecordBytes)
 	case size > most:
 		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
 			kerr.MessageTooLarge, size, r.Topic, most)
 	}
-	if k.cfg.Check != nil {
+	if k.cfg.Check != nil && (!p.isLarge(i) || p.fetched == i+1) {
 		return k.cfg.Check(r)
 	}
 	return nil

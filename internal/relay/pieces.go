@@ -10,6 +10,8 @@ type pieces struct {
 	topics *topicRegistry
 	small  map[string]piece
 	filled map[string]int // bytes of the piece in hand; nil if no topic is bounded
+	sent   int            // records of the piece in hand
+	alone  bool           // it is a record that goes alone
 }
 
 type piece struct {
@@ -34,14 +36,24 @@ func (p *pieces) whole(page *page) bool {
 
 // begin is called before the first record of a piece.
 func (p *pieces) begin(page *page) {
-	p.filled = nil
+	p.filled, p.sent, p.alone = nil, 0, false
 	if !p.whole(page) {
 		p.filled = make(map[string]int)
 	}
 }
 
-// ends reports whether the piece ends before a record of that size.
-func (p *pieces) ends(topic string, bytes int) bool {
+// ends reports whether the piece ends before the record at a place. If not, the record is one of it.
+func (p *pieces) ends(page *page, i int) bool {
+	large := page.isLarge(i)
+	if p.alone || p.sent > 0 && large || p.outgrows(page.records[i].Topic, page.size(i)) {
+		return true
+	}
+	p.sent, p.alone = p.sent+1, large
+	return false
+}
+
+// outgrows reports whether the piece would be too large with one more record of that size.
+func (p *pieces) outgrows(topic string, bytes int) bool {
 	if p.filled == nil {
 		return false
 	}

@@ -148,30 +148,27 @@ func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record
 	if err := s.topics.refresh(ctx, refused.Topic); err != nil && !errors.Is(err, errJustCreated) {
 		return false, err
 	}
-	if err := s.renew(p, refused); err != nil {
-		return false, err
+	for i := range p.records {
+		if &p.records[i] == refused {
+			if err := s.renew(p, i); err != nil {
+				return false, err
+			}
+		}
 	}
 	return s.parking.pieces.atMost(refused.Topic, s.topics.limit(refused.Topic)), nil
 }
 
 // renew returns an error that begins a new session if the producers go by a limit that has been raised since, and the record
-// needs the new one: they asked for it once and for all. It does so once for a row, so that brokers that change their minds
-// hold up nobody.
-func (s *session) renew(p *page, r *kgo.Record) error {
-	if !s.topics.outgrown(r) {
+// at a place needs the new one: they asked for it once and for all. It does so once for a row, so that brokers that change their
+// minds hold up nobody.
+func (s *session) renew(p *page, i int) error {
+	topic, id := p.records[i].Topic, p.ids[i]
+	if s.lane.renewed == id || !s.topics.outgrown(topic, p.size(i)) {
 		return nil
 	}
-	for i := range p.records {
-		if id := p.ids[i]; &p.records[i] == r && s.lane.renewed != id {
-			s.lane.renewed = id
-			return fmt.Errorf("topic %s takes larger records than before, and row id %d needs that: the producers start again", r.Topic, id)
-		}
-	}
-	return nil
+	s.lane.renewed = id
+	return fmt.Errorf("topic %s takes larger records than before, and row id %d needs that: the producers start again", topic, id)
 }
-
-// batchBytes is what a batch of this record alone takes at most: 61 bytes of its own, and numbers of variable length.
-func batchBytes(r *kgo.Record) int32 { return int32(recordBytes(r) + 61 + 36 + 10*len(r.Headers)) }
 
 func tooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)

@@ -31,10 +31,12 @@ type parkedQueue struct {
 const queueStatement = "relay_parked"
 
 // queueQuery reads the queue of one aggregate.
-var queueQuery = `SELECT ` + rowColumns + `, place FROM outbox_parked
+func queueQuery(columns string) string {
+	return `SELECT ` + columns + `, place FROM outbox_parked
 WHERE lane = $1::text AND ` + ParkedKey + ` = ` + ParkedKeyOf("$2", "$3") + `
   AND aggregate_type = $2::text AND aggregate_id = $3::text AND released_seq IS NULL
 ORDER BY seq, id LIMIT $4::bigint`
+}
 
 func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverIdentity) (*parkedQueue, error) {
 	conn, err := connect(ctx, cfg, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
@@ -43,7 +45,7 @@ func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverI
 	}
 	q := &parkedQueue{newWindowReader(cfg, conn), lane.Name}
 	if err = q.mustBe(ctx, server); err == nil {
-		if _, err = conn.PgConn().Prepare(ctx, queueStatement, queueQuery, nil); err != nil {
+		if _, err = conn.PgConn().Prepare(ctx, queueStatement, queueQuery(tableColumns(wholePayload(cfg))), nil); err != nil {
 			err = fmt.Errorf("prepare the read of parked rows: %w", err)
 		}
 	}
@@ -91,15 +93,54 @@ type segment struct {
 	end      bool // of the aggregate's queue
 }
 
+// openQueue connects to Postgres for the producing goroutine, once it needs that.
+func (s *session) openQueue(ctx context.Context) (err error) {
+	if s.queue == nil {
+		s.queue, err = openParkedQueue(ctx, s.cfg, s.lane.Lane, s.row.server)
+	}
+	return err
+}
+
+// planned makes a plan. If it begins with a large row that can be sent, as far as is known, that row's payload is read first.
+func (s *session) planned(ctx context.Context, p *page, first int, sieve func() *plan) (*plan, error) {
+	pl := sieve()
+	if !pl.fetch {
+		return pl, nil
+	}
+	if err := s.fetchLarge(ctx, p, first); err != nil {
+		return nil, err
+	}
+	return sieve(), nil
+}
+
+// fetchLarge reads the payload of a large row from where the page was read.
+func (s *session) fetchLarge(ctx context.Context, p *page, i int) error {
+	if err := s.openQueue(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	query, args := `SELECT payload FROM `+quoteTable(s.lane.Table)+` WHERE id = $1`, []any{p.ids[i]}
+	if len(p.places) > 0 {
+		query, args = `SELECT payload FROM outbox_parked WHERE lane = $1 AND place = $2`, []any{s.lane.Name, p.places[i]}
+	}
+	var payload []byte
+	err := s.queue.conn.QueryRow(ctx, query, args...).Scan(&payload)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && len(payload) != p.unread(i) {
+		err = errRowsGone
+	}
+	if err != nil {
+		return fmt.Errorf("read the payload of row id %d: %w", p.ids[i], err)
+	}
+	p.fetch(i, payload)
+	return nil
+}
+
 // lookAfterParked carries out what was asked for, and sends what waited for a topic that is back. It returns when to look
 // again; 0 is never.
 func (s *session) lookAfterParked(ctx context.Context, batches chan<- *batch) (time.Duration, error) {
-	if s.queue == nil {
-		queue, err := openParkedQueue(ctx, s.cfg, s.lane.Lane, s.row.server)
-		if err != nil {
-			return 0, err
-		}
-		s.queue = queue
+	if err := s.openQueue(ctx); err != nil {
+		return 0, err
 	}
 	defer func() { s.parking.trying = nil }()
 	for range parkedRounds {
@@ -150,7 +191,10 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 	}
 	fixed := *pl
 	sieve := func() *plan { return s.parking.sieveParked(p, segments, fixed) }
-	if pl = sieve(); pl.empty() {
+	if pl, err = s.planned(ctx, p, 0, sieve); err != nil {
+		return false, err
+	}
+	if pl.empty() {
 		s.queue.put(p)
 		return false, nil
 	}
@@ -170,7 +214,7 @@ func (s *session) checkLimits(ctx context.Context, p *page) error {
 	ask := make(map[string]bool)
 	for i := range p.records {
 		topic := p.records[i].Topic
-		if _, known := s.topics.look(topic); known && recordBytes(&p.records[i]) > s.topics.limit(topic) {
+		if _, known := s.topics.look(topic); known && p.size(i) > s.topics.limit(topic) {
 			ask[topic] = true
 		}
 	}
@@ -181,8 +225,8 @@ func (s *session) checkLimits(ctx context.Context, p *page) error {
 		return err
 	}
 	for i := range p.records {
-		if r := &p.records[i]; ask[r.Topic] {
-			if err := s.renew(p, r); err != nil {
+		if ask[p.records[i].Topic] {
+			if err := s.renew(p, i); err != nil {
 				return err
 			}
 		}
@@ -403,8 +447,10 @@ func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]er
 			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: away.Error()})
 			pl.park(seg.key, parkedKey{topic: record.Topic})
 			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
-		case k.pieces.ends(record.Topic, recordBytes(record)):
+		case p.isLarge(i) && i > 0, k.pieces.ends(p, i):
 			pl.next = i // the rest comes with the next batch
+		case p.isLarge(i) && p.fetched != i+1:
+			pl.next, pl.fetch = i, true
 		default:
 			pl.releases = append(pl.releases, release{place, seg.request})
 			continue

@@ -191,7 +191,10 @@ func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) 
 			return true, err
 		}
 		sieve := func() *plan { return s.parking.sieve(p, from) }
-		pl := sieve()
+		pl, err := s.planned(ctx, p, from, sieve)
+		if err != nil {
+			return true, err
+		}
 		if pl.halted != nil && pl.empty() {
 			s.unsendable = pl.halted
 			return true, nil
@@ -202,6 +205,7 @@ func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) 
 			return true, err
 		}
 		from = pl.next
+		p.release()
 	}
 	s.reader.put(p)
 	return false, nil

@@ -14,7 +14,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // topicRegistry knows the topics that rows go to. A topic is looked up before anything is produced to it: a missing topic
@@ -231,14 +230,18 @@ func (t *topicRegistry) refresh(ctx context.Context, topics ...string) error {
 	return t.lookUp(ctx, topics)
 }
 
-// outgrown reports whether the producers go by a limit that a record exceeds, and the topic takes it by now, as far as is known.
-func (t *topicRegistry) outgrown(r *kgo.Record) bool {
+// framing is more than what a batch of one record has beside keys, values and headers.
+const framing = 1 << 10
+
+// outgrown reports whether the producers go by a limit that a record of that size may exceed, and the topic takes it by now, as
+// far as is known.
+func (t *topicRegistry) outgrown(topic string, size int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	known, ok := t.known[r.Topic]
-	given, asked := t.given[r.Topic]
-	size := int32(min(recordBytes(r), mostRecordBytes))
-	return ok && asked && given < mostRecordBytes && batchBytes(r) > given && (known.maxBytes == 0 || known.maxBytes > given && size <= known.maxBytes)
+	known, ok := t.known[topic]
+	given, asked := t.given[topic]
+	return ok && asked && given < mostRecordBytes && size+framing > int(given) &&
+		(known.maxBytes == 0 || known.maxBytes > given && size <= int(known.maxBytes))
 }
 
 // knownOf is what the metadata of a topic say.

@@ -32,16 +32,16 @@ const (
 
 // tailQuery reads the rows that became visible since a snapshot: of transactions that began after it ($1 = its xmax) and
 // of those that ran when it was taken ($2 = its xip list). One statement is one snapshot, which the first row returns.
-func tailQuery(table string) string {
+func tailQuery(table, columns string) string {
 	return `SELECT NULL::bigint AS id, NULL::uuid AS msg_id, NULL::text AS aggregate_type, NULL::text AS aggregate_id,
        NULL::text AS type, NULL::text AS topic, NULL::bytea AS payload, NULL::jsonb AS headers,
-       clock_timestamp() AS created_at, NULL::xid8 AS xact_id, pg_current_snapshot()::text AS snapshot
+       clock_timestamp() AS created_at, NULL::int AS large, NULL::xid8 AS xact_id, pg_current_snapshot()::text AS snapshot
 UNION ALL
 SELECT ` + rowColumns + `, xact_id, NULL FROM (
-    SELECT ` + rowColumns + `, xact_id FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
+    SELECT ` + columns + `, xact_id FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
 UNION ALL
 SELECT ` + rowColumns + `, xact_id, NULL FROM (
-    SELECT ` + rowColumns + `, xact_id FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
+    SELECT ` + columns + `, xact_id FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
 ORDER BY id NULLS FIRST`
 }
 
@@ -59,8 +59,8 @@ func leastQuery(table string) string {
 }
 
 // pageQuery reads the next rows of the window ($1, $2] after the id $3, in the order of their ids.
-func pageQuery(table string) string {
-	return `SELECT ` + rowColumns + `, xact_id FROM ` + table + `
+func pageQuery(table, columns string) string {
+	return `SELECT ` + columns + `, xact_id FROM ` + table + `
 WHERE id > $3::bigint AND pg_visible_in_snapshot(xact_id, $2::pg_snapshot) AND NOT pg_visible_in_snapshot(xact_id, $1::pg_snapshot)
 ORDER BY id LIMIT $4::bigint`
 }
@@ -95,8 +95,9 @@ func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, err
 		closeConn(conn)
 		return nil, err
 	}
+	columns := tableColumns(wholePayload(cfg))
 	for name, query := range map[string]string{
-		tailStatement: tailQuery(table), leastStatement: leastQuery(table), pageStatement: pageQuery(table),
+		tailStatement: tailQuery(table, columns), leastStatement: leastQuery(table), pageStatement: pageQuery(table, columns),
 	} {
 		if _, err := conn.PgConn().Prepare(ctx, name, query, nil); err != nil {
 			closeConn(conn)

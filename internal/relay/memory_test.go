@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// putLarge writes an event whose payload has so many MiB.
+func (r *rig) putLarge(topic, key string, mib int) {
+	r.t.Helper()
+	exec(r.t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload)
+		VALUES ('order', $1, 'T', $2, convert_to(repeat('x', $3 << 20), 'UTF8'))`, key, topic, mib)
+}
+
+// allocated is how many bytes this process has asked for while work ran. It must not run beside other tests.
+func allocated(work func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	work()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// A row that its topic never takes is parked without a visit to this process.
+func TestARowThatCanNeverBeSentIsNotFetched(t *testing.T) { // not parallel: it counts the bytes of the process
+	r := newRig(t)
+	r.createTopic("t", 1<<20)
+	cfg := r.config()
+	s := r.start(cfg)
+	r.putTo("t", "a", "warm")
+	s.awaitRows(t, 1)
+	const mib = 64
+	used := allocated(func() {
+		exec(t, r.conn, `BEGIN`)
+		r.putTo("t", "a", "before")
+		r.putLarge("t", "a", mib)
+		r.putTo("t", "b", "after")
+		r.putTo("t", "a", "behind")
+		exec(t, r.conn, `COMMIT`)
+		s.await(t, "the rest is published", func(rec *recorder) bool { return rec.rows == 3 })
+		if got := r.ask("retry", "a", nil); !strings.Contains(got, "max.message.bytes") {
+			t.Errorf("the retry: %q", got)
+		}
+	})
+	s.stop()
+	if used > mib<<20/2 {
+		t.Errorf("parking a row of %d MiB took %d MiB", mib, used>>20)
+	}
+	r.expect("t", map[string][]string{"a": {"warm", "before"}, "b": {"after"}})
+	got := query[string](t, r.conn, `SELECT string_agg(cause || ' ' || octet_length(payload), ', ' ORDER BY id) FROM outbox_parked`)
+	if want := fmt.Sprintf("refused %d, behind 6", mib<<20); got != want {
+		t.Errorf("parked are %q, want %q", got, want)
+	}
+}
+
+// Rows that are larger than a page go alone, in their order, from the outbox and from what is parked.
+func TestRowsLargerThanAPageAreFetchedOneByOne(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	put := func(topic string) {
+		exec(t, r.conn, `BEGIN`)
+		r.putTo(topic, "a", "1")
+		r.putLarge(topic, "a", 3)
+		r.putLarge(topic, "a", 4)
+		r.putTo(topic, "b", "2")
+		r.putLarge(topic, "b", 2)
+		r.putTo(topic, "a", "3")
+		exec(t, r.conn, `COMMIT`)
+	}
+	want := map[string]string{"a": "1 3145728 4194304 1", "b": "1 2097152"}
+	r.createTopic("t", 8<<20)
+	put("t")
+	put("late")
+	cfg := r.config()
+	cfg.BatchBytes = 1 << 20
+	s := r.start(cfg)
+	s.awaitRows(t, 6)
+	r.expectSizes("t", r.values("t"), want)
+	s.await(t, "what misses its topic is parked", func(*recorder) bool { return len(r.parkedRows()) == 2 })
+	r.createTopic("late", 8<<20)
+	s.awaitRows(t, 12)
+	s.stop()
+	r.expectSizes("late", r.values("late"), want)
+	r.expectParked(nil)
+	if len(s.takeovers) != 1 {
+		t.Errorf("%d takeovers: %v", len(s.takeovers), s.states)
+	}
+}
+
+// What is remembered of rows is bounded, whatever somebody writes.
+func TestWhatIsRememberedOfRowsIsBounded(t *testing.T) {
+	d, p := decoder(), &page{}
+	long := strings.Repeat("x", 100<<10)
+	for i := range 3 * maxInterned {
+		text := fmt.Appendf(nil, "%d", i)
+		if i%100 == 0 {
+			text = append(text, long...)
+		}
+		row := binaryRow(int64(i+1), func(values [][]byte) {
+			values[colType], values[colAggregateType] = text, text
+			if i%3 == 0 {
+				values[colTopic] = text
+			}
+		})
+		if err := d.add(p, row); err != nil {
+			t.Fatal(err)
+		}
+		if i%1000 == 0 {
+			p.reset()
+		}
+	}
+	bytes := 0
+	for key := range d.strings {
+		bytes += 3 * len(key)
+	}
+	for key, to := range d.routes {
+		bytes += len(key) + len(to.topic)
+	}
+	for key, to := range d.named {
+		bytes += len(key) + len(to.topic)
+	}
+	if n := max(len(d.strings), len(d.routes), len(d.named)); n > maxInterned || bytes > 16<<20 {
+		t.Errorf("%d strings of %d bytes are remembered", n, bytes)
+	}
+}
+
+// A page gives back what a large row made it grow by.
+func TestAPageGivesBackWhatItDoesNotNeed(t *testing.T) {
+	d, p := decoder(), &page{}
+	var headers strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&headers, `, "h%d": ""`, i)
+	}
+	row := binaryRow(1, withHeaders("{"+headers.String()[2:]+"}"))
+	for range 500 {
+		if err := d.add(p, row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.reset()
+	if cap(p.headers) > keptHeaders || cap(p.arena) > 8<<20 {
+		t.Errorf("an empty page keeps %d headers and %d bytes", cap(p.headers), cap(p.arena))
+	}
+}
