@@ -106,6 +106,9 @@ type Config struct {
 	// Observer is told of batches and of states; it must be quick and safe for concurrent use. Defaults to none.
 	Observer Observer
 
+	// parkedBytes bounds the memory for the names of parked aggregates of a lane. Tests set it.
+	parkedBytes int
+
 	// Step, where set, is called at each step of a batch, on the goroutine that takes it. Tests use it to kill the process
 	// there.
 	Step func(Step)
@@ -259,6 +262,7 @@ func (c Config) WithDefaults() Config {
 	setDefault(&c.ContentType, "application/json")
 	setDefault(&c.Poison, Park)
 	setDefault(&c.Topics.Patience, 10*time.Second)
+	setDefault(&c.parkedBytes, 64<<20)
 	setDefault(&c.BatchRows, 5000)
 	setDefault(&c.BatchBytes, 8<<20)
 	setDefault(&c.Retention, 24*time.Hour)

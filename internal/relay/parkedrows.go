@@ -207,12 +207,20 @@ func loadParked(ctx context.Context, conn *pgx.Conn, lane string, k *parking, ro
 	rows, err := conn.Query(ctx, `
 SELECT DISTINCT ON (`+ParkedKey+`, aggregate_type, aggregate_id)
        aggregate_type, aggregate_id, cause, coalesce(topic, ''), coalesce(error, '')
-FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey+`, aggregate_type, aggregate_id, seq, id`, lane)
+FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey+`, aggregate_type, aggregate_id, seq, id LIMIT $2`,
+		lane, k.cfg.parkedBytes/keyBytes+1)
 	if err != nil {
 		return fmt.Errorf("read what is parked: %w", err)
 	}
 	defer rows.Close()
+	clear(k.keys)
+	k.bytes, k.partial = 0, false
+	partial := false
 	for rows.Next() {
+		if k.full() {
+			partial = true
+			continue // to the end of the result, which is bounded
+		}
 		var aggregateType, aggregateID, cause, topic, why string
 		if err := rows.Scan(&aggregateType, &aggregateID, &cause, &topic, &why); err != nil {
 			return fmt.Errorf("read what is parked: %w", err)
@@ -225,11 +233,12 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey
 			state.topic = topic
 			k.topics.outages.resume(topic, why)
 		}
-		k.keys[string(aggregateKey(nil, []byte(aggregateType), []byte(aggregateID)))] = state
+		k.add(string(aggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read what is parked: %w", err)
 	}
+	k.partial = partial
 	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL)`, lane).Scan(&k.requested)
 	if err != nil {
 		return fmt.Errorf("read the requests about parked rows: %w", err)

@@ -18,6 +18,8 @@ type parking struct {
 	pieces    *pieces
 	condemned map[rowKey]error // rows that the brokers have refused
 	keys      map[string]parkedKey
+	bytes     int             // what keys hold, about
+	partial   bool            // keys are not all that are parked: there are more than memory is for
 	trying    map[string]bool // held topics that are being tried again
 	requested bool            // somebody has asked for something lately
 	until     time.Time       // requests are looked for until then, though nothing is parked: one may come late
@@ -232,14 +234,40 @@ func (k *parking) cut(p *page, pl *plan, i int) {
 // is not committed after all, the session ends, and the next one reads what is parked anew.
 func (k *parking) adopt(pl *plan) {
 	for key, state := range pl.keys {
-		k.keys[key] = state
+		k.add(key, state)
 	}
 	for _, key := range pl.freed {
-		delete(k.keys, key)
+		k.remove(key)
 		k.until = time.Now().Add(time.Minute)
 	}
 	clear(k.condemned) // what has been decided is not asked about again
 	k.report(pl.refused)
+}
+
+// keyBytes is about what a parked aggregate takes in memory beside its key.
+const keyBytes = 160
+
+func (k *parking) add(key string, state parkedKey) {
+	if _, parked := k.keys[key]; !parked {
+		k.bytes += len(key) + keyBytes
+	}
+	k.keys[key] = state
+}
+
+func (k *parking) remove(key string) {
+	if _, parked := k.keys[key]; parked {
+		k.bytes -= len(key) + keyBytes
+		delete(k.keys, key)
+	}
+}
+
+// full reports whether no new row may be judged: of one that is parked memory could not tell its later rows.
+func (k *parking) full() bool { return k.partial || k.bytes > k.cfg.parkedBytes }
+
+// errFull says so.
+func (k *parking) errFull() error {
+	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it might overtake them; "+
+		"retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.keys))
 }
 
 // reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or outbox_parked_audit.

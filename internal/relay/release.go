@@ -93,6 +93,23 @@ type segment struct {
 	end      bool // of the aggregate's queue
 }
 
+// reloadParked reads what is parked again if memory held a part of it only, and there is room by now.
+func (s *session) reloadParked(ctx context.Context) error {
+	if !s.parking.partial || s.parking.bytes > s.cfg.parkedBytes/2 {
+		return nil
+	}
+	if err := s.awaitCommitted(ctx); err != nil {
+		return err
+	}
+	if err := loadParked(ctx, s.queue.conn, s.lane.Name, s.parking, s.queue.decoder.routed); err != nil {
+		return err
+	}
+	if !s.parking.full() {
+		s.lane.running()
+	}
+	return nil
+}
+
 // openQueue connects to Postgres for the producing goroutine, once it needs that.
 func (s *session) openQueue(ctx context.Context) (err error) {
 	if s.queue == nil {
@@ -143,6 +160,9 @@ func (s *session) lookAfterParked(ctx context.Context, batches chan<- *batch) (t
 		return 0, err
 	}
 	defer func() { s.parking.trying = nil }()
+	if err := s.reloadParked(ctx); err != nil {
+		return 0, err
+	}
 	for range parkedRounds {
 		select {
 		case <-s.drain:
@@ -314,6 +334,9 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 			continue
 		}
 		taken[t.key] = true
+		if _, parked := s.parking.keys[t.key]; !parked && s.parking.partial {
+			s.parking.add(t.key, parkedKey{}) // if it is parked is seen in its queue
+		}
 		if _, parked := s.parking.keys[t.key]; !parked {
 			pl.done = append(pl.done, outcome{t.request, "nothing was parked"})
 			continue

@@ -155,8 +155,15 @@ func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<
 		<-look.C
 	}
 	for {
+		in, drain := pages, (<-chan struct{})(nil)
+		if s.parking.full() {
+			in, drain = nil, s.drain
+			s.lane.change(Waiting, s.parking.errFull().Error())
+		}
 		select {
-		case page, ok := <-pages:
+		case <-drain:
+			return nil
+		case page, ok := <-in:
 			if !ok {
 				return nil
 			}
