@@ -83,7 +83,7 @@ func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 					database := record.Timestamp.Add(wrong)
 					if database.Before(began.Add(-time.Second)) || database.After(time.Now().Add(time.Second)) {
 						t.Errorf("%s: the record of %s bears %v, %v from the time of the database", topic, record.Key, record.Timestamp,
-							database.Sub(time.Now()))
+							time.Until(database))
 					}
 				}
 			}

@@ -97,7 +97,8 @@ ON CONFLICT (lane, id, msg_id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq
 	if err := all(ctx, tx, "record skipped rows", pl.skips, false, `
 INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, requested_by, reason, done_seq, events, outcome)
 SELECT $1, 'skip', o.aggregate_type, o.aggregate_id, msg_id, 'relay', 'policy skip', $2, 1, a.cause || ': ' || a.error
-FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, msg_id, cause, error) JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
+FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, msg_id, cause, error)
+     JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
 		return err
 	}
 	if err := all(ctx, tx, "keep parked rows", pl.again, true, `

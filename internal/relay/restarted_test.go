@@ -14,16 +14,6 @@ func (r *rig) putBad(key, value string) {
 		key, []byte(value))
 }
 
-// awaitParked waits until so many rows are parked.
-func (r *rig) awaitParked(n int) {
-	r.t.Helper()
-	for query[int](r.t, r.conn, `SELECT count(*)::int FROM outbox_parked WHERE released_seq IS NULL`) < n {
-		if r.t.Context().Err() != nil {
-			r.t.Fatal("the rows were never parked")
-		}
-	}
-}
-
 // TRUNCATE outbox RESTART IDENTITY gives ids a second time while rows with the first ones are parked. All of them are kept, in order.
 func TestIDsMayBeginAgainWhileRowsAreParked(t *testing.T) {
 	t.Parallel()
