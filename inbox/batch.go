@@ -237,7 +237,7 @@ func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) er
 		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, limits.idle, limits.statement},
 		Each: func(row Row) error { return row.Scan(&anyParked, new(string), new(string), &in) },
 	})
-	return i.transactIn(ctx, &in, func(tx Tx, native T) (bool, error) {
+	return i.transactHandling(ctx, &in, func(tx Tx, native T) (bool, error) {
 		*marked = true
 		parked := map[orderKey]int64{}
 		if anyParked {

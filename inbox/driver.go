@@ -10,6 +10,8 @@ type Driver[T any] interface {
 	// Begin begins a transaction and runs the first statements in it, in one round trip where the driver can; once it has a
 	// connection, within the limit. It returns the transaction in both forms; where it returns an error there is none.
 	Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, T, error)
+	// Size is how many connections the pool has at most; 0 where it has no bound.
+	Size() int
 	// Busy reports whether every connection of the pool is in use.
 	Busy() bool
 	// Wrap returns the other form of a transaction that somebody else began and ends.

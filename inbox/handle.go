@@ -40,7 +40,7 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 	var fresh bool
 	var keyID *int64
 	var in int64
-	err := i.transactIn(ctx, &in, func(tx Tx, native T) (bool, error) {
+	err := i.transactHandling(ctx, &in, func(tx Tx, native T) (bool, error) {
 		switch {
 		case !fresh:
 			result = Duplicate

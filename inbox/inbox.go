@@ -23,6 +23,11 @@ type Of[T any] struct {
 	// idle is idleMargin, which tests shorten.
 	idle time.Duration
 
+	// room has a place for each handler that may hold a connection: one less than the pool has, so that a flush, a park or a question
+	// of our own never waits for handlers. Nil where the pool has no bound, or one connection only.
+	room        chan struct{}
+	connections int
+
 	// session is the instance with a random part: one that is named by its host has the same name after a crash.
 	session string
 
@@ -44,11 +49,18 @@ func NewOf[T any](driver Driver[T], config *Config) (*Of[T], error) {
 	if config.Instance != "" {
 		session += "/" + randomPart()
 	}
-	return &Of[T]{
+	made := &Of[T]{
 		driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), session: session, idle: idleMargin,
 		started: map[identity]bool{},
-	}, nil
+	}
+	if made.connections = driver.Size(); made.connections > 1 {
+		made.room = make(chan struct{}, made.connections-1)
+	}
+	return made, nil
 }
+
+// Connections returns how many connections the pool had at most when the inbox was made; 0 is no bound.
+func (i *Of[T]) Connections() int { return i.connections }
 
 // Consumer returns the name under which messages are marked.
 func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
@@ -98,6 +110,21 @@ func (i *Of[T]) transactIn(
 		return i.blame(ctx, classify(err, doubted))
 	}
 	return err
+}
+
+// transactHandling is transactIn around a handler: it leaves one connection of the pool to others.
+func (i *Of[T]) transactHandling(
+	ctx context.Context, in *int64, work func(tx Tx, native T) (keep bool, err error), first ...Statement,
+) error {
+	if i.room != nil {
+		select {
+		case i.room <- struct{}{}:
+			defer func() { <-i.room }()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a connection: %w", ctx.Err())
+		}
+	}
+	return i.transactIn(ctx, in, work, first...)
 }
 
 // commit ends the transaction. A COMMIT that is cut off leaves nobody wiser, so it has time of its own, whatever ctx says.

@@ -235,7 +235,7 @@ func (i *Of[T]) auditOutcome(ctx context.Context, tx Tx, m Message, details map[
 // is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
 func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
-	err := i.transactIn(ctx, nil, func(tx Tx, _ T) (bool, error) {
+	err := i.transactHandling(ctx, nil, func(tx Tx, _ T) (bool, error) {
 		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
 		taken, err := i.takeKey(ctx, tx, key)
 		if err != nil || !taken {

@@ -60,6 +60,8 @@ func rollBackWithin(ctx context.Context, tx Tx, limit time.Duration) error {
 	return tx.Rollback(limited)
 }
 
+func (d pgxDriver) Size() int { return int(d.pool.Stat().MaxConns()) }
+
 func (d pgxDriver) Busy() bool {
 	stat := d.pool.Stat()
 	return stat.AcquiredConns() >= stat.MaxConns()

@@ -93,7 +93,7 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 
 func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(context.Context, T, Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
-	err := i.transactIn(ctx, nil, func(tx Tx, native T) (bool, error) {
+	err := i.transactHandling(ctx, nil, func(tx Tx, native T) (bool, error) {
 		taken, err := i.takeKey(ctx, tx, key)
 		if err != nil || !taken {
 			done.Busy = !taken

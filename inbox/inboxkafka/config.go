@@ -51,8 +51,9 @@ type Config struct {
 	// Defaults to RelayIdentity.
 	Identify func(*kgo.Record) (inbox.Message, error)
 
-	// Workers is how many calls of a handler run at once, each for another key: over all partitions of this process. More than the
-	// connections of the pool only waits for them. Defaults to 16.
+	// Workers is how many calls of a handler run at once, each for another key: over all partitions of this process. Handlers leave one
+	// connection of the pool to the work of the inbox itself, such as commits, so Workers beyond the others only wait. New refuses a
+	// pool of one connection. Defaults to 16.
 	Workers int
 
 	// Batch is how many messages one transaction handles at most. With Handler and more than 1, the handler is called for one

@@ -48,6 +48,10 @@ func New(in *inbox.Inbox, config *Config) (*Consumer, error) {
 	if in == nil {
 		return nil, errors.New("inboxkafka: the inbox is nil")
 	}
+	if in.Connections() == 1 {
+		return nil, errors.New("inboxkafka: the pool of the inbox has one connection: while a handler holds it no offset is committed; " +
+			"give it at least 2, and for full speed one more than Workers (pool_max_conns)")
+	}
 	return newConsumer(in, in.Consumer(), config)
 }
 

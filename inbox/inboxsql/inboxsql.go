@@ -61,6 +61,8 @@ func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inbox.S
 	return begun, tx, nil
 }
 
+func (d driver) Size() int { return d.db.Stats().MaxOpenConnections }
+
 func (d driver) Busy() bool {
 	stats := d.db.Stats()
 	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
