@@ -20,7 +20,8 @@
 //
 // An error of a handler is about its message, and nothing of the call is left: a panic, ErrTimeout and ErrRolledBack too. Permanent parks
 // the message at once. IsUnavailable errors are about the database, and count as no attempt; after one the outcome of a COMMIT may be
-// unknown, and the next Handle tells it. ErrOwnStatement is one of them: what fails before a handler runs is nobody's failure. Serialization failures and deadlocks run again by themselves. A handler that returns
+// unknown, and the next Handle tells it. ErrOwnStatement is one of them: what fails before a handler runs is nobody's failure.
+// Serialization failures and deadlocks run again by themselves. A handler that returns
 // after the end of its context has failed, also with nil: a statement whose context has ended is never sent, so a handler that
 // swallows its error would leave half of its effect. A handler that ignores
 // the end of its context is left behind: its statement is cancelled and its connection cut, so that it changes nothing more and

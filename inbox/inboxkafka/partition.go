@@ -116,8 +116,8 @@ type partition struct {
 	bytes  int64
 	paused bool
 
-	// careful is how many more records are to be looked at for crashes, and crashed whether there are such. doubles counts duplicates among the last results; checking
-	// is whether messages are looked up before they are handled.
+	// careful is how many more records are to be looked at for crashes, and crashed whether there are such. doubles counts duplicates
+	// among the last results; checking is whether messages are looked up before they are handled.
 	careful  int
 	crashed  bool
 	checking bool
