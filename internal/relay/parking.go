@@ -266,8 +266,8 @@ func (k *parking) full() bool { return k.partial || k.bytes > k.cfg.parkedBytes 
 
 // errFull says so.
 func (k *parking) errFull() error {
-	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it might overtake them; "+
-		"retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.keys))
+	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it "+
+		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.keys))
 }
 
 // reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or outbox_parked_audit.
