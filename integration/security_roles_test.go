@@ -214,6 +214,9 @@ var needed = map[string][]string{
 		"INSERT INTO relay_lanes AS r (lane, owner_epoch) VALUES ('outbox', 1) ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1",
 		"INSERT INTO relay_lanes (lane) VALUES ('new')",
 		"UPDATE relay_lanes SET seq = seq + 1 WHERE lane = 'outbox'",
+		"SELECT table_oid FROM relay_bindings", "DELETE FROM relay_bindings WHERE table_oid = 1",
+		"INSERT INTO relay_bindings (lane, table_oid, table_name, settings, settings_by) VALUES ('outbox', 1, 't', '{}', 'me')",
+		"UPDATE relay_bindings SET settings_changed = 'yes'",
 		"SELECT id FROM relay_recoveries WHERE finished_at IS NULL",
 		"INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after) " +
 			"VALUES ('outbox', 'database-behind', 'd', 'kafka', 'me', 'w', '{}', '{}')",

@@ -34,7 +34,7 @@ BEGIN
 END
 $$;
 
-REVOKE ALL ON outbox, relay_lanes, relay_recoveries, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
+REVOKE ALL ON outbox, relay_lanes, relay_bindings, relay_recoveries, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
 
 -- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
 -- either, on whose defaults order, visibility and retention rest. Nor topic, which overrides the route of the relay.
@@ -53,13 +53,14 @@ TO outbox_writer;
 -- The relay reads events, deletes published ones, and keeps its state. It changes no event.
 GRANT SELECT, DELETE ON outbox TO relay;
 GRANT SELECT, INSERT, UPDATE ON relay_lanes TO relay;
+GRANT SELECT, INSERT, UPDATE, DELETE ON relay_bindings TO relay;
 GRANT SELECT, INSERT, UPDATE (finished_at) ON relay_recoveries TO relay;
 
 -- It parks events in their order, and carries out what is asked for of them.
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_parked_audit TO relay;
 
 -- People look at what is parked and ask for something to be done about it. Who asked is the default of requested_by.
-GRANT SELECT ON relay_lanes, outbox_parked, outbox_parked_audit TO relay_operator;
+GRANT SELECT ON relay_lanes, relay_bindings, outbox_parked, outbox_parked_audit TO relay_operator;
 GRANT INSERT (lane, action, aggregate_type, aggregate_id, msg_id, reason) ON outbox_parked_audit TO relay_operator;
 
 -- In the partitioned layout the relay adds and drops partitions through functions of the owner. The partitions themselves are

@@ -58,9 +58,12 @@ func writePostgresSide(b *strings.Builder, f *relay.Findings) {
 	if p.Lineage != nil && *p.Lineage != f.Live.Lineage {
 		fmt.Fprintf(b, "  written    for %s\n", lineageText(*p.Lineage))
 	}
-	holds := "does not hold the lane's lock"
+	if p.Table != nil && p.Table.OID != f.Live.Table.OID {
+		fmt.Fprintf(b, "  table      the lane belongs to %s, and its setting table leads to %s\n", p.Table, f.Live.Table)
+	}
+	holds := "its session has ended"
 	if p.OwnerAlive {
-		holds = "the lane's lock is held"
+		holds = "its session lives"
 	}
 	fmt.Fprintf(b, "  owner      %s, epoch %d, %s since %s; %s\n", orDash("%s", p.Owner), p.OwnerEpoch, p.State, clock(p.UpdatedAt), holds)
 }

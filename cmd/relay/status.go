@@ -88,6 +88,12 @@ func remarks(l status.Lane) string {
 	if l.Reason != nil && *l.Reason != "" {
 		text += fmt.Sprintf("\n%s is %s: %s\n", l.Lane, l.State, *l.Reason)
 	}
+	if l.LockStranger != nil {
+		text += fmt.Sprintf("\nThe advisory lock of %s is held by %s, which is not the relay that runs it.\n", l.Lane, *l.LockStranger)
+	}
+	if l.SettingsChanged != nil {
+		text += fmt.Sprintf("\nThe settings of %s changed at %s; every replica should have the same.\n", l.Lane, *l.SettingsChanged)
+	}
 	if l.ParkedSince != nil {
 		text += fmt.Sprintf("\n%s has parked %s with %s, the first at %s; relay parked list tells why.\n", l.Lane,
 			counted(l.ParkedAggregates, "aggregate", "aggregates"), counted(l.ParkedRows, "event", "events"), second(*l.ParkedSince))

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // audit lists the requests as by/action/key/event/reason.
@@ -187,7 +186,8 @@ func TestALaneThatCarriesNothingOutIsNamed(t *testing.T) {
 		}
 	}
 	want("no relay runs lane outbox")
-	execute(t, owner, "SELECT pg_advisory_lock("+relay.LockKey("'outbox'")+")")
+	execute(t, owner, `UPDATE relay_lanes SET owner_pid = pg_backend_pid(), owner_started = (SELECT backend_start
+		FROM pg_stat_activity WHERE pid = pg_backend_pid())`)
 	want("")
 	execute(t, conn, "UPDATE relay_lanes SET state = 'halted', reason = 'the checkpoint topic is gone'")
 	want("lane outbox is halted, so requests about it wait: the checkpoint topic is gone")

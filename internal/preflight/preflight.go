@@ -110,9 +110,11 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 		return permanent{hint.New(refused.Problem(), refused.Try())}
 	}
 	var faults []error
+	known := make(map[uint32]string)
 	for i, table := range cfg.Tables {
+		var oid uint32
 		if err == nil {
-			_, err = conn.Exec(looking, "SELECT FROM "+names[i]+" LIMIT 0")
+			oid, err = lookAt(looking, conn, names[i])
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -121,6 +123,11 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 			return hint.New(fmt.Sprintf("table %s: Postgres gave no answer within %v", table, cfg.Timeout),
 				"look in pg_stat_activity for a session that holds a lock on the table, such as a migration")
 		}
+		if err == nil && known[oid] != "" {
+			faults = append(faults, hint.New(fmt.Sprintf("tables %s and %s are one table: each of its events would be sent twice", known[oid], table),
+				"name it in one lane only (lanes)"))
+		}
+		known[oid] = table
 		if err != nil {
 			faults = append(faults, fmt.Errorf("table %s: %w", table, Explain(err)))
 			err = nil
@@ -139,6 +146,15 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 		}
 	}
 	return warnExposed(ctx, conn, cfg)
+}
+
+// lookAt reads no row of a table, and returns its oid: a table has more than one name, with its schema and without.
+func lookAt(ctx context.Context, conn *pgx.Conn, name string) (oid uint32, err error) {
+	if _, err := conn.Exec(ctx, "SELECT FROM "+name+" LIMIT 0"); err != nil {
+		return 0, err
+	}
+	err = conn.QueryRow(ctx, "SELECT $1::text::regclass::oid", name).Scan(&oid)
+	return oid, err
 }
 
 func checkKafka(ctx context.Context, cfg Config) error {

@@ -139,6 +139,9 @@ func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
 		"missing schema": {
 			func(c *Config) { c.Tables = []string{"billing.outbox"} },
 			`table billing.outbox: `},
+		"one table under two names": {
+			func(c *Config) { c.Tables = []string{"pg_class", "pg_type", "pg_catalog.pg_class"} },
+			"tables pg_class and pg_catalog.pg_class are one table"},
 		"not a connection string": {
 			func(c *Config) { c.DatabaseURL = "hunter2" },
 			"database-url: "},

@@ -28,6 +28,12 @@ const (
 	EarlierTimeline Cause = "earlier-timeline"
 	// AnotherCluster: the lane belongs to another Kafka cluster.
 	AnotherCluster Cause = "another-cluster"
+	// AnotherDeployment: the lane belongs to the relays of another schema of this database.
+	AnotherDeployment Cause = "another-deployment"
+	// AnotherTable: the lane belongs to another table than the one that its setting leads to.
+	AnotherTable Cause = "another-table"
+	// TableTaken: another lane publishes the table.
+	TableTaken Cause = "table-taken"
 	// AnotherLane: the partition holds the checkpoint of another lane.
 	AnotherLane Cause = "another-lane"
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
@@ -59,6 +65,10 @@ func (l Lineage) differs(live Lineage) (cause Cause, why, try string) {
 		return AnotherDatabase, fmt.Sprintf("it was written for database %s (oid %d), and this is %s (oid %d): "+
 				"the database was dumped and restored, or this is a copy of it", l.Database, l.DatabaseOID, live.Database, live.DatabaseOID),
 			"if this is a copy, give it a name of its own (setting name); otherwise "
+	case l.LanesOID != 0 && live.LanesOID != 0 && l.LanesOID != live.LanesOID && l.LanesSchemaOID != live.LanesSchemaOID:
+		return AnotherDeployment, fmt.Sprintf("it was written by relays whose table relay_lanes is in schema %s, and this one's is in schema %s "+
+				"of the same database: two deployments have one name, which by default is that of the database", l.LanesSchema, live.LanesSchema),
+			"give this deployment a name of its own (setting name); if its schema takes the place of the other, "
 	case l.ClusterID != live.ClusterID:
 		return AnotherCluster, fmt.Sprintf("it was written for the Kafka cluster %s, and this is %s", l.ClusterID, live.ClusterID),
 			"point the relay at its own cluster (setting brokers); give a deployment on another cluster a name of its own (setting name); " +
@@ -101,7 +111,7 @@ func judge(lane string, row laneState, last *Checkpoint, live Lineage, now serve
 		return err
 	}
 	if last == nil {
-		return judgeEmpty(lane, row, live)
+		return judgeEmpty(lane, row, live, now)
 	}
 	if err := judgeLineage(lane, last, live); err != nil {
 		return err
@@ -111,13 +121,16 @@ func judge(lane string, row laneState, last *Checkpoint, live Lineage, now serve
 			return contradiction(cause, recoverTry(lane, before), "the row of lane %s in relay_lanes belongs elsewhere: %s", lane, why)
 		}
 	}
+	if err := judgeTable(lane, row.boundBy(last).table, now.bound, now.old); err != nil {
+		return err
+	}
 	if err := judgeSeq(lane, row, last, live, now); err != nil {
 		return err
 	}
 	return judgeBatch(lane, row, last)
 }
 
-func judgeEmpty(lane string, row laneState, live Lineage) error {
+func judgeEmpty(lane string, row laneState, live Lineage, now serverNow) error {
 	if !row.started && row.parked > 0 {
 		return contradiction(RowRemoved, recoverTry(lane, "delete its rows of outbox_parked if the lane is to begin from nothing; otherwise "),
 			"lane %s has parked rows in batch %d, and neither its row in relay_lanes nor the checkpoint topic knows of any batch: both were "+
@@ -131,6 +144,13 @@ func judgeEmpty(lane string, row laneState, live Lineage) error {
 			return contradiction(cause, recoverTry(lane, before),
 				"the checkpoint topic is empty here, and the row of lane %s in relay_lanes belongs elsewhere: %s", lane, why)
 		}
+	}
+	if err := judgeTable(lane, row.table, now.bound, now.old); err != nil {
+		return err
+	}
+	if before := row.name(); before != "" && now.name != "" && before != now.name {
+		return contradiction(CheckpointLost, recoverTry(lane, fmt.Sprintf("set name to %q again; if the name is to change, ", before)),
+			"lane %s has published up to batch %d under the name %q, and its checkpoint topic under the name %q is empty", lane, row.seq, before, now.name)
 	}
 	return contradiction(CheckpointLost, recoverTry(lane, "see to it that nothing deletes the topic; "),
 		"lane %s has published up to batch %d, but its checkpoint topic is empty: the topic or its records were deleted", lane, row.seq)

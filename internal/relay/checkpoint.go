@@ -23,6 +23,8 @@ type Checkpoint struct {
 	Seq     int64  `json:"seq"`
 	Progress
 	Lineage Lineage `json:"lineage"`
+	// Table is the one that the rows were read from; nil where a version wrote it that did not say so.
+	Table *TableIdentity `json:"table,omitempty"`
 	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after an intent was withdrawn.
 	Owner      string `json:"owner"`
 	OwnerEpoch int64  `json:"owner_epoch"`
@@ -80,4 +82,9 @@ type Lineage struct {
 	DatabaseOID uint32 `json:"database_oid"`
 	// ClusterID of the Kafka cluster.
 	ClusterID string `json:"cluster_id"`
+	// LanesSchema is the schema of relay_lanes, LanesSchemaOID and LanesOID the object ids of both: they tell deployments in one
+	// database apart. Either id may change, by a move of the table or a dump of it, and it is the same deployment.
+	LanesSchema    string `json:"lanes_schema,omitempty"`
+	LanesSchemaOID uint32 `json:"lanes_schema_oid,omitempty"`
+	LanesOID       uint32 `json:"lanes_oid,omitempty"`
 }

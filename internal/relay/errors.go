@@ -20,6 +20,11 @@ type HaltError struct {
 // Error returns the diagnosis and the way on.
 func (e *HaltError) Error() string { return e.Diagnosis + "; " + e.Try }
 
+// ofSettings reports whether other settings mend the fault, those of another process perhaps. Then the lane's lock is given back.
+func (e *HaltError) ofSettings() bool {
+	return e.Cause == AnotherTable || e.Cause == TableTaken || e.Cause == AnotherDeployment
+}
+
 func halt(try, format string, args ...any) error {
 	return &HaltError{Diagnosis: fmt.Sprintf(format, args...), Try: try}
 }

@@ -188,13 +188,17 @@ func (j *janitor) connect(ctx context.Context) error {
 // look finds out how the table is laid out, which may change under a running relay.
 func (j *janitor) look(ctx context.Context) error {
 	var partitioned bool
-	err := j.conn.QueryRow(ctx, `SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass`, j.table).Scan(&partitioned)
+	var oid uint32
+	err := j.conn.QueryRow(ctx, `SELECT relkind = 'p', oid FROM pg_class WHERE oid = $1::text::regclass`, j.table).Scan(&partitioned, &oid)
 	if err != nil {
 		return fmt.Errorf("look at the layout of %s: %w", j.s.lane.Table, err)
 	}
+	if bound := j.s.row.table.OID; bound != 0 && oid != bound {
+		return fmt.Errorf("look at the layout of %s: %w", j.s.lane.Table, errSwapped)
+	}
 	switch {
 	case !partitioned && j.sweep == nil:
-		j.sweep, j.parts = &sweep{table: j.table}, nil
+		j.sweep, j.parts = &sweep{table: j.table, oid: j.s.row.table.OID}, nil
 	case partitioned && j.parts == nil:
 		j.sweep, j.parts = nil, &partitions{table: j.s.lane.Table}
 	}

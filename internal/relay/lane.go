@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +31,8 @@ type lane struct {
 	current LaneStatus
 	open    string          // why transactions of the lane are not closed yet
 	openOn  map[string]bool // topics on which a session has found transactions open
+
+	strange atomic.Pointer[string] // see strangerReason
 
 	said LaneStatus // what the row says; used by the owner of the row only
 
@@ -65,6 +66,12 @@ func (l *lane) run(ctx context.Context) {
 		}
 		if err == nil {
 			l.change(Standby, "")
+			continue
+		}
+		if fault := (*HaltError)(nil); errors.As(err, &fault) { // and said so; another process may have the lane meanwhile
+			if sleep(ctx, jitter(haltedRetry)) != nil {
+				return
+			}
 			continue
 		}
 		if l.batches.Load() > batches { // it had worked: this failure is a new one
@@ -112,6 +119,9 @@ func (l *lane) round(ctx context.Context) error {
 		wait := jitter(pause)
 		if fault != nil {
 			l.halted(ctx, row, err)
+			if fault.ofSettings() {
+				return err
+			}
 			wait = haltedRetry
 		} else {
 			l.waiting(ctx, row, err, wait)
@@ -197,7 +207,7 @@ func (l *lane) rest(ctx context.Context, row *laneRow, yield <-chan struct{}, wa
 			return ctx.Err()
 		case <-ping.C:
 		}
-		if err := row.ping(ctx); err != nil {
+		if err := l.hold(ctx, row); err != nil {
 			return fmt.Errorf("hold the lock of the lane: %w", err)
 		}
 	}
@@ -223,6 +233,7 @@ func (l *lane) halted(ctx context.Context, row *laneRow, err error) {
 // failure that it tells of may be that of Postgres.
 func (l *lane) tell(ctx context.Context, row *laneRow, state State, reason string) {
 	if row.epoch == 0 {
+		row.sayBefore(ctx, l.log, state, reason)
 		return
 	}
 	if err := row.say(ctx, state, reason); err != nil {
@@ -240,12 +251,12 @@ func (l *lane) status() LaneStatus {
 	return status
 }
 
-// running reports that the lane works, and which topics it works without.
+// running reports that the lane works, and what it works without: topics, the ends of transactions, or its lock.
 func (l *lane) running() {
 	l.mu.Lock()
-	reasons := slices.DeleteFunc([]string{l.outages.reason(), l.open}, func(s string) bool { return s == "" })
+	open := l.open
 	l.mu.Unlock()
-	l.change(Running, strings.Join(reasons, "; "))
+	l.change(Running, joinReasons(l.outages.reason(), open, l.strangerReason()))
 }
 
 // unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to hold them up.

@@ -29,6 +29,15 @@ type laneRow struct {
 	// have to end before the brokers abort them.
 	workTimeout time.Duration
 
+	// Since bind: the table that the lane's setting leads to, and what the row said before this takeover.
+	table    TableIdentity
+	before   laneState
+	settings laneSettings
+
+	locked   bool   // the session holds the lane's lock
+	stranger string // what there is to say of the session that has it, which this one passed over
+	warned   time.Time
+
 	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
 
@@ -38,7 +47,7 @@ const laneQueryTimeout = 15 * time.Second
 // openLaneRow opens the session. Its schema becomes that of all sessions of the lane that cfg opens after it.
 func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
 	cfg.schema = "" // the tables may have moved since the last session
-	conn, err := connect(ctx, cfg, "relay "+lane.Name+" lane", nil)
+	conn, err := connect(ctx, cfg, LaneSession(lane.Name), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +61,7 @@ func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*la
 		return nil, err
 	}
 	limit := min(laneQueryTimeout, cfg.TransactionTimeout/3)
-	return &laneRow{conn: conn, lane: lane, owner: owner, workTimeout: limit}, nil
+	return &laneRow{conn: conn, lane: lane, owner: owner, workTimeout: limit, settings: agreeing(cfg)}, nil
 }
 
 func (l *laneRow) close() { closeConn(l.conn) }
@@ -61,39 +70,6 @@ func (l *laneRow) close() { closeConn(l.conn) }
 // table's oid keeps apart the lanes of two schemas of one database.
 func LockKey(lane string) string {
 	return `hashtextextended('relay lane ' || ` + lane + `, 'relay_lanes'::regclass::oid::bigint)`
-}
-
-// tryLock takes the lane's lock where it is free.
-func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
-	defer cancel()
-	var locked bool
-	err := l.conn.QueryRow(ctx, `SELECT pg_try_advisory_lock(`+LockKey("$1")+`)`, l.lane.Name).Scan(&locked)
-	if err != nil {
-		return false, fmt.Errorf("take the lock of lane %s: %w", l.lane.Name, err)
-	}
-	return locked, nil
-}
-
-// lockHolder tells which session holds the lock and for how long it has been silent; pid is 0 where none does. A session that
-// waits for the server is not silent.
-func (l *laneRow) lockHolder(ctx context.Context) (pid int32, silent time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
-	defer cancel()
-	var seconds float64
-	err = l.conn.QueryRow(ctx, `
-SELECT l.pid, CASE WHEN a.state = 'active' THEN 0 ELSE coalesce(extract(epoch FROM clock_timestamp() - a.state_change), 0) END::float8
-FROM pg_locks l JOIN pg_stat_activity a USING (pid), (SELECT `+LockKey("$1")+` AS key) k
-WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND l.classid::bigint = (k.key >> 32) & 4294967295 AND l.objid::bigint = k.key & 4294967295`, l.lane.Name).Scan(&pid, &seconds)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, 0, nil
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("look up the owner of lane %s: %w", l.lane.Name, err)
-	}
-	return pid, time.Duration(seconds * float64(time.Second)), nil
 }
 
 // evict ends the session of an owner that is silent: its process is frozen or cut off.
@@ -164,22 +140,28 @@ func (l *laneRow) pingWhile(ctx context.Context, work func(context.Context) erro
 func (l *laneRow) announce(ctx context.Context) (Lineage, error) {
 	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
 	defer cancel()
-	var err error
-	if l.server, err = identify(ctx, l.conn); err != nil {
-		if errors.Is(err, errStandby) {
-			closeConn(l.conn) // the next connection may find the primary
-		}
+	if err := l.identify(ctx); err != nil {
 		return Lineage{}, err
 	}
 	lineage := l.server.Lineage
-	err = l.conn.QueryRow(ctx, `
-INSERT INTO relay_lanes AS r (lane, owner_epoch, owner) VALUES ($1, 1, $2)
-ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1, owner = $2, updated_at = now()
+	err := l.conn.QueryRow(ctx, `
+INSERT INTO relay_lanes AS r (lane, owner_epoch, owner, owner_pid, owner_started)
+SELECT $1, 1, $2, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
+ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1, owner = $2, owner_pid = excluded.owner_pid,
+       owner_started = excluded.owner_started, updated_at = now()
 RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.location)
 	if err != nil {
 		return lineage, fmt.Errorf("announce the takeover of lane %s: %w", l.lane.Name, err)
 	}
 	return lineage, nil
+}
+
+// identify finds out which server the session talks to.
+func (l *laneRow) identify(ctx context.Context) (err error) {
+	if l.server, err = identify(ctx, l.conn); errors.Is(err, errStandby) {
+		closeConn(l.conn) // the next connection may find the primary
+	}
+	return err
 }
 
 // claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
@@ -196,6 +178,9 @@ func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last Checkpoint, linea
 	}
 	if err := l.writeBy(ctx, tx, "claim", claimStatement, last.Seq, last.From.String(), snapshotParam(last.To),
 		lastIDParam(last.Progress), string(text), last.Owner, last.OwnerEpoch); err != nil {
+		return err
+	}
+	if err := l.recordBinding(ctx, tx); err != nil {
 		return err
 	}
 	if err := l.undo(ctx, tx, last.Seq); err != nil {

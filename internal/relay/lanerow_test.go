@@ -21,6 +21,14 @@ func laneOwner(t testing.TB, url, name string) *laneRow {
 	return row
 }
 
+// registered gives the lane its row.
+func registered(t testing.TB, row *laneRow) {
+	t.Helper()
+	if _, err := row.register(t.Context(), []Lane{row.lane}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func announce(t testing.TB, row *laneRow) Lineage {
 	t.Helper()
 	lineage, err := row.announce(t.Context())
@@ -204,8 +212,9 @@ func TestTheLockShowsItsHolder(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
 	holder, other := laneOwner(t, url, "holder"), laneOwner(t, url, "other")
-	if pid, _, err := other.lockHolder(t.Context()); pid != 0 || err != nil {
-		t.Fatalf("a free lock is held by %d, %v", pid, err)
+	registered(t, holder)
+	if h, err := other.holder(t.Context()); h != (holding{}) || err != nil {
+		t.Fatalf("a free lock: %+v, %v", h, err)
 	}
 	// Neither another lane nor another advisory lock is taken for this one.
 	exec(t, open(t, url), `SELECT pg_advisory_lock(1), pg_advisory_lock(1, 2), pg_advisory_lock(hashtextextended('relay lane other', 0))`)
@@ -215,14 +224,14 @@ func TestTheLockShowsItsHolder(t *testing.T) {
 	if ok, err := other.tryLock(t.Context()); ok || err != nil {
 		t.Fatalf("the lock is held twice: %v", err)
 	}
-	pid, silent, err := other.lockHolder(t.Context())
-	if err != nil || pid != int32(holder.conn.PgConn().PID()) || silent < 0 || silent > time.Minute {
-		t.Fatalf("holder %d silent for %v, %v", pid, silent, err)
+	h, err := other.holder(t.Context())
+	if err != nil || h.owner != int32(holder.conn.PgConn().PID()) || h.silent < 0 || h.silent > time.Minute || !h.taken || h.stranger != "" {
+		t.Fatalf("%+v, %v", h, err)
 	}
 	if err := holder.ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := other.evict(t.Context(), pid); err != nil {
+	if err := other.evict(t.Context(), h.owner); err != nil {
 		t.Fatal(err)
 	}
 	if err := holder.ping(t.Context()); err == nil {
@@ -245,8 +254,8 @@ func TestTheLockOfAnotherDatabaseIsAnother(t *testing.T) {
 	if ok, err := one.tryLock(t.Context()); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	if pid, _, err := two.lockHolder(t.Context()); pid != 0 || err != nil {
-		t.Errorf("holder %d, %v", pid, err)
+	if h, err := two.holder(t.Context()); h != (holding{}) || err != nil {
+		t.Errorf("%+v, %v", h, err)
 	}
 	if ok, err := two.tryLock(t.Context()); !ok || err != nil {
 		t.Error("the same lane of another database is locked too", err)

@@ -15,6 +15,11 @@ type laneState struct {
 	seq     int64
 	started bool
 	lineage *Lineage
+	// table is the one that the lane is bound to; nil where it is bound to none.
+	table *TableIdentity
+	// settings are those of the last owner, settingsBy; nil where none are recorded.
+	settings   *laneSettings
+	settingsBy string
 	// after is the progress after batch seq, which batchOwner intended under batchEpoch. The progress and the names are nil
 	// where the row has none.
 	after      *Progress
@@ -32,16 +37,24 @@ type laneState struct {
 const laneStateColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
 confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
 (SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1),
-(SELECT coalesce(max(p.seq), 0) FROM outbox_parked p WHERE p.lane = relay_lanes.lane)`
+(SELECT coalesce(max(p.seq), 0) FROM outbox_parked p WHERE p.lane = relay_lanes.lane),
+(SELECT table_oid FROM relay_bindings b WHERE b.lane = relay_lanes.lane AND started),
+coalesce((SELECT table_name FROM relay_bindings b WHERE b.lane = relay_lanes.lane), ''),
+(SELECT settings::text FROM relay_bindings b WHERE b.lane = relay_lanes.lane AND started),
+coalesce((SELECT settings_by FROM relay_bindings b WHERE b.lane = relay_lanes.lane), '')`
 
 // scanLaneState reads laneStateColumns and, behind them, more.
 func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 	var state laneState
 	var lineage, from, to, confirmedFrom, confirmedTo *string
 	var lastID, confirmedLastID *int64
+	var table *uint32
+	var tableName string
+	var settings *string
 	err := row.Scan(append([]any{
 		&state.seq, &state.started, &lineage, &from, &to, &lastID, &state.batchOwner, &state.batchEpoch,
 		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.recovering, &state.parked,
+		&table, &tableName, &settings, &state.settingsBy,
 	}, more...)...)
 	if err != nil {
 		return state, err
@@ -50,6 +63,15 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 		state.lineage = new(Lineage)
 		if err := json.Unmarshal([]byte(*lineage), state.lineage); err != nil {
 			return state, fmt.Errorf("read lineage: %w", err)
+		}
+	}
+	if table != nil {
+		state.table = &TableIdentity{*table, tableName}
+	}
+	if settings != nil {
+		state.settings = new(laneSettings)
+		if err := json.Unmarshal([]byte(*settings), state.settings); err != nil {
+			return state, fmt.Errorf("read the settings of the last owner: %w", err)
 		}
 	}
 	if state.after, err = readProgress(from, to, lastID); err != nil {
@@ -114,6 +136,9 @@ type serverNow struct {
 	xmax   uint64 // no transaction from this id on has ended; 0 where it is not known
 	newest uint64 // the highest xact_id in the table, 0 where that is empty
 	table  string
+	name   string        // of the deployment; empty where it was not asked
+	bound  TableIdentity // what the lane's setting leads to; zero where it was not asked
+	old    func() string // says what is left of the table that the lane is bound to
 }
 
 // nowQuery is one statement, so that no row that it sees can be newer than its snapshot.

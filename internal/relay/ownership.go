@@ -24,28 +24,34 @@ const silentLimit = 4 * pingInterval
 // safety.
 func (l *lane) awaitLock(ctx context.Context, row *laneRow) (standIn bool, err error) {
 	seenFree := false
+	strange, differs := strangers{log: l.log}, disagreement{}
 	for {
 		assigned := l.assigned.has(l.partition)
-		pid, silent, err := row.lockHolder(ctx)
+		h, err := row.holder(ctx)
 		if err != nil {
 			return false, err
 		}
+		reason := strange.watch(h.stranger)
 		switch {
-		case pid == 0 && (assigned || seenFree):
-			locked, err := row.tryLock(ctx)
-			if err != nil || locked {
-				return !assigned, err
-			}
-		case pid == 0:
-			seenFree = true
-		case assigned && silent > silentLimit:
-			l.log.Warn("the owner of the lane is silent; its session is ended", "silent", silent)
-			if err := row.evict(ctx, pid); err != nil {
+		case h.owner != 0 && assigned && h.silent > silentLimit:
+			l.log.Warn("the owner of the lane is silent; its session is ended", "silent", h.silent)
+			if err := row.evict(ctx, h.owner); err != nil {
 				return false, err
 			}
-		default:
+		case h.owner != 0:
 			seenFree = false
-			l.change(Standby, "")
+			if err := l.compare(ctx, row, &differs); err != nil {
+				return false, err
+			}
+			l.change(Standby, joinReasons(reason, differs.text))
+		case h.taken && reason == "":
+			l.change(Standby, "") // it was taken a moment ago, perhaps by a relay that is about to say so
+		case assigned || seenFree:
+			if taken, err := row.take(ctx, h, reason); err != nil || taken {
+				return !assigned, err
+			}
+		default:
+			seenFree = true
 		}
 		look := standInLook
 		if assigned {

@@ -101,6 +101,9 @@ FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, 
      JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
 		return err
 	}
+	if err := l.mustBeBound(ctx, tx, len(pl.parks)+len(pl.skips)); err != nil {
+		return err
+	}
 	if err := all(ctx, tx, "keep parked rows", pl.again, true, `
 UPDATE outbox_parked AS p SET cause = a.cause, error = a.error, attempts = p.attempts + (a.cause = 'refused')::int
 FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (place, cause, error)

@@ -64,8 +64,10 @@ func identify(ctx context.Context, conn *pgx.Conn) (serverIdentity, error) {
 	}
 	err := conn.QueryRow(ctx, `
 SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint,
-       current_database(), (SELECT oid FROM pg_database WHERE datname = current_database()), pg_postmaster_start_time()
-FROM pg_control_system()`).Scan(&s.SystemIdentifier, &s.Timeline, &s.Database, &s.DatabaseOID, &s.started)
+       current_database(), (SELECT oid FROM pg_database WHERE datname = current_database()), pg_postmaster_start_time(),
+       coalesce(n.nspname, ''), coalesce(n.oid, 0), coalesce(c.oid, 0)
+FROM pg_control_system() LEFT JOIN pg_class c ON c.oid = to_regclass('relay_lanes') LEFT JOIN pg_namespace n ON n.oid = c.relnamespace`).
+		Scan(&s.SystemIdentifier, &s.Timeline, &s.Database, &s.DatabaseOID, &s.started, &s.LanesSchema, &s.LanesSchemaOID, &s.LanesOID)
 	if err != nil {
 		return s, fmt.Errorf("read the identity of the server: %w", err)
 	}

@@ -76,9 +76,13 @@ type PostgresSide struct {
 	Confirmed   *int64    `json:"confirmed_seq"`
 	ConfirmedAt *Progress `json:"confirmed"`
 	Lineage     *Lineage  `json:"lineage"`
-	Owner       *string   `json:"owner"`
-	OwnerEpoch  int64     `json:"owner_epoch"`
-	// OwnerAlive is whether a process holds the lane's lock now.
+	// Table is the one that the lane is bound to; nil where it is bound to none.
+	Table *TableIdentity `json:"table"`
+	// Settings are those of the last owner that all replicas should have.
+	Settings   map[string]string `json:"settings"`
+	Owner      *string           `json:"owner"`
+	OwnerEpoch int64             `json:"owner_epoch"`
+	// OwnerAlive is whether the session of the owner lives.
 	OwnerAlive bool      `json:"owner_alive"`
 	State      string    `json:"state"`
 	Reason     *string   `json:"reason"`
@@ -102,6 +106,8 @@ type KafkaSide struct {
 // LiveSide is what the servers say of themselves.
 type LiveSide struct {
 	Lineage
+	// Table is the one that the setting leads to.
+	Table TableIdentity `json:"table"`
 	// Xmax is the first transaction id of the server that has not ended.
 	Xmax uint64 `json:"xmax"`
 	// Time is the server's clock.
@@ -223,6 +229,16 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 		return err
 	}
 	f.Live.Xmax = now.xmax
+	if now.bound, err = readTable(ctx, tx, i.lane.Name, i.lane.Table); err != nil {
+		return err
+	}
+	f.Live.Table, now.name = now.bound, i.cfg.Name
+	now.old = func() string { return describeOld(ctx, tx, f.state.boundBy(f.last)) }
+	if f.Cause == "" {
+		if err := f.judged(judgeOtherLanes(ctx, tx, i.lane.Name, now.bound)); err != nil {
+			return err
+		}
+	}
 	if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&f.Live.Time); err != nil {
 		return fmt.Errorf("read the server's clock: %w", err)
 	}
@@ -240,7 +256,7 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 // Recoverable reports whether there is a contradiction that a choice settles.
 func (f *Findings) Recoverable() bool {
 	switch f.Cause {
-	case "", CheckpointPolicy, ForeignRows, AnotherLane:
+	case "", CheckpointPolicy, ForeignRows, AnotherLane, TableTaken:
 		return false
 	}
 	return true
@@ -249,10 +265,7 @@ func (f *Findings) Recoverable() bool {
 func (i *inspection) readRow(ctx context.Context, tx pgx.Tx, f *Findings) error {
 	var p PostgresSide
 	state, err := scanLaneState(tx.QueryRow(ctx, `SELECT `+laneStateColumns+`, owner, owner_epoch, state, reason, updated_at,
-       EXISTS (SELECT FROM pg_locks, `+LockKey("$1::text")+` AS key
-               WHERE locktype = 'advisory' AND granted AND objsubid = 1
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                 AND classid::bigint = (key >> 32) & 4294967295 AND objid::bigint = key & 4294967295)
+       (SELECT o.pid IS NOT NULL FROM relay_lanes r`+HolderJoin+` WHERE r.lane = relay_lanes.lane)
 FROM relay_lanes WHERE lane = $1`, i.lane.Name), &p.Owner, &p.OwnerEpoch, &p.State, &p.Reason, &p.UpdatedAt, &p.OwnerAlive)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
@@ -262,7 +275,10 @@ FROM relay_lanes WHERE lane = $1`, i.lane.Name), &p.Owner, &p.OwnerEpoch, &p.Sta
 	}
 	f.state = state
 	p.Seq, p.Started, p.After, p.BatchOwner, p.BatchEpoch = state.seq, state.started, state.after, state.batchOwner, state.batchEpoch
-	p.Confirmed, p.ConfirmedAt, p.Lineage = state.confirmedSeq, state.confirmed, state.lineage
+	p.Confirmed, p.ConfirmedAt, p.Lineage, p.Table = state.confirmedSeq, state.confirmed, state.lineage, state.table
+	if state.settings != nil {
+		p.Settings = *state.settings
+	}
 	f.Postgres = &p
 	return nil
 }

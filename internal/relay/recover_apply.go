@@ -86,6 +86,9 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	if _, err := before.chosen(d.Choice); err != nil {
 		return nil, err
 	}
+	if err := row.look(ctx); err != nil {
+		return nil, err
+	}
 	lineage, err := row.announce(ctx)
 	if err != nil {
 		return nil, err
@@ -162,16 +165,18 @@ const (
 func (r *Recovery) lock(ctx context.Context, row *laneRow) (evicted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
+	strange := strangers{log: r.cfg.Logger}
 	for {
-		locked, err := row.tryLock(ctx)
-		if err != nil || locked {
-			return evicted, err
-		}
-		pid, _, err := row.lockHolder(ctx)
+		h, err := row.holder(ctx)
 		if err != nil {
 			return evicted, err
 		}
-		if pid != 0 {
+		if reason := strange.watch(h.stranger); h.owner == 0 && (!h.taken || reason != "") {
+			if taken, err := row.take(ctx, h, reason); err != nil || taken {
+				return evicted, err
+			}
+		}
+		if pid := h.owner; pid != 0 {
 			var state, owner string
 			err := row.conn.QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).Scan(&state, &owner)
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -219,7 +224,7 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	}
 	c := Checkpoint{
 		// A number that neither log has had: no batch is taken for another.
-		Version: checkpointVersion, Lane: r.lane.Name, Seq: seq + 1, Progress: chosen.Progress, Lineage: s.lineage,
+		Version: checkpointVersion, Lane: r.lane.Name, Seq: seq + 1, Progress: chosen.Progress, Lineage: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 		Recovery: &RecoveryNote{Choice: d.Choice, Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
 	}
@@ -287,7 +292,7 @@ func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
 		if err := l.undoReleases(ctx, tx, -1); err != nil {
 			return err
 		}
-		// Rows that will be read again are parked again then, in their order.
+		// Rows that will be read again are parked again then, in their order. Another table has other rows under the same ids.
 		again, params := c.published(2)
 		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+quoteTable(l.lane.Table)+" WHERE NOT "+again+
 			") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane.Name}, params...)...); err != nil {

@@ -104,6 +104,9 @@ func (r *Recovery) open(ctx context.Context, tx pgx.Tx, f *Findings, look Look) 
 	return nil
 }
 
+// elsewhere reports whether what the logs know is of the rows of another table.
+func (f *Findings) elsewhere() bool { return f.Cause == AnotherTable || f.Cause == AnotherDeployment }
+
 // kafkaOption is open where the checkpoint's snapshots mean on this server what they meant when they were taken.
 func (f *Findings) kafkaOption() (Option, string) {
 	option := Option{Choice: ChooseKafka, Meaning: "goes on after the batch that Kafka's checkpoint names"}
@@ -113,6 +116,10 @@ func (f *Findings) kafkaOption() (Option, string) {
 	from, live := f.last.Lineage, f.Live.Lineage
 	option.Progress = f.last.Progress
 	switch {
+	case f.elsewhere() && f.last.xmax() <= f.Live.Xmax && from.sameDatabase(live) && from.Timeline == live.Timeline:
+		option.Meaning = "takes up the table at the place of the checkpoint"
+		option.Caution = "right only where the table holds the rows of the old one with the ids and xact_id that they had, as a copy does; " +
+			"all other rows that are visible in the checkpoint are skipped"
 	case f.last.xmax() > f.Live.Xmax:
 		return option, fmt.Sprintf("it knows of transactions up to %d, and this server has come only to %d: rows that will be written "+
 			"with the ids between would be taken for published", f.last.xmax()-1, f.Live.Xmax-1)
@@ -138,6 +145,9 @@ func (f *Findings) postgresOption() (Option, string) {
 	option := Option{Choice: ChoosePostgres, Meaning: "goes on after the last batch that Postgres knows to be committed; " +
 		"what Kafka has beyond it, and the table still has, is published again"}
 	s := f.state
+	if f.elsewhere() {
+		return option, "what it knows is of another table; kafka takes up the same place"
+	}
 	if f.Postgres == nil || !s.started || s.confirmed == nil || s.confirmedSeq == nil {
 		return option, "relay_lanes knows of no committed batch"
 	}

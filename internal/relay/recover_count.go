@@ -65,7 +65,7 @@ func (f *Findings) known(scan bool) []knowledge {
 			kafka = kafka || option.Choice == ChooseKafka
 		}
 	}
-	if f.last == nil || kafka || scan {
+	if f.elsewhere() || f.last == nil || kafka || scan {
 		return known
 	}
 	from, live := f.last.Lineage, f.Live.Lineage

@@ -92,7 +92,7 @@ func (r *rig) append(c Checkpoint) {
 // laneText is the lane's row without what every takeover changes.
 func (r *rig) laneText() string {
 	r.t.Helper()
-	return query[string](r.t, r.conn, `SELECT (to_jsonb(l) - '{owner,owner_epoch,state,reason,updated_at}'::text[])::text FROM relay_lanes l`)
+	return query[string](r.t, r.conn, `SELECT (to_jsonb(l) - '{owner,owner_epoch,owner_pid,owner_started,state,reason,updated_at}'::text[])::text FROM relay_lanes l`)
 }
 
 // The command dies at each of its steps, and each time the lane halts until it is run to its end.

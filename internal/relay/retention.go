@@ -29,7 +29,8 @@ const (
 )
 
 // sweepQuery deletes what may go of the next rows after an id. It tells how many rows it looked at, how many of them it
-// deleted, and the highest id of those. A row that does not belong to the windows published so far, or is too young, stays.
+// deleted, and the highest id of those. A row that does not belong to the windows published so far, or is too young, stays. So
+// does every row of a table that is not the one with the oid $7, if that is not 0: what is published of one says nothing of another.
 //
 // It does not say FOR UPDATE SKIP LOCKED: that needs the right to update the row, and with it to give it another id, and
 // writes each lock to the log beside the delete. See sweep.next for how a locked row is passed over.
@@ -37,9 +38,9 @@ func sweepQuery(table string) string {
 	return `WITH seen AS MATERIALIZED (
     SELECT id, created_at <= now() - $3::float8 * interval '1 second' AND (pg_visible_in_snapshot(xact_id, $4::text::pg_snapshot)
            OR id <= $5::bigint AND pg_visible_in_snapshot(xact_id, $6::text::pg_snapshot)) AS due
-    FROM ` + table + ` WHERE id > $1::bigint ORDER BY id LIMIT $2::bigint
+    FROM ` + table + ` WHERE id > $1::bigint AND $7::oid IN (0, ` + oidOf(table) + `) ORDER BY id LIMIT $2::bigint
 ), gone AS (
-    DELETE FROM ` + table + ` WHERE id = ANY (ARRAY(SELECT id FROM seen WHERE due)) RETURNING id
+    DELETE FROM ` + table + ` WHERE id = ANY (ARRAY(SELECT id FROM seen WHERE due)) AND $7::oid IN (0, ` + oidOf(table) + `) RETURNING id
 )
 SELECT count(*), (SELECT count(*) FROM gone), coalesce(max(id) FILTER (WHERE due), 0) FROM seen`
 }
@@ -49,6 +50,7 @@ SELECT count(*), (SELECT count(*) FROM gone), coalesce(max(id) FILTER (WHERE due
 // that committed late, a locked row) are found when it begins again.
 type sweep struct {
 	table string // quoted
+	oid   uint32 // of the table that may be swept; 0 for any
 	after int64
 	rows  int       // of the next statement
 	again time.Time // when to begin at the lowest id again
@@ -91,7 +93,7 @@ func (w *sweep) next(ctx context.Context, conn *pgx.Conn, r rule) (removed int64
 		to, last = r.published.To, r.published.LastID
 	}
 	var seen, due int64
-	err = conn.QueryRow(ctx, sweepQuery(w.table), w.after, w.rows, r.age.Seconds(), r.published.From.String(), last, to.String()).
+	err = conn.QueryRow(ctx, sweepQuery(w.table), w.after, w.rows, r.age.Seconds(), r.published.From.String(), last, to.String(), w.oid).
 		Scan(&seen, &removed, &due)
 	if isLockTimeout(err) {
 		return 0, true, w.narrow(ctx, conn)

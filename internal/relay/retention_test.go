@@ -156,7 +156,7 @@ func TestASweepCostsWhatItLooksAt(t *testing.T) {
 	old := open(t, url)
 	exec(t, old, `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1`)
 	published := current(t, conn)
-	args := []string{fmt.Sprint(frontier), "1000", "0", published.From.String(), "0", published.From.String()}
+	args := []string{fmt.Sprint(frontier), "1000", "0", published.From.String(), "0", published.From.String(), "0"}
 	if _, err := janitor.PgConn().Prepare(t.Context(), "sweep", sweepQuery("outbox"), nil); err != nil {
 		t.Fatal(err)
 	}

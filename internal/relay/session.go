@@ -262,7 +262,7 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 		return err
 	}
 	checkpoint := Checkpoint{
-		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: pl.after, Lineage: s.lineage,
+		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: pl.after, Lineage: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch, Transactions: transactions,
 	}
 	value, err := checkpoint.encode()
@@ -318,7 +318,7 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 		case value, ok = <-from:
 			return value, ok, nil
 		case <-ping.C:
-			if err := s.row.ping(ctx); err != nil {
+			if err := s.lane.hold(ctx, s.row); err != nil {
 				return value, false, fmt.Errorf("hold the lock of the lane: %w", err)
 			}
 			if err := s.row.confirm(ctx); err != nil {

@@ -258,6 +258,8 @@ func (r *rig) takeOver(cfg Config, owner string) (*session, error) {
 	s, err := l.takeOver(r.t.Context(), row)
 	if err == nil {
 		r.t.Cleanup(s.close)
+	} else {
+		row.close() // as a relay that gives up does
 	}
 	return s, err
 }
@@ -285,7 +287,8 @@ func TestATakeoverHaltsWhereTheLogsContradictEachOther(t *testing.T) {
 		"Postgres was set back": {func(r *rig, _ *Config) { exec(r.t, r.conn, `UPDATE relay_lanes SET seq = seq - 1`) }, "restored to an earlier time"},
 		"Postgres ran ahead":    {func(r *rig, _ *Config) { exec(r.t, r.conn, `UPDATE relay_lanes SET seq = seq + 2`) }, "lost records"},
 		"its row was removed":   {func(r *rig, _ *Config) { exec(r.t, r.conn, `DELETE FROM relay_lanes`) }, "state was removed"},
-		"the lanes have changed places": {func(_ *rig, cfg *Config) {
+		"the lanes have changed places": {func(r *rig, cfg *Config) {
+			exec(r.t, r.conn, `DELETE FROM relay_bindings`)
 			cfg.Lanes = []Lane{{Name: "other", Table: "outbox"}}
 		}, "relay_lanes were changed or removed"},
 		"another database under the same name": {func(r *rig, cfg *Config) { cfg.DatabaseURL = newDatabase(r.t) }, "written for database"},

@@ -18,16 +18,20 @@ const takeoverTimeout = time.Minute
 
 // takeOver makes this process the lane's owner. It is the only recovery path, and start-up is it:
 //
-//  1. announce: check that this is a primary, and raise the epoch in Postgres, so that the predecessor's next intent fails;
-//  2. close what brokers have left open of the lane's last transactions, and fence every transactional id of the ring, the
+//  1. bind: find the lane's table, and check that the lane is bound to it;
+//  2. announce: check that this is a primary, and raise the epoch in Postgres, so that the predecessor's next intent fails;
+//  3. close what brokers have left open of the lane's last transactions, and fence every transactional id of the ring, the
 //     first one first;
-//  3. write a sentinel with the first id and read the log up to it: the last checkpoint is then decided and final;
-//  4. claim: check that both logs agree, and withdraw an intent that never became a commit.
+//  4. write a sentinel with the first id and read the log up to it: the last checkpoint is then decided and final;
+//  5. claim: check that both logs agree, and withdraw an intent that never became a commit.
 //
 // The announcement comes before the fence and is checked by the claim: a process that claims has read a log that nobody
 // has written to since, because whoever writes next must have announced itself after it. The statements of 1 and 4 run on the
 // session that holds the lane's lock. Whatever else is waited for, however long, that session is pinged meanwhile: see pingWhile.
 func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
+	if err := row.bind(ctx); err != nil {
+		return nil, err
+	}
 	lineage, err := row.announce(ctx)
 	if err != nil {
 		return nil, err
@@ -47,6 +51,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
 	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
+			s.reader.table = row.table.OID
 			err = s.reader.mustBe(ctx, row.server)
 		}
 		return err
@@ -75,7 +80,7 @@ func (s *session) close() {
 	s.log.admin.Close()
 }
 
-// claim does steps 2 to 4 of a takeover.
+// claim does steps 3 to 5 of a takeover.
 func (s *session) claim(ctx context.Context) error {
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
@@ -100,6 +105,8 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	now.name, now.bound = s.cfg.Name, s.row.table
+	now.old = func() string { return describeOld(ctx, s.row.conn, state.boundBy(last)) }
 	if err := judge(s.lane.Name, state, last, s.lineage, now); err != nil {
 		return err
 	}
@@ -113,8 +120,8 @@ func (s *session) claim(ctx context.Context) error {
 	}
 	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
 	// log, and the server before the promotion is a stranger.
-	if last.Lineage != s.lineage {
-		last.Lineage = s.lineage
+	if last.Lineage != s.lineage || last.Table == nil || *last.Table != s.row.table {
+		last.Lineage, last.Table = s.lineage, &s.row.table
 		err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, first, *last) })
 		if err != nil {
 			return err
@@ -125,6 +132,7 @@ func (s *session) claim(ctx context.Context) error {
 	if err := s.row.claim(ctx, s.last, s.lineage); err != nil {
 		return err
 	}
+	s.lane.tellSettings(s.row)
 	return s.row.pingWhile(ctx, func(ctx context.Context) error {
 		return loadParked(ctx, s.reader.conn, s.lane.Name, s.parking, s.reader.decoder.routed)
 	})
@@ -154,6 +162,11 @@ func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
 		return nil, err
 	}
 	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
+		return nil, err
+	}
+	bound := s.row.before.boundBy(known)
+	err = judgeTable(s.lane.Name, bound.table, s.row.table, func() string { return describeOld(ctx, s.reader.conn, bound) })
+	if err != nil {
 		return nil, err
 	}
 	return s.fence(ctx, known)

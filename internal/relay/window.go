@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,18 +32,24 @@ const (
 )
 
 // tailQuery reads the rows that became visible since a snapshot: of transactions that began after it ($1 = its xmax) and
-// of those that ran when it was taken ($2 = its xip list). One statement is one snapshot, which the first row returns.
+// of those that ran when it was taken ($2 = its xip list). One statement is one snapshot, which the first row returns, and with
+// it the oid of the table. That part stands last: names are looked up from the first part to the last, so by then the table is
+// locked under its name.
 func tailQuery(table, columns string) string {
-	return `SELECT NULL::bigint AS id, NULL::uuid AS msg_id, NULL::text AS aggregate_type, NULL::text AS aggregate_id,
-       NULL::text AS type, NULL::text AS topic, NULL::bytea AS payload, NULL::jsonb AS headers,
-       clock_timestamp() AS created_at, NULL::int AS large, NULL::xid8 AS xact_id, pg_current_snapshot()::text AS snapshot
-UNION ALL
-SELECT ` + rowColumns + `, xact_id, NULL FROM (
+	return `SELECT ` + rowColumns + `, xact_id, NULL AS snapshot FROM (
     SELECT ` + columns + `, xact_id FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
 UNION ALL
 SELECT ` + rowColumns + `, xact_id, NULL FROM (
     SELECT ` + columns + `, xact_id FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
+UNION ALL
+SELECT NULL::bigint, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::text, NULL::bytea, NULL::jsonb, clock_timestamp(),
+       NULL::int, NULL::xid8, pg_current_snapshot()::text || '/' || ` + oidOf(table) + `
 ORDER BY id NULLS FIRST`
+}
+
+// oidOf is the oid of a quoted table, as a constant that Postgres looks up together with the names in the statement.
+func oidOf(table string) string {
+	return "'" + strings.ReplaceAll(table, "'", "''") + "'::regclass::oid"
 }
 
 // leastQuery finds the least id of a window, given some id of it ($4). It must not walk the primary key, whose rows below $4
@@ -68,7 +75,8 @@ ORDER BY id LIMIT $4::bigint`
 // windowReader reads the windows of one outbox table, page by page. It is used by one goroutine.
 type windowReader struct {
 	conn     *pgx.Conn
-	lane     Lane // whose table is read; empty for parked rows
+	lane     Lane   // whose table is read; empty for parked rows
+	table    uint32 // the oid that every read must find; 0 where any will do
 	clock    *databaseClock
 	decoder  *rowDecoder
 	maxRows  int
@@ -152,9 +160,10 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 				return errShape
 			}
 			r.clock.set(pgTime(values[colCreatedAt]))
-			snapshot, err := ParseSnapshot(string(values[colSnapshot]))
+			text, oid, _ := strings.Cut(string(values[colSnapshot]), "/")
+			snapshot, err := ParseSnapshot(text)
 			if err == nil {
-				out.after.To = snapshot
+				out.after.To, err = snapshot, r.mustRead(oid)
 			}
 			return err
 		},
@@ -249,6 +258,9 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 	var failed error
 	leading := req.first != nil
 	before, discarded := out.bytes, 0
+	if fields := rows.FieldDescriptions(); !leading && r.table != 0 && len(fields) > 0 && fields[0].TableOID != r.table {
+		failed = errSwapped // the server says of each column which table it is of
+	}
 	for failed == nil && rows.NextRow() {
 		values := rows.Values()
 		if leading {
@@ -298,6 +310,14 @@ func (r *windowReader) judge(within *Snapshot, values [][]byte) error {
 		return nil
 	}
 	return foreignRow(r.lane.Name, r.lane.Table, xid, within.Xmax)
+}
+
+// mustRead checks the oid of the table that was read.
+func (r *windowReader) mustRead(oid string) error {
+	if r.table != 0 && oid != strconv.FormatUint(uint64(r.table), 10) {
+		return errSwapped
+	}
+	return nil
 }
 
 // full reports whether the page must end before this row.

@@ -27,12 +27,21 @@ type Lane struct {
 	Reason *string `json:"reason"`
 	// Owner is the process that took the lane over last, as host/pid/instance; nil before the first.
 	Owner *string `json:"owner"`
-	// OwnerAlive is whether some process holds the lock of the lane at this moment.
+	// OwnerAlive is whether the session of the process that runs the lane lives at this moment.
 	OwnerAlive bool `json:"owner_alive"`
+	// LockStranger is a session that holds the advisory lock of the lane and is not the owner's; nil where there is none.
+	LockStranger *string `json:"lock_stranger"`
 	// OwnerEpoch counts the takeovers.
 	OwnerEpoch int64 `json:"owner_epoch"`
 	// Seq is the sequence number of the last batch intended.
 	Seq int64 `json:"seq"`
+	// Bound is the table that the lane belongs to, with its schema; nil before the first takeover.
+	Bound *string `json:"bound_table"`
+	// Settings are those of the last owner, SettingsBy, that all replicas should have, by their names; SettingsChanged says when they
+	// changed last, by whom, and from what to what. Nil before the first takeover, and the last before the first change.
+	Settings        map[string]string `json:"settings"`
+	SettingsBy      *string           `json:"settings_by"`
+	SettingsChanged *string           `json:"settings_changed"`
 	// RowsBehind counts the committed rows that are not known to be published; nil where the table is not known.
 	RowsBehind *int64 `json:"rows_behind"`
 	// SecondsBehind is the age of the oldest of them, 0 where there is none; nil where the table is not known.
@@ -71,8 +80,6 @@ func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, erro
 		if i >= 0 {
 			lane = recorded[i]
 			recorded = slices.Delete(recorded, i, i+1)
-		} else if lane.OwnerAlive, err = alive(ctx, tx, c.Name); err != nil {
-			return nil, err
 		}
 		lane.Table = &c.Table
 		if err := behind(ctx, tx, &lane); err != nil {
@@ -88,15 +95,6 @@ func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, erro
 	return append(lanes, recorded...), nil
 }
 
-// held is whether a session of this database holds the advisory lock of a lane. A lock on a bigint shows its two halves in classid and
-// objid, and 1 in objsubid.
-var held = `EXISTS (
-    SELECT FROM pg_locks, ` + relay.LockKey("%s") + ` AS key
-     WHERE locktype = 'advisory' AND granted AND objsubid = 1
-       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-       AND classid = ((key >> 32) & x'ffffffff'::bigint)::oid
-       AND objid = (key & x'ffffffff'::bigint)::oid)`
-
 // parkedQuery counts what is parked. Rows that are on their way out are parked no more.
 const parkedQuery = `
 SELECT lane, count(*) AS aggregates, sum(rows) AS rows, min(since) AS since
@@ -105,31 +103,24 @@ SELECT lane, count(*) AS aggregates, sum(rows) AS rows, min(since) AS since
  GROUP BY lane`
 
 func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
-	query := `SELECT lane, state, reason, owner, ` + fmt.Sprintf(held, "lane") + `, owner_epoch, seq, updated_at,
-       coalesce(p.aggregates, 0), coalesce(p.rows, 0)::bigint, p.since
-  FROM relay_lanes LEFT JOIN (` + parkedQuery + `) AS p USING (lane) ORDER BY lane`
+	query := `SELECT lane, r.state, r.reason, r.owner, h.owner_pid <> 0, h.stranger, r.owner_epoch, r.seq, b.table_name, b.settings,
+       b.settings_by, b.settings_changed, r.updated_at, coalesce(p.aggregates, 0), coalesce(p.rows, 0)::bigint, p.since
+  FROM relay_lanes r LEFT JOIN relay_bindings b USING (lane) LEFT JOIN (` + parkedQuery + `) AS p USING (lane)
+  JOIN (SELECT r.lane, ` + relay.HolderColumns + ` FROM relay_lanes r` + relay.HolderJoin + `) AS h USING (lane) ORDER BY lane`
 	rows, err := tx.Query(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))
 	}
 	lanes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Lane, err error) {
 		l.Warnings = []string{}
-		err = row.Scan(&l.Lane, &l.State, &l.Reason, &l.Owner, &l.OwnerAlive, &l.OwnerEpoch, &l.Seq, &l.UpdatedAt,
-			&l.ParkedAggregates, &l.ParkedRows, &l.ParkedSince)
+		err = row.Scan(&l.Lane, &l.State, &l.Reason, &l.Owner, &l.OwnerAlive, &l.LockStranger, &l.OwnerEpoch, &l.Seq, &l.Bound,
+			&l.Settings, &l.SettingsBy, &l.SettingsChanged, &l.UpdatedAt, &l.ParkedAggregates, &l.ParkedRows, &l.ParkedSince)
 		return l, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))
 	}
 	return lanes, nil
-}
-
-func alive(ctx context.Context, tx pgx.Tx, lane string) (bool, error) {
-	var yes bool
-	if err := tx.QueryRow(ctx, "SELECT "+fmt.Sprintf(held, "$1::text"), lane).Scan(&yes); err != nil {
-		return false, fmt.Errorf("look for the lock of lane %s: %w", lane, preflight.Explain(err))
-	}
-	return yes, nil
 }
 
 // behindQuery counts what the lane has yet to publish. Rows of older transactions than the snapshot's xmin are visible in

@@ -161,17 +161,22 @@ func TestSecondsBehindAreTheAgeOfTheOldestRowBehind(t *testing.T) {
 	}
 }
 
-func TestTheOwnerIsAliveWhileItHoldsTheLockOfTheLane(t *testing.T) {
+// owned makes the session of a connection the owner of a lane, as its row has it.
+const owned = `UPDATE relay_lanes SET owner_pid = pg_backend_pid(), owner_started = (SELECT backend_start FROM pg_stat_activity
+WHERE pid = pg_backend_pid()) WHERE lane = '%s'`
+
+func TestTheOwnerIsAliveWhileItsSessionLives(t *testing.T) {
 	conns := outbox(t, "alive", 2)
 	conn, owner := conns[0], conns[1]
 	lock := "pg_advisory_lock(" + relay.LockKey("'outbox'") + ")"
-	execute(t, owner, "SELECT "+lock)
-	if !one(t, conn).OwnerAlive {
-		t.Error("the owner of a lane without a row does not count as alive")
-	}
 	execute(t, conn, "INSERT INTO relay_lanes (lane, owner, owner_epoch, seq, state) VALUES ('outbox', 'h/1/a', 2, 7, 'running')")
+	execute(t, owner, "SELECT "+lock)
+	if lane := one(t, conn); lane.OwnerAlive || lane.LockStranger == nil || !strings.Contains(*lane.LockStranger, "role postgres") {
+		t.Errorf("a lock that no relay holds: %+v", lane)
+	}
+	execute(t, owner, fmt.Sprintf(owned, "outbox"))
 	lane := one(t, conn)
-	if !lane.OwnerAlive || *lane.Owner != "h/1/a" || lane.OwnerEpoch != 2 || lane.Seq != 7 || lane.State != "running" {
+	if !lane.OwnerAlive || lane.LockStranger != nil || *lane.Owner != "h/1/a" || lane.OwnerEpoch != 2 || lane.Seq != 7 || lane.State != "running" {
 		t.Errorf("got %+v", lane)
 	}
 	execute(t, owner, "SELECT pg_advisory_unlock_all()")
@@ -179,8 +184,12 @@ func TestTheOwnerIsAliveWhileItHoldsTheLockOfTheLane(t *testing.T) {
 	execute(t, owner, "SELECT pg_advisory_lock("+relay.LockKey("'other'")+")")
 	execute(t, owner, `SELECT pg_advisory_lock((key >> 32)::int, ((key << 32) >> 32)::int)
 		FROM `+relay.LockKey("'outbox'")+` AS key`)
+	if lane := one(t, conn); !lane.OwnerAlive || lane.LockStranger != nil {
+		t.Errorf("an owner that runs the lane without its lock: %+v", lane)
+	}
+	execute(t, conn, "UPDATE relay_lanes SET owner_started = owner_started - interval '1 s'")
 	if one(t, conn).OwnerAlive {
-		t.Error("the owner counts as alive without its lock")
+		t.Error("another session with the same number counts as the owner")
 	}
 }
 
@@ -188,9 +197,10 @@ func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
 	conns := outbox(t, "signs", 2)
 	for i := range 20 {
 		name := fmt.Sprintf("lane-%d", i)
+		execute(t, conns[1], "INSERT INTO relay_lanes (lane) VALUES ('"+name+"')")
 		execute(t, conns[1], "SELECT pg_advisory_lock("+relay.LockKey("'"+name+"'")+")")
 		lanes, err := Read(t.Context(), conns[0], []relay.Lane{{Name: name, Table: "outbox"}})
-		if err != nil || !lanes[0].OwnerAlive {
+		if err != nil || lanes[0].LockStranger == nil {
 			t.Errorf("%s: got %+v with %v", name, lanes, err)
 		}
 	}

@@ -17,8 +17,19 @@ DECLARE
     drawn aclitem[] := (SELECT relacl FROM pg_class WHERE oid = pg_get_serial_sequence('outbox', 'id')::regclass);
     ids   regclass;
     given record;
+    -- The state of relays, of which a lane is bound to this table by its oid. A table of a stranger is not touched: it may have triggers.
+    was   oid := 'outbox'::regclass;
+    homes regclass[] := ARRAY(
+        SELECT c.oid::regclass FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'table_oid' AND NOT a.attisdropped
+         WHERE c.relname = 'relay_bindings' AND c.relkind = 'r'
+           AND c.relowner IN ((SELECT relowner FROM pg_class WHERE oid = 'outbox'::regclass), current_user::regrole));
+    home  regclass;
 BEGIN
     PERFORM set_config('lock_timeout', '2s', true);
+    -- What binds the lane before the table, as a takeover locks them.
+    FOREACH home IN ARRAY homes LOOP
+        EXECUTE format('SELECT FROM %s WHERE table_oid = %s FOR UPDATE', home, was);
+    END LOOP;
     LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE;
     SELECT substring(pg_get_constraintdef(oid) FROM '\d+')::bigint INTO bound FROM pg_constraint
      WHERE conrelid = 'outbox'::regclass AND conname = 'outbox_before_partitions' AND convalidated;
@@ -75,6 +86,17 @@ BEGIN
     LOOP
         EXECUTE format('GRANT %s ON %s TO %s%s', given.privilege, given.object, given.role,
                        CASE WHEN given.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);
+    END LOOP;
+
+    -- The lane comes along and keeps its place: rows keep their ids and their transactions.
+    FOREACH home IN ARRAY homes LOOP
+        EXECUTE format('UPDATE %s SET table_oid = %s WHERE table_oid = %s', home, 'outbox'::regclass::oid, was);
+    END LOOP;
+    FOR home IN
+        SELECT c.oid::regclass FROM pg_class c WHERE c.relname = 'relay_bindings' AND c.relkind = 'r' AND c.oid <> ALL (homes)
+    LOOP
+        RAISE WARNING '% has another owner: where it has a lane of this outbox, that lane halts', home
+            USING HINT = format('As its owner: UPDATE %s SET table_oid = %s WHERE table_oid = %s;', home, 'outbox'::regclass::oid, was);
     END LOOP;
 
     IF empty THEN

@@ -1,0 +1,266 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A lane belongs to one table. Its progress says which transactions are published, and of another table that would be said
+// without any reason: rows of it that are visible in the progress would never be sent, and would be deleted as published. A
+// name is no identity, since it may lead to another table tomorrow, so the lane is bound to the oid: a rename, a rewrite and
+// VACUUM FULL keep it, and the migration that changes the layout takes the lane along. Every read and every deletion checks
+// it in the statement itself; see windowReader.query and sweepQuery.
+
+// TableIdentity is the table that a lane publishes.
+type TableIdentity struct {
+	// OID tells the table from every other one of its database.
+	OID uint32 `json:"oid"`
+	// Name is its schema and name, quoted where that is needed, as they were when it was looked at.
+	Name string `json:"name"`
+}
+
+// String is the table in a diagnosis.
+func (t TableIdentity) String() string { return fmt.Sprintf("%s (oid %d)", t.Name, t.OID) }
+
+// errSwapped ends a session whose table is not the one that it took over. The takeover that follows says which it is.
+var errSwapped = errors.New("the name of the table leads to another table than the one that the lane belongs to")
+
+// errNoTable says that the setting table names nothing.
+var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait for whoever makes it")
+
+// queryRower is a connection or a transaction on it.
+type queryRower interface {
+	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
+}
+
+// readTable finds the table that a setting names, and halts where it is none.
+func readTable(ctx context.Context, q queryRower, lane, setting string) (TableIdentity, error) {
+	var t TableIdentity
+	var kind string
+	var partition bool
+	err := q.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relispartition
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, quoteTable(setting)).
+		Scan(&t.OID, &t.Name, &kind, &partition)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return t, fmt.Errorf("lane %s: %s: %w", lane, setting, errNoTable)
+	case err != nil:
+		return t, fmt.Errorf("lane %s: look up table %s: %w", lane, setting, err)
+	case partition:
+		return t, halt("set table to the partitioned table", "lane %s: %s is a partition, whose rows are published with those of its parent", lane, t.Name)
+	case kind != "r" && kind != "p":
+		return t, halt("set table to the outbox itself", "lane %s: %s is no table: it may show the rows of another table at any time", lane, t.Name)
+	}
+	return t, nil
+}
+
+// look finds the lane's table, and reads what the row says before it is taken over.
+func (l *laneRow) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	err := l.identify(ctx)
+	if err != nil {
+		return err
+	}
+	if l.table, err = readTable(ctx, l.conn, l.lane.Name, l.lane.Table); err != nil {
+		return err
+	}
+	row, err := scanLaneState(l.conn.QueryRow(ctx, `SELECT `+laneStateColumns+` FROM relay_lanes WHERE lane = $1`, l.lane.Name))
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
+	}
+	l.before = row
+	return nil
+}
+
+// bind halts where the lane belongs to another table, or the table to another lane. It is the first step of a takeover: nobody has
+// been fenced, and no row has been read.
+func (l *laneRow) bind(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	defer cancel()
+	if err := l.look(ctx); err != nil {
+		return err
+	}
+	row := l.before
+	if err := judgeOtherLanes(ctx, l.conn, l.lane.Name, l.table); err != nil {
+		return err
+	}
+	if row.lineage != nil && !row.lineage.sameDatabase(l.server.Lineage) {
+		return nil // oids of another database say nothing, and the lineage halts the lane
+	}
+	return judgeTable(l.lane.Name, row.table, l.table, func() string { return describeOld(ctx, l.conn, row) })
+}
+
+// mustBeBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
+func (l *laneRow) mustBeBound(ctx context.Context, tx pgx.Tx, rows int) error {
+	if rows == 0 || l.table.OID == 0 {
+		return nil
+	}
+	var oid uint32
+	if err := tx.QueryRow(ctx, `SELECT coalesce(to_regclass($1)::oid, 0)`, quoteTable(l.lane.Table)).Scan(&oid); err != nil {
+		return fmt.Errorf("look up table %s: %w", l.lane.Table, err)
+	}
+	if oid != l.table.OID {
+		return errSwapped
+	}
+	return nil
+}
+
+// sameDatabase reports whether oids of l mean in live what they meant in l.
+func (l Lineage) sameDatabase(live Lineage) bool {
+	return l.SystemIdentifier == live.SystemIdentifier && l.DatabaseOID == live.DatabaseOID
+}
+
+// judgeOtherLanes halts where another lane publishes the table.
+func judgeOtherLanes(ctx context.Context, q queryRower, lane string, table TableIdentity) error {
+	var other string
+	err := q.QueryRow(ctx, `SELECT b.lane FROM relay_bindings b JOIN relay_lanes r USING (lane)
+WHERE b.table_oid = $1 AND b.lane <> $2 AND r.started`, table.OID, lane).Scan(&other)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for other lanes of table %s: %w", table.Name, err)
+	}
+	return tableTaken(lane, table, "lane "+other)
+}
+
+func tableTaken(lane string, table TableIdentity, other string) error {
+	return contradiction(TableTaken, "name the table in one lane only, and keep the name of a lane; if the other lane is gone for good, "+
+		"and all rows that are still in the table may be sent again, take the table from it: DELETE FROM relay_bindings WHERE "+
+		fmt.Sprintf("table_oid = %d", table.OID), "lane %s: table %s belongs to %s: each of its events would be sent twice", lane, table, other)
+}
+
+// isTableTaken reports whether another lane took the table at the same time.
+func isTableTaken(err error) bool {
+	pg := (*pgconn.PgError)(nil)
+	return errors.As(err, &pg) && pg.ConstraintName == "relay_bindings_table_oid_key"
+}
+
+// boundBy is the state with the table that the lane is bound to: the row's, which the change of layout keeps true, or where it has none
+// the one that the checkpoint names.
+func (s laneState) boundBy(last *Checkpoint) laneState {
+	if s.table == nil && last != nil {
+		s.table = last.Table
+	}
+	return s
+}
+
+// judgeTable halts where a lane that is bound to a table finds another one. A lane that is bound to none takes what it finds.
+func judgeTable(lane string, bound *TableIdentity, now TableIdentity, describe func() string) error {
+	if bound == nil || now.OID == 0 || bound.OID == now.OID {
+		return nil
+	}
+	return contradiction(AnotherTable, recoverTry(lane, fmt.Sprintf("to go on with %s, let table lead to it again; to go on with %s, ",
+		bound.Name, now.Name)),
+		"lane %s belongs to table %s, and its setting table leads to %s: rows that were in there before would be taken for published; %s",
+		lane, bound, now, describe())
+}
+
+// Counting what is left in the old table must not hold the diagnosis up.
+const (
+	orphansLimit = 1_000_000
+	orphansTime  = 3 * time.Second
+)
+
+// beginner is a connection, or a transaction that can have one inside.
+type beginner interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+}
+
+// describeOld says what has become of the table that the lane belongs to, and what of it is not published.
+func describeOld(ctx context.Context, db beginner, row laneState) string {
+	text, name := "", ""
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, orphansTime.Milliseconds())); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `SELECT c.oid::regclass::text, format('%I.%I', n.nspname, c.relname)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
+		if errors.Is(err, pgx.ErrNoRows) {
+			text = "the old table does not exist any more, and with it has gone what was not published"
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if text == row.table.Name {
+			text = "the old table is still there"
+		} else {
+			text = "the old table is now " + text
+		}
+		count, err := countOrphans(ctx, tx, name, row)
+		if err == nil {
+			text += ", with " + count
+		}
+		return err
+	})
+	if err != nil {
+		return text + "; what is not published of it could not be counted: " + err.Error()
+	}
+	return text
+}
+
+// countOrphans counts the rows of the old table that are not published.
+func countOrphans(ctx context.Context, tx pgx.Tx, table string, row laneState) (string, error) {
+	condition, params := "true", []any(nil)
+	if row.after != nil {
+		condition, params = row.after.published(2)
+		condition = "xact_id >= $1::text::xid8 AND NOT " + condition
+		params = append([]any{fmt.Sprint(row.after.From.Xmin)}, params...)
+	}
+	var rows int
+	err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %d) one`, table, condition, orphansLimit+1), params...).
+		Scan(&rows)
+	if rows > orphansLimit {
+		return fmt.Sprintf("more than %d rows that are not published", orphansLimit), err
+	}
+	return fmt.Sprintf("%d rows that are not published", rows), err
+}
+
+// recordBinding writes what the lane is bound to, in the transaction of its claim.
+func (l *laneRow) recordBinding(ctx context.Context, tx pgx.Tx) error {
+	if l.table.OID == 0 {
+		return nil
+	}
+	settings, err := json.Marshal(l.settings)
+	if err != nil {
+		return fmt.Errorf("encode the settings of lane %s: %w", l.lane.Name, err)
+	}
+	// A lane whose row was removed has no table any more.
+	_, err = tx.Exec(ctx, `DELETE FROM relay_bindings b WHERE table_oid = $1 AND lane <> $2
+  AND NOT EXISTS (SELECT FROM relay_lanes r WHERE r.lane = b.lane AND r.started)`, l.table.OID, l.lane.Name)
+	if err == nil {
+		_, err = tx.Exec(ctx, `
+INSERT INTO relay_bindings AS b (lane, table_oid, table_name, settings, settings_by, settings_changed)
+VALUES ($1, $2, $3, $4::text::jsonb, $5, $6)
+ON CONFLICT (lane) DO UPDATE SET table_oid = excluded.table_oid, table_name = excluded.table_name, settings = excluded.settings,
+       settings_by = excluded.settings_by, settings_changed = coalesce(excluded.settings_changed, b.settings_changed),
+       bound_at = clock_timestamp()`, l.lane.Name, l.table.OID, l.table.Name, string(settings), l.owner, l.changedSettings())
+	}
+	if isTableTaken(err) {
+		return tableTaken(l.lane.Name, l.table, "another lane, since a moment ago")
+	}
+	if err != nil {
+		return fmt.Errorf("bind lane %s to its table: %w", l.lane.Name, err)
+	}
+	return nil
+}
+
+// sayBefore records the state of a lane that could not be taken over, where the row names this session.
+func (l *laneRow) sayBefore(ctx context.Context, log *slog.Logger, state State, reason string) {
+	ctx, cancel := limited(ctx)
+	defer cancel()
+	_, err := l.conn.Exec(ctx, `UPDATE relay_lanes SET state = $2, reason = $3, updated_at = clock_timestamp()
+WHERE lane = $1 AND owner_pid = pg_backend_pid()`, l.lane.Name, string(state), reason)
+	if err != nil {
+		log.Debug("state of the lane not recorded", "error", err)
+	}
+}
