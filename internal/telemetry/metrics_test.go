@@ -64,7 +64,7 @@ relay_lag_seconds{lane="outbox"} 1
 # HELP relay_lane_changes_total Changes of a lane to a state, or of its reason for being in it.
 # TYPE relay_lane_changes_total counter
 relay_lane_changes_total{lane="outbox",state="waiting"} 1
-# HELP relay_lane_impaired 1 while the lane gives a reason: it waits, has halted, or runs without topics that are away.
+# HELP relay_lane_impaired 1 while the lane gives a reason: it waits, has halted, runs without topics or its lock, or stands by with other settings than its owner.
 # TYPE relay_lane_impaired gauge
 relay_lane_impaired{lane="billing"} 0
 relay_lane_impaired{lane="outbox"} 1
