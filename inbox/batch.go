@@ -13,7 +13,8 @@ import (
 //
 // Where a call fails the transaction is rolled back, and the messages are tried again in two halves, each in a transaction of its
 // own, and so on down to the one that fails: a bad message does not fail its neighbours, and a failure that comes only with
-// COMMIT (a deferred constraint) is found in the same way. So handler may be called several times for one message, and
+// COMMIT (a deferred constraint) is found in the same way. A handler that knows the bad message names it by At, which saves
+// the search. So handler may be called several times for one message, and
 // changes nothing but the database; the effects of one call stay, or none. Later messages of the key of a failed one are Deferred. Where
 // nearly every call fails, the rest is Deferred too: it is not known which of them are bad, and the caller tries again later.
 // A call that is not done in time is not split, since each part could take as long: all are Failed, to be tried one by one.
@@ -102,13 +103,11 @@ func (b *batch[T]) handle(ctx context.Context, places []int) error {
 		b.deferAll(places)
 		return nil
 	}
-	middle := suspects[len(suspects)/2]
-	first, second := split(places, middle)
-	if err := b.handle(ctx, first); err != nil {
-		b.failAll(second, err)
-		return err
+	if bad, named := tried.named(err); named {
+		return b.without(ctx, places, bad, err)
 	}
-	return b.handle(ctx, second)
+	first, second := split(places, suspects[len(suspects)/2])
+	return b.handleInTurn(ctx, first, second)
 }
 
 // single is one bad message, found among places that are otherwise seen or parked already.

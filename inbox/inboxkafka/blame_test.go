@@ -1,10 +1,13 @@
 package inboxkafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,6 +35,8 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 	g := newGated(t)
 	fake := newFakeInbox()
 	g.store, g.cfg.Attempts = slowBatches{fake}, 1
+	var log bytes.Buffer
+	g.log = slog.New(slog.NewTextHandler(&log, nil))
 	j := &job{}
 	p := newPartition(t.Context(), place{topic, 0})
 	for n := range 5 {
@@ -42,6 +47,9 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 		if i := j.items[n]; v.decided || i.parking != nil || i.attempts != 0 || !i.lone {
 			t.Errorf("message %d: verdict %+v, parking %+v, %d attempts, alone %v", n, v, i.parking, i.attempts, i.lone)
 		}
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "messages=5") {
+		t.Errorf("%d warnings of one batch, want one that counts its messages:\n%s", n, log.String())
 	}
 	alone := &job{items: j.items[:1], queues: j.queues[:1]}
 	g.cfg.Handler = func(context.Context, pgx.Tx, inbox.Message) error { return inbox.ErrTimeout }

@@ -62,14 +62,19 @@ func (c *Consumer) handle(j *job) []verdict {
 		}
 	}
 	verdicts := make([]verdict, len(j.items))
+	var late []inbox.Outcome
 	for n, i := range j.items {
-		if len(j.items) > 1 && c.late(ctx, outcomes[n]) {
+		if len(j.items) > 1 && isLate(ctx, outcomes[n]) {
 			// The batch took too long, which says nothing about this message: it is tried alone before it counts.
 			i.lone, i.started = true, false
+			late = append(late, outcomes[n])
 			continue
 		}
 		i.raised = raised.Load()
 		verdicts[n] = c.judge(ctx, i, outcomes[n], took)
+	}
+	if len(late) > 0 {
+		c.log.Warn("a batch was not done in time; its messages are tried one by one", "messages", len(late), "error", late[0].Err)
 	}
 	return verdicts
 }
@@ -82,13 +87,9 @@ func note(raised *atomic.Bool, err error) error {
 	return err
 }
 
-// late reports whether a call was not done in time, with nothing else that it is about.
-func (c *Consumer) late(ctx context.Context, o inbox.Outcome) bool {
-	late := o.Result == inbox.Failed && errors.Is(o.Err, inbox.ErrTimeout) && !inbox.IsUnavailable(o.Err) && ctx.Err() == nil
-	if late {
-		c.log.Warn("a batch was not done in time; its messages are tried one by one", "error", o.Err)
-	}
-	return late
+// isLate reports whether a call was not done in time, with nothing else that it is about.
+func isLate(ctx context.Context, o inbox.Outcome) bool {
+	return o.Result == inbox.Failed && errors.Is(o.Err, inbox.ErrTimeout) && !inbox.IsUnavailable(o.Err) && ctx.Err() == nil
 }
 
 // context ends with the first partition of the job that may not go on.
@@ -176,9 +177,9 @@ func (c *Consumer) many(ctx context.Context, tx pgx.Tx, messages []inbox.Message
 	if c.cfg.BatchHandler != nil {
 		return c.cfg.BatchHandler(ctx, tx, messages)
 	}
-	for _, m := range messages {
+	for n, m := range messages {
 		if err := c.cfg.Handler(inbox.WithMessage(ctx, m), tx, m); err != nil {
-			return err
+			return inbox.At(n, err)
 		}
 	}
 	return nil
