@@ -68,6 +68,7 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 		cfg: cfg, store: in, hooks: cfg.Hooks, log: cfg.Logger.With("group", cfg.Group),
 		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: cfg.MaxBytes / 8,
 	}
+	c.sched.fromStart = atStart(cfg.StartOffset)
 	c.handling, c.end = context.WithCancel(context.Background())
 	if err := c.checkOptions(); err != nil {
 		return nil, err
@@ -108,6 +109,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	beside.Go(func() { c.commitLoop(background) })
 	beside.Go(func() { c.redriveLoop(background) })
 	beside.Go(func() { c.sweepLoop(background, admin) })
+	beside.Go(func() { c.lagLoop(background, admin) })
 	for range c.cfg.Workers {
 		workers.Go(c.worker)
 	}

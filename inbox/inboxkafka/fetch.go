@@ -149,7 +149,7 @@ func (s *scheduler) enterAll(f kgo.FetchTopicPartition, items []*item) (from, go
 		r := f.Records[n]
 		s.hold(p, i, r.Offset, r.Offset, r.LeaderEpoch)
 	}
-	p.stable = f.LastStableOffset
+	p.start, p.stable = max(p.start, f.LogStartOffset), max(p.stable, f.LastStableOffset)
 	p.arrive(items)
 	return s.deleted(f)
 }
@@ -179,6 +179,9 @@ func (p *partition) arrive(items []*item) {
 }
 
 func (c *Consumer) newItem(r *kgo.Record) *item {
+	if r.Attrs.IsControl() {
+		return &item{marker: true, bytes: itemOverhead}
+	}
 	m, err := identify(r, c.cfg.Identify)
 	i := &item{message: m, unidentified: err, bytes: int64(len(r.Key) + len(r.Value) + itemOverhead)}
 	for _, h := range r.Headers {

@@ -3,6 +3,7 @@ package inboxkafka
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -44,11 +45,43 @@ func (c *Consumer) takeIn(p *partition) {
 				return
 			}
 		}
+		if items = c.passMarkers(p, items); len(items) == 0 {
+			continue
+		}
 		if items, err = c.lookUp(p, items); err != nil {
 			return
 		}
 		c.sched.release(p, items)
 	}
+}
+
+// passMarkers ends the markers of transactions, and returns the rest.
+func (c *Consumer) passMarkers(p *partition, items []*item) []*item {
+	if !slices.ContainsFunc(items, func(i *item) bool { return i.marker }) {
+		return items
+	}
+	rest, resume := c.sched.passMarkers(p, items)
+	if resume {
+		c.balance(false)
+	}
+	return rest
+}
+
+func (s *scheduler) passMarkers(p *partition, items []*item) (rest []*item, resume bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range items {
+		if !i.marker {
+			rest = append(rest, i)
+			continue
+		}
+		s.letGo(p, i)
+		if !p.closed {
+			p.done(i.place)
+		}
+	}
+	s.room.Signal()
+	return rest, s.resumable()
 }
 
 // arrivals takes up to most records that have come in.

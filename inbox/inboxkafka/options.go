@@ -44,6 +44,9 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.ConsumeStartOffset(c.cfg.StartOffset),
 		// Records of transactions that are open or aborted are none.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// Markers of transactions take offsets, which the watermark passes when it meets them: otherwise a topic that is
+		// read to its end would stay one behind it. They are handed to nobody.
+		kgo.KeepControlRecords(),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
 		kgo.Balancers(c.cfg.Balancers...),

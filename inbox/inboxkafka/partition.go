@@ -19,6 +19,9 @@ type item struct {
 	place   int64 // in the tracker of its partition
 	bytes   int64
 
+	// marker is a record that only ends a transaction. It is done once its turn comes on the way in.
+	marker bool
+
 	// unidentified is why the record has no identity; it is parked when its turn comes.
 	unidentified error
 
@@ -126,14 +129,15 @@ type partition struct {
 
 	moved     time.Time // when its watermark did so last, or became one
 	committed position
-	stable    int64 // the last stable offset when the last records were fetched
+	start     int64 // where its log begins, and
+	stable    int64 // its last stable offset, when they were heard of last; -1 before that
 }
 
 func newPartition(parent context.Context, at place) *partition {
 	p := &partition{
 		place: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}), drained: make(chan struct{}),
 		queues: map[*keyQueue]struct{}{}, byKey: map[string]*keyQueue{},
-		checking: true, committed: position{offset: -1},
+		checking: true, committed: position{offset: -1}, start: -1, stable: -1,
 	}
 	p.handling, p.stop = context.WithCancel(parent)
 	p.intake, p.stopIntake = context.WithCancel(p.handling)

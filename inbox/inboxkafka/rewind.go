@@ -124,6 +124,7 @@ func (c *Consumer) beginAgain(now inbox.Incarnation) (begun []*partition, from o
 			continue
 		}
 		p := c.newPartition(at)
+		p.start = old.start
 		p.from, p.entered, p.committed, p.stable, p.crashed = old.from, old.entered, old.committed, old.stable, old.crashed
 		if p.crashed {
 			p.careful = c.cfg.MaxRecords

@@ -45,6 +45,8 @@ type scheduler struct {
 	stopPoll    context.CancelFunc
 	rewinds     int // since the last flush
 
+	fromStart bool // a group without an offset begins at the start of the log
+
 	turn int64 // counts jobs and slots, as they begin
 	good int64 // the turn of the last one of those in which a message was processed
 

@@ -41,13 +41,16 @@ type PartitionStats struct {
 	Topic     string
 	Partition int32
 
-	// Watermark is the offset up to which all is done, and Committed the one that the group knows of; -1 where nothing was done
-	// or committed since the partition was assigned.
+	// Watermark is the offset up to which all is done, -1 while that is not known; before anything was done it is where the
+	// group stands. Committed is the one that this process has committed, -1 where it has not since the partition was assigned.
 	Watermark, Committed int64
 
-	// Stable is the partition's last stable offset when it was fetched last: all that could be read then. Stable minus Watermark is
-	// the lag.
+	// Stable is the partition's last stable offset when it was heard of last: the end of what can be read. -1 before that.
 	Stable int64
+
+	// Lag is how many offsets lie between the two, 0 once all that can be read is done, -1 while one of them is not known. Offsets of
+	// markers and of records of aborted transactions count until they are passed.
+	Lag int64
 
 	// Held is how many of its records are in this process. Waiting is how many keys wait after a failure.
 	Held, Waiting int
@@ -77,18 +80,18 @@ func (c *Consumer) Stats() Stats {
 	stats := s.stats
 	stats.Held, stats.HeldBytes, stats.InFlight, stats.PausedSince = s.held, s.bytes, s.inFlight, s.gate.since
 	for _, p := range s.partitions {
-		stats.Partitions = append(stats.Partitions, p.snapshot())
+		stats.Partitions = append(stats.Partitions, s.snapshot(p))
 	}
 	return stats
 }
 
-func (p *partition) snapshot() PartitionStats {
+func (s *scheduler) snapshot(p *partition) PartitionStats {
 	stats := PartitionStats{
-		Topic: p.topic, Partition: p.number, Watermark: -1, Committed: p.committed.offset,
-		Stable: p.stable, Held: p.held, Paused: p.paused,
+		Topic: p.topic, Partition: p.number, Watermark: s.reached(p), Committed: p.committed.offset,
+		Stable: p.stable, Lag: -1, Held: p.held, Paused: p.paused,
 	}
-	if mark, known := p.tracker.watermark(); known {
-		stats.Watermark = mark.offset
+	if stats.Watermark >= 0 && stats.Stable >= 0 {
+		stats.Lag = max(0, stats.Stable-stats.Watermark)
 	}
 	for q := range p.queues {
 		if q.state == waiting {
