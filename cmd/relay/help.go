@@ -27,6 +27,9 @@ func helpTemplate(c *cli.Command) string {
 			group = s.Group
 			fmt.Fprintf(&settings, "\n   %s\n", group)
 		}
+		if own, ok := flag.(*cli.StringFlag); ok && own.Usage != "" {
+			s.Help = own.Usage
+		}
 		writeSetting(&settings, s)
 	}
 	text := "NAME:\n   {{.HelpName}} - {{.Usage}}\n\nUSAGE:\n   {{.UsageText}}\n"

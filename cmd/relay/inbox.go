@@ -2,8 +2,27 @@ package main
 
 import "github.com/urfave/cli/v2"
 
+// ofInbox is what settings that the relay has too are for the commands of the inbox.
+var ofInbox = map[string]string{
+	"database-url":  "connection string of the primary that holds the consumer's database, with the inbox; a PG* variable fills what it leaves out",
+	"schema":        "schema of the tables of the inbox; unset, the search_path of the role finds them",
+	"start-timeout": "how long to wait for Postgres at the start",
+}
+
+// speakOfInbox has the help of the commands say what their settings are here.
+func speakOfInbox(commands []*cli.Command) {
+	for _, c := range commands {
+		for _, flag := range c.Flags {
+			if setting, ok := flag.(*cli.StringFlag); ok && ofInbox[setting.Name] != "" {
+				setting.Usage = ofInbox[setting.Name]
+			}
+		}
+		speakOfInbox(c.Subcommands)
+	}
+}
+
 func (p program) inboxCommand() *cli.Command {
-	return &cli.Command{
+	command := &cli.Command{
 		Name:      "inbox",
 		Usage:     "the consumer's side: tables, parked messages, retention, replay",
 		UsageText: "relay inbox COMMAND [flags]",
@@ -13,4 +32,6 @@ no outbox. The consumer itself is a service of yours that imports package inbox.
 			p.inboxMigrate(), p.inboxConsumers(), p.inboxParked(), p.inboxForget(), p.inboxClaims(), p.inboxSweep(),
 		},
 	}
+	speakOfInbox(command.Subcommands)
+	return command
 }
