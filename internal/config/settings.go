@@ -154,7 +154,7 @@ func connections() []Setting {
 			Help:  "file that holds the password that database-url leaves out; read anew for each connection",
 			field: func(c *Config) any { return &c.DatabasePasswordFile }},
 		{Name: "schema", Kind: Text,
-			Help:  "schema of the outbox and of the relay's tables; unset, the first of the role's search_path that holds relay_lanes",
+			Help:  "schema of the outbox and of the relay's tables; unset, the first on the search_path that holds relay_lanes",
 			field: func(c *Config) any { return &c.Schema }},
 		{Name: "table", Kind: Text,
 			Help:  "the outbox table, optionally with its schema",
