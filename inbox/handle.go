@@ -11,8 +11,8 @@ import (
 // Where another transaction handles the same message right now, Handle waits for it and sees its outcome. Where the handler says
 // Permanent, or an earlier message of the key is parked, the message is parked. Serialization failures and deadlocks run
 // the whole transaction again, so a handler changes nothing but the database. A handler that returns after its context has ended has
-// failed, also with nil: with ErrTimeout after Config.HandlerTimeout, with the error of ctx after the end of ctx. A COMMIT whose answer was lost is an error that
-// IsUnavailable: handled again, the message is a Duplicate if it was committed.
+// failed, also with nil: with ErrTimeout after Config.HandlerTimeout, with the error of ctx after the end of
+// ctx. A COMMIT whose answer was lost is an error that IsUnavailable: handled again, the message is a Duplicate if it was committed.
 func (i *Of[T]) Handle(ctx context.Context, m Message, handler func(ctx context.Context, tx T) error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
