@@ -22,7 +22,8 @@ func WithMessage(ctx context.Context, m Message) context.Context {
 	return context.WithValue(ctx, contextKey{}, m)
 }
 
-// FromContext returns the message that a handler of Handle, AtMostOnce or Redrive runs for, and a Handler of inboxkafka, from the context it was given.
+// FromContext returns the message that a handler of Handle, AtMostOnce or Redrive runs for, and a Handler of inboxkafka, from the
+// context it was given.
 func FromContext(ctx context.Context) (m Message, found bool) {
 	m, found = ctx.Value(contextKey{}).(Message)
 	return m, found

@@ -145,7 +145,8 @@ func (i *Of[T]) head(ctx context.Context, tx Tx, key ParkedKey) (head parkedMess
 		var when *time.Time
 		var headers string
 		m := &head.Message
-		err := row.Scan(&head.row, &m.Topic, &m.Key, &m.Source, &m.ID, &m.Type, &m.Partition, &m.Offset, &when, &m.Payload, &head.cause, &headers)
+		err := row.Scan(&head.row, &m.Topic, &m.Key, &m.Source, &m.ID, &m.Type, &m.Partition, &m.Offset, &when, &m.Payload,
+			&head.cause, &headers)
 		if err != nil {
 			return err
 		}

@@ -140,7 +140,7 @@ func TestDiscardSaysWhatIsLeft(t *testing.T) {
 
 func TestFaultsOfTheArgumentsOfParkedKeys(t *testing.T) {
 	for args, want := range map[string]string{
-		"list --cause refused":                            "permanent, attempts, crash, identity, behind",
+		"list --cause refused":                            "permanent, attempts, crash, identity, size, behind",
 		"list --key 1 --key-hex 31":                       "exclude each other",
 		"list --key-hex 0x":                               "not hexadecimal",
 		"list --limit -1":                                 "less than 0",

@@ -68,7 +68,8 @@ type Config struct {
 
 	// MaxBytes bounds the bytes of keys, values and headers of the records that this process holds; a single larger record is still
 	// taken, alone. The client holds one answer of each broker besides, of a quarter of this. A compressed batch of records that
-	// takes more than this once it is decompressed, and more than 16 MiB, is not read: it is parked under its place, with cause size. At least 64 KiB.
+	// takes more than this once it is decompressed, and more than 16 MiB, is not read: it is parked under its place, with cause
+	// size. At least 64 KiB.
 	// Defaults to 64 MiB.
 	MaxBytes int64
 

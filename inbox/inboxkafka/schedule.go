@@ -56,7 +56,10 @@ type scheduler struct {
 func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{partitions: map[place]*partition{}, next: map[place]int64{}, holding: map[heldKey]bool{}, paused: map[*partition]struct{}{}, maxHeld: maxHeld, maxBytes: maxBytes, after: after}
+	s := &scheduler{
+		partitions: map[place]*partition{}, next: map[place]int64{}, holding: map[heldKey]bool{}, paused: map[*partition]struct{}{},
+		maxHeld: maxHeld, maxBytes: maxBytes, after: after,
+	}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }

@@ -11,7 +11,8 @@ import (
 )
 
 // ErrTooLarge is why a batch of records is parked that would take too much memory once it is decompressed.
-var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than MaxBytes (and 16 MiB) once they are decompressed, and were not read")
+var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than MaxBytes (and 16 MiB) once they are decompressed, " +
+	"and were not read")
 
 // positions notes where the group has come to, before the client begins to fetch there. A partition for which the group has no
 // offset begins wherever its log does.

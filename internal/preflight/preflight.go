@@ -124,7 +124,8 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 				"look in pg_stat_activity for a session that holds a lock on the table, such as a migration")
 		}
 		if err == nil && known[oid] != "" {
-			faults = append(faults, hint.New(fmt.Sprintf("tables %s and %s are one table: each of its events would be sent twice", known[oid], table),
+			faults = append(faults, hint.New(
+				fmt.Sprintf("tables %s and %s are one table: each of its events would be sent twice", known[oid], table),
 				"name it in one lane only (lanes)"))
 		}
 		known[oid] = table

@@ -23,7 +23,8 @@ writers AS (
 )
 SELECT (SELECT attidentity = 'a' FROM pg_attribute WHERE attrelid = t.oid AND attname = 'id'),
        EXISTS (SELECT FROM pg_attribute JOIN pg_constraint ON contypid = atttypid
-                WHERE attrelid = t.oid AND attname = 'xact_id' AND contype = 'c' AND pg_get_constraintdef(pg_constraint.oid) ~ 'pg_current_xact_id')
+                WHERE attrelid = t.oid AND attname = 'xact_id' AND contype = 'c'
+                  AND pg_get_constraintdef(pg_constraint.oid) ~ 'pg_current_xact_id')
        AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t.oid AND tgname = 'outbox_own_transaction' AND tgenabled = 'A'),
        ARRAY(SELECT name || ' (' || columns || ')' FROM writers
               WHERE everybody OR NOT EXISTS (SELECT FROM writers WHERE everybody) ORDER BY name)
@@ -50,13 +51,14 @@ func TableWarnings(ctx context.Context, q interface {
 			names += fmt.Sprintf(" and %d more", more)
 		}
 		warnings = append(warnings, fmt.Sprintf("columns of %s may be written by roles beside its owner: %s; the order of events and their "+
-			"retention rest on the defaults of these columns; REVOKE INSERT, UPDATE on the table and GRANT INSERT on the other columns, as roles.sql does",
+			"retention rest on the defaults of these columns; REVOKE INSERT, UPDATE on the table and GRANT INSERT on the other "+
+			"columns, as roles.sql does",
 			table, names))
 	}
 	if guarded == nil || !*guarded {
 		warnings = append(warnings, fmt.Sprintf("%s does not refuse rows with the xact_id of another transaction, because the trigger "+
-			"outbox_own_transaction or the check of the column's type is missing or disabled; such a row of the past is never published, and retention "+
-			"deletes it; add them as 0001_outbox.up.sql does", table))
+			"outbox_own_transaction or the check of the column's type is missing or disabled; such a row of the past is never "+
+			"published, and retention deletes it; add them as 0001_outbox.up.sql does", table))
 	}
 	if always == nil || !*always {
 		warnings = append(warnings, fmt.Sprintf("column id of %s is not GENERATED ALWAYS AS IDENTITY, so writers may choose a place in the "+

@@ -66,7 +66,8 @@ func (l Lineage) differs(live Lineage) (cause Cause, why, try string) {
 				"the database was dumped and restored, or this is a copy of it", l.Database, l.DatabaseOID, live.Database, live.DatabaseOID),
 			"if this is a copy, give it a name of its own (setting name); otherwise "
 	case l.LanesOID != 0 && live.LanesOID != 0 && l.LanesOID != live.LanesOID && l.LanesSchemaOID != live.LanesSchemaOID:
-		return AnotherDeployment, fmt.Sprintf("it was written by relays whose table relay_lanes is in schema %s, and this one's is in schema %s "+
+		return AnotherDeployment, fmt.Sprintf("it was written by relays whose table relay_lanes is in schema %s, and this one's is in "+
+				"schema %s "+
 				"of the same database: two deployments have one name, which by default is that of the database", l.LanesSchema, live.LanesSchema),
 			"give this deployment a name of its own (setting name); if its schema takes the place of the other, "
 	case l.ClusterID != live.ClusterID:
@@ -150,7 +151,8 @@ func judgeEmpty(lane string, row laneState, live Lineage, now serverNow) error {
 	}
 	if before := row.name(); before != "" && now.name != "" && before != now.name {
 		return contradiction(CheckpointLost, recoverTry(lane, fmt.Sprintf("set name to %q again; if the name is to change, ", before)),
-			"lane %s has published up to batch %d under the name %q, and its checkpoint topic under the name %q is empty", lane, row.seq, before, now.name)
+			"lane %s has published up to batch %d under the name %q, and its checkpoint topic under the name %q is empty",
+			lane, row.seq, before, now.name)
 	}
 	return contradiction(CheckpointLost, recoverTry(lane, "see to it that nothing deletes the topic; "),
 		"lane %s has published up to batch %d, but its checkpoint topic is empty: the topic or its records were deleted", lane, row.seq)

@@ -54,9 +54,11 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_r
 	case err != nil:
 		return t, fmt.Errorf("lane %s: look up table %s: %w", lane, setting, err)
 	case partition:
-		return t, halt("set table to the partitioned table", "lane %s: %s is a partition, whose rows are published with those of its parent", lane, t.Name)
+		return t, halt("set table to the partitioned table",
+			"lane %s: %s is a partition, whose rows are published with those of its parent", lane, t.Name)
 	case kind != "r" && kind != "p":
-		return t, halt("set table to the outbox itself", "lane %s: %s is no table: it may show the rows of another table at any time", lane, t.Name)
+		return t, halt("set table to the outbox itself",
+			"lane %s: %s is no table: it may show the rows of another table at any time", lane, t.Name)
 	}
 	return t, nil
 }
@@ -183,7 +185,8 @@ func describeOld(ctx context.Context, db beginner, row laneState) string {
 			return err
 		}
 		err := tx.QueryRow(ctx, `SELECT c.oid::regclass::text, format('%I.%I', n.nspname, c.relname)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
 		if errors.Is(err, pgx.ErrNoRows) {
 			text = "the old table does not exist any more, and with it has gone what was not published"
 			return nil
@@ -217,8 +220,8 @@ func countOrphans(ctx context.Context, tx pgx.Tx, table string, row laneState) (
 		params = append([]any{fmt.Sprint(row.after.From.Xmin)}, params...)
 	}
 	var rows int
-	err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %d) one`, table, condition, orphansLimit+1), params...).
-		Scan(&rows)
+	query := fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %d) one`, table, condition, orphansLimit+1)
+	err := tx.QueryRow(ctx, query, params...).Scan(&rows)
 	if rows > orphansLimit {
 		return fmt.Sprintf("more than %d rows that are not published", orphansLimit), err
 	}

@@ -81,7 +81,7 @@ func TestAReplicaWithAnotherTableDisturbsNobody(t *testing.T) {
 	s := r.start(r.config())
 	s.awaitRows(t, 5)
 	epoch := query[int64](t, r.conn, `SELECT owner_epoch FROM relay_lanes`)
-	r.haltsFor(r.withTable("outbox2"), AnotherTable, "public.outbox2")
+	_ = r.haltsFor(r.withTable("outbox2"), AnotherTable, "public.outbox2")
 	second := r.insertOrders(5, "two")
 	s.awaitRows(t, 10)
 	s.stop()
@@ -302,7 +302,7 @@ func TestRecoverToAnotherTable(t *testing.T) {
 				want["other"] = c.sent
 			}
 			r.expect(orders, merge(want, theEnd))
-			r.haltsFor(r.config(), AnotherTable, "public.outbox2 (oid ")
+			_ = r.haltsFor(r.config(), AnotherTable, "public.outbox2 (oid ")
 		})
 	}
 }
@@ -344,7 +344,7 @@ func TestALaneTakesTablesOnly(t *testing.T) {
 	}
 	exec(t, r.conn, `CREATE VIEW shown AS SELECT * FROM outbox`)
 	for table, says := range map[string]string{"shown": "is no table", "outbox_overflow": "is a partition"} {
-		r.haltsFor(r.withTable(table), "", says)
+		_ = r.haltsFor(r.withTable(table), "", says)
 	}
 	if _, err := r.takeOver(r.withTable("missing"), "next"); err == nil || !strings.Contains(err.Error(), "does not exist") {
 		t.Errorf("a missing table: %v", err)
@@ -360,7 +360,7 @@ func TestTheCheckpointKnowsTheTableToo(t *testing.T) {
 	r.runOnce(r.config())
 	exec(t, r.conn, `DELETE FROM relay_bindings`)
 	epoch := query[int64](t, r.conn, `SELECT owner_epoch FROM relay_lanes`)
-	r.haltsFor(r.withTable("outbox2"), AnotherTable, "public.outbox (oid ")
+	_ = r.haltsFor(r.withTable("outbox2"), AnotherTable, "public.outbox (oid ")
 	r.goesOn()
 	if got := query[int64](t, r.conn, `SELECT count(*) FROM relay_bindings WHERE table_oid = 'outbox'::regclass`); got != 1 {
 		t.Errorf("the table is not recorded after epoch %d", epoch)
@@ -387,7 +387,7 @@ func TestAnotherSchemaUnderTheSameNameDoesNotDisturbTheLane(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.DatabaseURL = fmt.Sprintf("postgres://%s:%s@%s:%d/%s?search_path=second", parsed.User, parsed.Password, parsed.Host, parsed.Port, parsed.Database)
-	r.haltsFor(cfg, AnotherDeployment, "setting name", "schema public", "schema second")
+	_ = r.haltsFor(cfg, AnotherDeployment, "setting name", "schema public", "schema second")
 	more := r.insertOrders(5, "two")
 	s.awaitRows(t, 10)
 	s.stop()

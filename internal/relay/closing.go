@@ -252,7 +252,7 @@ func (c *closing) finish(ctx context.Context, id string, open []kafkatx.Open) er
 	})
 	for _, o := range same {
 		c.s.lane.log.Warn("the brokers have left out the marker of a transaction; it is written now",
-			"partition", o.Place.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch,
+			"partition", o.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch,
 			"commit", commit)
 	}
 	c.wrote = true

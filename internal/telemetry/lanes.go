@@ -16,7 +16,8 @@ var (
 	laneParked = prometheus.NewDesc("relay_parked_aggregates",
 		"Aggregates that are parked, as the owner of the lane knows; 0 in other processes.", []string{"lane"}, nil)
 	laneImpaired = prometheus.NewDesc("relay_lane_impaired",
-		"1 while the lane gives a reason: it waits, has halted, runs without topics or its lock, or stands by with other settings than its owner.", []string{"lane"}, nil)
+		"1 while the lane gives a reason: it waits, has halted, runs without topics or its lock, or stands by with other settings "+
+			"than its owner.", []string{"lane"}, nil)
 )
 
 // states are all the values of the label state.
