@@ -16,7 +16,7 @@ func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 		x, url := w.throughWire()
 		frozen := w.processAt(url, 2, nil)
 		frozen.SetIdle(300 * time.Millisecond)
-		if _, err := frozen.Open(w.Context(), "orders", 3); err != nil {
+		if _, err := frozen.Open(w.Context(), "orders", 7); err != nil {
 			w.Fatal(err)
 		}
 		since := w.incarnation(frozen)
@@ -28,7 +28,7 @@ func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 			make func(ctx context.Context) error
 		}{
 			{"Open", func(ctx context.Context) error { _, err := frozen.Open(ctx, "orders", 4); return err }},
-			{"Close", func(ctx context.Context) error { return frozen.Close(ctx, "orders", 3) }},
+			{"Close", func(ctx context.Context) error { return frozen.Close(ctx, "orders", 7) }},
 			{"Flush", func(ctx context.Context) error { return frozen.Flush(ctx, since) }},
 			{"Start", func(ctx context.Context) error {
 				_, err := frozen.Start(ctx, []inbox.Message{message("1", "a")})
