@@ -228,3 +228,30 @@ func TestWhatWasNotReadIsNotRetried(t *testing.T) {
 		w.wantEffects()
 	})
 }
+
+// A retry is for the process that works on the partition of the key, and for any if none does.
+func TestARetryIsLeftToWhoWorksOnThePartition(t *testing.T) {
+	each(t, func(w *world) {
+		m := message("1", "k")
+		w.park(m)
+		w.request() // by nobody's partition
+		other := w.process(nil)
+		if _, err := other.Open(w.Context(), m.Topic, m.Partition); err != nil {
+			w.Fatal(err)
+		}
+		for _, c := range []struct {
+			b    box
+			want int
+		}{{w, 0}, {other, 1}} {
+			if keys, err := c.b.Requested(w.Context(), 10); err != nil || len(keys) != c.want {
+				w.Errorf("Requested gave %v, %v; want %d keys", keys, err, c.want)
+			}
+		}
+		if err := other.Close(w.Context(), m.Topic, m.Partition); err != nil {
+			w.Fatal(err)
+		}
+		if keys, err := w.Requested(w.Context(), 10); err != nil || len(keys) != 1 {
+			w.Errorf("Requested gave %v, %v once nobody works on the partition", keys, err)
+		}
+	})
+}
