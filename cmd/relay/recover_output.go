@@ -74,6 +74,9 @@ func writeKafkaSide(b *strings.Builder, f *relay.Findings) {
 	switch c := k.Checkpoint; {
 	case !k.Exists:
 		fmt.Fprint(b, ", which does not exist\n")
+	case k.Unreadable != nil:
+		fmt.Fprintf(b, ", offsets %d to %d\n  checkpoint cannot be read: %s\n             offset %d, written %s\n",
+			k.Start, k.End, k.Unreadable.Reason, *k.Offset, clock(*k.Written))
 	case c == nil:
 		fmt.Fprintf(b, ", offsets %d to %d\n  checkpoint none\n", k.Start, k.End)
 	default:

@@ -14,6 +14,8 @@ const (
 	CheckpointLost Cause = "checkpoint-lost"
 	// CheckpointBehind: the checkpoint topic has lost its last records.
 	CheckpointBehind Cause = "checkpoint-behind"
+	// CheckpointUnreadable: the last checkpoint is that of a newer relay, or none that a relay wrote.
+	CheckpointUnreadable Cause = "checkpoint-unreadable"
 	// CheckpointPolicy: the brokers would delete the checkpoint.
 	CheckpointPolicy Cause = "checkpoint-policy"
 	// DatabaseBehind: the database, or relay_lanes alone, has been set back.

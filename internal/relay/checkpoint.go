@@ -13,7 +13,7 @@ const (
 	sentinelKey   = "sentinel"
 )
 
-// checkpointVersion is raised when the meaning of a field changes; an unknown version halts the lane.
+// checkpointVersion is raised when the meaning of a field changes; an unknown version of the last checkpoint halts the lane.
 const checkpointVersion = 1
 
 // Checkpoint is the record that rides in every Kafka transaction beside the rows: the decision that they are published.
@@ -35,6 +35,8 @@ type Checkpoint struct {
 
 	offset  int64 // where it was read
 	written time.Time
+	// unreadable is set where this only stands for a checkpoint that cannot be read.
+	unreadable bool
 }
 
 // RecoveryNote tells who settled a contradiction, how and why. The same stands in the table relay_recoveries.

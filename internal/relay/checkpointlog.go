@@ -18,6 +18,7 @@ type checkpointLog struct {
 	cfg       *Config
 	client    *kgo.Client
 	admin     *kadm.Client // on that client
+	lane      string
 	topic     string
 	partition int32
 }
@@ -56,14 +57,27 @@ func (l *checkpointLog) last(ctx context.Context, p *producer) (*Checkpoint, err
 }
 
 // search reads backwards from the end in growing steps until it finds a checkpoint: the topic may not have been compacted.
+// Only the last one is decoded, because no other counts. If that cannot be, the error is an unreadableError.
 func (l *checkpointLog) search(ctx context.Context, start, end int64, sentinel string) (*Checkpoint, error) {
 	for back := int64(lookBack); ; back *= 16 {
 		from := max(start, end-back)
 		found, err := l.read(ctx, from, end, sentinel)
-		if err != nil || found != nil || from == start {
-			return found, err
+		if err != nil || found == nil && from == start {
+			return nil, err
+		}
+		if found != nil {
+			return l.decode(found)
 		}
 	}
+}
+
+func (l *checkpointLog) decode(record *kgo.Record) (*Checkpoint, error) {
+	checkpoint, err := decodeCheckpoint(record.Value)
+	if err != nil {
+		return nil, unreadable(l.lane, record, err)
+	}
+	checkpoint.offset, checkpoint.written = record.Offset, record.Timestamp
+	return &checkpoint, nil
 }
 
 // write puts one record on the lane's partition in a transaction of its own.
@@ -133,11 +147,11 @@ func (l *checkpointLog) offset(ctx context.Context, isolation int8, which int64)
 	return 0, fmt.Errorf("the cluster did not answer for %s/%d", l.topic, l.partition)
 }
 
-// read consumes [from, end) as a read_committed consumer and returns the last checkpoint in it. It must see the sentinel,
+// read consumes [from, end) as a read_committed consumer and returns the last record with the key of one. It must see the sentinel,
 // where one is given, and pass the end: an open transaction before it would hold the consumer back. Without a sentinel it
 // returns what it has found once nothing more comes for a moment: the end may lie behind records of an aborted transaction,
 // which are not shown.
-func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel string) (*Checkpoint, error) {
+func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel string) (*kgo.Record, error) {
 	client, err := kgo.NewClient(append(clientOptions(l.cfg),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {l.partition: kgo.NewOffset().At(from)}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -149,7 +163,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 		return nil, fmt.Errorf("read the checkpoint: %w", err)
 	}
 	defer client.Close()
-	var found *Checkpoint
+	var found *kgo.Record
 	seen, position := sentinel == "", from
 	for !seen || position < end {
 		fetches := pollFetches(ctx, client, sentinel == "")
@@ -170,13 +184,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 			case string(record.Key) == sentinelKey:
 				seen = seen || string(record.Value) == sentinel
 			case string(record.Key) == checkpointKey:
-				checkpoint, err := decodeCheckpoint(record.Value)
-				if err != nil {
-					return nil, halt("upgrade this relay", "the checkpoint at %s/%d offset %d cannot be read: %v",
-						l.topic, l.partition, record.Offset, err)
-				}
-				checkpoint.offset, checkpoint.written = record.Offset, record.Timestamp
-				found = &checkpoint
+				found = record
 			}
 		}
 	}

@@ -64,6 +64,7 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 		return known.fate // and its marker was left out once more
 	}
 	committed := c.last != nil && c.last.Transactions.committed(o.ProducerID, o.Epoch)
+	unknown := c.last != nil && c.last.unreadable // it may name the transaction
 	if state.ProducerID == o.ProducerID {
 		ago := int(state.Epoch) - int(o.Epoch)
 		switch {
@@ -73,7 +74,7 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 			return clash
 		case state.State == kafkatx.CompleteCommit && ago == 1:
 			return commits
-		case state.State == kafkatx.CompleteAbort && (ago == 1 || ago == 2) && !committed:
+		case state.State == kafkatx.CompleteAbort && (ago == 1 || ago == 2 && !unknown) && !committed:
 			return aborts
 		}
 	}
@@ -124,6 +125,7 @@ func (c *closing) chooseTopics(ctx context.Context) error {
 			}
 			every = every || t.every
 		}
+		every = every || c.last.unreadable
 	}
 	if every {
 		all, err := c.s.log.admin.ListTopics(ctx)

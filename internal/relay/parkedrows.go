@@ -18,12 +18,12 @@ import (
 // becomes the confirmed one. Where the batch was begun anew, again replaces what the first intent of the same number said.
 func (l *laneRow) intent(ctx context.Context, seq int64, pl *plan, again bool) error {
 	const update = `
-UPDATE relay_lanes SET seq = $4, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       updated_at = clock_timestamp(), batch_owner = owner, batch_epoch = owner_epoch, confirmed_seq = $4 - 1,
+UPDATE relay_lanes SET seq = $4::bigint, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
+       updated_at = clock_timestamp(), batch_owner = owner, batch_epoch = owner_epoch, confirmed_seq = $4::bigint - 1,
        confirmed_from = CASE WHEN $8 THEN confirmed_from ELSE snapshot_from END,
        confirmed_to = CASE WHEN $8 THEN confirmed_to ELSE snapshot_to END,
        confirmed_last_id = CASE WHEN $8 THEN confirmed_last_id ELSE last_id END
-WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 - CASE WHEN $8 THEN 0 ELSE 1 END RETURNING ctid::text`
+WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4::bigint - CASE WHEN $8 THEN 0 ELSE 1 END RETURNING ctid::text`
 	l.intended, l.confirmed = seq, seq-1
 	args := []any{seq, pl.after.From.String(), snapshotParam(pl.after.To), lastIDParam(pl.after), again}
 	if !again && !pl.works() {

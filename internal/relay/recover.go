@@ -62,8 +62,9 @@ type Findings struct {
 	// Scan is what was read from the data topics; nil where that was not asked for.
 	Scan *Scan `json:"scan"`
 
-	state laneState
-	last  *Checkpoint
+	state      laneState
+	last       *Checkpoint
+	unreadable *unreadableError // in its place
 }
 
 // PostgresSide is the lane's row in relay_lanes.
@@ -101,6 +102,16 @@ type KafkaSide struct {
 	Checkpoint *Checkpoint `json:"checkpoint"`
 	Offset     *int64      `json:"offset"`
 	Written    *time.Time  `json:"written"`
+	// Unreadable is set where the last committed record of a checkpoint cannot be read; Offset and Written are its.
+	Unreadable *UnreadableCheckpoint `json:"unreadable"`
+}
+
+// UnreadableCheckpoint is a record with the key of a checkpoint that this relay cannot read.
+type UnreadableCheckpoint struct {
+	// Reason says why.
+	Reason string `json:"reason"`
+	// Version is the one that it claims to be of; 0 if it claims none.
+	Version int `json:"version"`
 }
 
 // LiveSide is what the servers say of themselves.
@@ -171,7 +182,9 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 }
 
 func (r *Recovery) checkpointLog(client *kgo.Client, admin *kadm.Client) checkpointLog {
-	return checkpointLog{cfg: &r.cfg, client: client, admin: admin, topic: CheckpointTopic(r.cfg.Name), partition: r.partition}
+	return checkpointLog{
+		cfg: &r.cfg, client: client, admin: admin, lane: r.lane.Name, topic: CheckpointTopic(r.cfg.Name), partition: r.partition,
+	}
 }
 
 // readKafka reads the checkpoint and the identity of the cluster.
@@ -199,23 +212,34 @@ func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 	if f.Kafka.Start, f.Kafka.End, err = i.log.bounds(ctx, readUncommitted); err != nil {
 		return err
 	}
-	if f.last, err = i.log.peek(ctx); err != nil {
+	f.last, err = i.log.peek(ctx)
+	switch u := (*unreadableError)(nil); {
+	case errors.As(err, &u):
+		f.unreadable = u
+		f.Kafka.Unreadable, f.Kafka.Offset, f.Kafka.Written = &UnreadableCheckpoint{u.reason, u.version}, &u.offset, &u.written
+		if err := f.judged(err); err != nil {
+			return err
+		}
+	case err != nil:
 		return err
-	}
-	if f.last != nil {
+	case f.last != nil:
 		f.Kafka.Checkpoint, f.Kafka.Offset, f.Kafka.Written = f.last, &f.last.offset, &f.last.written
 	}
 	err = checkCheckpointPolicy(ctx, &i.cfg, i.log.admin)
 	return f.judged(err)
 }
 
-// judged takes a contradiction into the findings and returns any other error.
+// judged takes a contradiction into the findings and returns any other error. An unreadable checkpoint is still named beside another one.
 func (f *Findings) judged(err error) error {
 	fault := (*HaltError)(nil)
 	if !errors.As(err, &fault) {
 		return err
 	}
-	f.Cause, f.Diagnosis, f.Try = fault.Cause, fault.Diagnosis, fault.Try
+	diagnosis := fault.Diagnosis
+	if f.Cause == CheckpointUnreadable {
+		diagnosis += "; and " + f.Diagnosis
+	}
+	f.Cause, f.Diagnosis, f.Try = fault.Cause, diagnosis, fault.Try
 	return nil
 }
 
@@ -234,7 +258,7 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 	}
 	f.Live.Table, now.name = now.bound, i.cfg.Name
 	now.old = func() string { return describeOld(ctx, tx, f.state.boundBy(f.last)) }
-	if f.Cause == "" {
+	if f.Cause == "" || f.Cause == CheckpointUnreadable {
 		if err := f.judged(judgeOtherLanes(ctx, tx, i.lane.Name, now.bound)); err != nil {
 			return err
 		}
@@ -242,10 +266,14 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 	if err := tx.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&f.Live.Time); err != nil {
 		return fmt.Errorf("read the server's clock: %w", err)
 	}
-	if f.Cause == "" {
-		if err := f.judged(judge(i.lane.Name, f.state, f.last, f.Live.Lineage, now)); err != nil {
-			return err
-		}
+	switch f.Cause {
+	case "":
+		err = judge(i.lane.Name, f.state, f.last, f.Live.Lineage, now)
+	case CheckpointUnreadable:
+		err = judgeUnread(i.lane.Name, f.state, f.Live.Lineage, now)
+	}
+	if err := f.judged(err); err != nil {
+		return err
 	}
 	if !f.Recoverable() {
 		return nil

@@ -105,19 +105,37 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 		if err := s.meet(ctx); err != nil {
 			return err
 		}
-		last, err := s.fence(ctx, before.last)
-		if err != nil {
-			return err
-		}
-		if !sameCheckpoint(last, before.last) {
-			return errors.New("the checkpoint has changed meanwhile; run the command again")
-		}
-		return nil
+		return r.fence(ctx, s, before)
 	})
 	if err != nil {
 		return nil, err
 	}
 	return outcome, r.settle(ctx, s, d, outcome)
+}
+
+// fence takes the ring, and checks that the checkpoint is still the one that was looked at.
+func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) error {
+	last, err := s.fence(ctx, before.checkpoint())
+	if u := (*unreadableError)(nil); errors.As(err, &u) {
+		last = u.placeholder()
+	} else if err != nil {
+		return err
+	}
+	if !sameCheckpoint(last, before.checkpoint()) {
+		return errors.New("the checkpoint has changed meanwhile; run the command again")
+	}
+	if before.unreadable == nil {
+		return nil
+	}
+	// The new checkpoint will name no transaction. So none may be open, because nobody could tell later what became of it.
+	c, err := s.closeOpen(ctx, last, true)
+	if err != nil {
+		return err
+	}
+	if c.wrote { // with ids that the ring had
+		return errors.New("a transaction of the lane was still open, and has been ended; run the command again")
+	}
+	return c.allSeen()
 }
 
 // session is a session of the pipeline without its reader.
@@ -214,17 +232,14 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 		return err
 	}
 	outcome.Chosen = chosen
-	seq := max(before.state.seq, before.state.parked) // what later batches have parked would be undone
-	if before.last != nil {
-		seq = max(seq, before.last.Seq)
-	}
 	who := d.Who
 	if who == "" {
 		who = s.row.owner
 	}
 	c := Checkpoint{
 		// A number that neither log has had: no batch is taken for another.
-		Version: checkpointVersion, Lane: r.lane.Name, Seq: seq + 1, Progress: chosen.Progress, Lineage: s.lineage, Table: &s.row.table,
+		Version: checkpointVersion, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Progress: chosen.Progress,
+		Lineage: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 		Recovery: &RecoveryNote{Choice: d.Choice, Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
 	}

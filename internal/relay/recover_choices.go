@@ -110,6 +110,9 @@ func (f *Findings) elsewhere() bool { return f.Cause == AnotherTable || f.Cause 
 // kafkaOption is open where the checkpoint's snapshots mean on this server what they meant when they were taken.
 func (f *Findings) kafkaOption() (Option, string) {
 	option := Option{Choice: ChooseKafka, Meaning: "goes on after the batch that Kafka's checkpoint names"}
+	if f.unreadable != nil {
+		return option, "Kafka's last checkpoint cannot be read: " + f.unreadable.reason
+	}
 	if f.last == nil {
 		return option, "Kafka has no checkpoint of the lane"
 	}

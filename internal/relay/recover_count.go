@@ -44,6 +44,7 @@ func (i *inspection) weigh(ctx context.Context, tx pgx.Tx, f *Findings, look Loo
 			return err
 		}
 	}
+	f.warnOfNewer() // behind the counts, for which a way with a caution tells nothing
 	return nil
 }
 

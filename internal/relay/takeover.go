@@ -47,7 +47,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	s.parking = &parking{
 		cfg: l.cfg, table: l.Table, topics: s.topics, pieces: newPieces(s.topics), condemned: l.condemned, keys: make(map[string]parkedKey),
 	}
-	s.log = checkpointLog{cfg: l.cfg, client: client, admin: admin, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
+	s.log = checkpointLog{cfg: l.cfg, client: client, admin: admin, lane: l.Name, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
 	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
@@ -202,7 +202,11 @@ func (s *session) fence(ctx context.Context, known *Checkpoint) (last *Checkpoin
 		return nil, err
 	}
 	s.topics.clear = s.ring.markers.clear
-	if _, err := s.closeOpen(ctx, known, false); err != nil {
+	c, err := s.closeOpen(ctx, known, false)
+	if err == nil && known != nil && known.unreadable {
+		err = c.allSeen() // while the coordinators still know what they have decided
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := s.ring.fence(ctx); err != nil {
