@@ -18,7 +18,7 @@ setup: ## fetch or install what the tests need
 
 .PHONY: test
 test: setup ## every test but the long ones, on real servers, with the race detector
-	go test -race -timeout 20m $(TEST_FLAGS) ./...
+	go test -race -timeout 30m $(TEST_FLAGS) ./...
 
 .PHONY: test-long
 test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
