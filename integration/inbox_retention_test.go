@@ -182,6 +182,7 @@ func TestAMarkThatComesWhileAWeekIsEmptiedStays(t *testing.T) {
 	if swept := m.sweep(); swept.Emptied != nil || !slices.Equal(swept.Blocked, []string{"empty a partition"}) {
 		t.Fatalf("while a transaction writes to the week: %+v", swept)
 	}
+	week := m.in("14 days") // asked now: once the sweep waits for the week, to read its bounds waits behind it
 	m.exec(`ALTER FUNCTION inbox_empty_week() SET lock_timeout = '30s'`)
 	done := make(chan error, 1)
 	var swept inbox.Swept
@@ -190,7 +191,7 @@ func TestAMarkThatComesWhileAWeekIsEmptiedStays(t *testing.T) {
 		swept, err = m.Sweep(t.Context())
 		done <- err
 	}()
-	awaitTrue(t, m.conn, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '`+m.in("14 days")+`'::regclass)`)
+	awaitTrue(t, m.conn, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '`+week+`'::regclass)`)
 	if err := errors.Join(writer.Commit(t.Context()), <-done); err != nil {
 		t.Fatal(err)
 	}

@@ -137,9 +137,9 @@ func (p poisoned) expectParked(t testing.TB, url string) {
 	first := p.versions() / 3
 	conn := connect(t, url)
 	rows, err := conn.Query(t.Context(), `
-SELECT aggregate_id::int, count(*), min(cause) FILTER (WHERE place = 1),
-       bool_and(convert_from(payload, 'UTF8')::bigint = $1 + place - 1), bool_and(cause = 'behind') FILTER (WHERE place > 1)
-FROM (SELECT *, row_number() OVER (PARTITION BY aggregate_id ORDER BY seq, id) AS place FROM outbox_parked WHERE released_seq IS NULL) queue
+SELECT aggregate_id::int, count(*), min(cause) FILTER (WHERE nth = 1),
+       bool_and(convert_from(payload, 'UTF8')::bigint = $1 + nth - 1), bool_and(cause = 'behind') FILTER (WHERE nth > 1)
+FROM (SELECT *, row_number() OVER (PARTITION BY aggregate_id ORDER BY seq, id) AS nth FROM outbox_parked WHERE released_seq IS NULL) queue
 GROUP BY aggregate_id ORDER BY 1`, first)
 	if err != nil {
 		t.Fatal(err)
