@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,6 +133,41 @@ func TestATopicThatHasJustBeenMadeIsWaitedFor(t *testing.T) {
 			t.Error("a row was parked for a topic that exists")
 		}
 	}
+}
+
+// A topic that does not exist and may not be made is held, with a reason that says so. It is made once that is allowed.
+func TestATopicThatMayNotBeMadeIsHeld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var allowed atomic.Bool
+	r.cluster.ControlKey(int16(kmsg.CreateTopics), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		create := request.(*kmsg.CreateTopicsRequest)
+		if allowed.Load() || !slices.ContainsFunc(create.Topics, func(t kmsg.CreateTopicsRequestTopic) bool { return t.Topic == "new" }) {
+			return nil, nil, false
+		}
+		response := create.ResponseKind().(*kmsg.CreateTopicsResponse)
+		for _, topic := range create.Topics {
+			denied := kmsg.NewCreateTopicsResponseTopic()
+			denied.Topic, denied.ErrorCode = topic.Topic, kerr.TopicAuthorizationFailed.Code
+			response.Topics = append(response.Topics, denied)
+		}
+		return response, nil, true
+	})
+	cfg := r.config() // with topics.patience at its default
+	cfg.Topics.Create = true
+	s := r.start(cfg)
+	s.lagOf(t, r, "warm")
+	r.putTo("new", "a", "1")
+	s.await(t, "the row is parked", func(*recorder) bool { return len(r.parkedRows()["a"]) == 1 })
+	s.lagOf(t, r, "b")
+	if reason := s.state().Reason; !strings.Contains(reason, "topic new does not exist") || !strings.Contains(reason, "Create is denied") {
+		t.Errorf("the lane gives the reason %q", reason)
+	}
+	allowed.Store(true)
+	s.await(t, "the row is published", func(*recorder) bool { return len(r.parkedRows()) == 0 })
+	s.stop()
+	r.expect("new", map[string][]string{"a": {"1"}})
 }
 
 // Many topics that are missing at once are a few lines in log, state and parked rows.

@@ -60,7 +60,7 @@ const mostOutages = 10_000
 const mostDue = 500
 
 // errMissing says that a topic does not exist, by the metadata of a cluster that answers.
-var errMissing = errors.New("does not exist; create it, or set topics.create to true")
+var errMissing = errors.New("does not exist")
 
 func newOutages(patience time.Duration) *outages {
 	return &outages{patience: patience, left: patience, filled: time.Now(), topics: make(map[string]*outage)}

@@ -202,7 +202,7 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition) && t.cfg.Topics.Create:
 			missing = append(missing, topic)
 		case errors.Is(detail.Err, kerr.UnknownTopicOrPartition):
-			t.away(topic, fmt.Errorf("topic %s %w", topic, errMissing))
+			t.away(topic, fmt.Errorf("topic %s %w; create it, or set topics.create to true", topic, errMissing))
 		case errors.Is(detail.Err, kerr.TopicAuthorizationFailed):
 			t.away(topic, fmt.Errorf("topic %s may not be described or written to by this relay: %w; see relay acl", topic, detail.Err))
 		case detail.Err != nil:
@@ -375,7 +375,8 @@ func (k knownTopic) with(settings []kadm.Config) knownTopic {
 	return k
 }
 
-// create makes the topics. They are looked up again before they are used: a new topic takes a moment to have leaders.
+// create makes the topics. Those that could not be made are noted as away. The error is errJustCreated if any is there now: it
+// is looked up again before it is used, because a new topic takes a moment to have leaders.
 func (t *topicRegistry) create(ctx context.Context, topics []string) error {
 	partitions, replication := t.cfg.Topics.Partitions, t.cfg.Topics.ReplicationFactor
 	if partitions == 0 {
@@ -388,17 +389,32 @@ func (t *topicRegistry) create(ctx context.Context, topics []string) error {
 	if err != nil {
 		return fmt.Errorf("create topics %s: %w", someOf(topics, ", "), err)
 	}
+	made := false
 	for _, r := range responses.Sorted() {
 		if errors.Is(r.Err, kerr.TopicAlreadyExists) {
+			made = true
 			continue
 		}
 		if r.Err != nil {
-			t.away(r.Topic, fmt.Errorf("create topic %s: %w%s", r.Topic, r.Err, detail(r.ErrMessage)))
+			t.away(r.Topic, notCreated(r))
 			continue
 		}
+		made = true
 		t.cfg.Logger.Info("topic created", "topic", r.Topic, "partitions", partitions, "replication_factor", replication)
 	}
+	if !made {
+		return nil
+	}
 	return errJustCreated
+}
+
+// notCreated says why a topic that does not exist could not be made.
+func notCreated(r kadm.CreateTopicResponse) error {
+	if errors.Is(r.Err, kerr.TopicAuthorizationFailed) {
+		return fmt.Errorf("topic %s %w, and this relay may not make it (Create is denied): %w%s; see relay acl, or create it",
+			r.Topic, errMissing, r.Err, detail(r.ErrMessage))
+	}
+	return fmt.Errorf("topic %s %w, and could not be created: %w%s", r.Topic, errMissing, r.Err, detail(r.ErrMessage))
 }
 
 // errJustCreated asks for one more look before the topic is used.
