@@ -195,6 +195,7 @@ func asPrivileges(t *testing.T, conn *pgx.Conn, grants []access.Grant) []string 
 var needed = map[string][]string{
 	"relay_operator": {
 		"SELECT lane, state, reason FROM relay_lanes",
+		"SELECT settings, settings_by, settings_changed FROM relay_bindings", // relay status
 		"SELECT lane, aggregate_id, error FROM outbox_parked",
 		"SELECT lane, request, outcome FROM outbox_parked_audit",
 		`INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason)
