@@ -28,7 +28,11 @@ type closing struct {
 	unseen  map[string]error // topics of which a partition could not be asked
 	wrote   bool             // a marker, that is
 	decided map[decidedKey]decision
+	doubts  map[decidedKey]int // how often a transaction was seen open that nobody could decide
 }
+
+// mostDoubts is how often a transaction is seen open and undecided until the lane halts: some tens of milliseconds.
+const mostDoubts = 5
 
 // decision is what a marker that has been written once said.
 type decision struct {
@@ -47,7 +51,7 @@ type fate int
 
 const (
 	foreign   fate = iota // not of this lane
-	running               // not decided yet: the fence aborts it
+	running               // not decided yet, and the fence aborts it; or its markers are under way
 	undecided             // not known yet: the checkpoint will tell
 	commits               // it was committed, and its marker is missing
 	aborts                // it was aborted, and its marker is missing
@@ -72,6 +76,8 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 			return running
 		case state.State == kafkatx.Ongoing && slices.Contains(state.Partitions[o.Topic], o.Partition):
 			return clash
+		case state.State != kafkatx.Ongoing && !state.State.Decided():
+			return running // its markers are being written
 		case state.State == kafkatx.CompleteCommit && ago == 1:
 			return commits
 		case state.State == kafkatx.CompleteAbort && (ago == 1 || ago == 2 && !unknown) && !committed:
@@ -96,6 +102,7 @@ func (s *session) closeOpen(ctx context.Context, last *Checkpoint, final bool) (
 	c := &closing{
 		s: s, ids: TransactionalIDs(s.cfg.Name, s.lane.Name), own: kafkatx.Place{Topic: s.log.topic, Partition: s.log.partition},
 		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]decision),
+		doubts: make(map[decidedKey]int),
 	}
 	c.places = kafkatx.Partitions{c.own.Topic: {c.own.Partition}}
 	if err := c.chooseTopics(ctx); err != nil {
@@ -168,8 +175,16 @@ func (c *closing) round(ctx context.Context) (again bool, err error) {
 		case fate == commits, fate == aborts:
 			c.decided[decidedKey{o.ProducerID, o.Epoch}] = decision{id, fate}
 			missing[id] = append(missing[id], o)
-		case fate == clash, fate == undecided && (o.Place == c.own || c.final):
+		case fate == clash:
 			return false, c.halt(id, o, fate)
+		case fate == undecided && (o.Place == c.own || c.final):
+			// The answer of the coordinator is older than that of the partition: a transaction that began between the two is known to
+			// the next one. Only what stays open is in doubt.
+			key := decidedKey{o.ProducerID, o.Epoch}
+			if c.doubts[key]++; c.doubts[key] >= mostDoubts {
+				return false, c.halt(id, o, fate)
+			}
+			again = true
 		}
 	}
 	for _, id := range c.ids {

@@ -26,8 +26,10 @@ func TestATransactionThatWasLeftOpenIsDecidedAsItWasDecided(t *testing.T) {
 		final bool
 		want  fate
 	}{
-		"under way":                                        {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 4, Partitions: here}, nil, false, running},
-		"committed":                                        {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, commits},
+		"under way":                     {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 4, Partitions: here}, nil, false, running},
+		"committed":                     {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, commits},
+		"its markers are being written": {epoch(4), kafkatx.Coordinated{State: "PrepareCommit", ProducerID: 7, Epoch: 4}, nil, false, running},
+		"its markers are being written, and it was fenced": {epoch(4), kafkatx.Coordinated{State: "PrepareAbort", ProducerID: 7, Epoch: 5}, nil, true, running},
 		"aborted by its producer":                          {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 5}, nil, false, aborts},
 		"aborted by a fence":                               {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, nil, false, aborts},
 		"begun after the answer":                           {epoch(5), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, undecided},
