@@ -43,6 +43,7 @@ func startRelay(ctx context.Context, cfg Config, p *place, topic string) (*child
 		"RELAY_ROUTE=" + topic, "RELAY_BATCH_ROWS=" + strconv.Itoa(cfg.Batch),
 		"RELAY_COMPRESSION=" + cfg.Compression, "RELAY_PARTITIONER=" + cfg.Partitioner,
 		"RELAY_ADMIN=off", "RELAY_LOG_FORMAT=json",
+		"RELAY_TOPICS_ALLOW=relay-bench-*", // each rate has a topic, which its rows name
 	})
 	cmd.Stderr = input
 	running, err := process.Start(cmd, syscall.SIGKILL)
