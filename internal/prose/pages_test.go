@@ -113,7 +113,6 @@ func tests(t *testing.T) map[string]bool {
 	return names
 }
 
-
 func walk(t *testing.T, visit func(path string)) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
