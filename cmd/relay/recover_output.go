@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
@@ -81,7 +82,7 @@ func writeKafkaSide(b *strings.Builder, f *relay.Findings) {
 		fmt.Fprintf(b, ", offsets %d to %d\n  checkpoint none\n", k.Start, k.End)
 	default:
 		fmt.Fprintf(b, ", offsets %d to %d\n", k.Start, k.End)
-		fmt.Fprintf(b, "  committed  batch %d%s\n             %s\n", c.Seq, by(&c.Owner, &c.OwnerEpoch), progressText(c.Progress))
+		fmt.Fprintf(b, "  committed  batch %d%s\n             %s\n", c.Seq, by(&c.Owner, &c.OwnerEpoch), progressText(c.Position))
 		fmt.Fprintf(b, "             offset %d, written %s\n", *k.Offset, clock(*k.Written))
 		if c.Lineage != f.Live.Lineage {
 			fmt.Fprintf(b, "  written    for %s\n", lineageText(c.Lineage))
@@ -160,7 +161,7 @@ func by(owner *string, epoch *int64) string {
 	return fmt.Sprintf(", by %s (epoch %d)", *owner, *epoch)
 }
 
-func progressText(p relay.Progress) string {
+func progressText(p position.Position) string {
 	text := "published: what is visible in " + p.From.String()
 	if p.Open() {
 		text += fmt.Sprintf(", and up to id %d what is visible in %s", p.LastID, p.To)

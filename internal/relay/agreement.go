@@ -1,9 +1,6 @@
 package relay
 
-import (
-	"fmt"
-	"slices"
-)
+import "fmt"
 
 // Cause is the kind of a contradiction, for programs to tell apart.
 type Cause string
@@ -176,10 +173,10 @@ func judgeSeq(lane string, row laneState, last *Checkpoint, live Lineage, now se
 		return contradiction(DatabaseBehind, try,
 			"%s: the database was restored to an earlier time, or failed over to a standby that lagged (timeline %d became %d)",
 			behind, last.Lineage.Timeline, live.Timeline)
-	case now.xmax > 0 && last.xmax() > now.xmax:
+	case now.xmax > 0 && last.Xmax() > now.xmax:
 		return contradiction(DatabaseBehind, try,
 			"lane %s: Kafka's checkpoint knows of transactions up to %d, and this server has come only to %d: "+
-				"the database was restored to an earlier time, from a copy of its files", lane, last.xmax()-1, now.xmax-1)
+				"the database was restored to an earlier time, from a copy of its files", lane, last.Xmax()-1, now.xmax-1)
 	case row.seq < last.Seq:
 		return contradiction(DatabaseBehind, try, "%s: relay_lanes alone was restored to an earlier time, "+
 			"or the whole database was restored to an earlier time from a copy of its files", behind)
@@ -196,9 +193,9 @@ func judgeBatch(lane string, row laneState, last *Checkpoint) error {
 	same := true
 	switch {
 	case row.seq == last.Seq && row.batchOwner != nil && row.batchEpoch != nil:
-		same = *row.batchOwner == last.Owner && *row.batchEpoch == last.OwnerEpoch && row.after != nil && row.after.equal(last.Progress)
+		same = *row.batchOwner == last.Owner && *row.batchEpoch == last.OwnerEpoch && row.after != nil && row.after.Equal(last.Position)
 	case row.seq == last.Seq+1 && row.confirmed != nil:
-		same = row.confirmed.equal(last.Progress)
+		same = row.confirmed.Equal(last.Position)
 	}
 	if same {
 		return nil
@@ -224,14 +221,3 @@ func foreignRow(lane, table string, xid, xmax uint64) error {
 			"were restored from a dump of another server, or written with an xact_id, and would be published again and again",
 		lane, xid, xmax-1)
 }
-
-func (p Progress) equal(q Progress) bool {
-	return p.From.equal(q.From) && p.To.equal(q.To) && p.LastID == q.LastID
-}
-
-func (s Snapshot) equal(t Snapshot) bool {
-	return s.Xmin == t.Xmin && s.Xmax == t.Xmax && slices.Equal(s.Xip, t.Xip)
-}
-
-// xmax is the first transaction id that the progress knows nothing of.
-func (p Progress) xmax() uint64 { return max(p.From.Xmax, p.To.Xmax) }

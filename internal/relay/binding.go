@@ -215,7 +215,7 @@ WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
 func countOrphans(ctx context.Context, tx pgx.Tx, table string, row laneState) (string, error) {
 	condition, params := "true", []any(nil)
 	if row.after != nil {
-		condition, params = row.after.published(2)
+		condition, params = row.after.Published(2)
 		condition = "xact_id >= $1::text::xid8 AND NOT " + condition
 		params = append([]any{fmt.Sprint(row.after.From.Xmin)}, params...)
 	}

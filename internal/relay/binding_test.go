@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/position"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -163,14 +164,14 @@ func TestEveryReadNoticesAnotherTable(t *testing.T) {
 		insert(t, conn, "a", "b")
 	}
 	exec(t, conn, `INSERT INTO outbox2 OVERRIDING SYSTEM VALUE SELECT * FROM outbox`)
-	whole := follow(t, url, Progress{From: beginning}, 10, 1<<20)
+	whole := follow(t, url, position.Position{From: position.Beginning}, 10, 1<<20)
 	whole.reader.table = query[uint32](t, conn, `SELECT 'outbox'::regclass::oid`)
 	whole.step(t) // opens a window, and drains the first page
 	if !whole.at.Open() {
 		t.Fatalf("no window is open at %+v", whole.at)
 	}
 	exec(t, conn, `BEGIN; ALTER TABLE outbox RENAME TO outbox3; ALTER TABLE outbox2 RENAME TO outbox; COMMIT`)
-	for name, at := range map[string]Progress{"tail": {From: beginning}, "drain": whole.at} {
+	for name, at := range map[string]position.Position{"tail": {From: position.Beginning}, "drain": whole.at} {
 		if page, err := whole.reader.next(t.Context(), at); !errors.Is(err, errSwapped) {
 			t.Errorf("%s: got %+v, %v", name, page, err)
 		}

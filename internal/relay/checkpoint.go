@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // The keys on the checkpoint topic. They differ so that compaction keeps the last of each.
@@ -21,7 +23,7 @@ type Checkpoint struct {
 	Version int    `json:"version"`
 	Lane    string `json:"lane"`
 	Seq     int64  `json:"seq"`
-	Progress
+	position.Position
 	Lineage Lineage `json:"lineage"`
 	// Table is the one that the rows were read from; nil where a version wrote it that did not say so.
 	Table *TableIdentity `json:"table,omitempty"`

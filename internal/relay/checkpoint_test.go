@@ -7,12 +7,15 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/position/positiontest"
 )
 
-func anyProgress(t *rapid.T) Progress {
-	p := Progress{From: anySnapshot(t)}
+func anyProgress(t *rapid.T) position.Position {
+	p := position.Position{From: positiontest.Snapshot(t)}
 	if rapid.Bool().Draw(t, "open") {
-		p.To = anySnapshot(t)
+		p.To = positiontest.Snapshot(t)
 		p.LastID = rapid.Int64Min(0).Draw(t, "last id")
 	}
 	return p
@@ -20,7 +23,7 @@ func anyProgress(t *rapid.T) Progress {
 
 func anyCheckpoint(t *rapid.T) Checkpoint {
 	return Checkpoint{
-		Version: checkpointVersion, Lane: rapid.String().Draw(t, "lane"), Seq: rapid.Int64Min(0).Draw(t, "seq"), Progress: anyProgress(t),
+		Version: checkpointVersion, Lane: rapid.String().Draw(t, "lane"), Seq: rapid.Int64Min(0).Draw(t, "seq"), Position: anyProgress(t),
 		Lineage: Lineage{
 			SystemIdentifier: "7412345678901234567", Timeline: rapid.Int64Min(1).Draw(t, "timeline"),
 			Database: rapid.String().Draw(t, "database"), DatabaseOID: rapid.Uint32().Draw(t, "oid"), ClusterID: "c",
@@ -50,7 +53,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 func TestCheckpointTextIsStable(t *testing.T) {
 	c := Checkpoint{
 		Version: 1, Lane: "outbox", Seq: 7,
-		Progress: Progress{From: Snapshot{Xmin: 10, Xmax: 12, Xip: []uint64{10}}, To: Snapshot{Xmin: 12, Xmax: 13}, LastID: 99},
+		Position: position.Position{From: position.Snapshot{Xmin: 10, Xmax: 12, Xip: []uint64{10}}, To: position.Snapshot{Xmin: 12, Xmax: 13}, LastID: 99},
 		Lineage:  Lineage{SystemIdentifier: "s", Timeline: 1, Database: "app", DatabaseOID: 5, ClusterID: "k"},
 		Owner:    "h/1/a", OwnerEpoch: 3,
 	}
@@ -59,7 +62,7 @@ func TestCheckpointTextIsStable(t *testing.T) {
 	if got, err := c.encode(); err != nil || string(got) != want {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
 	}
-	c.Progress = c.close()
+	c.Position = c.Closed()
 	if got, err := c.encode(); err != nil || strings.Contains(string(got), `"to"`) || strings.Contains(string(got), "last_id") {
 		t.Errorf("a closed window is written: %s, %v", got, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // event is one row as it would be published.
@@ -17,19 +19,19 @@ type event struct {
 // it does in a takeover.
 type follower struct {
 	reader *windowReader
-	at     Progress
+	at     position.Position
 	seen   []event
 	// stops are the places where a takeover could have started, and how much had been published there.
 	stops []stop
 }
 
 type stop struct {
-	at   Progress
+	at   position.Position
 	seen int
 }
 
 // follow opens a reader of the table outbox at a progress. A page holds at most rows rows and size bytes.
-func follow(t testing.TB, url string, at Progress, rows, size int) *follower {
+func follow(t testing.TB, url string, at position.Position, rows, size int) *follower {
 	t.Helper()
 	cfg := Config{DatabaseURL: url, Brokers: []string{"unused:1"}, Name: "test", BatchBytes: size}.WithDefaults()
 	reader, err := openReader(t.Context(), &cfg, cfg.Lanes[0])
@@ -44,7 +46,7 @@ func follow(t testing.TB, url string, at Progress, rows, size int) *follower {
 // followAll starts at the beginning of the outbox with pages of the default size.
 func followAll(t testing.TB, url string) *follower {
 	t.Helper()
-	return follow(t, url, Progress{From: beginning}, 5000, 8<<20)
+	return follow(t, url, position.Position{From: position.Beginning}, 5000, 8<<20)
 }
 
 // step reads one page, checks that it is well formed, and reports whether the outbox had nothing more.
@@ -107,9 +109,9 @@ func (f *follower) catchUp(t failer) []string {
 }
 
 // throughCheckpoint is the progress as the next owner would read it.
-func throughCheckpoint(t failer, p Progress) Progress {
+func throughCheckpoint(t failer, p position.Position) position.Position {
 	t.Helper()
-	value, err := Checkpoint{Version: checkpointVersion, Lane: "outbox", Seq: 1, Progress: p}.encode()
+	value, err := Checkpoint{Version: checkpointVersion, Lane: "outbox", Seq: 1, Position: p}.encode()
 	if err != nil {
 		t.Fatalf("encode %+v: %v", p, err)
 	}
@@ -117,17 +119,17 @@ func throughCheckpoint(t failer, p Progress) Progress {
 	if err != nil {
 		t.Fatalf("decode %s: %v", value, err)
 	}
-	return c.Progress
+	return c.Position
 }
 
 // now is the progress of a lane that has published everything up to this moment.
-func now(t failer, f *follower) Progress {
+func now(t failer, f *follower) position.Position {
 	t.Helper()
-	s, err := ParseSnapshot(query[string](t, f.reader.conn, `SELECT pg_current_snapshot()::text`))
+	s, err := position.ParseSnapshot(query[string](t, f.reader.conn, `SELECT pg_current_snapshot()::text`))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	return Progress{From: s}
+	return position.Position{From: s}
 }
 
 func expectValues(t testing.TB, got []string, want ...string) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // unguarded takes away what refuses rows of other transactions, for tests of what happens where they came in all the same.
@@ -62,7 +64,7 @@ func TestEveryRowThatIsReadIsJudged(t *testing.T) {
 		conn := open(t, url)
 		unguarded(t, conn)
 		for name, xid := range foreignRows(t, url, conn) {
-			f := follow(t, url, Progress{From: beginning}, rows, 8<<20)
+			f := follow(t, url, position.Position{From: position.Beginning}, rows, 8<<20)
 			f.catchUp(t)
 			exec(t, conn, `DELETE FROM outbox`)
 			events(t, conn, 10)

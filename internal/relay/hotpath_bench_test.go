@@ -3,6 +3,8 @@ package relay
 import (
 	"fmt"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // fullPage is how many rows a page has under load.
@@ -30,12 +32,12 @@ func TestDecodingARowAllocatesNothing(t *testing.T) {
 }
 
 func benchmarkCheckpoint(running int) Checkpoint {
-	s := Snapshot{Xmin: 4_000_000_000, Xmax: 4_000_000_000 + uint64(2*running) + 1}
+	s := position.Snapshot{Xmin: 4_000_000_000, Xmax: 4_000_000_000 + uint64(2*running) + 1}
 	for i := range running {
 		s.Xip = append(s.Xip, s.Xmin+uint64(2*i))
 	}
 	return Checkpoint{
-		Version: checkpointVersion, Lane: "outbox", Seq: 123_456_789, Progress: Progress{From: s, To: s, LastID: 987_654_321},
+		Version: checkpointVersion, Lane: "outbox", Seq: 123_456_789, Position: position.Position{From: s, To: s, LastID: 987_654_321},
 		Lineage: Lineage{SystemIdentifier: "7300000000000000000", Timeline: 3, Database: "app", DatabaseOID: 16384, ClusterID: "5L6g3nShT-eMCtK--X86sw"},
 		Owner:   "host/1234/deadbeef", OwnerEpoch: 17,
 	}
@@ -64,7 +66,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		b.Run(fmt.Sprintf("parse/%d transactions running", running), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := ParseSnapshot(text); err != nil {
+				if _, err := position.ParseSnapshot(text); err != nil {
 					b.Fatal(err)
 				}
 			}

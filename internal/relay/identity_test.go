@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // An address may lead to several servers, one after the other: rows of one must not go out under the intents of another.
@@ -35,7 +37,7 @@ func TestTheReaderMustBeOnTheServerOfTheLanesSession(t *testing.T) {
 func TestASnapshotThatGoesBackwardsIsRefused(t *testing.T) {
 	f := followAll(t, newDatabase(t))
 	ahead := f.at
-	ahead.From = Snapshot{Xmin: 1 << 40, Xmax: 1 << 40}
+	ahead.From = position.Snapshot{Xmin: 1 << 40, Xmax: 1 << 40}
 	if _, err := f.reader.next(t.Context(), ahead); err == nil || !strings.Contains(err.Error(), "another server") {
 		t.Errorf("got %v", err)
 	}
@@ -47,7 +49,7 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	row := laneOwner(t, url, "one")
 	claim(t, row, 0)
 	for seq := range int64(3) {
-		if err := row.intent(t.Context(), seq+1, &plan{after: Progress{From: beginning}}, false); err != nil {
+		if err := row.intent(t.Context(), seq+1, &plan{after: position.Position{From: position.Beginning}}, false); err != nil {
 			t.Fatal(err)
 		}
 		if got := query[int64](t, open(t, url), `SELECT seq FROM relay_lanes`); got != seq+1 {
@@ -58,7 +60,7 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	next := laneOwner(t, url, "other")
 	announce(t, next)
 	exec(t, open(t, url), `VACUUM FULL relay_lanes`)
-	if err := row.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false); !errors.Is(err, errLost) {
+	if err := row.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false); !errors.Is(err, errLost) {
 		t.Errorf("an intent after another has announced itself: %v", err)
 	}
 }
@@ -73,7 +75,9 @@ func TestACancelledSessionKeepsTheLanesConnection(t *testing.T) {
 	exec(t, blocker, `BEGIN; SELECT FROM relay_lanes FOR UPDATE`)
 	ctx, cancel := context.WithCancel(t.Context())
 	written := make(chan error, 1)
-	go func() { written <- row.intent(ctx, 1, &plan{after: Progress{From: beginning}}, false) }()
+	go func() {
+		written <- row.intent(ctx, 1, &plan{after: position.Position{From: position.Beginning}}, false)
+	}()
 	watcher := open(t, url)
 	for query[int](t, watcher, `SELECT count(*)::int FROM pg_locks WHERE NOT granted`) == 0 {
 		if t.Context().Err() != nil {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // janitor removes published rows that are older than the retention. It lives as long as the session of the lane's owner, on
@@ -70,7 +72,7 @@ func (s *session) startJanitor(ctx context.Context) (stop func()) {
 }
 
 // hasPublished is told of progress that is committed in Kafka.
-func (s *session) hasPublished(p Progress) {
+func (s *session) hasPublished(p position.Position) {
 	s.published.Store(&p)
 	select {
 	case s.news <- struct{}{}:
@@ -82,7 +84,7 @@ func (s *session) hasPublished(p Progress) {
 func (j *janitor) run(ctx context.Context) {
 	defer j.disconnect()
 	pause, failures := shortRound, firstFailure
-	var last *Progress
+	var last *position.Position
 	var news <-chan struct{}
 	for j.wait(ctx, pause, news) == nil {
 		published := j.s.published.Load()
@@ -139,7 +141,7 @@ func (j *janitor) wait(ctx context.Context, pause time.Duration, news <-chan str
 }
 
 // round removes what is due now.
-func (j *janitor) round(ctx context.Context, published Progress) (removal Removal) {
+func (j *janitor) round(ctx context.Context, published position.Position) (removal Removal) {
 	removal.Lane = j.s.lane.Name
 	if removal.Err = j.connect(ctx); removal.Err == nil {
 		removal.Err = j.look(ctx)

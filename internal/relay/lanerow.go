@@ -176,8 +176,8 @@ func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last Checkpoint, linea
 	if err != nil {
 		return err
 	}
-	if err := l.writeBy(ctx, tx, "claim", claimStatement, last.Seq, last.From.String(), snapshotParam(last.To),
-		lastIDParam(last.Progress), string(text), last.Owner, last.OwnerEpoch); err != nil {
+	from, to, lastID := last.Columns()
+	if err := l.writeBy(ctx, tx, "claim", claimStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch); err != nil {
 		return err
 	}
 	if err := l.recordBinding(ctx, tx); err != nil {
@@ -241,19 +241,4 @@ func (l *laneRow) writeBy(ctx context.Context, by querier, what, query string, a
 		return fmt.Errorf("write the %s of lane %s: %w", what, l.lane.Name, err)
 	}
 	return nil
-}
-
-func snapshotParam(s Snapshot) *string {
-	if s.IsZero() {
-		return nil
-	}
-	text := s.String()
-	return &text
-}
-
-func lastIDParam(p Progress) *int64 {
-	if !p.Open() {
-		return nil
-	}
-	return &p.LastID
 }

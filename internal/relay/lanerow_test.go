@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // laneOwner opens the lane's row for a process of the given name.
@@ -41,7 +43,7 @@ func announce(t testing.TB, row *laneRow) Lineage {
 func claim(t testing.TB, row *laneRow, seq int64) {
 	t.Helper()
 	lineage := announce(t, row)
-	if err := row.claim(t.Context(), Checkpoint{Seq: seq, Progress: Progress{From: beginning}}, lineage); err != nil {
+	if err := row.claim(t.Context(), Checkpoint{Seq: seq, Position: position.Position{From: position.Beginning}}, lineage); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -62,11 +64,11 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 	if err != nil || state != (laneState{}) {
 		t.Fatalf("a new lane reads %+v, %v", state, err)
 	}
-	if err := row.claim(t.Context(), Checkpoint{Progress: Progress{From: beginning}}, lineage); err != nil {
+	if err := row.claim(t.Context(), Checkpoint{Position: position.Position{From: position.Beginning}}, lineage); err != nil {
 		t.Fatal(err)
 	}
-	window := Progress{From: beginning, To: Snapshot{Xmin: 5, Xmax: 9, Xip: []uint64{5, 7}}, LastID: 42}
-	for seq, after := range []Progress{window, window.close()} {
+	window := position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 5, Xmax: 9, Xip: []uint64{5, 7}}, LastID: 42}
+	for seq, after := range []position.Position{window, window.Closed()} {
 		if err := row.intent(t.Context(), int64(seq+1), &plan{after: after}, false); err != nil {
 			t.Fatal(err)
 		}
@@ -87,11 +89,11 @@ func TestIntentsCountUpByOne(t *testing.T) {
 	row := laneOwner(t, newDatabase(t), "a")
 	claim(t, row, 7)
 	for _, seq := range []int64{7, 9, 6, 0} {
-		if err := row.intent(t.Context(), seq, &plan{after: Progress{From: beginning}}, false); !errors.Is(err, errLost) {
+		if err := row.intent(t.Context(), seq, &plan{after: position.Position{From: position.Beginning}}, false); !errors.Is(err, errLost) {
 			t.Errorf("intent %d after 7: %v", seq, err)
 		}
 	}
-	if err := row.intent(t.Context(), 8, &plan{after: Progress{From: beginning}}, false); err != nil {
+	if err := row.intent(t.Context(), 8, &plan{after: position.Position{From: position.Beginning}}, false); err != nil {
 		t.Errorf("intent 8 after 7: %v", err)
 	}
 }
@@ -100,11 +102,11 @@ func TestAClaimWithdrawsAnIntentThatWasNotCommitted(t *testing.T) {
 	url := newDatabase(t)
 	first, second := laneOwner(t, url, "first"), laneOwner(t, url, "second")
 	claim(t, first, 3)
-	if err := first.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false); err != nil {
+	if err := first.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false); err != nil {
 		t.Fatal(err)
 	}
 	claim(t, second, 3)
-	if err := second.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false); err != nil {
+	if err := second.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false); err != nil {
 		t.Errorf("the batch cannot be done again: %v", err)
 	}
 }
@@ -118,8 +120,8 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 	announce(t, next)
 	lineage := Lineage{SystemIdentifier: "1"}
 	for what, err := range map[string]error{
-		"intent": stale.intent(t.Context(), 4, &plan{after: Progress{From: beginning}}, false),
-		"claim":  stale.claim(t.Context(), Checkpoint{Seq: 9, Progress: Progress{From: beginning}}, lineage),
+		"intent": stale.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false),
+		"claim":  stale.claim(t.Context(), Checkpoint{Seq: 9, Position: position.Position{From: position.Beginning}}, lineage),
 		"say":    stale.say(t.Context(), Halted, "no"),
 	} {
 		if !errors.Is(err, errLost) {
@@ -151,7 +153,7 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 		group.Go(func() {
 			var lineage Lineage
 			if lineage, errs[i] = row.announce(t.Context()); errs[i] == nil {
-				errs[i] = row.claim(t.Context(), Checkpoint{Progress: Progress{From: beginning}}, lineage)
+				errs[i] = row.claim(t.Context(), Checkpoint{Position: position.Position{From: position.Beginning}}, lineage)
 			}
 		})
 	}
@@ -167,7 +169,7 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 		t.Errorf("%d owners share %d epochs", len(rows), len(epochs))
 	}
 	for i, row := range rows {
-		err := row.intent(t.Context(), 1, &plan{after: Progress{From: beginning}}, false)
+		err := row.intent(t.Context(), 1, &plan{after: position.Position{From: position.Beginning}}, false)
 		if last := row.epoch == int64(len(rows)); last != (err == nil) || last != (errs[i] == nil && err == nil) {
 			t.Errorf("owner with epoch %d of %d: claim %v, intent %v", row.epoch, len(rows), errs[i], err)
 		}
@@ -181,7 +183,7 @@ func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
 	row, old := laneOwner(t, url, "a"), open(t, url)
 	claim(t, row, 0)
 	exec(t, old, `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM relay_lanes`)
-	at := Progress{From: beginning}
+	at := position.Position{From: position.Beginning}
 	const intents = 5000
 	for seq := range int64(intents) {
 		if err := row.intent(t.Context(), seq+1, &plan{after: at}, false); err != nil {

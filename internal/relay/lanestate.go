@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // laneState is what the row says of the lane's past.
@@ -22,11 +24,11 @@ type laneState struct {
 	settingsBy string
 	// after is the progress after batch seq, which batchOwner intended under batchEpoch. The progress and the names are nil
 	// where the row has none.
-	after      *Progress
+	after      *position.Position
 	batchOwner *string
 	batchEpoch *int64
 	// confirmed is the progress after batch confirmedSeq, the last that is known to be committed.
-	confirmed    *Progress
+	confirmed    *position.Position
 	confirmedSeq *int64
 	// recovering owned the last recovery that was begun and not finished; nil where there is none.
 	recovering *string
@@ -74,31 +76,11 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 			return state, fmt.Errorf("read the settings of the last owner: %w", err)
 		}
 	}
-	if state.after, err = readProgress(from, to, lastID); err != nil {
+	if state.after, err = position.FromColumns(from, to, lastID); err != nil {
 		return state, err
 	}
-	state.confirmed, err = readProgress(confirmedFrom, confirmedTo, confirmedLastID)
+	state.confirmed, err = position.FromColumns(confirmedFrom, confirmedTo, confirmedLastID)
 	return state, err
-}
-
-// readProgress joins three columns; nil where the first is.
-func readProgress(from, to *string, lastID *int64) (*Progress, error) {
-	if from == nil {
-		return nil, nil
-	}
-	var p Progress
-	if err := p.From.UnmarshalText([]byte(*from)); err != nil {
-		return nil, err
-	}
-	if to != nil {
-		if err := p.To.UnmarshalText([]byte(*to)); err != nil {
-			return nil, err
-		}
-	}
-	if lastID != nil {
-		p.LastID = *lastID
-	}
-	return &p, nil
 }
 
 // read returns the row, if it is still ours.
@@ -162,10 +144,10 @@ func readNow(ctx context.Context, q interface {
 	var xmax, newest string
 	err := q.QueryRow(ctx, nowQuery(table)).Scan(&xmax, &newest)
 	if err == nil {
-		now.xmax, err = parseXid(xmax)
+		now.xmax, err = position.ParseXID(xmax)
 	}
 	if err == nil && newest != "0" {
-		now.newest, err = parseXid(newest)
+		now.newest, err = position.ParseXID(newest)
 	}
 	if err != nil {
 		return now, fmt.Errorf("read the newest transaction of %s: %w", table, err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // The columns of a row as the reader selects them, in binary format.
@@ -71,10 +73,10 @@ const (
 type page struct {
 	records []kgo.Record
 	ids     []int64
-	places  []int64    // of parked rows: their places in outbox_parked; none for rows of an outbox
-	faults  []rowFault // of rows that can never be sent, in their order; their records hold no more than key and type
-	window  Progress   // the window of the rows
-	after   Progress
+	places  []int64           // of parked rows: their places in outbox_parked; none for rows of an outbox
+	faults  []rowFault        // of rows that can never be sent, in their order; their records hold no more than key and type
+	window  position.Position // the window of the rows
+	after   position.Position
 	bytes   int
 	largest int // bytes of the largest record
 	large   []largeRow
@@ -166,7 +168,7 @@ func (p *page) reset() {
 	clear(p.headers)
 	p.places = p.places[:0]
 	p.records, p.ids, p.faults, p.headers, p.arena = p.records[:0], p.ids[:0], p.faults[:0], p.headers[:0], p.arena[:0]
-	p.window, p.after, p.bytes, p.largest, p.oldest = Progress{}, Progress{}, 0, 0, time.Time{}
+	p.window, p.after, p.bytes, p.largest, p.oldest = position.Position{}, position.Position{}, 0, 0, time.Time{}
 }
 
 // keep copies b into the page. A nil b stays nil.

@@ -25,7 +25,8 @@ UPDATE relay_lanes SET seq = $4::bigint, snapshot_from = $5::text::pg_snapshot, 
        confirmed_last_id = CASE WHEN $8 THEN confirmed_last_id ELSE last_id END
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4::bigint - CASE WHEN $8 THEN 0 ELSE 1 END RETURNING ctid::text`
 	l.intended, l.confirmed = seq, seq-1
-	args := []any{seq, pl.after.From.String(), snapshotParam(pl.after.To), lastIDParam(pl.after), again}
+	from, to, lastID := pl.after.Columns()
+	args := []any{seq, from, to, lastID, again}
 	if !again && !pl.works() {
 		return l.write(ctx, "intent", update, args...)
 	}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // parking keeps the order of aggregates that have a row which cannot be sent: that row and all later ones of its aggregate
@@ -46,7 +48,7 @@ type plan struct {
 	drop  []bool // by place in the page: what the transaction leaves out; nil for nothing
 	sent  int
 	bytes int
-	after Progress
+	after position.Position
 	next  int  // place in the page of the first row that is left to the next batch
 	fetch bool // the plan cannot be made before the payload of its first row is there
 

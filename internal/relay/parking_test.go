@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // poison is the text in a payload that the broker of refusePoison does not take.
@@ -426,7 +428,7 @@ func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
 		}
 	}
 	p.faults = []rowFault{{3, errShape}}
-	p.window, p.after = Progress{From: beginning, To: Snapshot{Xmin: 9, Xmax: 9}}, Progress{From: Snapshot{Xmin: 9, Xmax: 9}}
+	p.window, p.after = position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 9, Xmax: 9}}, position.Position{From: position.Snapshot{Xmin: 9, Xmax: 9}}
 	pl := k.sieve(p, 0)
 	if pl.halted == nil || pl.sent != 3 || pl.after.LastID != 12 || !pl.after.Open() || !slices.Equal(pl.drop, []bool{false, false, false, true, true}) {
 		t.Errorf("%+v", pl)

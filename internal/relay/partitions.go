@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // partitions adds and drops the partitions of an outbox that is partitioned by id. The work is done by functions in the table's
@@ -54,7 +56,7 @@ func (p *partitions) empty(ctx context.Context, conn *pgx.Conn, r rule) (n int, 
 }
 
 // emptyVisible does so for the partitions below an id whose rows are all visible in a snapshot.
-func (p *partitions) emptyVisible(ctx context.Context, conn *pgx.Conn, s Snapshot, below int64, age time.Duration) (int, error) {
+func (p *partitions) emptyVisible(ctx context.Context, conn *pgx.Conn, s position.Snapshot, below int64, age time.Duration) (int, error) {
 	call := p.function("_empty_partition") + `($1::text::pg_snapshot, $2::bigint, $3::float8 * interval '1 second')`
 	return p.each(ctx, conn, "empty", call, s.String(), below, age.Seconds())
 }

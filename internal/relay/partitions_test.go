@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/position"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -84,7 +85,7 @@ func TestPartitionsAreAddedAheadAndDroppedBehind(t *testing.T) {
 	if n := dropAll(t, janitor, rule{published, 3600e9}); n != 0 {
 		t.Errorf("%d partitions went that are too young", n)
 	}
-	if n := dropAll(t, janitor, rule{Progress{From: beginning}, 0}); n != 0 {
+	if n := dropAll(t, janitor, rule{position.Position{From: position.Beginning}, 0}); n != 0 {
 		t.Errorf("%d partitions went that are not published", n)
 	}
 	if n := dropAll(t, janitor, rule{published, 0}); n != 2 {
@@ -118,7 +119,7 @@ func TestAPartitionGoesWithItsLastRow(t *testing.T) {
 	}
 	exec(t, conn, `UPDATE outbox SET created_at = now() - interval '2 hours' WHERE id = 900`)
 	// Of an open window the partition lies below the last id, or it stays.
-	open := Progress{From: before.From, To: now.From, LastID: 998}
+	open := position.Position{From: before.From, To: now.From, LastID: 998}
 	if n := dropAll(t, janitor, rule{open, 1800e9}); n != 0 {
 		t.Error("a partition went that is drained in part")
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // retained is how many published rows the table of the plan tests holds.
@@ -208,7 +210,7 @@ func TestTheLeastIDIsFoundInTheIndex(t *testing.T) {
 		if least.buffers() > 60 {
 			t.Errorf("%s: finding the least of 2000 new ids touches %d buffers", mode, least.buffers())
 		}
-		got, err := f.reader.beforeLeast(t.Context(), Progress{From: from.From, To: to.From}, retained+500)
+		got, err := f.reader.beforeLeast(t.Context(), position.Position{From: from.From, To: to.From}, retained+500)
 		if err != nil || got != retained {
 			t.Errorf("%s: before the least id is %d, %v; want %d", mode, got, err, retained)
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // Recovery looks at one lane whose two logs contradict each other, and settles that by a named choice.
@@ -69,14 +70,14 @@ type Findings struct {
 
 // PostgresSide is the lane's row in relay_lanes.
 type PostgresSide struct {
-	Seq         int64     `json:"seq"`
-	Started     bool      `json:"started"`
-	After       *Progress `json:"after"`
-	BatchOwner  *string   `json:"batch_owner"`
-	BatchEpoch  *int64    `json:"batch_epoch"`
-	Confirmed   *int64    `json:"confirmed_seq"`
-	ConfirmedAt *Progress `json:"confirmed"`
-	Lineage     *Lineage  `json:"lineage"`
+	Seq         int64              `json:"seq"`
+	Started     bool               `json:"started"`
+	After       *position.Position `json:"after"`
+	BatchOwner  *string            `json:"batch_owner"`
+	BatchEpoch  *int64             `json:"batch_epoch"`
+	Confirmed   *int64             `json:"confirmed_seq"`
+	ConfirmedAt *position.Position `json:"confirmed"`
+	Lineage     *Lineage           `json:"lineage"`
 	// Table is the one that the lane is bound to; nil where it is bound to none.
 	Table *TableIdentity `json:"table"`
 	// Settings are those of the last owner that all replicas should have.

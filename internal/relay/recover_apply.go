@@ -238,7 +238,7 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	}
 	c := Checkpoint{
 		// A number that neither log has had: no batch is taken for another.
-		Version: checkpointVersion, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Progress: chosen.Progress,
+		Version: checkpointVersion, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
 		Lineage: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 		Recovery: &RecoveryNote{Choice: d.Choice, Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
@@ -308,7 +308,7 @@ func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
 			return err
 		}
 		// Rows that will be read again are parked again then, in their order. Another table has other rows under the same ids.
-		again, params := c.published(2)
+		again, params := c.Published(2)
 		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+quoteTable(l.lane.Table)+" WHERE NOT "+again+
 			") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane.Name}, params...)...); err != nil {
 			return fmt.Errorf("take back what is parked: %w", err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // Choice is a way on from a contradiction.
@@ -39,8 +41,8 @@ type Option struct {
 	Caution string `json:"caution"`
 	// From is the place that restart-from starts at, as it was given.
 	From string `json:"from,omitempty"`
-	// Progress is what the lane would take for published.
-	Progress Progress `json:"progress"`
+	// Position is what the lane would take for published.
+	Position position.Position `json:"progress"`
 	// New are rows that would be published and are not known to be published yet.
 	New Rows `json:"new"`
 	// Again are rows that would be published, and that one of the logs or the scan knows to be published.
@@ -90,15 +92,15 @@ func (r *Recovery) open(ctx context.Context, tx pgx.Tx, f *Findings, look Look) 
 	if err := tx.QueryRow(ctx, "SELECT pg_current_snapshot()::text").Scan(&text); err != nil {
 		return fmt.Errorf("read the snapshot: %w", err)
 	}
-	now, err := ParseSnapshot(text)
+	now, err := position.ParseSnapshot(text)
 	if err != nil {
 		return err
 	}
-	if restart.Progress.LastID > 0 {
-		restart.Progress.To = now
+	if restart.Position.LastID > 0 {
+		restart.Position.To = now
 	}
 	f.Choices = append(f.Choices, restart, Option{
-		Choice: ChooseSkipToNow, Progress: Progress{From: now},
+		Choice: ChooseSkipToNow, Position: position.Position{From: now},
 		Meaning: "takes every row that is in the table for published, and goes on with what is written from now on",
 	})
 	return nil
@@ -117,15 +119,15 @@ func (f *Findings) kafkaOption() (Option, string) {
 		return option, "Kafka has no checkpoint of the lane"
 	}
 	from, live := f.last.Lineage, f.Live.Lineage
-	option.Progress = f.last.Progress
+	option.Position = f.last.Position
 	switch {
-	case f.elsewhere() && f.last.xmax() <= f.Live.Xmax && from.sameDatabase(live) && from.Timeline == live.Timeline:
+	case f.elsewhere() && f.last.Xmax() <= f.Live.Xmax && from.sameDatabase(live) && from.Timeline == live.Timeline:
 		option.Meaning = "takes up the table at the place of the checkpoint"
 		option.Caution = "right only where the table holds the rows of the old one with the ids and xact_id that they had, as a copy does; " +
 			"all other rows that are visible in the checkpoint are skipped"
-	case f.last.xmax() > f.Live.Xmax:
+	case f.last.Xmax() > f.Live.Xmax:
 		return option, fmt.Sprintf("it knows of transactions up to %d, and this server has come only to %d: rows that will be written "+
-			"with the ids between would be taken for published", f.last.xmax()-1, f.Live.Xmax-1)
+			"with the ids between would be taken for published", f.last.Xmax()-1, f.Live.Xmax-1)
 	case from.SystemIdentifier != live.SystemIdentifier:
 		option.Caution = "right after pg_upgrade only, which keeps the transaction ids; after a dump and restore rows would be lost"
 	case from.DatabaseOID != live.DatabaseOID:
@@ -154,13 +156,13 @@ func (f *Findings) postgresOption() (Option, string) {
 	if f.Postgres == nil || !s.started || s.confirmed == nil || s.confirmedSeq == nil {
 		return option, "relay_lanes knows of no committed batch"
 	}
-	option.Progress = *s.confirmed
+	option.Position = *s.confirmed
 	option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed; what Kafka has beyond it, "+
 		"and the table still has, is published again", *s.confirmedSeq)
 	switch {
-	case s.confirmed.xmax() > f.Live.Xmax:
+	case s.confirmed.Xmax() > f.Live.Xmax:
 		return option, fmt.Sprintf("the row knows of transactions up to %d, and this server has come only to %d",
-			s.confirmed.xmax()-1, f.Live.Xmax-1)
+			s.confirmed.Xmax()-1, f.Live.Xmax-1)
 	case s.lineage == nil:
 	case s.lineage.SystemIdentifier != f.Live.SystemIdentifier:
 		option.Caution = "right after pg_upgrade only, which keeps the transaction ids; after a dump and restore rows would be lost"
@@ -179,7 +181,7 @@ func (r *Recovery) restartOption(ctx context.Context, tx pgx.Tx, place string) (
 	if place == "" {
 		place = "beginning"
 	}
-	option := Option{Choice: ChooseRestartFrom, From: place, Progress: Progress{From: beginning}}
+	option := Option{Choice: ChooseRestartFrom, From: place, Position: position.Position{From: position.Beginning}}
 	id, at, err := ParsePlace(place)
 	if err != nil {
 		return option, err
@@ -187,7 +189,7 @@ func (r *Recovery) restartOption(ctx context.Context, tx pgx.Tx, place string) (
 	switch {
 	case id > 0:
 		option.Meaning = fmt.Sprintf("publishes every row of the table with id %d or above", id)
-		option.Progress.LastID = id - 1
+		option.Position.LastID = id - 1
 	case !at.IsZero():
 		option.Meaning = "publishes every row of the table from the first that was created at " + place + " or later, in the order of ids"
 		var first *int64
@@ -198,7 +200,7 @@ func (r *Recovery) restartOption(ctx context.Context, tx pgx.Tx, place string) (
 		if first == nil {
 			return option, fmt.Errorf("no row of %s was created at %s or later: %w", r.lane.Table, place, ErrPlace)
 		}
-		option.Progress.LastID = *first - 1
+		option.Position.LastID = *first - 1
 	default:
 		option.Meaning = "publishes every row of the table; --from names another place, an id or a time"
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // Rows is a set of rows of the outbox by its size and its edges.
@@ -51,7 +53,7 @@ func (i *inspection) weigh(ctx context.Context, tx pgx.Tx, f *Findings, look Loo
 // knowledge is a progress that tells which rows are published. Where it is Kafka's, and the server was set back behind it,
 // rows that were written since bear transaction ids that it meant for others; they were created after it was written.
 type knowledge struct {
-	Progress
+	position.Position
 	until *time.Time // rows created later are none of it; nil: no such limit
 }
 
@@ -62,7 +64,7 @@ func (f *Findings) known(scan bool) []knowledge {
 	kafka := false
 	for _, option := range f.Choices {
 		if (option.Choice == ChooseKafka || option.Choice == ChoosePostgres) && option.Caution == "" {
-			known = append(known, knowledge{Progress: option.Progress})
+			known = append(known, knowledge{Position: option.Position})
 			kafka = kafka || option.Choice == ChooseKafka
 		}
 	}
@@ -71,27 +73,16 @@ func (f *Findings) known(scan bool) []knowledge {
 	}
 	from, live := f.last.Lineage, f.Live.Lineage
 	if from.SystemIdentifier == live.SystemIdentifier && from.DatabaseOID == live.DatabaseOID {
-		known = append(known, knowledge{f.last.Progress, &f.last.written})
+		known = append(known, knowledge{f.last.Position, &f.last.written})
 	}
 	return known
-}
-
-// published is the condition on a row that p counts it as published; its parameters are numbered from n on.
-func (p Progress) published(n int) (condition string, params []any) {
-	condition = fmt.Sprintf("pg_visible_in_snapshot(xact_id, $%d::text::pg_snapshot)", n)
-	params = []any{p.From.String()}
-	if p.Open() {
-		condition = fmt.Sprintf("(%s OR id <= $%d::bigint AND pg_visible_in_snapshot(xact_id, $%d::text::pg_snapshot))", condition, n+1, n+2)
-		params = append(params, p.LastID, p.To.String())
-	}
-	return condition, params
 }
 
 // publishedByAny joins the conditions of all that is known.
 func publishedByAny(known []knowledge, n int) (condition string, params []any) {
 	condition = "false"
 	for _, k := range known {
-		one, more := k.published(n + len(params))
+		one, more := k.Published(n + len(params))
 		params = append(params, more...)
 		if k.until != nil {
 			one += fmt.Sprintf(" AND created_at <= $%d::timestamptz", n+len(params))
@@ -104,7 +95,7 @@ func publishedByAny(known []knowledge, n int) (condition string, params []any) {
 
 // count reads the whole table once.
 func (i *inspection) count(ctx context.Context, tx pgx.Tx, option *Option, known []knowledge, published []uuid.UUID) error {
-	done, params := option.Progress.published(2)
+	done, params := option.Position.Published(2)
 	was, more := publishedByAny(known, 2+len(params))
 	params = append(append([]any{published}, params...), more...)
 	columns := ""

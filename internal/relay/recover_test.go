@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // recovery is that of the rig's lane.
@@ -234,7 +236,7 @@ func TestAnIntentThatWasNotConfirmedIsDoneAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	more := r.insertOrders(3, "two")
-	page, err := s.reader.next(t.Context(), s.last.Progress)
+	page, err := s.reader.next(t.Context(), s.last.Position)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +264,7 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := r.insertOrders(2, "one")
-	page, err := s.reader.next(t.Context(), s.last.Progress)
+	page, err := s.reader.next(t.Context(), s.last.Position)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +346,7 @@ func TestACheckpointAheadOfTheServerHalts(t *testing.T) {
 	r.runOnce(r.config())
 	all := r.checkpoints()
 	ahead := all[len(all)-1]
-	ahead.From = Snapshot{Xmin: 1<<40 + 7, Xmax: 1<<40 + 7}
+	ahead.From = position.Snapshot{Xmin: 1<<40 + 7, Xmax: 1<<40 + 7}
 	r.append(ahead)
 	r.mustHalt(DatabaseBehind, "has come only to")
 	f := r.inspect()

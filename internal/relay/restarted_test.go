@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // putBad writes an event that can never be sent as it is.
@@ -69,7 +71,7 @@ func TestIDsMayBeginAgainInsideAWindow(t *testing.T) {
 	url := newDatabase(t)
 	conn := open(t, url)
 	events(t, conn, 20)
-	f := follow(t, url, Progress{From: beginning}, 5, 8<<20)
+	f := follow(t, url, position.Position{From: position.Beginning}, 5, 8<<20)
 	for !f.at.Open() {
 		f.step(t)
 	}

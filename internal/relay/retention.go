@@ -8,11 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // rule says which rows may go: those that are published and older than the age.
 type rule struct {
-	published Progress // committed in Kafka
+	published position.Position // committed in Kafka
 	age       time.Duration
 }
 
@@ -36,8 +38,8 @@ const (
 // writes each lock to the log beside the delete. See sweep.next for how a locked row is passed over.
 func sweepQuery(table string) string {
 	return `WITH seen AS MATERIALIZED (
-    SELECT id, created_at <= now() - $3::float8 * interval '1 second' AND (pg_visible_in_snapshot(xact_id, $4::text::pg_snapshot)
-           OR id <= $5::bigint AND pg_visible_in_snapshot(xact_id, $6::text::pg_snapshot)) AS due
+    SELECT id, created_at <= now() - $3::float8 * interval '1 second' AND
+           ` + position.Published("", "$4::text::pg_snapshot", "$5::text::pg_snapshot", "$6::bigint") + ` AS due
     FROM ` + table + ` WHERE id > $1::bigint AND $7::oid IN (0, ` + oidOf(table) + `) ORDER BY id LIMIT $2::bigint
 ), gone AS (
     DELETE FROM ` + table + ` WHERE id = ANY (ARRAY(SELECT id FROM seen WHERE due)) AND $7::oid IN (0, ` + oidOf(table) + `) RETURNING id
@@ -88,12 +90,9 @@ func (w *sweep) round(ctx context.Context, conn *pgx.Conn, r rule) (removed int6
 // next runs one statement and moves on behind what it deleted. Where a row is locked by somebody else the statement gives up
 // after the lock_timeout; fewer and fewer rows find out which row it is, and that one is passed over.
 func (w *sweep) next(ctx context.Context, conn *pgx.Conn, r rule) (removed int64, more bool, err error) {
-	to, last := r.published.From, int64(0)
-	if r.published.Open() {
-		to, last = r.published.To, r.published.LastID
-	}
+	from, to, last := r.published.Columns()
 	var seen, due int64
-	err = conn.QueryRow(ctx, sweepQuery(w.table), w.after, w.rows, r.age.Seconds(), r.published.From.String(), last, to.String(), w.oid).
+	err = conn.QueryRow(ctx, sweepQuery(w.table), w.after, w.rows, r.age.Seconds(), from, to, last, w.oid).
 		Scan(&seen, &removed, &due)
 	if isLockTimeout(err) {
 		return 0, true, w.narrow(ctx, conn)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // janitorConn opens a connection as the janitor does.
@@ -21,13 +23,13 @@ func janitorConn(t testing.TB, url string) *pgx.Conn {
 }
 
 // current is the progress of a lane that has published everything that is visible now.
-func current(t testing.TB, conn *pgx.Conn) Progress {
+func current(t testing.TB, conn *pgx.Conn) position.Position {
 	t.Helper()
-	s, err := ParseSnapshot(query[string](t, conn, `SELECT pg_current_snapshot()::text`))
+	s, err := position.ParseSnapshot(query[string](t, conn, `SELECT pg_current_snapshot()::text`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Progress{From: s}
+	return position.Position{From: s}
 }
 
 func ids(t testing.TB, conn *pgx.Conn) []int64 {
@@ -91,7 +93,7 @@ func TestRowsOfAnOpenWindowGoUpToItsLastID(t *testing.T) {
 	to := current(t, conn)
 	exec(t, late, `COMMIT`)
 	w := &sweep{table: "outbox"}
-	if n := w.test(t, janitor, rule{Progress{From: from.From, To: to.From, LastID: 3}, 0}, true); n != 2 {
+	if n := w.test(t, janitor, rule{position.Position{From: from.From, To: to.From, LastID: 3}, 0}, true); n != 2 {
 		t.Errorf("%d rows went, want 2", n)
 	}
 	expectIDs(t, conn, 1, 4, 5)
@@ -156,7 +158,7 @@ func TestASweepCostsWhatItLooksAt(t *testing.T) {
 	old := open(t, url)
 	exec(t, old, `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1`)
 	published := current(t, conn)
-	args := []string{fmt.Sprint(frontier), "1000", "0", published.From.String(), "0", published.From.String(), "0"}
+	args := []string{fmt.Sprint(frontier), "1000", "0", published.From.String(), published.From.String(), "0", "0"}
 	if _, err := janitor.PgConn().Prepare(t.Context(), "sweep", sweepQuery("outbox"), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // session is one ownership of a lane, from its takeover to the first doubt. Three goroutines pass a batch on:
@@ -30,17 +32,17 @@ type session struct {
 	lineage    Lineage
 	last       Checkpoint // committed, when the session began
 	parking    *parking
-	queue      *parkedQueue // of outbox_parked; opened when it is needed
-	progress   Progress     // after the last batch that was begun
-	seq        int64        // of that batch
-	unsendable error        // the row that ended the session, if one did
+	queue      *parkedQueue      // of outbox_parked; opened when it is needed
+	progress   position.Position // after the last batch that was begun
+	seq        int64             // of that batch
+	unsendable error             // the row that ended the session, if one did
 	drain      <-chan struct{}
-	committed  atomic.Int64             // the last batch that was committed
-	settled    chan struct{}            // has a value after each commit
-	produced   chan struct{}            // closed when nothing more is begun
-	lastOf     map[int]lastTransaction  // of each transactional id, by its number; the producing goroutine's
-	published  atomic.Pointer[Progress] // committed; what the janitor may go by
-	news       chan struct{}            // holds one value where published has changed since the janitor looked
+	committed  atomic.Int64                      // the last batch that was committed
+	settled    chan struct{}                     // has a value after each commit
+	produced   chan struct{}                     // closed when nothing more is begun
+	lastOf     map[int]lastTransaction           // of each transactional id, by its number; the producing goroutine's
+	published  atomic.Pointer[position.Position] // committed; what the janitor may go by
+	news       chan struct{}                     // holds one value where published has changed since the janitor looked
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -63,7 +65,7 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	stop := context.AfterFunc(ctx, s.ring.close)
 	defer stop()
 	s.drain = drain
-	s.published.Store(&s.last.Progress)
+	s.published.Store(&s.last.Position)
 	stopJanitor := s.startJanitor(ctx)
 	defer stopJanitor()
 	pages := make(chan *page)
@@ -91,7 +93,7 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 
 // read follows the outbox. An empty read moves the progress in memory only.
 func (s *session) read(ctx context.Context, pages chan<- *page) error {
-	progress := s.last.Progress
+	progress := s.last.Position
 	pause := s.cfg.PollMin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -262,7 +264,7 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 		return err
 	}
 	checkpoint := Checkpoint{
-		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Progress: pl.after, Lineage: s.lineage, Table: &s.row.table,
+		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Position: pl.after, Lineage: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch, Transactions: transactions,
 	}
 	value, err := checkpoint.encode()

@@ -16,6 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // One partition of three refuses its records: nothing of that transaction may be seen, also not what was accepted.
@@ -237,7 +239,7 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	want := r.insertOrders(20, "v")
 	s := r.start(cfg)
 	s.awaitRows(t, 20)
-	if err := thief.intent(t.Context(), 1, &plan{after: Progress{From: beginning}}, false); err == nil {
+	if err := thief.intent(t.Context(), 1, &plan{after: position.Position{From: position.Beginning}}, false); err == nil {
 		t.Error("two owners write intents")
 	}
 	s.stop()

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/kafkatx"
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided within it.
@@ -115,7 +116,7 @@ func (s *session) claim(ctx context.Context) error {
 	}
 	if last == nil {
 		last = &Checkpoint{
-			Version: checkpointVersion, Lane: s.lane.Name, Progress: Progress{From: beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+			Version: checkpointVersion, Lane: s.lane.Name, Position: position.Position{From: position.Beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 		}
 	}
 	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
@@ -127,7 +128,7 @@ func (s *session) claim(ctx context.Context) error {
 			return err
 		}
 	}
-	s.last, s.seq, s.progress = *last, last.Seq, last.Progress
+	s.last, s.seq, s.progress = *last, last.Seq, last.Position
 	s.committed.Store(last.Seq)
 	if err := s.row.claim(ctx, s.last, s.lineage); err != nil {
 		return err

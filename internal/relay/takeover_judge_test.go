@@ -4,13 +4,15 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 var live = Lineage{SystemIdentifier: "70", Timeline: 2, Database: "app", DatabaseOID: 16384, ClusterID: "kafka"}
 
 // checkpointOf is a checkpoint of lane "outbox" at seq, with one thing changed in its lineage.
 func checkpointOf(seq int64, change func(*Lineage)) *Checkpoint {
-	c := &Checkpoint{Version: 1, Lane: "outbox", Seq: seq, Progress: Progress{From: beginning}, Lineage: live}
+	c := &Checkpoint{Version: 1, Lane: "outbox", Seq: seq, Position: position.Position{From: position.Beginning}, Lineage: live}
 	if change != nil {
 		change(&c.Lineage)
 	}
@@ -81,8 +83,8 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 // named is a row at seq whose batch, and whose confirmed batch before it, are those of the checkpoints that follow.
 func named(seq, confirmed int64) laneState {
 	owner, epoch := "host/1/a", int64(4)
-	at := Progress{From: Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}}
-	before := Progress{From: Snapshot{Xmin: uint64(100 + confirmed), Xmax: uint64(100 + confirmed)}}
+	at := position.Position{From: position.Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}}
+	before := position.Position{From: position.Snapshot{Xmin: uint64(100 + confirmed), Xmax: uint64(100 + confirmed)}}
 	return laneState{
 		seq: seq, started: true, lineage: &live, after: &at, batchOwner: &owner, batchEpoch: &epoch, confirmed: &before, confirmedSeq: &confirmed,
 	}
@@ -92,7 +94,7 @@ func named(seq, confirmed int64) laneState {
 func batchAt(seq int64, change func(*Checkpoint)) *Checkpoint {
 	c := checkpointOf(seq, nil)
 	c.Owner, c.OwnerEpoch = "host/1/a", 4
-	c.From = Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}
+	c.From = position.Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}
 	if change != nil {
 		change(c)
 	}

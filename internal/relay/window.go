@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // The reader's own session settings, beside those of internal/pg: each forbids a plan that reads the retained rows to find
@@ -137,7 +138,7 @@ func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error {
 }
 
 // next reads the page after p. A page without records is progress all the same: nothing was there to be published.
-func (r *windowReader) next(ctx context.Context, p Progress) (*page, error) {
+func (r *windowReader) next(ctx context.Context, p position.Position) (*page, error) {
 	if r.pace != nil {
 		r.maxRows = r.pace.rows()
 	}
@@ -149,7 +150,7 @@ func (r *windowReader) next(ctx context.Context, p Progress) (*page, error) {
 
 // tail reads everything since p.From. Where that is more than a page it opens a window up to the snapshot of the read,
 // and returns its first page.
-func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
+func (r *windowReader) tail(ctx context.Context, p position.Position) (*page, error) {
 	limit := r.limit()
 	least := int64(0)
 	out := r.page()
@@ -161,7 +162,7 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 			}
 			r.clock.set(pgTime(values[colCreatedAt]))
 			text, oid, _ := strings.Cut(string(values[colSnapshot]), "/")
-			snapshot, err := ParseSnapshot(text)
+			snapshot, err := position.ParseSnapshot(text)
 			if err == nil {
 				out.after.To, err = snapshot, r.mustRead(oid)
 			}
@@ -177,7 +178,7 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tail: %w", err)
 	}
-	window := Progress{From: p.From, To: out.after.To}
+	window := position.Position{From: p.From, To: out.after.To}
 	if window.To.Xmax < p.From.Xmax || window.To.Xmin < p.From.Xmin {
 		r.put(out)
 		return nil, fmt.Errorf("read tail: the snapshot %s is older than the last one, %s: this is another server", window.To, p.From)
@@ -185,7 +186,7 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 	out.window = window
 	switch {
 	case result.rows <= limit && !result.cut:
-		out.after = window.close()
+		out.after = window.Closed()
 		return out, nil
 	case result.rows <= limit:
 		// The window is complete, but holds more bytes than a page: what was kept is its beginning.
@@ -201,7 +202,7 @@ func (r *windowReader) tail(ctx context.Context, p Progress) (*page, error) {
 }
 
 // beforeLeast returns the id before the least one of the window.
-func (r *windowReader) beforeLeast(ctx context.Context, w Progress, guess int64) (int64, error) {
+func (r *windowReader) beforeLeast(ctx context.Context, w position.Position, guess int64) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	result := r.conn.PgConn().ExecPrepared(ctx, leastStatement, [][]byte{
@@ -218,7 +219,7 @@ func (r *windowReader) beforeLeast(ctx context.Context, w Progress, guess int64)
 
 // drain reads the next page of an open window. It asks for one row more than a page, so that the last page is known as such
 // and its checkpoint closes the window.
-func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
+func (r *windowReader) drain(ctx context.Context, p position.Position) (*page, error) {
 	limit := r.limit()
 	out := r.page()
 	result, err := r.query(ctx, pageStatement, out, readRequest{within: &p.To, params: [][]byte{
@@ -229,10 +230,10 @@ func (r *windowReader) drain(ctx context.Context, p Progress) (*page, error) {
 	}
 	out.window = p
 	if result.rows <= limit && !result.cut {
-		out.after = p.close()
+		out.after = p.Closed()
 		return out, nil
 	}
-	out.after = Progress{From: p.From, To: p.To, LastID: out.ids[len(out.ids)-1]}
+	out.after = position.Position{From: p.From, To: p.To, LastID: out.ids[len(out.ids)-1]}
 	return out, nil
 }
 
@@ -240,7 +241,7 @@ type readRequest struct {
 	params [][]byte
 	first  func(values [][]byte) error // given the leading row, where the query has one
 	row    func(id int64)              // given every id
-	within *Snapshot                   // in which the transaction of every row must be visible; nil for parked rows, which have a place
+	within *position.Snapshot          // in which the transaction of every row must be visible; nil for parked rows, which have a place
 }
 
 type readResult struct {
@@ -301,7 +302,7 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 
 // judge halts the lane before a row that the snapshot shows and whose transaction it does not: the row does not belong to the
 // transaction that inserted it. It would be new at every look, and published again and again.
-func (r *windowReader) judge(within *Snapshot, values [][]byte) error {
+func (r *windowReader) judge(within *position.Snapshot, values [][]byte) error {
 	if len(values) <= colXactID || len(values[colXactID]) != 8 {
 		return errShape
 	}
@@ -379,7 +380,7 @@ func xidParam(xid uint64) []byte { return strconv.AppendUint(nil, xid, 10) }
 
 func xipParam(xids []uint64) []byte {
 	b := make([]byte, 0, 2+20*len(xids))
-	return append(appendXids(append(b, '{'), xids), '}')
+	return append(position.AppendXIDs(append(b, '{'), xids), '}')
 }
 
 func intParam(n int64) []byte { return strconv.AppendInt(nil, n, 10) }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // withAggregates makes business rows to lock, named a, b and c.
@@ -149,7 +151,7 @@ func values(events []event) []string {
 func TestAWindowOfManyPagesStartsAtItsLeastID(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
-	f, early, late := follow(t, url, Progress{From: beginning}, 7, 8<<20), open(t, url), open(t, url)
+	f, early, late := follow(t, url, position.Position{From: position.Beginning}, 7, 8<<20), open(t, url), open(t, url)
 	exec(t, early, `BEGIN`)
 	insert(t, early, "early", "e0") // the least id, with an xid that runs while others commit
 	for i := range 30 {
@@ -169,7 +171,7 @@ func TestAWindowOfManyPagesStartsAtItsLeastID(t *testing.T) {
 
 func TestRowsThatCommitWhileAWindowIsDrainedComeInTheNext(t *testing.T) {
 	url := newDatabase(t)
-	f, conn := follow(t, url, Progress{From: beginning}, 2, 8<<20), open(t, url)
+	f, conn := follow(t, url, position.Position{From: position.Beginning}, 2, 8<<20), open(t, url)
 	for _, v := range []string{"1", "2", "3", "4", "5"} {
 		insert(t, conn, "a", v)
 	}
@@ -185,7 +187,7 @@ func TestRowsThatCommitWhileAWindowIsDrainedComeInTheNext(t *testing.T) {
 func TestPagesAreBoundedByBytes(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
-	f, conn := follow(t, url, Progress{From: beginning}, 5000, 4096), open(t, url)
+	f, conn := follow(t, url, position.Position{From: position.Beginning}, 5000, 4096), open(t, url)
 	var want []string
 	for _, size := range []int{10, 3000, 3000, 20_000, 10, 10, 9000, 1, 4000, 4000} {
 		value := strings.Repeat("x", size)

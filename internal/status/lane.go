@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/preflight"
 	"github.com/outbox-relay/relay/internal/relay"
 )
@@ -125,15 +126,14 @@ func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
 
 // behindQuery counts what the lane has yet to publish. Rows of older transactions than the snapshot's xmin are visible in
 // it, so the range of the index leaves them out; a lane without progress has no snapshot, and every row counts.
-const behindQuery = `
+var behindQuery = `
 WITH progress AS (
     SELECT snapshot_from, snapshot_to, last_id FROM relay_lanes WHERE lane = $1 AND snapshot_from IS NOT NULL
 ), waiting AS (
     SELECT o.created_at
       FROM progress p, %[1]s o
      WHERE o.xact_id >= pg_snapshot_xmin(p.snapshot_from)
-       AND NOT pg_visible_in_snapshot(o.xact_id, p.snapshot_from)
-       AND NOT coalesce(o.id <= p.last_id AND pg_visible_in_snapshot(o.xact_id, p.snapshot_to), false)
+       AND NOT ` + position.Published("o.", "p.snapshot_from", "p.snapshot_to", "p.last_id") + `
      UNION ALL
     SELECT o.created_at FROM %[1]s o WHERE NOT EXISTS (SELECT FROM progress)
 )

@@ -1,4 +1,4 @@
-package relay
+package position
 
 import (
 	"fmt"
@@ -16,8 +16,8 @@ type Snapshot struct {
 	Xip        []uint64 // ascending, each in [Xmin, Xmax)
 }
 
-// beginning is the snapshot in which no transaction is visible.
-var beginning = Snapshot{Xmin: 1, Xmax: 1}
+// Beginning is the snapshot in which no transaction is visible.
+var Beginning = Snapshot{Xmin: 1, Xmax: 1}
 
 // ParseSnapshot reads the text form of a pg_snapshot, "xmin:xmax:xip,xip".
 func ParseSnapshot(text string) (Snapshot, error) {
@@ -27,10 +27,10 @@ func ParseSnapshot(text string) (Snapshot, error) {
 	}
 	var s Snapshot
 	var err error
-	if s.Xmin, err = parseXid(parts[0]); err != nil {
+	if s.Xmin, err = ParseXID(parts[0]); err != nil {
 		return Snapshot{}, fmt.Errorf("parse snapshot %q: xmin: %w", text, err)
 	}
-	if s.Xmax, err = parseXid(parts[1]); err != nil {
+	if s.Xmax, err = ParseXID(parts[1]); err != nil {
 		return Snapshot{}, fmt.Errorf("parse snapshot %q: xmax: %w", text, err)
 	}
 	if s.Xmax < s.Xmin {
@@ -40,7 +40,7 @@ func ParseSnapshot(text string) (Snapshot, error) {
 		return s, nil
 	}
 	for field := range strings.SplitSeq(parts[2], ",") {
-		xid, err := parseXid(field)
+		xid, err := ParseXID(field)
 		if err != nil {
 			return Snapshot{}, fmt.Errorf("parse snapshot %q: xip: %w", text, err)
 		}
@@ -52,8 +52,8 @@ func ParseSnapshot(text string) (Snapshot, error) {
 	return s, nil
 }
 
-// parseXid reads a transaction id in its canonical form: decimal, positive, no sign and no leading zero.
-func parseXid(text string) (uint64, error) {
+// ParseXID reads a transaction id in its canonical form: decimal, positive, no sign and no leading zero.
+func ParseXID(text string) (uint64, error) {
 	xid, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return 0, err
@@ -71,7 +71,7 @@ func (s Snapshot) String() string {
 	b = append(b, ':')
 	b = strconv.AppendUint(b, s.Xmax, 10)
 	b = append(b, ':')
-	return string(appendXids(b, s.Xip))
+	return string(AppendXIDs(b, s.Xip))
 }
 
 // Visible reports whether the transaction had ended when the snapshot was taken.
@@ -107,7 +107,13 @@ func (s *Snapshot) UnmarshalText(text []byte) error {
 	return err
 }
 
-func appendXids(b []byte, xids []uint64) []byte {
+// equal reports whether both show the same transactions.
+func (s Snapshot) equal(t Snapshot) bool {
+	return s.Xmin == t.Xmin && s.Xmax == t.Xmax && slices.Equal(s.Xip, t.Xip)
+}
+
+// AppendXIDs appends the ids as text, separated by commas.
+func AppendXIDs(b []byte, xids []uint64) []byte {
 	for i, xid := range xids {
 		if i > 0 {
 			b = append(b, ',')
@@ -116,17 +122,3 @@ func appendXids(b []byte, xids []uint64) []byte {
 	}
 	return b
 }
-
-// Progress says which rows have been published: those visible in From and, while a window is being drained (To is not
-// zero), also those visible in To with an id of at most LastID.
-type Progress struct {
-	From   Snapshot `json:"from"`
-	To     Snapshot `json:"to,omitzero"`
-	LastID int64    `json:"last_id,omitempty"`
-}
-
-// Open reports whether a window is being drained.
-func (p Progress) Open() bool { return !p.To.IsZero() }
-
-// close returns the progress after the whole window is published.
-func (p Progress) close() Progress { return Progress{From: p.To} }
