@@ -21,10 +21,10 @@ import (
 //
 // The error is for what is about all of them: the database is away, or ctx has ended. Messages that were decided before have their
 // outcome even so.
-func (i *Of[T]) HandleBatch(
-	ctx context.Context, messages []Message, handler func(ctx context.Context, tx T, messages []Message) error,
+func (i *Inbox[TTx]) HandleBatch(
+	ctx context.Context, messages []Message, handler func(ctx context.Context, tx TTx, messages []Message) error,
 ) ([]Outcome, error) {
-	b := &batch[T]{
+	b := &batch[TTx]{
 		inbox: i, handler: handler, messages: messages, ids: make([]identity, len(messages)),
 		outcomes: make([]Outcome, len(messages)), blocked: map[orderKey]bool{},
 		budget: 4 + 2*bits.Len(uint(len(messages))),
@@ -53,9 +53,9 @@ type orderKey struct {
 func keyOf(m Message) (orderKey, bool) { return orderKey{m.Topic, string(m.Key)}, m.Key != nil }
 
 // batch is one call of HandleBatch.
-type batch[T any] struct {
-	inbox    *Of[T]
-	handler  func(context.Context, T, []Message) error
+type batch[TTx any] struct {
+	inbox    *Inbox[TTx]
+	handler  func(context.Context, TTx, []Message) error
 	messages []Message
 	ids      []identity
 	outcomes []Outcome
@@ -65,7 +65,7 @@ type batch[T any] struct {
 	budget int
 }
 
-func (b *batch[T]) fail(n int, err error) {
+func (b *batch[TTx]) fail(n int, err error) {
 	b.outcomes[n] = Outcome{Failed, err}
 	if key, ordered := keyOf(b.messages[n]); ordered {
 		b.blocked[key] = true
@@ -73,12 +73,12 @@ func (b *batch[T]) fail(n int, err error) {
 }
 
 // handle decides the messages at the places, which are in order.
-func (b *batch[T]) handle(ctx context.Context, places []int) error {
+func (b *batch[TTx]) handle(ctx context.Context, places []int) error {
 	places = b.unblocked(places)
 	if len(places) == 0 {
 		return nil
 	}
-	tried := &attempt[T]{batch: b, places: places}
+	tried := &attempt[TTx]{batch: b, places: places}
 	err := b.inbox.again(ctx, func() error { return tried.run(ctx) })
 	switch {
 	case err == nil:
@@ -111,7 +111,7 @@ func (b *batch[T]) handle(ctx context.Context, places []int) error {
 }
 
 // single is one bad message, found among places that are otherwise seen or parked already.
-func (b *batch[T]) single(ctx context.Context, places []int, bad int, err error) error {
+func (b *batch[TTx]) single(ctx context.Context, places []int, bad int, err error) error {
 	before, after := split(places, bad)
 	if herr := b.handle(ctx, before); herr != nil {
 		b.failAll(after, herr)
@@ -142,7 +142,7 @@ func split(places []int, place int) (before, from []int) {
 }
 
 // unblocked leaves out, and defers, the messages whose key has a failed one.
-func (b *batch[T]) unblocked(places []int) []int {
+func (b *batch[TTx]) unblocked(places []int) []int {
 	if len(b.blocked) == 0 {
 		return places
 	}
@@ -158,7 +158,7 @@ func (b *batch[T]) unblocked(places []int) []int {
 }
 
 // failAll fails the first message of each key, and defers the later ones.
-func (b *batch[T]) failAll(places []int, err error) {
+func (b *batch[TTx]) failAll(places []int, err error) {
 	ids := make([]identity, 0, len(places))
 	for _, n := range places {
 		if key, ordered := keyOf(b.messages[n]); ordered && b.blocked[key] {
@@ -174,7 +174,7 @@ func (b *batch[T]) failAll(places []int, err error) {
 }
 
 // deferAll defers the messages, and with them all later ones of their keys.
-func (b *batch[T]) deferAll(places []int) {
+func (b *batch[TTx]) deferAll(places []int) {
 	for _, n := range places {
 		b.outcomes[n] = Outcome{Result: Deferred}
 		if key, ordered := keyOf(b.messages[n]); ordered {
@@ -184,15 +184,15 @@ func (b *batch[T]) deferAll(places []int) {
 }
 
 // attempt is one transaction of a batch.
-type attempt[T any] struct {
-	batch  *batch[T]
+type attempt[TTx any] struct {
+	batch  *batch[TTx]
 	places []int
 	// fresh and parked are the places that this transaction decides; the others were seen before.
 	fresh, parked []int
 }
 
 // keep writes the outcomes down, once they are committed.
-func (a *attempt[T]) keep() {
+func (a *attempt[TTx]) keep() {
 	b := a.batch
 	for _, n := range a.places {
 		b.outcomes[n] = Outcome{Result: Duplicate}
@@ -207,7 +207,7 @@ func (a *attempt[T]) keep() {
 }
 
 // run tries it with marks that are all new, and where one is there already, once more with a look at each.
-func (a *attempt[T]) run(ctx context.Context) error {
+func (a *attempt[TTx]) run(ctx context.Context) error {
 	i := a.batch.inbox
 	if i.expectsNew() {
 		marked := false
@@ -221,7 +221,7 @@ func (a *attempt[T]) run(ctx context.Context) error {
 }
 
 // transact is one transaction. marked tells whether an error is about what came after the marks.
-func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) error {
+func (a *attempt[TTx]) transact(ctx context.Context, allNew bool, marked *bool) error {
 	i, b := a.batch.inbox, a.batch
 	a.fresh, a.parked = nil, nil
 	ids := make([]identity, len(a.places))
@@ -236,7 +236,7 @@ func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) er
 		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, limits.idle, limits.statement},
 		Each: func(row Row) error { return row.Scan(&anyParked, new(string), new(string), &in) },
 	})
-	return i.transactHandling(ctx, &in, func(tx Tx, native T) (bool, error) {
+	return i.transactHandling(ctx, &in, func(tx Tx, native TTx) (bool, error) {
 		*marked = true
 		parked := map[orderKey]int64{}
 		if anyParked {
@@ -259,7 +259,7 @@ func (a *attempt[T]) transact(ctx context.Context, allNew bool, marked *bool) er
 }
 
 // messages are the fresh ones. The handler may keep the slice.
-func (a *attempt[T]) messages() []Message {
+func (a *attempt[TTx]) messages() []Message {
 	fresh := make([]Message, len(a.fresh))
 	for n, place := range a.fresh {
 		fresh[n] = a.batch.messages[place]
@@ -268,7 +268,7 @@ func (a *attempt[T]) messages() []Message {
 }
 
 // sort finds out which messages are fresh, and parks those whose key is parked.
-func (a *attempt[T]) sort(ctx context.Context, tx Tx, ids []identity, marks *marks, parked map[orderKey]int64) error {
+func (a *attempt[TTx]) sort(ctx context.Context, tx Tx, ids []identity, marks *marks, parked map[orderKey]int64) error {
 	i := a.batch.inbox
 	var behind []Statement
 	for n, place := range a.places {
@@ -295,7 +295,7 @@ func (a *attempt[T]) sort(ctx context.Context, tx Tx, ids []identity, marks *mar
 	return nil
 }
 
-func (a *attempt[T]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKey]int64) error {
+func (a *attempt[TTx]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKey]int64) error {
 	topics, keys := a.keys()
 	if len(topics) == 0 {
 		return nil
@@ -320,7 +320,7 @@ func (a *attempt[T]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKey]
 }
 
 // keys returns the distinct keys of the messages.
-func (a *attempt[T]) keys() (topics []string, keys [][]byte) {
+func (a *attempt[TTx]) keys() (topics []string, keys [][]byte) {
 	distinct := make(map[orderKey]bool, len(a.places))
 	for _, place := range a.places {
 		m := a.batch.messages[place]

@@ -18,7 +18,7 @@ const (
 
 // patience is how long a statement of our own may take. It may wait for the handler of another process, and for no longer: a
 // connection that says nothing more is as good as lost.
-func (i *Of[T]) patience() time.Duration { return i.cfg.HandlerTimeout + answerMargin }
+func (i *Inbox[TTx]) patience() time.Duration { return i.cfg.HandlerTimeout + answerMargin }
 
 // bounds are values of settings, in milliseconds; nil leaves a setting as it is. keep is whether a statement_timeout that somebody has
 // set stays.
@@ -28,12 +28,12 @@ type bounds struct {
 }
 
 // ownBounds are those of a transaction in which no handler runs: nobody has to think in the middle of it.
-func (i *Of[T]) ownBounds() bounds {
+func (i *Inbox[TTx]) ownBounds() bounds {
 	return bounds{milliseconds(i.idle), milliseconds(i.patience()), false}
 }
 
 // handlerBounds are those of a transaction in which a handler runs. A statement_timeout that somebody has set stays.
-func (i *Of[T]) handlerBounds() bounds {
+func (i *Inbox[TTx]) handlerBounds() bounds {
 	return bounds{milliseconds(i.cfg.HandlerTimeout + i.idle), milliseconds(i.patience()), true}
 }
 

@@ -62,30 +62,30 @@ type (
 )
 
 // boxOf makes a box of an inbox of one driver.
-type boxOf[T any] struct {
-	*inbox.Of[T]
-	wrap   func(T) transaction
-	unwrap func(transaction) T
-	start  func(context.Context) (T, error)
+type boxOf[TTx any] struct {
+	*inbox.Inbox[TTx]
+	wrap   func(TTx) transaction
+	unwrap func(transaction) TTx
+	start  func(context.Context) (TTx, error)
 }
 
-func (b boxOf[T]) Handle(ctx context.Context, m inbox.Message, h handler) (inbox.Result, error) {
-	return b.Of.Handle(ctx, m, func(ctx context.Context, tx T) error { return h(ctx, b.wrap(tx)) })
+func (b boxOf[TTx]) Handle(ctx context.Context, m inbox.Message, h handler) (inbox.Result, error) {
+	return b.Inbox.Handle(ctx, m, func(ctx context.Context, tx TTx) error { return h(ctx, b.wrap(tx)) })
 }
 
-func (b boxOf[T]) HandleBatch(ctx context.Context, messages []inbox.Message, h batchHandler) ([]inbox.Outcome, error) {
-	return b.Of.HandleBatch(ctx, messages, func(ctx context.Context, tx T, fresh []inbox.Message) error { return h(ctx, b.wrap(tx), fresh) })
+func (b boxOf[TTx]) HandleBatch(ctx context.Context, messages []inbox.Message, h batchHandler) ([]inbox.Outcome, error) {
+	return b.Inbox.HandleBatch(ctx, messages, func(ctx context.Context, tx TTx, fresh []inbox.Message) error { return h(ctx, b.wrap(tx), fresh) })
 }
 
-func (b boxOf[T]) Accept(ctx context.Context, tx transaction, m inbox.Message) (inbox.Result, error) {
-	return b.Of.Accept(ctx, b.unwrap(tx), m)
+func (b boxOf[TTx]) Accept(ctx context.Context, tx transaction, m inbox.Message) (inbox.Result, error) {
+	return b.Inbox.Accept(ctx, b.unwrap(tx), m)
 }
 
-func (b boxOf[T]) Redrive(ctx context.Context, key inbox.ParkedKey, h redriveHandler) (inbox.Redriven, error) {
-	return b.Of.Redrive(ctx, key, func(ctx context.Context, tx T, m inbox.Message) error { return h(ctx, b.wrap(tx), m) })
+func (b boxOf[TTx]) Redrive(ctx context.Context, key inbox.ParkedKey, h redriveHandler) (inbox.Redriven, error) {
+	return b.Inbox.Redrive(ctx, key, func(ctx context.Context, tx TTx, m inbox.Message) error { return h(ctx, b.wrap(tx), m) })
 }
 
-func (b boxOf[T]) begin(ctx context.Context) (transaction, error) {
+func (b boxOf[TTx]) begin(ctx context.Context) (transaction, error) {
 	tx, err := b.start(ctx)
 	return b.wrap(tx), err
 }

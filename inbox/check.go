@@ -18,9 +18,9 @@ var tables = []string{
 
 // Check looks whether the tables are there, for a service that wants to fail when it starts and not with its first message. The
 // error is ErrSchema where one is missing; one that IsUnavailable says nothing about the tables.
-func (i *Of[T]) Check(ctx context.Context) error {
+func (i *Inbox[TTx]) Check(ctx context.Context) error {
 	var missing []string
-	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+	err := i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
 			SQL: i.sql.missing, Args: []any{textArray(tables), qualified(i.cfg.Schema, "{")},
 			Each: func(row Row) error {

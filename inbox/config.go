@@ -64,8 +64,8 @@ func (c Config) WithDefaults() Config {
 // randomPart tells two processes apart whose names are the same.
 func randomPart() string { return strings.ToLower(rand.Text()[:8]) }
 
-// Validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
-func (c Config) Validate() error {
+// validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
+func (c Config) validate() error {
 	var faults []error
 	if reason := checkName(c.Consumer); reason != "" {
 		faults = append(faults, fmt.Errorf("inbox: Consumer %s", reason))

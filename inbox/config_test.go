@@ -13,7 +13,7 @@ import (
 )
 
 func TestAllFaultsOfAConfigAreReportedAtOnce(t *testing.T) {
-	_, err := inbox.NewOf[int](nil, &inbox.Config{
+	_, err := inbox.NewWithDriver[int](nil, &inbox.Config{
 		Consumer: strings.Repeat("x", 256), Schema: "\xff", Instance: "\x00", HandlerTimeout: -time.Second,
 	})
 	if err == nil {
@@ -24,7 +24,7 @@ func TestAllFaultsOfAConfigAreReportedAtOnce(t *testing.T) {
 	if err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if _, err := inbox.NewOf[int](nil, nil); err == nil || err.Error() != "inbox: Consumer is empty" {
+	if _, err := inbox.NewWithDriver[int](nil, nil); err == nil || err.Error() != "inbox: Consumer is empty" {
 		t.Errorf("no config: %v", err)
 	}
 	if _, err := inbox.New(nil, &inbox.Config{Consumer: "billing"}); err == nil {
@@ -37,7 +37,7 @@ func TestAllFaultsOfAConfigAreReportedAtOnce(t *testing.T) {
 
 func TestAConfigOfOnlyAConsumerIsEnough(t *testing.T) {
 	one, two := inbox.Config{Consumer: "billing"}.WithDefaults(), inbox.Config{Consumer: "billing"}.WithDefaults()
-	if err := one.Validate(); err != nil {
+	if err := one.validate(); err != nil {
 		t.Fatal(err)
 	}
 	if one.HandlerTimeout != 30*time.Second || one.Retries != 10 || one.Logger == nil {

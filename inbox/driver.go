@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Driver begins transactions of type T. New uses one for pgx and inboxsql.New one for database/sql; nobody else needs to know it.
-type Driver[T any] interface {
+// Driver begins transactions of type TTx. New uses one for pgx and inboxsql.New one for database/sql; nobody else needs to know it.
+type Driver[TTx any] interface {
 	// Begin begins a transaction and runs the first statements in it, in one round trip where the driver can; once it has a
 	// connection, within the limit. It returns the transaction in both forms; where it returns an error there is none.
-	Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, T, error)
+	Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, TTx, error)
 	// Size is how many connections the pool has at most; 0 where it has no bound.
 	Size() int
 	// Busy reports whether every connection of the pool is in use.
 	Busy() bool
 	// Wrap returns the other form of a transaction that somebody else began and ends.
-	Wrap(tx T) Tx
+	Wrap(tx TTx) Tx
 }
 
 // Tx is what an inbox does in a transaction.

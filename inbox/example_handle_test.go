@@ -13,7 +13,7 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-func exampleInbox(ctx context.Context) (*inbox.Inbox, *pgxpool.Pool) {
+func exampleInbox(ctx context.Context) (*inbox.Inbox[pgx.Tx], *pgxpool.Pool) {
 	pool, err := pgxpool.New(ctx, exampledb.URL())
 	if err != nil {
 		panic(err)

@@ -13,7 +13,7 @@ import (
 // the whole transaction again, so a handler changes nothing but the database. A handler that returns after its context has ended has
 // failed, also with nil: with ErrTimeout after Config.HandlerTimeout, with the error of ctx after the end of
 // ctx. A COMMIT whose answer was lost is an error that IsUnavailable: handled again, the message is a Duplicate if it was committed.
-func (i *Of[T]) Handle(ctx context.Context, m Message, handler func(ctx context.Context, tx T) error) (Result, error) {
+func (i *Inbox[TTx]) Handle(ctx context.Context, m Message, handler func(ctx context.Context, tx TTx) error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
@@ -35,12 +35,12 @@ func (i *Of[T]) Handle(ctx context.Context, m Message, handler func(ctx context.
 	return result, nil
 }
 
-func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler func(context.Context, T) error) (Result, error) {
+func (i *Inbox[TTx]) handleOnce(ctx context.Context, m Message, id identity, handler func(context.Context, TTx) error) (Result, error) {
 	result := Failed
 	var fresh bool
 	var keyID *int64
 	var in int64
-	err := i.transactHandling(ctx, &in, func(tx Tx, native T) (bool, error) {
+	err := i.transactHandling(ctx, &in, func(tx Tx, native TTx) (bool, error) {
 		switch {
 		case !fresh:
 			result = Duplicate
@@ -64,7 +64,7 @@ func (i *Of[T]) handleOnce(ctx context.Context, m Message, id identity, handler 
 
 // acceptStatement writes the mark. It tells whether it is the first one, the row of the key where that is parked, and the incarnation
 // that the transaction is in. Bounds that are not set are left alone.
-func (i *Of[T]) acceptStatement(m Message, id identity, limits bounds, fresh *bool, keyID **int64, in *int64) Statement {
+func (i *Inbox[TTx]) acceptStatement(m Message, id identity, limits bounds, fresh *bool, keyID **int64, in *int64) Statement {
 	return Statement{
 		SQL:  i.sql.accept,
 		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), limits.idle, limits.statement},
@@ -83,7 +83,7 @@ func (i *Of[T]) acceptStatement(m Message, id identity, limits bounds, fresh *bo
 // So a caller commits if the error is nil, and writes the effect if the result is Accepted. Result.NeedsCommit tells Parked from
 // Duplicate for one who would rather roll back. Acknowledge the message after the commit. A transaction that handles the
 // same message is waited for.
-func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (Result, error) {
+func (i *Inbox[TTx]) Accept(ctx context.Context, tx TTx, m Message) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
@@ -94,7 +94,7 @@ func (i *Of[T]) Accept(ctx context.Context, tx T, m Message) (Result, error) {
 	return result, nil
 }
 
-func (i *Of[T]) accept(ctx context.Context, tx Tx, m Message) (Result, error) {
+func (i *Inbox[TTx]) accept(ctx context.Context, tx Tx, m Message) (Result, error) {
 	id := m.identity()
 	var fresh bool
 	var keyID *int64

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Of is an inbox whose handlers get transactions of type T. Inbox is the one of pgx, and inboxsql.New returns the one of
+// Of is an inbox whose handlers get transactions of type TTx. Inbox is the one of pgx, and inboxsql.New returns the one of
 // database/sql; both do the same. Its methods may be called from many goroutines.
-type Of[T any] struct {
-	driver Driver[T]
+type Inbox[TTx any] struct {
+	driver Driver[TTx]
 	cfg    Config
 	sql    statements
 
@@ -36,20 +36,20 @@ type Of[T any] struct {
 	started map[identity]bool
 }
 
-// NewOf returns an inbox on a driver; see New.
-func NewOf[T any](driver Driver[T], config *Config) (*Of[T], error) {
+// NewWithDriver returns an inbox on a driver; see New.
+func NewWithDriver[TTx any](driver Driver[TTx], config *Config) (*Inbox[TTx], error) {
 	if config == nil {
 		config = &Config{}
 	}
 	cfg := config.WithDefaults()
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	session := cfg.Instance
 	if config.Instance != "" {
 		session += "/" + randomPart()
 	}
-	made := &Of[T]{
+	made := &Inbox[TTx]{
 		driver: driver, cfg: cfg, sql: newStatements(cfg.Schema), session: session, idle: idleMargin,
 		started: map[identity]bool{},
 	}
@@ -60,17 +60,17 @@ func NewOf[T any](driver Driver[T], config *Config) (*Of[T], error) {
 }
 
 // Connections returns how many connections the pool had at most when the inbox was made; 0 is no bound.
-func (i *Of[T]) Connections() int { return i.connections }
+func (i *Inbox[TTx]) Connections() int { return i.connections }
 
 // Consumer returns the name under which messages are marked.
-func (i *Of[T]) Consumer() string { return i.cfg.Consumer }
+func (i *Inbox[TTx]) Consumer() string { return i.cfg.Consumer }
 
 // Instance returns who this process is.
-func (i *Of[T]) Instance() string { return i.cfg.Instance }
+func (i *Inbox[TTx]) Instance() string { return i.cfg.Instance }
 
 // transact runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing. No handler runs in
 // it, so its isolation and its bounds are ours.
-func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep bool, err error), first ...Statement) error {
+func (i *Inbox[TTx]) transact(ctx context.Context, work func(tx Tx, native TTx) (keep bool, err error), first ...Statement) error {
 	var in int64
 	all := append(make([]Statement, 0, len(first)+3), readCommitted, i.ownBounds().set())
 	if _, is := i.bound(ctx); is {
@@ -81,8 +81,8 @@ func (i *Of[T]) transact(ctx context.Context, work func(tx Tx, native T) (keep b
 
 // transactIn is transact where the first statements set the bounds and find out which incarnation the transaction is in. Where the
 // context is bound to another one nothing is done. A nil in is for retries, which no offset waits for.
-func (i *Of[T]) transactIn(
-	ctx context.Context, in *int64, work func(tx Tx, native T) (keep bool, err error), first ...Statement,
+func (i *Inbox[TTx]) transactIn(
+	ctx context.Context, in *int64, work func(tx Tx, native TTx) (keep bool, err error), first ...Statement,
 ) (err error) {
 	tx, native, err := i.driver.Begin(ctx, i.patience(), first...)
 	if err != nil {
@@ -113,8 +113,8 @@ func (i *Of[T]) transactIn(
 }
 
 // transactHandling is transactIn around a handler: it leaves one connection of the pool to others.
-func (i *Of[T]) transactHandling(
-	ctx context.Context, in *int64, work func(tx Tx, native T) (keep bool, err error), first ...Statement,
+func (i *Inbox[TTx]) transactHandling(
+	ctx context.Context, in *int64, work func(tx Tx, native TTx) (keep bool, err error), first ...Statement,
 ) error {
 	if i.room != nil {
 		select {
@@ -128,7 +128,7 @@ func (i *Of[T]) transactHandling(
 }
 
 // commit ends the transaction. A COMMIT that is cut off leaves nobody wiser, so it has time of its own, whatever ctx says.
-func (i *Of[T]) commit(ctx context.Context, tx Tx) error {
+func (i *Inbox[TTx]) commit(ctx context.Context, tx Tx) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.patience())
 	defer cancel()
 	if err := tx.Commit(limited); err != nil {
@@ -138,7 +138,7 @@ func (i *Of[T]) commit(ctx context.Context, tx Tx) error {
 }
 
 // rollBack reports only what the caller does not know: a connection that is gone has rolled back by itself.
-func (i *Of[T]) rollBack(ctx context.Context, tx Tx, cause error) error {
+func (i *Inbox[TTx]) rollBack(ctx context.Context, tx Tx, cause error) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.patience())
 	defer cancel()
 	err := tx.Rollback(limited)
@@ -162,12 +162,12 @@ func (t patientTx) Send(ctx context.Context, statements ...Statement) error {
 }
 
 // answers reports whether the database answers soon. Where every connection is in use it does, for all that is known here.
-func (i *Of[T]) answers(ctx context.Context) bool {
+func (i *Inbox[TTx]) answers(ctx context.Context) bool {
 	return i.probe(ctx, "SELECT 1") == nil || i.driver.Busy()
 }
 
 // probe runs statements in a transaction of its own, and waits for the answer for a short time.
-func (i *Of[T]) probe(ctx context.Context, texts ...string) error {
+func (i *Inbox[TTx]) probe(ctx context.Context, texts ...string) error {
 	const soon = 3 * time.Second
 	limited, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
@@ -175,7 +175,7 @@ func (i *Of[T]) probe(ctx context.Context, texts ...string) error {
 	for n, text := range texts {
 		first[n] = Statement{SQL: text}
 	}
-	return i.transact(limited, func(Tx, T) (bool, error) { return false, nil }, first...)
+	return i.transact(limited, func(Tx, TTx) (bool, error) { return false, nil }, first...)
 }
 
 // The statements of isWell. The second one writes about a megabyte of temporary files, for which
@@ -188,7 +188,7 @@ const (
 // isWell reports whether the server is well as far as a small transaction can tell: it answers, and
 // can write to its disk. A refusal that is not about the server came from a server that is well; so
 // did that of a limit which somebody has set (53400).
-func (i *Of[T]) isWell(ctx context.Context) bool {
+func (i *Inbox[TTx]) isWell(ctx context.Context) bool {
 	err := i.probe(ctx, littleMemory, spill)
 	if err == nil {
 		return true
@@ -203,7 +203,7 @@ func (i *Of[T]) isWell(ctx context.Context) bool {
 const limitExceeded = "53400"
 
 // again runs work until it is not broken off by another transaction any more, Config.Retries times more at most.
-func (i *Of[T]) again(ctx context.Context, work func() error) error {
+func (i *Inbox[TTx]) again(ctx context.Context, work func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := work()
 		if err == nil || !retriable(err) || attempt > i.cfg.Retries {

@@ -21,10 +21,10 @@ type Incarnation struct{ id int64 }
 
 // Incarnation returns the one that the database is in. Take it before the first message is handled of those that a later Flush
 // is to speak for.
-func (i *Of[T]) Incarnation(ctx context.Context) (Incarnation, error) {
+func (i *Inbox[TTx]) Incarnation(ctx context.Context) (Incarnation, error) {
 	var now Incarnation
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			found, logged := false, false
 			err := tx.Send(ctx, Statement{SQL: i.sql.incarnate}, Statement{SQL: i.sql.incarnation, Each: func(row Row) error {
 				found = true
@@ -54,18 +54,18 @@ type boundKey struct{ inbox any }
 // Bind returns a context for Handle, HandleBatch, Accept, AtMostOnce, Park and Seen under which they look, in their transaction, whether
 // the database is in the incarnation still; otherwise they return ErrForgotten and change nothing. Without it a message may be handled
 // after a crash has taken the effect of an earlier one of its key, and before anybody knows.
-func (i *Of[T]) Bind(ctx context.Context, to Incarnation) context.Context {
+func (i *Inbox[TTx]) Bind(ctx context.Context, to Incarnation) context.Context {
 	return context.WithValue(ctx, boundKey{i}, to)
 }
 
 // bound reports whether the context is bound.
-func (i *Of[T]) bound(ctx context.Context) (to Incarnation, is bool) {
+func (i *Inbox[TTx]) bound(ctx context.Context) (to Incarnation, is bool) {
 	to, is = ctx.Value(boundKey{i}).(Incarnation)
 	return to, is
 }
 
 // stillIn returns ErrForgotten where the context is bound to another incarnation than the one that a transaction is in.
-func (i *Of[T]) stillIn(ctx context.Context, id int64) error {
+func (i *Inbox[TTx]) stillIn(ctx context.Context, id int64) error {
 	if to, is := i.bound(ctx); is && to.id != id {
 		return Unavailable(ErrForgotten)
 	}
@@ -81,10 +81,10 @@ var ErrNoSession = errors.New("inbox: another process works on the partitions of
 //
 // ErrForgotten says that it cannot know: take a new Incarnation, and hand in again all messages since the last Flush that returned
 // nil, in their order. Those that were not forgotten are duplicates.
-func (i *Of[T]) Flush(ctx context.Context, since Incarnation) error {
+func (i *Inbox[TTx]) Flush(ctx context.Context, since Incarnation) error {
 	var written, id int64
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			id = 0
 			// A commit is flushed only where it has written something.
 			err := tx.Send(ctx, durably, Statement{

@@ -48,7 +48,7 @@ func (m *marks) take(id identity) bool {
 }
 
 // statementsOf write the marks: those that are new, or all of them, or none where one of them is there.
-func statementsOf[T any](i *Of[T], m *marks, allNew bool) []Statement {
+func statementsOf[TTx any](i *Inbox[TTx], m *marks, allNew bool) []Statement {
 	all := make([]Statement, 0, len(m.sources)+1)
 	for _, source := range m.sources {
 		keys := m.bySource[source]
@@ -94,7 +94,7 @@ func (m *marks) keep(source, listed string) error {
 const seenAgainFor = time.Minute
 
 // expectsNew reports whether a batch is taken to hold nothing that was seen before.
-func (i *Of[T]) expectsNew() bool { return time.Now().UnixNano() >= i.seenUntil.Load() }
+func (i *Inbox[TTx]) expectsNew() bool { return time.Now().UnixNano() >= i.seenUntil.Load() }
 
 // uniqueViolation is the SQLSTATE of a mark that is there already.
 const uniqueViolation = "23505"

@@ -66,7 +66,7 @@ type identity struct {
 	key    uuid.UUID
 }
 
-func (m Message) identity() identity { return identity{m.Source, Key(m.ID)} }
+func (m Message) identity() identity { return identity{m.Source, MarkID(m.ID)} }
 
 // check returns ErrInvalid with every fault of a message that could have no mark.
 func (m Message) check() error {

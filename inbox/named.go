@@ -38,7 +38,7 @@ const inFailed = "25P02"
 
 // named returns the place of the message that the error of a handler names. An error that only says that an earlier statement has
 // failed names the wrong one.
-func (a *attempt[T]) named(err error) (place int, ok bool) {
+func (a *attempt[TTx]) named(err error) (place int, ok bool) {
 	e, found := errors.AsType[*BatchError](err)
 	if !found || e.Index < 0 || e.Index >= len(a.fresh) {
 		return 0, false
@@ -50,7 +50,7 @@ func (a *attempt[T]) named(err error) (place int, ok bool) {
 }
 
 // without handles the places without the one that the handler has named, then that one, and then those behind it.
-func (b *batch[T]) without(ctx context.Context, places []int, bad int, err error) error {
+func (b *batch[TTx]) without(ctx context.Context, places []int, bad int, err error) error {
 	key, ordered := keyOf(b.messages[bad])
 	var others, behind []int
 	for _, n := range places {
@@ -82,7 +82,7 @@ func (b *batch[T]) without(ctx context.Context, places []int, bad int, err error
 }
 
 // handleInTurn handles the one, and then the others.
-func (b *batch[T]) handleInTurn(ctx context.Context, first, second []int) error {
+func (b *batch[TTx]) handleInTurn(ctx context.Context, first, second []int) error {
 	if err := b.handle(ctx, first); err != nil {
 		b.failAll(second, err)
 		return err

@@ -17,7 +17,7 @@ import (
 //
 // If another process has seen the message again before its handler says that nothing happened, then that process has passed
 // it, and nobody would bring it back. It is parked then, and inbox_audit tells of it.
-func (i *Of[T]) AtMostOnce(ctx context.Context, m Message, handler func(ctx context.Context) error) (Result, error) {
+func (i *Inbox[TTx]) AtMostOnce(ctx context.Context, m Message, handler func(ctx context.Context) error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
@@ -64,14 +64,14 @@ func saysNothingHappened(err error) bool {
 // settling returns a context for what follows an effect. Its outcome is known to this process only,
 // so it is written down even if ctx has ended, and also after a crash of the database: a claim is
 // on disk before its effect begins.
-func (i *Of[T]) settling(ctx context.Context) (context.Context, context.CancelFunc) {
+func (i *Inbox[TTx]) settling(ctx context.Context) (context.Context, context.CancelFunc) {
 	free := context.WithValue(context.WithoutCancel(ctx), boundKey{i}, nil)
 	return context.WithTimeout(free, i.cfg.HandlerTimeout)
 }
 
 // noteFailure leaves the claim, with the error of its effect, of which nobody knows whether it happened.
-func (i *Of[T]) noteFailure(ctx context.Context, id identity, why error) error {
-	return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+func (i *Inbox[TTx]) noteFailure(ctx context.Context, id identity, why error) error {
+	return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 		return true, ofDatabase(ctx, tx.Send(ctx, durably, Statement{
 			SQL: i.sql.failClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), errorText(why)},
 		}))
@@ -79,11 +79,11 @@ func (i *Of[T]) noteFailure(ctx context.Context, id identity, why error) error {
 }
 
 // claim writes mark and claim. Processed is a claim that is ours.
-func (i *Of[T]) claim(ctx context.Context, m Message, id identity) (result Result, err error) {
+func (i *Inbox[TTx]) claim(ctx context.Context, m Message, id identity) (result Result, err error) {
 	var fresh bool
 	var keyID *int64
 	var in int64
-	err = i.transactIn(ctx, &in, func(tx Tx, _ T) (_ bool, err error) {
+	err = i.transactIn(ctx, &in, func(tx Tx, _ TTx) (_ bool, err error) {
 		switch {
 		case !fresh:
 			result, err = i.markedBefore(ctx, tx, m, id)
@@ -113,7 +113,7 @@ var errReleased = errors.New("inbox: the message was released meanwhile")
 
 // markedBefore is seenAgain for a message whose mark was found in a statement before. A claim that is gone since was settled, or
 // released together with its mark: then nobody else brings the message back, and it is tried once more.
-func (i *Of[T]) markedBefore(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
+func (i *Inbox[TTx]) markedBefore(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
 	result, err := i.seenAgain(ctx, tx, m, id)
 	if err != nil || result != Duplicate {
 		return result, err
@@ -131,7 +131,7 @@ func (i *Of[T]) markedBefore(ctx context.Context, tx Tx, m Message, id identity)
 
 // seenAgain tells a message that is done from one of which nobody knows. It notes in the claim that the message is passed, under
 // the lock of its row, so that whoever has begun the effect finds that out when it settles the claim; see undo.
-func (i *Of[T]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
+func (i *Inbox[TTx]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
 	found := false
 	var instance string
 	var since time.Time
@@ -156,10 +156,10 @@ func (i *Of[T]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (R
 // settle takes the claim of this process away, in one transaction with what follows from it. found is false if somebody else has
 // settled it, and seen says that the message was passed meanwhile. It tries until ctx ends: the database may be away for a
 // moment, and a claim that stays is a question to a person.
-func (i *Of[T]) settle(ctx context.Context, id identity, then func(tx Tx, found, seen bool) error) error {
+func (i *Inbox[TTx]) settle(ctx context.Context, id identity, then func(tx Tx, found, seen bool) error) error {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		err := i.again(ctx, func() error {
-			return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+			return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 				found, seen := false, false
 				err := tx.Send(ctx, Statement{
 					SQL: i.sql.endClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
@@ -182,7 +182,7 @@ func (i *Of[T]) settle(ctx context.Context, id identity, then func(tx Tx, found,
 }
 
 // settleDone ends the claim of an effect that has happened.
-func (i *Of[T]) settleDone(ctx context.Context, m Message, id identity) error {
+func (i *Inbox[TTx]) settleDone(ctx context.Context, m Message, id identity) error {
 	return i.settle(ctx, id, func(tx Tx, _, seen bool) error {
 		if !seen {
 			return nil
@@ -194,7 +194,7 @@ func (i *Of[T]) settleDone(ctx context.Context, m Message, id identity) error {
 // undo releases a message of which it is certain that nothing happened: claim and mark go. If another process has passed it
 // meanwhile, or the handler said Permanent, it is parked with its mark instead. If a person has settled the claim
 // meanwhile, the mark is as that person wants it.
-func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Result, error) {
+func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id identity, why error) (Result, error) {
 	var result Result
 	cause := CausePermanent
 	err := i.settle(ctx, id, func(tx Tx, found, seen bool) error {
@@ -225,7 +225,7 @@ func (i *Of[T]) undo(ctx context.Context, m Message, id identity, why error) (Re
 }
 
 // auditOutcome notes what became of an effect that is in the audit as unknown.
-func (i *Of[T]) auditOutcome(ctx context.Context, tx Tx, m Message, details map[string]any) error {
+func (i *Inbox[TTx]) auditOutcome(ctx context.Context, tx Tx, m Message, details map[string]any) error {
 	details["claimed_by"], details["partition"], details["offset"], details["type"] = i.cfg.Instance, m.Partition, m.Offset, m.Type
 	return i.audit(ctx, tx, "settle", m.Topic, m.Key, m.Source, m.ID, details)
 }
@@ -233,9 +233,9 @@ func (i *Of[T]) auditOutcome(ctx context.Context, tx Tx, m Message, details map[
 // RedriveOnce is Redrive for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
 // message go. A message that is found claimed ended with its process, or failed with an unknown outcome, when it was tried last: it
 // is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
-func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
+func (i *Inbox[TTx]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
-	err := i.transactHandling(ctx, nil, func(tx Tx, _ T) (bool, error) {
+	err := i.transactHandling(ctx, nil, func(tx Tx, _ TTx) (bool, error) {
 		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
 		taken, err := i.takeKey(ctx, tx, key)
 		if err != nil || !taken {
@@ -268,13 +268,13 @@ func (i *Of[T]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx
 }
 
 // redriveClaimed runs the effect of a parked message, unless it is claimed already.
-func (i *Of[T]) redriveClaimed(ctx context.Context, m Message, handler func(context.Context, Message) error) (Result, error) {
+func (i *Inbox[TTx]) redriveClaimed(ctx context.Context, m Message, handler func(context.Context, Message) error) (Result, error) {
 	id := m.identity()
 	result := Failed
 	limited, cancel := context.WithTimeout(ctx, i.patience())
 	defer cancel()
 	err := i.again(limited, func() error {
-		return i.transact(limited, func(tx Tx, _ T) (_ bool, err error) {
+		return i.transact(limited, func(tx Tx, _ TTx) (_ bool, err error) {
 			ctx := limited
 			if result, err = i.seenAgain(ctx, tx, m, id); err != nil || result == Audited {
 				return true, err

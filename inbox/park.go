@@ -33,14 +33,14 @@ const mostError = 4096
 // Park parks the message with its mark, in a transaction of its own: it is done, and all later messages of its key are parked
 // behind it, in order. The result is Parked, or Duplicate where somebody else handled or parked the message first, or Audited where its
 // effect was begun by AtMostOnce and is not known to be done.
-func (i *Of[T]) Park(ctx context.Context, m Message, cause Cause, attempts int, why error) (Result, error) {
+func (i *Inbox[TTx]) Park(ctx context.Context, m Message, cause Cause, attempts int, why error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
 	id := m.identity()
 	result := Failed
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (keep bool, err error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (keep bool, err error) {
 			result, err = i.park(ctx, tx, m, id, cause, attempts, why)
 			return err == nil, err
 		})
@@ -55,12 +55,12 @@ func (i *Of[T]) Park(ctx context.Context, m Message, cause Cause, attempts int, 
 	return result, nil
 }
 
-func (i *Of[T]) tellParked(ctx context.Context, m Message, cause Cause, why error) {
+func (i *Inbox[TTx]) tellParked(ctx context.Context, m Message, cause Cause, why error) {
 	i.cfg.Logger.WarnContext(ctx, "message parked", "consumer", i.cfg.Consumer, "source", m.Source, "msg_id", m.ID,
 		"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "cause", string(cause), "error", why)
 }
 
-func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) (Result, error) {
+func (i *Inbox[TTx]) park(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) (Result, error) {
 	var marked int64
 	err := tx.Send(ctx, Statement{
 		SQL: i.sql.mark, Args: []any{i.cfg.Consumer, id.source, id.key.String()}, Affected: &marked,
@@ -76,7 +76,7 @@ func (i *Of[T]) park(ctx context.Context, tx Tx, m Message, id identity, cause C
 }
 
 // parkMarked parks a message whose mark is written.
-func (i *Of[T]) parkMarked(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) error {
+func (i *Inbox[TTx]) parkMarked(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) error {
 	keyID, err := i.parkedKey(ctx, tx, m)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (i *Of[T]) parkMarked(ctx context.Context, tx Tx, m Message, id identity, c
 }
 
 // parkedKey returns the row of the message's key, which it makes where there is none.
-func (i *Of[T]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) {
+func (i *Inbox[TTx]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) {
 	args := []any{i.cfg.Consumer, m.Topic, orNull(m.Key)}
 	for {
 		for _, text := range []string{i.sql.addKey, i.sql.findKey} {
@@ -111,14 +111,14 @@ func (i *Of[T]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) 
 }
 
 // parkBehind parks a message whose mark is written and whose key is parked.
-func (i *Of[T]) parkBehind(ctx context.Context, tx Tx, keyID int64, m Message, id identity) error {
+func (i *Inbox[TTx]) parkBehind(ctx context.Context, tx Tx, keyID int64, m Message, id identity) error {
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, CauseBehind, 0, nil)); err != nil {
 		return fmt.Errorf("park behind its key: %w", ofStatement(ctx, err))
 	}
 	return i.clearStarted(ctx, tx, id)
 }
 
-func (i *Of[T]) parkStatement(keyID int64, m Message, cause Cause, attempts int, why error) Statement {
+func (i *Inbox[TTx]) parkStatement(keyID int64, m Message, cause Cause, attempts int, why error) Statement {
 	names, values := make([][]byte, len(m.Headers)), make([][]byte, len(m.Headers))
 	for n, h := range m.Headers {
 		names[n], values[n] = []byte(h.Name), h.Value

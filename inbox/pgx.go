@@ -13,16 +13,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Inbox is the inbox of a service that uses pgx.
-type Inbox = Of[pgx.Tx]
-
 // New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
 // reported all at once.
-func New(pool *pgxpool.Pool, config *Config) (*Inbox, error) {
+func New(pool *pgxpool.Pool, config *Config) (*Inbox[pgx.Tx], error) {
 	if pool == nil {
 		return nil, errors.New("inbox: the pool is nil")
 	}
-	return NewOf(pgxDriver{pool}, config)
+	return NewWithDriver(pgxDriver{pool}, config)
 }
 
 type pgxDriver struct{ pool *pgxpool.Pool }

@@ -60,7 +60,7 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 	}
 	s := newStatements("")
 	now := uuid.Must(uuid.NewV7()).String()
-	list := "'{" + now + "," + Key("old 1").String() + "}'"
+	list := "'{" + now + "," + MarkID("old 1").String() + "}'"
 	for name, c := range map[string]struct{ statement, types, arguments string }{
 		"accept":     {s.accept, "text, text, text, text, bytea, text, text", "'billing', 'shop', '" + now + "', 'orders', 'k7', '30000', '30000'"},
 		"acceptMany": {s.acceptMany, "text, text, uuid[], bigint", "'billing', 'shop', " + list + ", 2"},

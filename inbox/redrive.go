@@ -40,9 +40,9 @@ const mostRedriveStarts = 3
 // Requested returns keys for which a retry is asked for, the one that waits longest first, limit at most. A key is left to the
 // process that works on the partition of its first message, if there is one (see Open): only that one can keep new messages of the
 // key waiting, so that its queue comes to an end.
-func (i *Of[T]) Requested(ctx context.Context, limit int) ([]ParkedKey, error) {
+func (i *Inbox[TTx]) Requested(ctx context.Context, limit int) ([]ParkedKey, error) {
 	var keys []ParkedKey
-	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+	err := i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
 			SQL: i.sql.requested, Args: []any{i.cfg.Consumer, int64(limit), i.session},
 			Each: func(row Row) error {
@@ -62,7 +62,7 @@ func (i *Of[T]) Requested(ctx context.Context, limit int) ([]ParkedKey, error) {
 // Redrive handles the first parked message of a key for which a retry is asked for, in one transaction with taking it out of the
 // queue. Call it until Left is false: then the queue is empty, the request has ended, and the key is as any other. Meanwhile new
 // messages of the key go to the end of its queue. After an error that stands, call RedriveFailed.
-func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx context.Context, tx T, m Message) error) (Redriven, error) {
+func (i *Inbox[TTx]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx context.Context, tx TTx, m Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
 	starts, err := i.startParked(ctx, key)
 	if err == nil && starts > mostRedriveStarts {
@@ -91,9 +91,9 @@ func (i *Of[T]) Redrive(ctx context.Context, key ParkedKey, handler func(ctx con
 	return done, nil
 }
 
-func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(context.Context, T, Message) error) (Redriven, error) {
+func (i *Inbox[TTx]) redriveOnce(ctx context.Context, key ParkedKey, handler func(context.Context, TTx, Message) error) (Redriven, error) {
 	done := Redriven{Left: true}
-	err := i.transactHandling(ctx, nil, func(tx Tx, native T) (bool, error) {
+	err := i.transactHandling(ctx, nil, func(tx Tx, native TTx) (bool, error) {
 		taken, err := i.takeKey(ctx, tx, key)
 		if err != nil || !taken {
 			done.Busy = !taken
@@ -120,7 +120,7 @@ func (i *Of[T]) redriveOnce(ctx context.Context, key ParkedKey, handler func(con
 }
 
 // takeKey reports whether the key is ours to take messages from.
-func (i *Of[T]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, err error) {
+func (i *Inbox[TTx]) takeKey(ctx context.Context, tx Tx, key ParkedKey) (taken bool, err error) {
 	err = tx.Send(ctx, Statement{SQL: i.sql.claimKey, Args: []any{key.ID}, Each: func(row Row) error {
 		taken = true
 		var id int64
@@ -139,7 +139,7 @@ type parkedMessage struct {
 	cause Cause
 }
 
-func (i *Of[T]) head(ctx context.Context, tx Tx, key ParkedKey) (head parkedMessage, found bool, err error) {
+func (i *Inbox[TTx]) head(ctx context.Context, tx Tx, key ParkedKey) (head parkedMessage, found bool, err error) {
 	err = tx.Send(ctx, Statement{SQL: i.sql.head, Args: []any{key.ID}, Each: func(row Row) error {
 		found = true
 		var when *time.Time
@@ -195,9 +195,9 @@ var errUnread = errors.New("its records were never read; read them from the topi
 
 // startParked records, before it is handled, that the first message of the key is about to be, and returns how often that was
 // recorded and not ended. A message that ends its process would otherwise do so as soon as the next one starts, for ever.
-func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err error) {
+func (i *Inbox[TTx]) startParked(ctx context.Context, key ParkedKey) (starts int, err error) {
 	err = i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			taken, err := i.takeKey(ctx, tx, key)
 			if err != nil || !taken {
 				return false, err
@@ -222,10 +222,10 @@ func (i *Of[T]) startParked(ctx context.Context, key ParkedKey) (starts int, err
 
 // release removes the row of a key whose queue is empty. Who adds a message holds the row, so the queue is looked at once that
 // transaction has ended: in a statement after the lock.
-func (i *Of[T]) release(ctx context.Context, key ParkedKey) (left bool, err error) {
+func (i *Inbox[TTx]) release(ctx context.Context, key ParkedKey) (left bool, err error) {
 	err = i.again(ctx, func() error {
 		left = false
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			locked, dropped := false, int64(0)
 			err := tx.Send(ctx,
 				Statement{SQL: i.sql.lockKey, Args: []any{key.ID}, Each: func(row Row) error {
@@ -248,9 +248,9 @@ func (i *Of[T]) release(ctx context.Context, key ParkedKey) (left bool, err erro
 
 // RedriveFailed ends the request for a retry, which failed: the first message keeps its place with the error, and the key stays parked
 // until somebody asks again.
-func (i *Of[T]) RedriveFailed(ctx context.Context, key ParkedKey, why error) error {
+func (i *Inbox[TTx]) RedriveFailed(ctx context.Context, key ParkedKey, why error) error {
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			taken, err := i.takeKey(ctx, tx, key)
 			if err != nil || !taken {
 				return false, err
@@ -279,7 +279,7 @@ func (i *Of[T]) RedriveFailed(ctx context.Context, key ParkedKey, why error) err
 	return nil
 }
 
-func (i *Of[T]) auditRetry(ctx context.Context, tx Tx, key ParkedKey, m *Message, details map[string]any) error {
+func (i *Inbox[TTx]) auditRetry(ctx context.Context, tx Tx, key ParkedKey, m *Message, details map[string]any) error {
 	var source, id any
 	if m != nil {
 		source, id = m.Source, m.ID
@@ -287,7 +287,7 @@ func (i *Of[T]) auditRetry(ctx context.Context, tx Tx, key ParkedKey, m *Message
 	return i.audit(ctx, tx, "retried", key.Topic, key.Key, source, id, details)
 }
 
-func (i *Of[T]) audit(ctx context.Context, tx Tx, action, topic string, key []byte, source, id any, details map[string]any) error {
+func (i *Inbox[TTx]) audit(ctx context.Context, tx Tx, action, topic string, key []byte, source, id any, details map[string]any) error {
 	text, err := json.Marshal(details)
 	if err != nil {
 		return fmt.Errorf("write the audit: %w", err)

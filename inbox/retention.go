@@ -33,7 +33,7 @@ type Swept struct {
 //
 // A message that comes back after its mark has gone is handled again. So the marks must be kept for longer than the topic
 // keeps the message, and for as long as anybody may set a consumer back to an older offset. Package inboxkafka compares.
-func (i *Of[T]) Retain(ctx context.Context, retention time.Duration, claimants ...string) error {
+func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claimants ...string) error {
 	var seconds any
 	switch {
 	case retention < 0:
@@ -45,7 +45,7 @@ func (i *Of[T]) Retain(ctx context.Context, retention time.Duration, claimants .
 		claimants = []string{""}
 	}
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			return true, ofDatabase(ctx, tx.Send(ctx, Statement{
 				SQL: i.sql.retain, Args: []any{i.cfg.Consumer, seconds, textArray(claimants)},
 			}))
@@ -60,7 +60,7 @@ func (i *Of[T]) Retain(ctx context.Context, retention time.Duration, claimants .
 // Sweep removes marks of all consumers that are older than the retention of their consumer, and sees to the partitions of weeks.
 // Call it now and then, such as every hour, from any process; one that comes while another works does nothing. Each of its steps is
 // a small transaction, and it rests after each for as long as that took. It returns what was done also where an error ends it.
-func (i *Of[T]) Sweep(ctx context.Context) (Swept, error) {
+func (i *Inbox[TTx]) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	var faults []error
 	for _, part := range []struct {
@@ -95,7 +95,7 @@ func (i *Of[T]) Sweep(ctx context.Context) (Swept, error) {
 const lockNotAvailable = "55P03"
 
 // sweepSteps runs a step until there is no more to do, and rests between.
-func (i *Of[T]) sweepSteps(ctx context.Context, swept *Swept, step func(context.Context, *Swept) (bool, error)) error {
+func (i *Inbox[TTx]) sweepSteps(ctx context.Context, swept *Swept, step func(context.Context, *Swept) (bool, error)) error {
 	for {
 		began := time.Now()
 		more, err := step(ctx, swept)
@@ -110,16 +110,16 @@ func (i *Of[T]) sweepSteps(ctx context.Context, swept *Swept, step func(context.
 
 // sweep calls one function of the database in a transaction of its own. The functions look again under a lock at what they
 // saw without it, which another isolation level than that of our transactions would not let them.
-func (i *Of[T]) sweep(ctx context.Context, text string, into ...any) error {
+func (i *Inbox[TTx]) sweep(ctx context.Context, text string, into ...any) error {
 	return i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			err := tx.Send(ctx, Statement{SQL: text, Each: func(row Row) error { return row.Scan(into...) }})
 			return err == nil, ofDatabase(ctx, err)
 		})
 	})
 }
 
-func (i *Of[T]) addWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
+func (i *Inbox[TTx]) addWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
 	var added *int
 	if err := i.sweep(ctx, i.sql.addWeeks, &added); err != nil {
 		return false, err
@@ -130,7 +130,7 @@ func (i *Of[T]) addWeeks(ctx context.Context, swept *Swept) (more bool, err erro
 	return false, nil
 }
 
-func (i *Of[T]) emptyWeek(ctx context.Context, swept *Swept) (more bool, err error) {
+func (i *Inbox[TTx]) emptyWeek(ctx context.Context, swept *Swept) (more bool, err error) {
 	var week *string
 	if err := i.sweep(ctx, i.sql.emptyWeek, &week); err != nil || week == nil {
 		return false, err
@@ -139,7 +139,7 @@ func (i *Of[T]) emptyWeek(ctx context.Context, swept *Swept) (more bool, err err
 	return true, nil
 }
 
-func (i *Of[T]) deleteMarks(ctx context.Context, swept *Swept) (more bool, err error) {
+func (i *Inbox[TTx]) deleteMarks(ctx context.Context, swept *Swept) (more bool, err error) {
 	var partition *string
 	var deleted int64
 	if err := i.sweep(ctx, i.sql.deleteMarks, &partition, &deleted); err != nil {
@@ -149,7 +149,7 @@ func (i *Of[T]) deleteMarks(ctx context.Context, swept *Swept) (more bool, err e
 	return partition != nil, nil
 }
 
-func (i *Of[T]) deleteStarted(ctx context.Context, swept *Swept) (more bool, err error) {
+func (i *Inbox[TTx]) deleteStarted(ctx context.Context, swept *Swept) (more bool, err error) {
 	var deleted int64
 	if err := i.sweep(ctx, i.sql.deleteStarted, &deleted); err != nil {
 		return false, err
@@ -158,6 +158,6 @@ func (i *Of[T]) deleteStarted(ctx context.Context, swept *Swept) (more bool, err
 	return deleted > 0, nil
 }
 
-func (i *Of[T]) dropWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
+func (i *Inbox[TTx]) dropWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
 	return false, i.sweep(ctx, i.sql.dropWeeks, &swept.Dropped)
 }

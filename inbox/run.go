@@ -12,7 +12,7 @@ const grace = time.Second
 
 // call runs a handler with its deadline, in a goroutine of its own: one that panics, or never returns, takes nobody with it. The
 // connection of tx is cut where the handler does not return, so that it can change nothing any more; tx may be nil.
-func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) error) error {
+func (i *Inbox[TTx]) call(ctx context.Context, tx Tx, handler func(context.Context) error) error {
 	limited, cancel := context.WithTimeoutCause(ctx, i.cfg.HandlerTimeout, ErrTimeout)
 	defer cancel()
 	done := make(chan error, 1)
@@ -38,7 +38,7 @@ func (i *Of[T]) call(ctx context.Context, tx Tx, handler func(context.Context) e
 // blame says whether a handler is to blame if it was not done in time, or returned a SQLSTATE that is
 // about the server. If the database does not answer, or is unwell, it is not. blame asks after the
 // transaction has given its connection back, which may be the only one.
-func (i *Of[T]) blame(ctx context.Context, err error) error {
+func (i *Inbox[TTx]) blame(ctx context.Context, err error) error {
 	ranOut := errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil || ended(ctx):
@@ -68,7 +68,7 @@ func ended(ctx context.Context) bool {
 
 // judge says what the outcome of a handler means. It runs once the handler has returned: whatever the
 // handler did before that, it did while its context was good, unless the context has ended by now.
-func (i *Of[T]) judge(ctx, limited context.Context, tx Tx, err error) error {
+func (i *Inbox[TTx]) judge(ctx, limited context.Context, tx Tx, err error) error {
 	switch {
 	case err == nil && !ended(limited):
 		return nil

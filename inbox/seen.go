@@ -7,7 +7,7 @@ import (
 
 // Seen tells which messages were handled, or parked, before: those need not be handled again. It only reads, so that false means
 // nothing: Handle decides. A replay skips what was handled with it, many messages at a time.
-func (i *Of[T]) Seen(ctx context.Context, messages []Message) ([]bool, error) {
+func (i *Inbox[TTx]) Seen(ctx context.Context, messages []Message) ([]bool, error) {
 	seen := make([]bool, len(messages))
 	ids, places := make([]identity, 0, len(messages)), make([]int, 0, len(messages))
 	for n, m := range messages {
@@ -19,7 +19,7 @@ func (i *Of[T]) Seen(ctx context.Context, messages []Message) ([]bool, error) {
 		return seen, nil
 	}
 	sources, keys := identityArrays(ids)
-	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+	err := i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
 			SQL: i.sql.seen, Args: []any{i.cfg.Consumer, sources, keys},
 			Each: func(row Row) error {

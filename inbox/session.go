@@ -7,10 +7,10 @@ import (
 
 // Open notes that this process works on a partition. It reports whether another one did so before and never closed it: that one
 // crashed, or was cut off, and a message that it was handling may be why.
-func (i *Of[T]) Open(ctx context.Context, topic string, partition int32) (crashed bool, err error) {
+func (i *Inbox[TTx]) Open(ctx context.Context, topic string, partition int32) (crashed bool, err error) {
 	err = i.again(ctx, func() error {
 		crashed = false
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			err := tx.Send(ctx, durably, Statement{
 				SQL: i.sql.openSession, Args: []any{i.cfg.Consumer, topic, int64(partition), i.session},
 				Each: func(row Row) error {
@@ -31,9 +31,9 @@ func (i *Of[T]) Open(ctx context.Context, topic string, partition int32) (crashe
 
 // Close notes that this process has ended its work on a partition in good order. It does nothing where another process has opened
 // it meanwhile.
-func (i *Of[T]) Close(ctx context.Context, topic string, partition int32) error {
+func (i *Inbox[TTx]) Close(ctx context.Context, topic string, partition int32) error {
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			err := tx.Send(ctx, Statement{
 				SQL: i.sql.closeSession, Args: []any{i.cfg.Consumer, topic, int64(partition), i.session},
 			})

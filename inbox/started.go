@@ -12,7 +12,7 @@ import (
 // ended: more than 0 is a message during which a process ended, or one of its neighbours. Messages that are handled already
 // are not recorded. The record goes with the effect, in its transaction, and also where a handler fails in good order; so it costs
 // a commit, for which Start takes many messages at once. Use it after a crash only.
-func (i *Of[T]) Start(ctx context.Context, messages []Message) ([]int, error) {
+func (i *Inbox[TTx]) Start(ctx context.Context, messages []Message) ([]int, error) {
 	if len(messages) == 0 {
 		return nil, nil
 	}
@@ -30,7 +30,7 @@ func (i *Of[T]) Start(ctx context.Context, messages []Message) ([]int, error) {
 	}
 	sources, keys := identityArrays(distinct)
 	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 			err := tx.Send(ctx, durably, Statement{
 				SQL: i.sql.start, Args: []any{i.cfg.Consumer, sources, keys},
 				Each: func(row Row) error { return readStart(row, place) },
@@ -71,7 +71,7 @@ func readStart(row Row, starts map[identity]int) error {
 }
 
 // wasStarted reports whether the message has a row in inbox_started that this process wrote.
-func (i *Of[T]) wasStarted(ids ...identity) bool {
+func (i *Inbox[TTx]) wasStarted(ids ...identity) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if len(i.started) == 0 {
@@ -86,7 +86,7 @@ func (i *Of[T]) wasStarted(ids ...identity) bool {
 }
 
 // clearStarted takes the rows away in the transaction that decides the messages.
-func (i *Of[T]) clearStarted(ctx context.Context, tx Tx, ids ...identity) error {
+func (i *Inbox[TTx]) clearStarted(ctx context.Context, tx Tx, ids ...identity) error {
 	if !i.wasStarted(ids...) {
 		return nil
 	}
@@ -94,7 +94,7 @@ func (i *Of[T]) clearStarted(ctx context.Context, tx Tx, ids ...identity) error 
 }
 
 // dropStarted is clearStarted for messages whether or not this process remembers that it started them.
-func (i *Of[T]) dropStarted(ctx context.Context, tx Tx, ids ...identity) error {
+func (i *Inbox[TTx]) dropStarted(ctx context.Context, tx Tx, ids ...identity) error {
 	sources, keys := identityArrays(ids)
 	err := tx.Send(ctx, Statement{SQL: i.sql.dropManyStarted, Args: []any{i.cfg.Consumer, sources, keys}})
 	if err != nil {
@@ -104,7 +104,7 @@ func (i *Of[T]) dropStarted(ctx context.Context, tx Tx, ids ...identity) error {
 }
 
 // forget is called once that transaction is committed.
-func (i *Of[T]) forget(ids ...identity) {
+func (i *Inbox[TTx]) forget(ids ...identity) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	for _, id := range ids {
@@ -117,18 +117,18 @@ const endedTimeout = 5 * time.Second
 
 // ended takes the record of messages away whose handler failed in good order: it did not end the process. Where the database is
 // away the record stays, and the next start counts one too many.
-func (i *Of[T]) ended(ctx context.Context, ids ...identity) {
+func (i *Inbox[TTx]) ended(ctx context.Context, ids ...identity) {
 	if i.wasStarted(ids...) && i.takeBack(ctx, ids...) {
 		i.forget(ids...)
 	}
 }
 
 // takeBack is ended for messages whether or not this process remembers that it started them.
-func (i *Of[T]) takeBack(ctx context.Context, ids ...identity) bool {
+func (i *Inbox[TTx]) takeBack(ctx context.Context, ids ...identity) bool {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), endedTimeout)
 	defer cancel()
 	sources, keys := identityArrays(ids)
-	err := i.transact(limited, func(Tx, T) (bool, error) { return true, nil },
+	err := i.transact(limited, func(Tx, TTx) (bool, error) { return true, nil },
 		Statement{SQL: i.sql.dropManyStarted, Args: []any{i.cfg.Consumer, sources, keys}})
 	if err != nil {
 		i.cfg.Logger.WarnContext(ctx, "the record of a start stays", "consumer", i.cfg.Consumer, "error", err)

@@ -13,7 +13,7 @@ CROSS JOIN LATERAL (SELECT starts FROM {inbox_started} s
 // Started returns how often each message was recorded by Start before and did not end, and records nothing. A consumer asks
 // before it calls Start, to handle those that may be why a process ended alone: Start for one that only waits for its turn would
 // count a start that was none.
-func (i *Of[T]) Started(ctx context.Context, messages []Message) ([]int, error) {
+func (i *Inbox[TTx]) Started(ctx context.Context, messages []Message) ([]int, error) {
 	starts := make([]int, len(messages))
 	ids, places := make([]identity, 0, len(messages)), make([]int, 0, len(messages))
 	for n, m := range messages {
@@ -25,7 +25,7 @@ func (i *Of[T]) Started(ctx context.Context, messages []Message) ([]int, error) 
 		return starts, nil
 	}
 	sources, keys := identityArrays(ids)
-	err := i.transact(ctx, func(tx Tx, _ T) (bool, error) {
+	err := i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
 		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
 			SQL: qualified(i.cfg.Schema, startedText), Args: []any{i.cfg.Consumer, sources, keys},
 			Each: func(row Row) error {

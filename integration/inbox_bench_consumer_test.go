@@ -92,7 +92,7 @@ func (b *inboxBench) effects(ctx context.Context, tx pgx.Tx, messages []inbox.Me
 
 // consume runs a consumer in a group until so many records are done, and returns records a second, from the first one that was done on,
 // and how many were done in the end.
-func (b *inboxBench) consume(in *inbox.Inbox, config inboxkafka.Config, group string, records int) (rate float64, total int) {
+func (b *inboxBench) consume(in *inbox.Inbox[pgx.Tx], config inboxkafka.Config, group string, records int) (rate float64, total int) {
 	b.t.Helper()
 	config.Group = in.Consumer() + " " + group
 	consumer, err := inboxkafka.New(in, &config)

@@ -39,7 +39,7 @@ INSERT INTO entry (debit, credit, amount) VALUES ($1, $2, $3)`
 type inboxBench struct {
 	t     testing.TB
 	pool  *pgxpool.Pool
-	in    *inbox.Inbox
+	in    *inbox.Inbox[pgx.Tx]
 	next  []int // of each goroutine, a count
 	round time.Duration
 }

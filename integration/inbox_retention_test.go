@@ -28,7 +28,7 @@ func newMarks(t testing.TB) marks {
 	return marks{openInbox(t, url), t, connect(t, url), url}
 }
 
-func openInbox(t testing.TB, url string) *inbox.Inbox {
+func openInbox(t testing.TB, url string) *inbox.Inbox[pgx.Tx] {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), url)
 	if err != nil {

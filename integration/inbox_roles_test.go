@@ -86,7 +86,7 @@ func consumeAll(ctx context.Context, url string) (err error) {
 }
 
 // atMostOnce claims, fails with an unknown outcome, sees it again, and releases.
-func atMostOnce(ctx context.Context, in *inbox.Inbox, message func() inbox.Message) error {
+func atMostOnce(ctx context.Context, in *inbox.Inbox[pgx.Tx], message func() inbox.Message) error {
 	lost, unknown := message(), errors.New("no answer")
 	_, err := in.AtMostOnce(ctx, message(), func(context.Context) error { return nil })
 	if _, failed := in.AtMostOnce(ctx, lost, func(context.Context) error { return unknown }); failed.Error() != "effect of message "+
@@ -106,7 +106,7 @@ func atMostOnce(ctx context.Context, in *inbox.Inbox, message func() inbox.Messa
 }
 
 // parkAndRedrive parks two messages of one key, and handles them after a retry that fails first. Somebody else asks for the retries.
-func parkAndRedrive(ctx context.Context, in *inbox.Inbox, pool *pgxpool.Pool, m inbox.Message) (err error) {
+func parkAndRedrive(ctx context.Context, in *inbox.Inbox[pgx.Tx], pool *pgxpool.Pool, m inbox.Message) (err error) {
 	if _, err := in.Park(ctx, m, inbox.CausePermanent, 1, errors.New("no such account")); err != nil {
 		return err
 	}

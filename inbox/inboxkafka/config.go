@@ -184,8 +184,8 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
-func (c Config) Validate() error {
+// validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
+func (c Config) validate() error {
 	var faults []error
 	fault := func(bad bool, format string, args ...any) {
 		if bad {

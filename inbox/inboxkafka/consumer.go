@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -44,7 +45,7 @@ type Consumer struct {
 
 // New returns a consumer of the inbox's consumer name. It connects to nothing. Faults of the configuration are reported all at
 // once.
-func New(in *inbox.Inbox, config *Config) (*Consumer, error) {
+func New(in *inbox.Inbox[pgx.Tx], config *Config) (*Consumer, error) {
 	if in == nil {
 		return nil, errors.New("inboxkafka: the inbox is nil")
 	}
@@ -60,7 +61,7 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 		config = &Config{}
 	}
 	cfg := config.WithDefaults()
-	if err := cfg.Validate(); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	setDefault(&cfg.Group, name)

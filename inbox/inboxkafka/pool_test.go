@@ -15,7 +15,7 @@ import (
 )
 
 // pooled is an inbox on a pool of so many connections.
-func (s *service) pooled(connections int32) *inbox.Inbox {
+func (s *service) pooled(connections int32) *inbox.Inbox[pgx.Tx] {
 	s.t.Helper()
 	config := s.pool.Config()
 	config.MaxConns = connections

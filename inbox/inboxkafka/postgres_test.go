@@ -55,7 +55,7 @@ func (s *service) run(config inboxkafka.Config) (c *inboxkafka.Consumer, stop fu
 }
 
 // runOn is run on an inbox, with a commit interval.
-func (s *service) runOn(in *inbox.Inbox, config inboxkafka.Config, commit time.Duration) (c *inboxkafka.Consumer, stop func()) {
+func (s *service) runOn(in *inbox.Inbox[pgx.Tx], config inboxkafka.Config, commit time.Duration) (c *inboxkafka.Consumer, stop func()) {
 	s.t.Helper()
 	config.Brokers, config.Topics = s.brokers, []string{"transfers"}
 	config.CommitInterval, config.RetryInterval = commit, 20*time.Millisecond

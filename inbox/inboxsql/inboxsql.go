@@ -16,16 +16,13 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// Inbox is the inbox of a service that uses database/sql.
-type Inbox = inbox.Of[*sql.Tx]
-
 // New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
 // reported all at once.
-func New(db *sql.DB, config *inbox.Config) (*Inbox, error) {
+func New(db *sql.DB, config *inbox.Config) (*inbox.Inbox[*sql.Tx], error) {
 	if db == nil {
 		return nil, errors.New("inboxsql: the database is nil")
 	}
-	return inbox.NewOf(driver{db}, config)
+	return inbox.NewWithDriver(driver{db}, config)
 }
 
 type driver struct{ db *sql.DB }

@@ -42,7 +42,7 @@ type stage struct {
 	t        *testing.T
 	owner    *pgx.Conn
 	operator *pgx.Conn
-	billing  *inbox.Inbox
+	billing  *inbox.Inbox[pgx.Tx]
 }
 
 func newStage(t *testing.T, name string) *stage {

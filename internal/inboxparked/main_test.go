@@ -43,7 +43,7 @@ type stage struct {
 	url      string
 	owner    *pgx.Conn
 	operator *pgx.Conn
-	billing  *inbox.Inbox
+	billing  *inbox.Inbox[pgx.Tx]
 }
 
 func newStage(t *testing.T, name string) *stage {
@@ -73,7 +73,7 @@ func newStage(t *testing.T, name string) *stage {
 }
 
 // consumer returns an inbox of that name.
-func (s *stage) consumer(name string) *inbox.Inbox {
+func (s *stage) consumer(name string) *inbox.Inbox[pgx.Tx] {
 	s.t.Helper()
 	pool, err := pgxpool.New(s.t.Context(), s.url)
 	if err != nil {
@@ -122,7 +122,7 @@ func message(id, key string) inbox.Message {
 }
 
 // park parks messages of one key; the first one says why.
-func (s *stage) park(in *inbox.Inbox, cause inbox.Cause, why, key string, ids ...string) {
+func (s *stage) park(in *inbox.Inbox[pgx.Tx], cause inbox.Cause, why, key string, ids ...string) {
 	s.t.Helper()
 	for n, id := range ids {
 		var result inbox.Result

@@ -48,7 +48,7 @@ func sqlKey(t testing.TB) func(id string) uuid.UUID {
 func TestKeyIsThatOfTheTables(t *testing.T) {
 	ask := sqlKey(t)
 	for _, id := range ids {
-		if got, want := inbox.Key(id), ask(id); got != want {
+		if got, want := inbox.MarkID(id), ask(id); got != want {
 			t.Errorf("%q: Key gives %v, inbox_key %v", id, got, want)
 		}
 	}
@@ -58,7 +58,7 @@ func TestKeyIsThatOfTheTables(t *testing.T) {
 			rapid.StringMatching(`[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-fA-F]{12}`),
 			rapid.StringMatching(`[0-9a-g]{8}.[0-9a-f]{4}-7[0-9a-f]{3}-[89abAB][0-9a-f]{3}-[0-9a-f]{12}`),
 		).Filter(func(s string) bool { return !strings.Contains(s, "\x00") }).Draw(r, "id")
-		if got, want := inbox.Key(id), ask(id); got != want {
+		if got, want := inbox.MarkID(id), ask(id); got != want {
 			r.Fatalf("%q: Key gives %v, inbox_key %v", id, got, want)
 		}
 	})
@@ -66,7 +66,7 @@ func TestKeyIsThatOfTheTables(t *testing.T) {
 
 func TestKeyKeepsTheTimeOfAVersion7AndHashesEverythingElseBeyondAllWeeks(t *testing.T) {
 	for _, id := range ids {
-		key := inbox.Key(id)
+		key := inbox.MarkID(id)
 		parsed, err := uuid.Parse(id)
 		seven := err == nil && len(id) == 36 && parsed.Version() == 7 && parsed.Variant() == uuid.RFC4122
 		switch {
@@ -76,10 +76,10 @@ func TestKeyKeepsTheTimeOfAVersion7AndHashesEverythingElseBeyondAllWeeks(t *test
 			t.Errorf("%q became %v, which is no hash", id, key)
 		}
 	}
-	if inbox.Key("01890A5D-AC96-474B-BCCE-B302099A8057") != inbox.Key("01890a5d-ac96-474b-bcce-b302099a8057") {
+	if inbox.MarkID("01890A5D-AC96-474B-BCCE-B302099A8057") != inbox.MarkID("01890a5d-ac96-474b-bcce-b302099a8057") {
 		t.Error("a UUID is another one in upper case")
 	}
-	if inbox.Key("A") == inbox.Key("a") {
+	if inbox.MarkID("A") == inbox.MarkID("a") {
 		t.Error("a text is the same in upper case")
 	}
 }
@@ -93,7 +93,7 @@ func FuzzKey(f *testing.F) {
 		if id == "" || strings.Contains(id, "\x00") || !utf8.ValidString(id) {
 			return // no message has such an id
 		}
-		if got, want := inbox.Key(id), ask(id); got != want {
+		if got, want := inbox.MarkID(id), ask(id); got != want {
 			t.Fatalf("%q: Key gives %v, inbox_key %v", id, got, want)
 		}
 	})
