@@ -32,9 +32,9 @@ type Config struct {
 	// Defaults to 30 s.
 	HandlerTimeout time.Duration
 
-	// Retries is how often a transaction that Postgres broke off because of another one (a serialization failure, a deadlock) is
+	// Reruns is how often a transaction that Postgres broke off because of another one (a serialization failure, a deadlock) is
 	// run again, handler and all, before the error is returned. Negative is never. Defaults to 10.
-	Retries int
+	Reruns int
 
 	// Logger receives what is parked and why, without payloads. Defaults to none.
 	Logger *slog.Logger
@@ -52,8 +52,8 @@ func (c Config) WithDefaults() Config {
 	if c.HandlerTimeout == 0 {
 		c.HandlerTimeout = 30 * time.Second
 	}
-	if c.Retries == 0 {
-		c.Retries = 10
+	if c.Reruns == 0 {
+		c.Reruns = 10
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -64,7 +64,7 @@ func (c Config) WithDefaults() Config {
 // randomPart tells two processes apart whose names are the same.
 func randomPart() string { return strings.ToLower(rand.Text()[:8]) }
 
-// validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
+// validate returns every fault of a configuration that has its defaults.
 func (c Config) validate() error {
 	var faults []error
 	if reason := checkName(c.Consumer); reason != "" {

@@ -13,34 +13,36 @@ import (
 )
 
 func TestAllFaultsOfAConfigAreReportedAtOnce(t *testing.T) {
-	_, err := inbox.NewWithDriver[int](nil, &inbox.Config{
+	_, err := inbox.New(nil, &inbox.Config{
 		Consumer: strings.Repeat("x", 256), Schema: "\xff", Instance: "\x00", HandlerTimeout: -time.Second,
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	want := "inbox: Consumer has 256 bytes; at most 255 are allowed\ninbox: Schema is not valid UTF-8\n" +
+	want := "inbox: the pool, or the database, is nil\ninbox: Consumer has 256 bytes; at most 255 are allowed\ninbox: Schema is not valid UTF-8\n" +
 		"inbox: Instance holds a zero byte, which Postgres does not store\ninbox: HandlerTimeout is -1s; give a time such as 30s"
 	if err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
-	if _, err := inbox.NewWithDriver[int](nil, nil); err == nil || err.Error() != "inbox: Consumer is empty" {
+	if _, err := inbox.NewWithDriver[int](nil, nil); err == nil || err.Error() != "inbox: the pool, or the database, is nil\ninbox: Consumer is empty" {
 		t.Errorf("no config: %v", err)
 	}
-	if _, err := inbox.New(nil, &inbox.Config{Consumer: "billing"}); err == nil {
-		t.Error("no pool, and no error")
-	}
-	if _, err := inboxsql.New(nil, &inbox.Config{Consumer: "billing"}); err == nil {
-		t.Error("no database, and no error")
+	if _, err := inboxsql.New(nil, nil); err == nil || err.Error() != "inbox: the pool, or the database, is nil\ninbox: Consumer is empty" {
+		t.Errorf("no database: %v", err)
 	}
 }
 
 func TestAConfigOfOnlyAConsumerIsEnough(t *testing.T) {
 	one, two := inbox.Config{Consumer: "billing"}.WithDefaults(), inbox.Config{Consumer: "billing"}.WithDefaults()
-	if err := one.validate(); err != nil {
+	pool, err := pgxpool.New(t.Context(), "postgres://nowhere/billing") // which connects to nothing yet
+	if err != nil {
 		t.Fatal(err)
 	}
-	if one.HandlerTimeout != 30*time.Second || one.Retries != 10 || one.Logger == nil {
+	defer pool.Close()
+	if _, err := inbox.New(pool, &inbox.Config{Consumer: "billing"}); err != nil {
+		t.Fatal(err)
+	}
+	if one.HandlerTimeout != 30*time.Second || one.Reruns != 10 || one.Logger == nil {
 		t.Errorf("%+v", one)
 	}
 	if one.Instance == "" || one.Instance == two.Instance {

@@ -26,7 +26,7 @@ func exampleInbox(ctx context.Context) (*inbox.Inbox[pgx.Tx], *pgxpool.Pool) {
 }
 
 // The effect and the mark that the message was handled commit together, so a second copy has no effect.
-func ExampleOf_Handle() {
+func ExampleInbox_Handle() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
 	defer pool.Close()
@@ -52,7 +52,7 @@ func ExampleOf_Handle() {
 
 // Many messages take one transaction. One that can never be handled does not fail its neighbours: it is parked, and later ones of its
 // key wait behind it.
-func ExampleOf_HandleBatch() {
+func ExampleInbox_HandleBatch() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
 	defer pool.Close()
@@ -88,7 +88,7 @@ func ExampleOf_HandleBatch() {
 }
 
 // A service that has a transaction of its own joins it.
-func ExampleOf_Accept() {
+func ExampleInbox_Accept() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
 	defer pool.Close()
@@ -113,7 +113,7 @@ func ExampleOf_Accept() {
 }
 
 // An e-mail cannot be rolled back. Where it is not known whether it was sent, it is not sent again, and a person finds it in inbox_audit.
-func ExampleOf_AtMostOnce() {
+func ExampleInbox_AtMostOnce() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
 	defer pool.Close()

@@ -42,7 +42,11 @@ func NewWithDriver[TTx any](driver Driver[TTx], config *Config) (*Inbox[TTx], er
 		config = &Config{}
 	}
 	cfg := config.WithDefaults()
-	if err := cfg.validate(); err != nil {
+	var missing error
+	if driver == nil {
+		missing = errors.New("inbox: the pool, or the database, is nil")
+	}
+	if err := errors.Join(missing, cfg.validate()); err != nil {
 		return nil, err
 	}
 	session := cfg.Instance
@@ -202,11 +206,11 @@ func (i *Inbox[TTx]) isWell(ctx context.Context) bool {
 // limitExceeded is what Postgres says at a limit of its configuration, temp_file_limit for one.
 const limitExceeded = "53400"
 
-// again runs work until it is not broken off by another transaction any more, Config.Retries times more at most.
+// again runs work until it is not broken off by another transaction any more, Config.Reruns times more at most.
 func (i *Inbox[TTx]) again(ctx context.Context, work func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := work()
-		if err == nil || !retriable(err) || attempt > i.cfg.Retries {
+		if err == nil || !retriable(err) || attempt > i.cfg.Reruns {
 			return err
 		}
 		// Two that met once meet again unless one waits longer than the other.

@@ -17,7 +17,7 @@ import (
 // reported all at once.
 func New(pool *pgxpool.Pool, config *Config) (*Inbox[pgx.Tx], error) {
 	if pool == nil {
-		return nil, errors.New("inbox: the pool is nil")
+		return NewWithDriver[pgx.Tx](nil, config)
 	}
 	return NewWithDriver(pgxDriver{pool}, config)
 }

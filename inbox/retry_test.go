@@ -42,7 +42,7 @@ func TestWhatAnotherTransactionBrokeOffIsRunAgain(t *testing.T) {
 func TestRetriesHaveAnEnd(t *testing.T) {
 	each(t, func(w *world) {
 		for retries, want := range map[int]int{-1: 1, 2: 3} {
-			b, calls := w.process(func(c *inbox.Config) { c.Retries = retries }), 0
+			b, calls := w.process(func(c *inbox.Config) { c.Reruns = retries }), 0
 			result, err := b.Handle(w.Context(), message("1", "k"), func(ctx context.Context, tx transaction) error {
 				calls++
 				return raise(ctx, tx, "40001")

@@ -16,7 +16,7 @@ import (
 
 // marks is a database with the tables of the inbox, and an inbox on it.
 type marks struct {
-	*inbox.Inbox
+	*inbox.Inbox[pgx.Tx]
 	t    testing.TB
 	conn *pgx.Conn
 	url  string

@@ -20,7 +20,7 @@ import (
 // reported all at once.
 func New(db *sql.DB, config *inbox.Config) (*inbox.Inbox[*sql.Tx], error) {
 	if db == nil {
-		return nil, errors.New("inboxsql: the database is nil")
+		return inbox.NewWithDriver[*sql.Tx](nil, config)
 	}
 	return inbox.NewWithDriver(driver{db}, config)
 }
