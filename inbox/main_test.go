@@ -1,21 +1,9 @@
 package inbox_test
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	"testing"
 
-	"go.uber.org/goleak"
-
-	"github.com/outbox-relay/relay/inbox/internal/exampledb"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := errors.Join(exampledb.Close(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }

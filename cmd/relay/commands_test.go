@@ -2,27 +2,22 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-)
 
-var databases atomic.Int32
+	"github.com/outbox-relay/relay/internal/harness/testpg"
+)
 
 // database makes an empty database and returns the environment that names it and the broker.
 func database(t *testing.T) (databaseURL string, env []string) {
 	t.Helper()
-	databaseURL, err := server.CreateDatabase(t.Context(), fmt.Sprintf("relay_%d", databases.Add(1)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	databaseURL = testpg.Database(t)
 	return databaseURL, []string{
 		"RELAY_DATABASE_URL=" + databaseURL,
 		"RELAY_BROKERS=" + strings.Join(broker.Addresses, ","),

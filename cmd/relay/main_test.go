@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,39 +11,22 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-var (
-	server *sandbox.Postgres
-	broker *sandbox.Broker
-)
+var broker *sandbox.Broker
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	os.Exit(withServers(m))
-}
-
-func withServers(m *testing.M) (code int) {
 	var err error
-	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err == nil {
-		broker, err = sandbox.StartBroker(context.Background(), sandbox.BrokerOptions{})
-	}
-	if err != nil {
+	if broker, err = sandbox.StartBroker(context.Background(), sandbox.BrokerOptions{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	code = m.Run()
-	broker.Stop()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	testpg.Main(m, testpg.Options{Stop: func() error { broker.Stop(); return nil }})
 }
 
 // buffer is a stream that several goroutines may write, and that tells when a text has been written.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxkafka"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 )
 
 const patience = 45 * time.Second
@@ -260,16 +261,7 @@ func TestPostgresGoesAway(t *testing.T) {
 // admin returns a connection to the server beside the database.
 func (s *service) admin() *pgx.Conn {
 	s.t.Helper()
-	conn, err := pgx.Connect(s.t.Context(), servers.postgres.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		if err := conn.Close(context.Background()); err != nil {
-			s.t.Error(err)
-		}
-	})
-	return conn
+	return testpg.Connect(s.t, testpg.URL(s.t))
 }
 
 type failures struct{ n *atomic.Int64 }

@@ -11,12 +11,15 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
+
 func execute(t *testing.T, statement string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), server.URL)
+	conn, err := pgx.Connect(t.Context(), testpg.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +31,7 @@ func execute(t *testing.T, statement string) {
 
 func schemas(t *testing.T) (names string) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), server.URL)
+	conn, err := pgx.Connect(t.Context(), testpg.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +43,7 @@ func schemas(t *testing.T) (names string) {
 }
 
 func TestFilledRowsAndRecordsHoldTheSamePayloads(t *testing.T) {
-	s, err := openSite(t.Context(), server.URL, time.Minute, nil, nil)
+	s, err := openSite(t.Context(), testpg.URL(t), time.Minute, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +85,7 @@ func TestFilledRowsAndRecordsHoldTheSamePayloads(t *testing.T) {
 }
 
 func TestInsertComparesTheThreeForms(t *testing.T) {
-	r, err := RunInsert(t.Context(), InsertConfig{DatabaseURL: server.URL, Writers: []int{1, 3}, Rounds: 1, Duration: time.Second})
+	r, err := RunInsert(t.Context(), InsertConfig{DatabaseURL: testpg.URL(t), Writers: []int{1, 3}, Rounds: 1, Duration: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +104,7 @@ func TestInsertComparesTheThreeForms(t *testing.T) {
 
 func TestARoleThatMayNotCreateSchemasIsRefused(t *testing.T) {
 	execute(t, "CREATE ROLE reader LOGIN PASSWORD 'hunter2'")
-	address, err := url.Parse(server.URL)
+	address, err := url.Parse(testpg.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}

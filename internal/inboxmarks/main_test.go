@@ -5,37 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
 	"github.com/outbox-relay/relay/inbox"
-	"github.com/outbox-relay/relay/internal/sandbox"
-	"github.com/outbox-relay/relay/internal/schema"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-var server *sandbox.Postgres
-
-func TestMain(m *testing.M) { os.Exit(withServer(m)) }
-
-func withServer(m *testing.M) (code int) {
-	var err error
-	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code = m.Run()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
 
 // stage is a database with the tables of an inbox, a consumer, and a person who holds the role inbox_operator and no other.
 type stage struct {
@@ -47,18 +27,8 @@ type stage struct {
 
 func newStage(t *testing.T, name string) *stage {
 	t.Helper()
-	databaseURL, err := server.CreateDatabase(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := schema.Inbox.Open(t.Context(), databaseURL, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(m.Up(t.Context(), func(schema.Migration) {}), m.Close(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	s := &stage{t: t, owner: connect(t, databaseURL)}
+	databaseURL := testpg.Database(t, migrations.Inbox())
+	s := &stage{t: t, owner: testpg.Connect(t, databaseURL)}
 	s.execute("BEGIN;" + migrations.InboxRoles + "COMMIT")
 	s.execute(fmt.Sprintf("CREATE ROLE ada_%[1]s LOGIN PASSWORD 'secret' IN ROLE inbox_operator", name))
 	address, err := url.Parse(databaseURL)
@@ -66,7 +36,7 @@ func newStage(t *testing.T, name string) *stage {
 		t.Fatal(err)
 	}
 	address.User = url.UserPassword("ada_"+name, "secret")
-	s.operator = connect(t, address.String())
+	s.operator = testpg.Connect(t, address.String())
 	pool, err := pgxpool.New(t.Context(), databaseURL)
 	if err != nil {
 		t.Fatal(err)
@@ -76,20 +46,6 @@ func newStage(t *testing.T, name string) *stage {
 		t.Fatal(err)
 	}
 	return s
-}
-
-func connect(t *testing.T, databaseURL string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return conn
 }
 
 func (s *stage) execute(statements string) {

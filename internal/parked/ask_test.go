@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
@@ -37,7 +38,7 @@ func wantAudit(t *testing.T, conn *pgx.Conn, want ...string) {
 }
 
 func TestAnOperatorAsksInItsOwnNameAndForWhatIsParkedOnly(t *testing.T) {
-	databaseURL, owner := database(t, "ask")
+	databaseURL, owner := database(t)
 	parkSome(t, owner)
 	conn := operator(t, databaseURL, owner, "ada")
 	id := uuid.MustParse(event)
@@ -71,7 +72,7 @@ func TestAnOperatorAsksInItsOwnNameAndForWhatIsParkedOnly(t *testing.T) {
 }
 
 func TestAnOperatorCannotChangeRowsNorForgeTheRecord(t *testing.T) {
-	databaseURL, owner := database(t, "rights")
+	databaseURL, owner := database(t)
 	parkSome(t, owner)
 	conn := operator(t, databaseURL, owner, "eve")
 	for _, statement := range []string{
@@ -89,7 +90,7 @@ func TestAnOperatorCannotChangeRowsNorForgeTheRecord(t *testing.T) {
 
 // What the owner has freed between the look and the request is not asked about: nobody would look at it.
 func TestOnlyWhatIsStillParkedIsAskedAbout(t *testing.T) {
-	_, conn := database(t, "freed")
+	_, conn := database(t)
 	parkSome(t, conn)
 	lanes, types, ids := []string{"outbox", "outbox", "outbox"}, []string{"order", "order", "order"}, []string{"17", "4", "1"}
 	rows, err := conn.Query(t.Context(), askQuery, lanes, types, ids, nil, "retry", "why")
@@ -109,7 +110,7 @@ func TestOnlyWhatIsStillParkedIsAskedAbout(t *testing.T) {
 }
 
 func TestWhatIsOpenAlreadyIsJoined(t *testing.T) {
-	_, conn := database(t, "joined")
+	_, conn := database(t)
 	parkSome(t, conn)
 	first, err := Ask(t.Context(), conn, Retry, Filter{AggregateID: "1"}, "first")
 	if err != nil {
@@ -134,7 +135,7 @@ func TestWhatIsOpenAlreadyIsJoined(t *testing.T) {
 }
 
 func TestADryRunAsksForNothing(t *testing.T) {
-	_, conn := database(t, "dry")
+	_, conn := database(t)
 	parkSome(t, conn)
 	asked, err := Plan(t.Context(), conn, Filter{Lane: "outbox", Limit: 1})
 	if err != nil || len(asked) != 1 || asked[0].Request != nil || asked[0].AggregateID != "2" || asked[0].Rows != 1 {
@@ -144,7 +145,7 @@ func TestADryRunAsksForNothing(t *testing.T) {
 }
 
 func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
-	databaseURL, conn := database(t, "await")
+	databaseURL, conn := database(t)
 	parkSome(t, conn)
 	asked, err := Ask(t.Context(), conn, Retry, Filter{Lane: "outbox"}, "why")
 	if err != nil {
@@ -155,7 +156,7 @@ func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
 	if err := Await(over, conn, asked); !errors.Is(err, context.Canceled) || asked[0].Done {
 		t.Errorf("got %v and %+v", err, asked)
 	}
-	relay := connect(t, databaseURL)
+	relay := testpg.Connect(t, databaseURL)
 	done := make(chan error, 1)
 	go func() { done <- Await(t.Context(), conn, asked) }()
 	// Closed, and not yet committed to Kafka: that is not done.
@@ -175,8 +176,8 @@ func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
 }
 
 func TestALaneThatCarriesNothingOutIsNamed(t *testing.T) {
-	databaseURL, conn := database(t, "idle")
-	owner := connect(t, databaseURL)
+	databaseURL, conn := database(t)
+	owner := testpg.Connect(t, databaseURL)
 	asked := []Asked{{Lane: "outbox"}}
 	want := func(part string) {
 		t.Helper()

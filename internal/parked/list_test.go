@@ -22,7 +22,7 @@ func chosen(list List) string {
 }
 
 func TestEveryFilterChoosesByTheFirstRow(t *testing.T) {
-	_, conn := database(t, "filters")
+	_, conn := database(t)
 	parkSome(t, conn)
 	id := uuid.MustParse(event)
 	tests := map[string]struct {
@@ -60,7 +60,7 @@ func TestEveryFilterChoosesByTheFirstRow(t *testing.T) {
 }
 
 func TestAnAggregateIsToldByItsFirstRow(t *testing.T) {
-	_, conn := database(t, "first")
+	_, conn := database(t)
 	parkSome(t, conn)
 	execute(t, conn, `INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, reason, done_seq)
 		VALUES ('outbox', 'retry', 'order', '1', 'done', 7), ('outbox', 'discard', 'order', '1', 'open', NULL),
@@ -80,7 +80,7 @@ func TestAnAggregateIsToldByItsFirstRow(t *testing.T) {
 }
 
 func TestALaneThatDoesNotExistIsAnError(t *testing.T) {
-	_, conn := database(t, "lanes")
+	_, conn := database(t)
 	_, err := Read(t.Context(), conn, Filter{Lane: "outbix"})
 	if err == nil || !strings.Contains(strings.Join(hint.Of(err), ""), "billing, outbox") {
 		t.Errorf("got %v with hints %q", err, hint.Of(err))
@@ -91,7 +91,7 @@ func TestALaneThatDoesNotExistIsAnError(t *testing.T) {
 }
 
 func TestMissingTablesAreExplainedEverywhere(t *testing.T) {
-	_, conn := database(t, "missing")
+	_, conn := database(t)
 	execute(t, conn, "DROP TABLE outbox_parked, outbox_parked_audit")
 	_, read := Read(t.Context(), conn, Filter{})
 	_, show := Show(t.Context(), conn, "", "order", "1", 0)
@@ -105,7 +105,7 @@ func TestMissingTablesAreExplainedEverywhere(t *testing.T) {
 }
 
 func TestTheQueueIsShownInItsOrder(t *testing.T) {
-	_, conn := database(t, "queue")
+	_, conn := database(t)
 	parkSome(t, conn)
 	execute(t, conn, `INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason, done_seq, done_at, events, outcome)
 		VALUES ('outbox', 'retry', 'order', '1', NULL, 'first', 7, now(), 0, 'refused again'),
@@ -135,7 +135,7 @@ func TestTheQueueIsShownInItsOrder(t *testing.T) {
 }
 
 func TestAPayloadIsReadOnDemand(t *testing.T) {
-	_, conn := database(t, "payload")
+	_, conn := database(t)
 	parkSome(t, conn)
 	execute(t, conn, "UPDATE outbox_parked SET payload = NULL WHERE id = 13")
 	id, other := uuid.MustParse(event), uuid.New()

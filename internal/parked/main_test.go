@@ -1,71 +1,25 @@
 package parked
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
-	"github.com/outbox-relay/relay/internal/sandbox"
-	"github.com/outbox-relay/relay/internal/schema"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-var server *sandbox.Postgres
-
-func TestMain(m *testing.M) { os.Exit(withServer(m)) }
-
-func withServer(m *testing.M) (code int) {
-	var err error
-	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code = m.Run()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
 
 // database makes a database with every migration and the roles, and returns its URL and a connection to it.
-func database(t *testing.T, name string) (string, *pgx.Conn) {
+func database(t *testing.T) (string, *pgx.Conn) {
 	t.Helper()
-	databaseURL, err := server.CreateDatabase(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := schema.Open(t.Context(), databaseURL, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(m.Up(t.Context(), func(schema.Migration) {}), m.Close(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	conn := connect(t, databaseURL)
+	databaseURL := testpg.Database(t, migrations.List())
+	conn := testpg.Connect(t, databaseURL)
 	execute(t, conn, `INSERT INTO relay_lanes (lane, state) VALUES ('outbox', 'running'), ('billing', 'running')`)
 	return databaseURL, conn
-}
-
-func connect(t *testing.T, databaseURL string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return conn
 }
 
 // operator returns a connection of a login that holds the role relay_operator and no other.
@@ -78,7 +32,7 @@ func operator(t *testing.T, databaseURL string, owner *pgx.Conn, login string) *
 		t.Fatal(err)
 	}
 	address.User = url.UserPassword(login, "secret")
-	return connect(t, address.String())
+	return testpg.Connect(t, address.String())
 }
 
 func execute(t *testing.T, conn *pgx.Conn, statements string) {

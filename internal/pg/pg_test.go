@@ -12,44 +12,27 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"go.uber.org/goleak"
 
-	"github.com/outbox-relay/relay/internal/sandbox"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 )
 
-var (
-	server *sandbox.Postgres
-	socket string // the folder of its Unix socket
-)
+// socket is the folder of the server's Unix socket.
+var socket string
 
-func TestMain(m *testing.M) { os.Exit(withServer(m)) }
-
-func withServer(m *testing.M) (code int) {
-	fail := func(err error) int {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	// Not the folder of the test binary: the path of a socket has at most 107 bytes, and the server may run as another user.
+func TestMain(m *testing.M) {
 	var err error
-	if socket, err = os.MkdirTemp("/tmp", "pg"); err != nil {
-		return fail(err)
+	// Not the folder of the test binary: the path of a socket has at most 107 bytes, and the server may run as another user.
+	if socket, err = os.MkdirTemp("/tmp", "pg"); err == nil {
+		err = os.Chmod(socket, 0o777)
 	}
-	defer func() { _ = os.RemoveAll(socket) }()
-	if err := os.Chmod(socket, 0o777); err != nil {
-		return fail(err)
-	}
-	server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{
-		Version:    os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
-		Parameters: map[string]string{"fsync": "off", "unix_socket_directories": socket},
-	})
 	if err != nil {
-		return fail(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	code = m.Run()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		return fail(err)
-	}
-	return code
+	testpg.Main(m, testpg.Options{
+		Parameters: map[string]string{"unix_socket_directories": socket},
+		Stop:       func() error { return os.RemoveAll(socket) },
+	})
 }
 
 // connect opens a session until the test ends.
@@ -81,11 +64,11 @@ func setting(t *testing.T, conn *pgx.Conn, name string) (value string) {
 // database makes an empty one, with a login whose settings nobody else has.
 func database(t *testing.T, name, options string) (admin *pgx.Conn, role, address string) {
 	t.Helper()
-	first := connect(t, server.URL, Options{})
+	first := connect(t, testpg.URL(t), Options{})
 	exec(t, first, `CREATE DATABASE `+name+` TEMPLATE template0 `+options)
 	role = name + "_login"
 	exec(t, first, `CREATE ROLE `+role+` LOGIN PASSWORD 'secret'`)
-	parsed, err := url.Parse(server.URL)
+	parsed, err := url.Parse(testpg.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +134,7 @@ func TestASessionHasThePinnedSettingsWhereverOthersComeFrom(t *testing.T) {
 }
 
 func TestASessionsOwnSettingsReplaceThePinnedOnes(t *testing.T) {
-	conn := connect(t, server.URL, Options{
+	conn := connect(t, testpg.URL(t), Options{
 		Application: "mine", ReadOnly: true, Settings: map[string]string{"synchronous_commit": "off", "lock_timeout": "100ms"},
 	})
 	for name, want := range map[string]string{
@@ -258,7 +241,7 @@ GRANT USAGE ON SCHEMA first, second, "odd ""one" TO PUBLIC`)
 
 // A Unix socket has no TCP_USER_TIMEOUT.
 func TestASessionOnAUnixSocket(t *testing.T) {
-	parsed, err := url.Parse(server.URL)
+	parsed, err := url.Parse(testpg.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}

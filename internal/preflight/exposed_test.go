@@ -2,33 +2,19 @@ package preflight
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 )
 
 func TestASchemaInWhichOthersMayCreateIsAWarningWithTheRemedy(t *testing.T) {
-	databaseURL, err := server.CreateDatabase(t.Context(), "exposed")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := pgx.Connect(t.Context(), databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := conn.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
+	databaseURL := testpg.Database(t)
+	conn := testpg.Connect(t, databaseURL)
 	execute := func(script string) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), script); err != nil {
-			t.Fatalf("%s: %v", script, err)
-		}
+		testpg.Exec(t, conn, script)
 	}
 	execute(`CREATE ROLE "Mallory's"; CREATE ROLE landlord; CREATE ROLE tenant;
 		CREATE SCHEMA "Odd one" AUTHORIZATION landlord; CREATE TABLE "Odd one".a (); CREATE TABLE "Odd one".b ();
@@ -37,7 +23,7 @@ func TestASchemaInWhichOthersMayCreateIsAWarningWithTheRemedy(t *testing.T) {
 	warnings := func() string {
 		t.Helper()
 		var log bytes.Buffer
-		cfg := fit()
+		cfg := fit(t)
 		cfg.DatabaseURL, cfg.Tables, cfg.Logger = databaseURL, []string{"Odd one.a", "Odd one.b"}, slog.New(slog.NewTextHandler(&log, nil))
 		if err := Check(t.Context(), cfg); err != nil {
 			t.Fatal(err)

@@ -15,41 +15,28 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-var (
-	server *sandbox.Postgres
-	broker *sandbox.Broker
-)
+var broker *sandbox.Broker
 
-func TestMain(m *testing.M) { os.Exit(withServers(m)) }
-
-func withServers(m *testing.M) (code int) {
+func TestMain(m *testing.M) {
 	var err error
-	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err == nil {
-		broker, err = sandbox.StartBroker(context.Background(), sandbox.BrokerOptions{})
-	}
-	if err != nil {
+	if broker, err = sandbox.StartBroker(context.Background(), sandbox.BrokerOptions{}); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
+		os.Exit(1)
 	}
-	code = m.Run()
-	broker.Stop()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	testpg.Main(m, testpg.Options{Stop: func() error { broker.Stop(); return nil }})
 }
 
 // fit returns a Config that Check is content with.
-func fit() Config {
+func fit(t *testing.T) Config {
+	t.Helper()
 	return Config{
-		DatabaseURL: server.URL,
+		DatabaseURL: testpg.URL(t),
 		Tables:      []string{"pg_class"},
 		Brokers:     broker.Addresses,
 		Timeout:     20 * time.Second,
@@ -86,24 +73,16 @@ func silentPort(t *testing.T) string {
 }
 
 func TestServersThatAreFitPass(t *testing.T) {
-	if err := Check(t.Context(), fit()); err != nil {
+	if err := Check(t.Context(), fit(t)); err != nil {
 		t.Error(err)
 	}
 }
 
 // What endangers the rows of an outbox is a matter for people, and no reason not to start.
 func TestWhatEndangersAnOutboxIsLogged(t *testing.T) {
-	conn, err := pgx.Connect(t.Context(), server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	_, err = conn.Exec(t.Context(), `CREATE TABLE careless (id bigint PRIMARY KEY, xact_id xid8, created_at timestamptz); GRANT INSERT ON careless TO PUBLIC`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	admin(t, `CREATE TABLE careless (id bigint PRIMARY KEY, xact_id xid8, created_at timestamptz); GRANT INSERT ON careless TO PUBLIC`)
 	var log bytes.Buffer
-	cfg := fit()
+	cfg := fit(t)
 	cfg.Outboxes, cfg.Logger = []string{"careless"}, slog.New(slog.NewTextHandler(&log, nil))
 	if err := Check(t.Context(), cfg); err != nil {
 		t.Error(err)
@@ -116,7 +95,7 @@ func TestWhatEndangersAnOutboxIsLogged(t *testing.T) {
 }
 
 func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
-	_, password, _ := strings.Cut(strings.TrimPrefix(server.URL, "postgres://"), ":")
+	_, password, _ := strings.Cut(strings.TrimPrefix(testpg.URL(t), "postgres://"), ":")
 	password, _, _ = strings.Cut(password, "@")
 	tests := map[string]struct {
 		change func(*Config)
@@ -151,7 +130,7 @@ func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			cfg := fit()
+			cfg := fit(t)
 			// The other server never answers: the check must not wait for it. Far longer than the test may take.
 			cfg.Timeout = time.Hour
 			if name == "not a broker's address" {
@@ -177,18 +156,8 @@ func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
 // admin runs a statement as superuser on a connection that stays open until the test ends.
 func admin(t *testing.T, script string) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := conn.PgConn().Exec(t.Context(), script).ReadAll(); err != nil {
-		t.Fatalf("%s: %v", script, err)
-	}
+	conn := testpg.Connect(t, testpg.URL(t))
+	testpg.Exec(t, conn, script)
 	return conn
 }
 
@@ -196,7 +165,7 @@ func admin(t *testing.T, script string) *pgx.Conn {
 func TestATableThatIsLockedIsToldInTime(t *testing.T) {
 	admin(t, `CREATE TABLE locked ()`)
 	admin(t, `BEGIN; LOCK TABLE locked`)
-	cfg := fit()
+	cfg := fit(t)
 	cfg.Tables, cfg.Timeout = []string{"pg_class", "locked"}, 2*time.Second
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -214,7 +183,7 @@ func TestADatabaseThatDoesNotFitIsRefused(t *testing.T) {
 	admin(t, `CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'`)
 	admin(t, `CREATE ROLE seesless LOGIN PASSWORD 'secret'; CREATE TABLE veiled (n int); GRANT SELECT ON veiled TO seesless;
 		ALTER TABLE veiled ENABLE ROW LEVEL SECURITY`)
-	address, err := url.Parse(server.URL)
+	address, err := url.Parse(testpg.URL(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,12 +193,12 @@ func TestADatabaseThatDoesNotFitIsRefused(t *testing.T) {
 		tables []string
 		want   string
 	}{
-		"LATIN1":    {strings.Replace(server.URL, "/postgres?", "/latin?", 1), []string{"pg_class"}, "encoding LATIN1"},
-		"SQL_ASCII": {strings.Replace(server.URL, "/postgres?", "/ascii?", 1), []string{"pg_class"}, "encoding SQL_ASCII"},
+		"LATIN1":    {strings.Replace(testpg.URL(t), "/postgres?", "/latin?", 1), []string{"pg_class"}, "encoding LATIN1"},
+		"SQL_ASCII": {strings.Replace(testpg.URL(t), "/postgres?", "/ascii?", 1), []string{"pg_class"}, "encoding SQL_ASCII"},
 		"policy":    {address.String(), []string{"pg_class", "veiled"}, `row-level security of "veiled" applies to the role seesless`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := fit()
+			cfg := fit(t)
 			cfg.DatabaseURL, cfg.Tables = test.url, test.tables
 			err := Check(t.Context(), cfg)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !errors.Is(err, errForGood) || len(hint.Of(err)) != 1 {
@@ -242,7 +211,7 @@ func TestADatabaseThatDoesNotFitIsRefused(t *testing.T) {
 func TestServersThatDoNotAnswerInTimeAreNamedAllAtOnce(t *testing.T) {
 	for name, port := range map[string]func(*testing.T) string{"closed": closedPort, "silent": silentPort} {
 		t.Run(name, func(t *testing.T) {
-			cfg := fit()
+			cfg := fit(t)
 			cfg.Timeout = 300 * time.Millisecond
 			postgres, kafka := port(t), port(t)
 			cfg.DatabaseURL = "postgres://relay:hunter2@" + postgres + "/app?sslmode=disable"
@@ -296,7 +265,7 @@ func TestAServerThatComesUpInTimeIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := &watcher{text: "waiting for Postgres", seen: make(chan struct{})}
-	cfg := fit()
+	cfg := fit(t)
 	cfg.DatabaseURL, cfg.Timeout = late.URL, time.Minute
 	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	done := make(chan error, 1)
@@ -312,7 +281,7 @@ func TestAServerThatComesUpInTimeIsWaitedFor(t *testing.T) {
 
 func TestACancelledCheckReturnsTheContextsError(t *testing.T) {
 	log := &watcher{text: "waiting for Kafka", seen: make(chan struct{})}
-	cfg := fit()
+	cfg := fit(t)
 	cfg.Brokers, cfg.Timeout = []string{closedPort(t)}, time.Hour
 	cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -69,7 +70,7 @@ func as(t *testing.T, databaseURL string, owner *pgx.Conn, name, in string) *pgx
 		t.Fatal(err)
 	}
 	address.User = url.UserPassword(name, "x")
-	return connect(t, address.String())
+	return testpg.Connect(t, address.String())
 }
 
 // Functions that run with the rights of the owner, or that an owner calls, run nothing that

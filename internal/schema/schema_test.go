@@ -3,8 +3,6 @@ package schema
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,54 +10,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-var server *sandbox.Postgres
-
-func TestMain(m *testing.M) { os.Exit(withServer(m)) }
-
-func withServer(m *testing.M) (code int) {
-	var err error
-	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code = m.Run()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
-
-var databases atomic.Int32
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
 
 // emptyDatabase makes an empty database and returns its URL and a connection to it.
 func emptyDatabase(t *testing.T) (string, *pgx.Conn) {
 	t.Helper()
-	databaseURL, err := server.CreateDatabase(t.Context(), fmt.Sprintf("schema_%d", databases.Add(1)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return databaseURL, connect(t, databaseURL)
-}
-
-func connect(t *testing.T, databaseURL string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), databaseURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return conn
+	databaseURL := testpg.Database(t)
+	return databaseURL, testpg.Connect(t, databaseURL)
 }
 
 func open(t *testing.T, databaseURL string) *Migrator {

@@ -1,8 +1,6 @@
 package status
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,60 +8,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/relay"
-	"github.com/outbox-relay/relay/internal/sandbox"
-	"github.com/outbox-relay/relay/internal/schema"
+	migrations "github.com/outbox-relay/relay/sql"
 )
 
-var server *sandbox.Postgres
-
-func TestMain(m *testing.M) { os.Exit(withServer(m)) }
-
-func withServer(m *testing.M) (code int) {
-	var err error
-	if server, err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{}); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code = m.Run()
-	if err := errors.Join(server.Stop(), goleak.Find()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
 
 var configured = []relay.Lane{{Name: "outbox", Table: "outbox"}}
 
 // outbox makes a database with an empty outbox and returns connections to it.
-func outbox(t *testing.T, name string, connections int) []*pgx.Conn {
+func outbox(t *testing.T, connections int) []*pgx.Conn {
 	t.Helper()
-	databaseURL, err := server.CreateDatabase(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := schema.Open(t.Context(), databaseURL, 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(m.Up(t.Context(), func(schema.Migration) {}), m.Close(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	databaseURL := testpg.Database(t, migrations.List())
 	var conns []*pgx.Conn
 	for range connections {
-		conn, err := pgx.Connect(t.Context(), databaseURL)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := conn.Close(context.Background()); err != nil {
-				t.Error(err)
-			}
-		})
-		conns = append(conns, conn)
+		conns = append(conns, testpg.Connect(t, databaseURL))
 	}
 	return conns
 }
@@ -102,7 +64,7 @@ func wantRows(t *testing.T, conn *pgx.Conn, want int64, when string) {
 }
 
 func TestALaneThatNoRelayHasRunIsNewAndAllRowsAreBehind(t *testing.T) {
-	conn := outbox(t, "new", 1)[0]
+	conn := outbox(t, 1)[0]
 	lane := one(t, conn)
 	if lane.State != "new" || lane.Owner != nil || lane.OwnerAlive || *lane.RowsBehind != 0 || *lane.SecondsBehind != 0 {
 		t.Errorf("got %+v", lane)
@@ -114,7 +76,7 @@ func TestALaneThatNoRelayHasRunIsNewAndAllRowsAreBehind(t *testing.T) {
 }
 
 func TestRowsBehindAreThoseThatTheSnapshotDoesNotShow(t *testing.T) {
-	conns := outbox(t, "behind", 2)
+	conns := outbox(t, 2)
 	conn, other := conns[0], conns[1]
 	insert(t, conn, 5)
 	// A transaction that is open when the snapshot is taken, and commits later.
@@ -130,7 +92,7 @@ func TestRowsBehindAreThoseThatTheSnapshotDoesNotShow(t *testing.T) {
 }
 
 func TestRowsOfAnOpenWindowThatArePublishedAreNotBehind(t *testing.T) {
-	conns := outbox(t, "backlog", 2)
+	conns := outbox(t, 2)
 	conn, other := conns[0], conns[1]
 	execute(t, conn, "INSERT INTO relay_lanes (lane, snapshot_from) VALUES ('outbox', pg_current_snapshot())")
 	execute(t, other, "BEGIN")
@@ -147,7 +109,7 @@ func TestRowsOfAnOpenWindowThatArePublishedAreNotBehind(t *testing.T) {
 }
 
 func TestSecondsBehindAreTheAgeOfTheOldestRowBehind(t *testing.T) {
-	conn := outbox(t, "seconds", 1)[0]
+	conn := outbox(t, 1)[0]
 	execute(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, created_at)
 		VALUES ('order', '1', 'x', now() - interval '90 s'), ('order', '1', 'x', now() - interval '10 s')`)
 	if got := *one(t, conn).SecondsBehind; got < 90 || got > 150 {
@@ -166,7 +128,7 @@ const owned = `UPDATE relay_lanes SET owner_pid = pg_backend_pid(), owner_starte
 WHERE pid = pg_backend_pid()) WHERE lane = '%s'`
 
 func TestTheOwnerIsAliveWhileItsSessionLives(t *testing.T) {
-	conns := outbox(t, "alive", 2)
+	conns := outbox(t, 2)
 	conn, owner := conns[0], conns[1]
 	lock := "pg_advisory_lock(" + relay.LockKey("'outbox'") + ")"
 	execute(t, conn, "INSERT INTO relay_lanes (lane, owner, owner_epoch, seq, state) VALUES ('outbox', 'h/1/a', 2, 7, 'running')")
@@ -194,7 +156,7 @@ func TestTheOwnerIsAliveWhileItsSessionLives(t *testing.T) {
 }
 
 func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
-	conns := outbox(t, "signs", 2)
+	conns := outbox(t, 2)
 	for i := range 20 {
 		name := fmt.Sprintf("lane-%d", i)
 		execute(t, conns[1], "INSERT INTO relay_lanes (lane) VALUES ('"+name+"')")
@@ -207,7 +169,7 @@ func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
 }
 
 func TestALaneThatTheConfigurationDoesNotNameIsShownWithoutRows(t *testing.T) {
-	conn := outbox(t, "unnamed", 1)[0]
+	conn := outbox(t, 1)[0]
 	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('billing', 'halted', 'a restored database')")
 	lanes, err := Read(t.Context(), conn, configured)
 	if err != nil || len(lanes) != 2 {
@@ -221,7 +183,7 @@ func TestALaneThatTheConfigurationDoesNotNameIsShownWithoutRows(t *testing.T) {
 }
 
 func TestWhatIsParkedIsCountedByLane(t *testing.T) {
-	conn := outbox(t, "parked", 1)[0]
+	conn := outbox(t, 1)[0]
 	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('outbox', 'running', 'topic late is away'), ('billing', 'new', NULL)")
 	if lane := named(t, conn, "outbox"); lane.ParkedAggregates != 0 || lane.ParkedRows != 0 || lane.ParkedSince != nil {
 		t.Errorf("with nothing parked: %+v", lane)
@@ -261,7 +223,7 @@ func named(t *testing.T, conn *pgx.Conn, name string) Lane {
 }
 
 func TestMissingTablesAreExplained(t *testing.T) {
-	conn := outbox(t, "missing", 1)[0]
+	conn := outbox(t, 1)[0]
 	if _, err := Read(t.Context(), conn, []relay.Lane{{Name: "x", Table: "billing.events"}}); len(hint.Of(err)) != 1 {
 		t.Errorf("got %v with hints %q", err, hint.Of(err))
 	}
@@ -272,7 +234,7 @@ func TestMissingTablesAreExplained(t *testing.T) {
 }
 
 func TestTheRoleOfTheRelayMayReadTheStatus(t *testing.T) {
-	conn := outbox(t, "role", 1)[0]
+	conn := outbox(t, 1)[0]
 	roles, err := os.ReadFile("../../sql/roles.sql")
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +246,7 @@ func TestTheRoleOfTheRelayMayReadTheStatus(t *testing.T) {
 }
 
 func TestRowsOfOldTransactionsAreLeftOutThroughTheIndex(t *testing.T) {
-	conn := outbox(t, "plan", 1)[0]
+	conn := outbox(t, 1)[0]
 	insert(t, conn, 20_000)
 	execute(t, conn, "INSERT INTO relay_lanes (lane, snapshot_from) VALUES ('outbox', pg_current_snapshot())")
 	execute(t, conn, "ANALYZE outbox")
@@ -324,7 +286,7 @@ func (n node) walk(visit func(node)) {
 
 // Order, visibility and retention rest on the defaults of three columns. Who else may write them is told, whatever the right comes through.
 func TestRolesThatMayWriteTheColumnsThatOrderRestsOnAreTold(t *testing.T) {
-	conn := outbox(t, "writers", 1)[0]
+	conn := outbox(t, 1)[0]
 	roles, err := os.ReadFile("../../sql/roles.sql")
 	if err != nil {
 		t.Fatal(err)

@@ -1,18 +1,9 @@
 package outboxsql_test
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
-	"github.com/outbox-relay/relay/outbox/internal/exampledb"
+	"github.com/outbox-relay/relay/internal/harness/testpg"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := exampledb.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }

@@ -1,0 +1,122 @@
+package testpg
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	migrations "github.com/outbox-relay/relay/sql"
+)
+
+// URL connects to the database "postgres" of the server as its superuser.
+func URL(t testing.TB) string {
+	t.Helper()
+	postgres, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return postgres.URL
+}
+
+// Database makes a database, carries the migrations out in it, and returns its URL as the superuser.
+// It is dropped when the test ends, with the sessions in it.
+func Database(t testing.TB, wanted ...[]migrations.Migration) string {
+	t.Helper()
+	postgres, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := nextName()
+	databaseURL, err := postgres.CreateDatabase(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := postgres.DropDatabase(context.Background(), name); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := execute(t.Context(), databaseURL, script(wanted)); err != nil {
+		t.Fatal(err)
+	}
+	return databaseURL
+}
+
+// Example makes a database for an example function: with the migrations, and with what more the
+// script makes. It panics if it cannot, because an example has nobody to report to.
+func Example(more string, wanted ...[]migrations.Migration) string {
+	ctx := context.Background()
+	postgres, err := start()
+	must(err)
+	databaseURL, err := postgres.CreateDatabase(ctx, nextName())
+	must(err)
+	must(execute(ctx, databaseURL, script(wanted)+more))
+	return databaseURL
+}
+
+func must(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("a database for the examples: %v", err))
+	}
+}
+
+func script(wanted [][]migrations.Migration) string {
+	var s strings.Builder
+	for _, list := range wanted {
+		for _, m := range list {
+			s.WriteString(m.Up)
+		}
+	}
+	return s.String()
+}
+
+func execute(ctx context.Context, databaseURL, script string) error {
+	if script == "" {
+		return nil
+	}
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }() // whatever it says, the script was carried out or not
+	_, err = conn.PgConn().Exec(ctx, script).ReadAll()
+	return err
+}
+
+// Connect opens a session that is closed when the test ends.
+func Connect(t testing.TB, databaseURL string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+// Exec carries a script of statements out.
+func Exec(t testing.TB, conn *pgx.Conn, script string) {
+	t.Helper()
+	if _, err := conn.PgConn().Exec(t.Context(), script).ReadAll(); err != nil {
+		t.Fatalf("%s: %v", script, err)
+	}
+}
+
+// As returns the URL of the same database for another login.
+func As(t testing.TB, databaseURL, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
