@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 // lagOf writes an event of a good topic and returns how long it took until that was published.
@@ -58,7 +60,7 @@ func TestMissingTopicsDoNotHoldUpTheLane(t *testing.T) {
 	if stood := s.stood(); stood > 12*2*missingGrace {
 		t.Errorf("the lane stood for %v", stood)
 	}
-	if reason := s.state().Reason; len(reason) > longestReason || !strings.Contains(reason, "and 9 more") {
+	if reason := s.state().Reason; len(reason) > brief.Longest || !strings.Contains(reason, "and 9 more") {
 		t.Errorf("the lane gives the reason %q", reason)
 	}
 	if err := r.cluster.CreateTopic("missing-7", 1, nil); err != nil {
@@ -183,14 +185,14 @@ func TestReasonsAreShort(t *testing.T) {
 	s.await(t, "all are parked", func(rec *recorder) bool { return len(rec.batches) > 0 && rec.batches[0].Parked == 1000 })
 	s.stop()
 	for _, state := range s.states {
-		if len(state.Reason) > longestReason {
+		if len(state.Reason) > brief.Longest {
 			t.Errorf("a reason of %d bytes", len(state.Reason))
 		}
 	}
 	if text := log.String(); len(text) > 20<<10 || !strings.Contains(text, "997 more") {
 		t.Errorf("%d bytes of log: %.2000s", len(text), text)
 	}
-	if said := query[int](t, r.conn, `SELECT coalesce(max(length(reason)), 0) FROM relay_lanes`); said > longestReason {
+	if said := query[int](t, r.conn, `SELECT coalesce(max(length(reason)), 0) FROM relay_lanes`); said > brief.Longest {
 		t.Errorf("the row of the lane has a reason of %d bytes", said)
 	}
 }

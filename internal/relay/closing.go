@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
@@ -113,7 +114,7 @@ func (s *session) closeOpen(ctx context.Context, last *Checkpoint, final bool) (
 		if err != nil || !again {
 			return c, err
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := backoff.Sleep(ctx, pause); err != nil {
 			return nil, fmt.Errorf("wait for the end of the lane's last transactions: %w%s", err, c.busyWith())
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -127,10 +128,10 @@ func (j *janitor) slowest() time.Duration {
 
 // wait lets a pause pass, or a short one and then news.
 func (j *janitor) wait(ctx context.Context, pause time.Duration, news <-chan struct{}) error {
-	if err := sleep(ctx, jitter(min(pause, shortRound))); err != nil || pause <= shortRound {
+	if err := backoff.Sleep(ctx, backoff.Jitter(min(pause, shortRound))); err != nil || pause <= shortRound {
 		return err
 	}
-	timer := time.NewTimer(jitter(pause - shortRound))
+	timer := time.NewTimer(backoff.Jitter(pause - shortRound))
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 // lane runs one outbox table in this process: it waits until it may, takes over, publishes, and starts over after any
@@ -69,7 +71,7 @@ func (l *lane) run(ctx context.Context) {
 			continue
 		}
 		if fault := (*HaltError)(nil); errors.As(err, &fault) { // and said so; another process may have the lane meanwhile
-			if sleep(ctx, jitter(haltedRetry)) != nil {
+			if backoff.Sleep(ctx, backoff.Jitter(haltedRetry)) != nil {
 				return
 			}
 			continue
@@ -79,7 +81,7 @@ func (l *lane) run(ctx context.Context) {
 		}
 		l.change(Waiting, err.Error())
 		l.log.Warn("lane waits", "error", err, "retry_in", pause)
-		if sleep(ctx, jitter(pause)) != nil {
+		if backoff.Sleep(ctx, backoff.Jitter(pause)) != nil {
 			return
 		}
 		pause = min(2*pause, l.cfg.RetryMax)
@@ -116,7 +118,7 @@ func (l *lane) round(ctx context.Context) error {
 		if l.batches.Load() > batches {
 			pause = l.cfg.RetryMin
 		}
-		wait := jitter(pause)
+		wait := backoff.Jitter(pause)
 		if fault != nil {
 			l.halted(ctx, row, err)
 			if fault.ofSettings() {
@@ -256,7 +258,7 @@ func (l *lane) running() {
 	l.mu.Lock()
 	open := l.open
 	l.mu.Unlock()
-	l.change(Running, joinReasons(l.outages.reason(), open, l.strangerReason()))
+	l.change(Running, brief.Join(l.outages.reason(), open, l.strangerReason()))
 }
 
 // unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to hold them up.
@@ -301,7 +303,7 @@ func (l *lane) toLookAt(done bool) []string {
 // change sets the state and tells the observer where it differs.
 func (l *lane) change(state State, reason string) {
 	if state != Halted { // a diagnosis names what to do at its end
-		reason = brief(reason, longestReason)
+		reason = brief.Cut(reason, brief.Longest)
 	}
 	if state == Standby {
 		l.parked.Store(0) // it is the owner's to know
@@ -344,20 +346,4 @@ func (l *lane) committed(b Batch) {
 	l.batches.Add(1)
 	l.running()
 	l.cfg.Observer.Committed(b)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// jitter spreads d over half to one and a half times its length, so that replicas do not retry in step.
-func jitter(d time.Duration) time.Duration {
-	return d/2 + time.Duration(rand.Int64N(int64(d)+1))
 }

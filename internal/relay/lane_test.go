@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,31 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-func TestJitterStaysWithinHalfAndOneAndAHalf(t *testing.T) {
-	least, most := time.Hour, time.Duration(0)
-	for range 2000 {
-		d := jitter(time.Second)
-		least, most = min(least, d), max(most, d)
-	}
-	if least < time.Second/2 || most > 3*time.Second/2 || least > 600*time.Millisecond || most < 1400*time.Millisecond {
-		t.Errorf("jitter of 1s goes from %v to %v", least, most)
-	}
-	if d := jitter(0); d != 0 {
-		t.Errorf("jitter of nothing is %v", d)
-	}
-}
-
-func TestSleepEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if err := sleep(t.Context(), 0); err != nil {
-		t.Error(err)
-	}
-}
 
 // observed is a lane that is told to nobody but the recorder.
 func observed(rows int) (*lane, *recorder) {

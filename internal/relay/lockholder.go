@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -184,9 +182,4 @@ func (l *lane) strangerReason() string {
 		return *text
 	}
 	return ""
-}
-
-// joinReasons joins what there is to say.
-func joinReasons(reasons ...string) string {
-	return strings.Join(slices.DeleteFunc(reasons, func(text string) bool { return text == "" }), "; ")
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
@@ -39,7 +40,7 @@ func (m *markers) follow(ctx context.Context) {
 			if pause == askAgainMost {
 				m.lane.unclosed(m.why())
 			}
-			if sleep(ctx, pause) != nil {
+			if backoff.Sleep(ctx, pause) != nil {
 				return
 			}
 		}
@@ -66,7 +67,7 @@ func (m *markers) followStuck(ctx context.Context) {
 				m.ask(ctx, stuck)
 			}
 			m.askAside(ctx, aside)
-			if sleep(ctx, lookAgain) != nil {
+			if backoff.Sleep(ctx, lookAgain) != nil {
 				return
 			}
 		}
@@ -136,7 +137,7 @@ func (m *markers) look(ctx context.Context, places kafkatx.Partitions) kafkatx.S
 
 // stillOpen looks again: the first answer may be that of a leader that was replaced meanwhile.
 func (m *markers) stillOpen(ctx context.Context, o kafkatx.Open) bool {
-	if sleep(ctx, askAgainMost) != nil {
+	if backoff.Sleep(ctx, askAgainMost) != nil {
 		return false
 	}
 	seen := m.look(ctx, kafkatx.Partitions{o.Topic: {o.Partition}})

@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/backoff"
 )
 
 // membership is this process's place in the consumer group that shares the lanes: partition n of the checkpoint topic
@@ -145,7 +147,7 @@ func awaitCheckpointTopic(ctx context.Context, cfg *Config) error {
 			return nil
 		}
 		cfg.Logger.Debug("group not joined yet", "error", err)
-		if err := sleep(ctx, jitter(pause)); err != nil {
+		if err := backoff.Sleep(ctx, backoff.Jitter(pause)); err != nil {
 			return nil
 		}
 	}

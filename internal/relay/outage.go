@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 // outages are the topics of a lane that cannot be written to now. An outage is never the fault of a row: the lane waits for
@@ -141,7 +143,7 @@ func (o *outages) note(topic string, cause error) (begins bool) {
 	}
 	out.retry = now.Add(out.pause)
 	if out.held || !missing {
-		out.retry = now.Add(jitter(out.pause))
+		out.retry = now.Add(backoff.Jitter(out.pause))
 	}
 	return begins
 }
@@ -217,7 +219,7 @@ func (o *outages) waiting(topics []string) error {
 	if len(causes) == 0 {
 		return nil
 	}
-	return errors.New(someOf(causes, "; "))
+	return errors.New(brief.Some(causes, "; "))
 }
 
 // due returns held topics that are to be tried again.
@@ -248,43 +250,14 @@ func (o *outages) reason() string {
 	for _, topic := range slices.Sorted(maps.Keys(o.topics)) {
 		switch out := o.topics[topic]; {
 		case !out.held:
-		case len(held) < namedAtMost:
+		case len(held) < brief.Named:
 			held = append(held, fmt.Sprintf("topic %s is away, and its aggregates are parked until it is back: %v", topic, out.cause))
 		default:
 			held = append(held, "")
 		}
 	}
-	o.text, o.stale = someOf(held, "; "), false
+	o.text, o.stale = brief.Some(held, "; "), false
 	return o.text
-}
-
-// namedAtMost is how many topics a text names; nobody reads more.
-const namedAtMost = 3
-
-// longestReason bounds the text of a state and of a cause, in bytes.
-const longestReason = 1 << 10
-
-// someOf joins the first few of the parts and says how many more there are.
-func someOf(parts []string, separator string) string {
-	more := ""
-	if len(parts) > namedAtMost {
-		more = fmt.Sprintf("%sand %d more", separator, len(parts)-namedAtMost)
-		parts = parts[:namedAtMost]
-	}
-	short := make([]string, len(parts))
-	for i, part := range parts {
-		short[i] = brief(part, (longestReason-len(more))/namedAtMost-len(separator))
-	}
-	return strings.Join(short, separator) + more
-}
-
-// brief cuts a text to so many bytes.
-func brief(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	const cut = " …"
-	return strings.ToValidUTF8(text[:most-len(cut)], "") + cut
 }
 
 // isOutage reports whether a produce error speaks of the topic or of its brokers, so that the record is good and the

@@ -3,6 +3,9 @@ package relay
 import (
 	"context"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 // How often a relay that waits for a lane looks at its lock. One that has been assigned the lane looks more often than a
@@ -43,7 +46,7 @@ func (l *lane) awaitLock(ctx context.Context, row *laneRow) (standIn bool, err e
 			if err := l.compare(ctx, row, &differs); err != nil {
 				return false, err
 			}
-			l.change(Standby, joinReasons(reason, differs.text))
+			l.change(Standby, brief.Join(reason, differs.text))
 		case h.taken && reason == "":
 			l.change(Standby, "") // it was taken a moment ago, perhaps by a relay that is about to say so
 		case assigned || seenFree:
@@ -57,7 +60,7 @@ func (l *lane) awaitLock(ctx context.Context, row *laneRow) (standIn bool, err e
 		if assigned {
 			look = assignedLook
 		}
-		if err := sleep(ctx, jitter(look)); err != nil {
+		if err := backoff.Sleep(ctx, backoff.Jitter(look)); err != nil {
 			return false, err
 		}
 	}

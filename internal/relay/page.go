@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -271,7 +272,7 @@ func (d *rowDecoder) routeOf(aggregateType string) destination {
 	if to.fault == nil && reservedTopic(to.topic) {
 		to.fault = errReservedTopic
 	}
-	to.topic = brief(to.topic, longestInterned)
+	to.topic = brief.Cut(to.topic, longestInterned)
 	remember(d.routes, aggregateType, to)
 	return to
 }
@@ -282,7 +283,7 @@ func (d *rowDecoder) namedBy(column []byte) destination {
 		return to
 	}
 	topic := string(column)
-	to := destination{brief(topic, longestInterned), checkNamed(topic, d.allowed)}
+	to := destination{brief.Cut(topic, longestInterned), checkNamed(topic, d.allowed)}
 	remember(d.named, topic, to)
 	return to
 }

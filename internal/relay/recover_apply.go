@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/backoff"
 )
 
 // Decision is what a person has decided.
@@ -208,7 +210,7 @@ func (r *Recovery) lock(ctx context.Context, row *laneRow) (evicted bool, err er
 			}
 			evicted = true
 		}
-		if err := sleep(ctx, lockLook); err != nil {
+		if err := backoff.Sleep(ctx, lockLook); err != nil {
 			return evicted, fmt.Errorf("take the lock of lane %s: %w", r.lane.Name, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -81,7 +82,7 @@ func (w *sweep) round(ctx context.Context, conn *pgx.Conn, r rule) (removed int6
 			return removed, err
 		}
 		// However much there is to do, others get their turn.
-		if err := sleep(ctx, max(2*time.Since(began), time.Millisecond)); err != nil {
+		if err := backoff.Sleep(ctx, max(2*time.Since(began), time.Millisecond)); err != nil {
 			return removed, err
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path"
 	"strings"
+
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 const routePlaceholder = "{aggregate_type}"
@@ -58,7 +60,7 @@ func checkNamed(topic string, allowed []string) error {
 		}
 	}
 	return fmt.Errorf("the column topic may not name %s: topics.allow is %s; add it there and retry, or leave the column null",
-		topic, brief(strings.Join(allowed, ","), longestReason))
+		topic, brief.Cut(strings.Join(allowed, ","), brief.Longest))
 }
 
 // matches reports whether a topic is one of the pattern.

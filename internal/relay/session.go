@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -406,7 +407,7 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 		}
 		forTopics := pause > 0
 		if !forTopics { // the cluster is away, or has just made the topic
-			pause, retry = jitter(retry), min(2*retry, s.cfg.RetryMax)
+			pause, retry = backoff.Jitter(retry), min(2*retry, s.cfg.RetryMax)
 		}
 		if !errors.Is(err, errJustCreated) {
 			waited = true

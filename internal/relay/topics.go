@@ -13,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 // topicRegistry knows the topics that rows go to. A topic is looked up before anything is produced to it: a missing topic
@@ -191,7 +193,7 @@ func (t *topicRegistry) lookUp(ctx context.Context, topics []string) error {
 	defer t.sayHeld()
 	details, err := t.admin.ListTopics(ctx, topics...)
 	if err != nil {
-		return fmt.Errorf("look up topics %s: %w", someOf(topics, ", "), err)
+		return fmt.Errorf("look up topics %s: %w", brief.Some(topics, ", "), err)
 	}
 	var missing []string
 	present := make(map[string]knownTopic)
@@ -273,7 +275,7 @@ func (t *topicRegistry) sayHeld() {
 		return
 	}
 	t.cfg.Logger.Error("topics are away; their aggregates are parked until they are back, all others go on",
-		"topics", len(t.begun), "error", someOf(t.begun, "; "))
+		"topics", len(t.begun), "error", brief.Some(t.begun, "; "))
 	t.begun = nil
 }
 
@@ -386,7 +388,7 @@ func (t *topicRegistry) create(ctx context.Context, topics []string) error {
 	}
 	responses, err := t.admin.CreateTopics(ctx, partitions, replication, nil, topics...)
 	if err != nil {
-		return fmt.Errorf("create topics %s: %w", someOf(topics, ", "), err)
+		return fmt.Errorf("create topics %s: %w", brief.Some(topics, ", "), err)
 	}
 	made := false
 	for _, r := range responses.Sorted() {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/brief"
 )
 
 // unreadableError says that the last checkpoint of a lane cannot be read. It halts the lane.
@@ -34,7 +36,7 @@ const longestUnread = 300
 // unreadable makes the error. It may have come from a relay that is newer, so what the record says of itself is looked up.
 func unreadable(lane string, record *kgo.Record, cause error) *unreadableError {
 	e := &unreadableError{offset: record.Offset, written: record.Timestamp}
-	e.reason = brief(strings.ToValidUTF8(cause.Error(), "?"), longestUnread)
+	e.reason = brief.Cut(strings.ToValidUTF8(cause.Error(), "?"), longestUnread)
 	var claims struct {
 		Version int   `json:"version"`
 		Seq     int64 `json:"seq"`
