@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -53,33 +51,6 @@ type Coordinated struct {
 	Epoch      int16
 	// Partitions of the transaction that is ongoing, as far as this client may describe their topics.
 	Partitions Partitions
-}
-
-// Coordinators asks about transactional ids.
-func Coordinators(ctx context.Context, client *kgo.Client, ids ...string) (map[string]Coordinated, error) {
-	described, err := kadm.NewClient(client).DescribeTransactions(ctx, ids...)
-	if err != nil {
-		return nil, fmt.Errorf("describe the transactions of %s: %w", ids[0], err)
-	}
-	all := make(map[string]Coordinated, len(ids))
-	for _, id := range ids {
-		d, ok := described[id]
-		switch {
-		case !ok:
-			return nil, fmt.Errorf("describe the transactions of %s: no answer", id)
-		case errors.Is(d.Err, kerr.TransactionalIDNotFound):
-			all[id] = Coordinated{ProducerID: -1}
-			continue
-		case d.Err != nil:
-			return nil, fmt.Errorf("describe the transactions of %s: %w", id, d.Err)
-		}
-		c := Coordinated{State: State(d.State), ProducerID: d.ProducerID, Epoch: d.ProducerEpoch, Partitions: make(Partitions)}
-		for topic, partitions := range d.Topics {
-			c.Partitions[topic] = slices.Sorted(maps.Keys(partitions))
-		}
-		all[id] = c
-	}
-	return all, nil
 }
 
 // Open is a transaction that a partition holds open.

@@ -150,7 +150,7 @@ func (c *closing) chooseTopics(ctx context.Context) error {
 
 // round looks once, and writes the markers that are missing. It reports whether to look again.
 func (c *closing) round(ctx context.Context) (again bool, err error) {
-	if c.states, err = kafkatx.Coordinators(ctx, c.s.client, c.ids...); err != nil {
+	if c.states, err = c.s.ring.markers.coordinators.Ask(ctx, c.ids...); err != nil {
 		return false, err
 	}
 	for _, state := range c.states {

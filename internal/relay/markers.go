@@ -28,8 +28,9 @@ import (
 // One question is about all transactions that have ended since the last one, and is asked while other ids are in use. A
 // transaction that is left open ends the session: the takeover that follows decides it as it was decided.
 type markers struct {
-	client *kgo.Client
-	lane   *lane
+	client       *kgo.Client
+	coordinators *kafkatx.Coordinators
+	lane         *lane
 
 	mu      sync.Mutex
 	states  map[*producer]*following
@@ -96,7 +97,7 @@ func newMarkers(cfg *Config, l *lane) (*markers, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	m := &markers{
-		client: client, lane: l, states: make(map[*producer]*following), fenced: make(map[int64]int16), changed: make(chan struct{}),
+		client: client, coordinators: kafkatx.NewCoordinators(client), lane: l, states: make(map[*producer]*following), fenced: make(map[int64]int16), changed: make(chan struct{}),
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), slow: make(chan struct{}, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())

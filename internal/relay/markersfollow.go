@@ -114,15 +114,15 @@ func (m *markers) over(ctx context.Context, all []*ended) (over []*ended) {
 	for i, e := range all {
 		ids[i] = e.id
 	}
-	states, err := kafkatx.Coordinators(limited, m.client, ids...)
-	if err != nil {
-		if ctx.Err() == nil {
-			m.lane.log.Debug("the coordinators of transactions do not answer", "error", err)
-		}
+	states, err := m.coordinators.Ask(limited, ids...)
+	if ctx.Err() != nil {
 		return nil
 	}
+	if err != nil {
+		m.lane.log.Debug("coordinators of transactions do not answer", "error", err)
+	}
 	for _, e := range all {
-		if states[e.id].State.Decided() {
+		if state, ok := states[e.id]; ok && state.State.Decided() {
 			over = append(over, e)
 		}
 	}

@@ -38,7 +38,7 @@ func (r *rig) epochs() string {
 		r.t.Fatal(err)
 	}
 	defer client.Close()
-	states, err := kafkatx.Coordinators(r.t.Context(), client, TransactionalIDs("test", "outbox")...)
+	states, err := kafkatx.NewCoordinators(client).Ask(r.t.Context(), TransactionalIDs("test", "outbox")...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
