@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v2"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/access"
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -146,11 +146,11 @@ func (a *accessReport) useDatabase(cfg config.Config) error {
 	if len(named.Brokers) == 0 {
 		named.Brokers = []string{placeholderBroker}
 	}
-	engine, err := relay.New(named)
+	deployment, err := relay.New(&named)
 	if err != nil {
 		return err
 	}
-	a.Name = engine.Name()
+	a.Name = deployment.Name()
 	return nil
 }
 

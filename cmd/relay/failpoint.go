@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -11,13 +12,22 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	engine "github.com/outbox-relay/relay/internal/relay"
 )
+
+// withFailpoint returns a context under which a relay reaches the failpoint, if value names one.
+func withFailpoint(ctx context.Context, value string) (context.Context, error) {
+	step, err := failpoint(value)
+	if step == nil {
+		return ctx, err
+	}
+	return engine.WithStep(ctx, step), nil
+}
 
 // failpoint returns the function that sends this process a signal when a step of a batch is reached for the n-th time, nil
 // where value is empty. The value is STEP:N, STEP:N:kill or STEP:N:stop; kill, the default, is SIGKILL, and stop
 // is SIGSTOP.
-func failpoint(value string) (func(relay.Step), error) {
+func failpoint(value string) (func(engine.Step), error) {
 	if value == "" {
 		return nil, nil
 	}
@@ -26,7 +36,7 @@ func failpoint(value string) (func(relay.Step), error) {
 		return nil, err
 	}
 	var mu sync.Mutex
-	return func(reached relay.Step) {
+	return func(reached engine.Step) {
 		if reached != step {
 			return
 		}
@@ -44,17 +54,17 @@ func failpoint(value string) (func(relay.Step), error) {
 	}, nil
 }
 
-func parseFailpoint(value string) (relay.Step, syscall.Signal, int, error) {
-	fail := func(text string) (relay.Step, syscall.Signal, int, error) {
+func parseFailpoint(value string) (engine.Step, syscall.Signal, int, error) {
+	fail := func(text string) (engine.Step, syscall.Signal, int, error) {
 		return "", 0, 0, usage("RELAY_FAILPOINT=before-intent:3, or before-intent:3:stop", "RELAY_FAILPOINT: %s", text)
 	}
 	parts := strings.Split(value, ":")
 	if len(parts) != 2 && len(parts) != 3 {
 		return fail(fmt.Sprintf("%q is not STEP:N or STEP:N:kill or STEP:N:stop", value))
 	}
-	step := relay.Step(parts[0])
-	if !slices.Contains(relay.Steps(), step) {
-		return fail(fmt.Sprintf("%q is none of the steps %v", step, relay.Steps()))
+	step := engine.Step(parts[0])
+	if !slices.Contains(engine.Steps(), step) {
+		return fail(fmt.Sprintf("%q is none of the steps %v", step, engine.Steps()))
 	}
 	n, err := strconv.Atoi(parts[1])
 	if err != nil || n < 1 {

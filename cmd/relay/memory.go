@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"runtime/debug"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
 
 // boundMemory has garbage collected earlier than Go would by default, once the memory of the process comes near to what its

@@ -2,12 +2,12 @@
 
 package main
 
-import "github.com/outbox-relay/relay/internal/relay"
+import "context"
 
-// failpoint refuses: a binary that people run must not be one that can be told to kill itself.
-func failpoint(value string) (func(relay.Step), error) {
+// withFailpoint refuses: a binary that people run must not be one that can be told to kill itself.
+func withFailpoint(ctx context.Context, value string) (context.Context, error) {
 	if value == "" {
-		return nil, nil
+		return ctx, nil
 	}
-	return nil, usage("unset RELAY_FAILPOINT, or build with -tags failpoint", "RELAY_FAILPOINT: this binary was built without failpoints")
+	return ctx, usage("unset RELAY_FAILPOINT, or build with -tags failpoint", "RELAY_FAILPOINT: this binary was built without failpoints")
 }

@@ -94,3 +94,14 @@ func writeJSON(to io.Writer, value any) error {
 	}
 	return nil
 }
+
+// show prints a value in one of its two forms.
+func (p program) show(value fmt.Stringer, form output) error {
+	if form == outputJSON {
+		return writeJSON(p.stdout, value)
+	}
+	if _, err := io.WriteString(p.stdout, value.String()); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
+	return nil
+}

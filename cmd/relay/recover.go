@@ -10,9 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
 )
 
 func (p program) recoverCommand() *cli.Command {
@@ -89,7 +89,7 @@ type way struct {
 func wayOf(c *cli.Context) (way, error) {
 	w := way{
 		choice: relay.Choice(c.String("choose")), yes: c.Bool("yes"), who: c.String("who"), why: c.String("why"),
-		look: relay.Look{From: c.String("from"), Scan: c.Bool("scan")},
+		look: relay.Look{From: c.String("from"), Scan: c.Bool("scan"), Only: relay.Choice(c.String("choose"))},
 	}
 	if w.who == "" {
 		w.who = whoever()
@@ -110,7 +110,7 @@ func wayOf(c *cli.Context) (way, error) {
 	case c.IsSet("from") && w.choice != "" && w.choice != relay.ChooseRestartFrom:
 		return w, usage("--choose restart-from", "--from has no meaning with --choose %s", w.choice)
 	}
-	if _, _, err := relay.ParsePlace(w.look.From); err != nil {
+	if err := relay.CheckPlace(w.look.From); err != nil {
 		return w, usage("--from 4711, --from 2026-01-31T14:05:00Z or --from beginning", "--from: %v", err)
 	}
 	return w, nil
@@ -148,7 +148,7 @@ func laneArgument(c *cli.Context, cfg config.Config) (string, error) {
 
 func (p program) recover(ctx context.Context, cfg config.Config, w way, form output) error {
 	cfg.Relay.Logger = p.logger(cfg)
-	recovery, err := relay.NewRecovery(cfg.Relay, w.lane)
+	recovery, err := relay.NewRecovery(&cfg.Relay, w.lane)
 	if err != nil {
 		return err
 	}
@@ -162,13 +162,7 @@ func (p program) recover(ctx context.Context, cfg config.Config, w way, form out
 	if err != nil {
 		return explainRecovery(w, err)
 	}
-	if w.choice != "" {
-		findings.Choices = slices.DeleteFunc(findings.Choices, func(o relay.Option) bool { return o.Choice != w.choice })
-	}
-	if form == outputJSON {
-		return writeJSON(p.stdout, findings)
-	}
-	return writeFindings(p.stdout, findings)
+	return p.show(findings, form)
 }
 
 func (p program) settle(ctx context.Context, recovery *relay.Recovery, w way, form output) error {
@@ -176,10 +170,7 @@ func (p program) settle(ctx context.Context, recovery *relay.Recovery, w way, fo
 	if err != nil {
 		return explainRecovery(w, err)
 	}
-	if form == outputJSON {
-		return writeJSON(p.stdout, outcome)
-	}
-	return writeOutcome(p.stdout, outcome)
+	return p.show(outcome, form)
 }
 
 func explainRecovery(w way, err error) error {

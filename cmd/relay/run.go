@@ -9,10 +9,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/admin"
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/preflight"
-	"github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/telemetry"
 )
 
@@ -40,13 +40,12 @@ Examples:
 			if err != nil {
 				return err
 			}
-			step, err := failpoint(p.getenv("RELAY_FAILPOINT"))
+			ctx, err := withFailpoint(c.Context, p.getenv("RELAY_FAILPOINT"))
 			if err != nil {
 				return err
 			}
-			cfg.Relay.Step = step
 			p.boundMemory(cfg.Relay)
-			return profiled(c.String("profile"), func() error { return p.runRelay(c.Context, cfg) })
+			return profiled(c.String("profile"), func() error { return p.runRelay(ctx, cfg) })
 		},
 	}
 }
@@ -60,13 +59,13 @@ func (p program) getenv(name string) string {
 	return ""
 }
 
-// runRelay checks the servers and runs the engine until ctx is cancelled. A stop by signal is no error.
+// runRelay checks the servers and publishes until ctx is cancelled. A stop by signal is no error.
 func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 	logger := p.logger(cfg)
 	b := readBuild()
 	metrics := telemetry.New(telemetry.Build{Version: b.Version, Revision: b.Revision, GoVersion: b.Go})
-	cfg.Relay.Logger, cfg.Relay.Observer = logger, metrics
-	engine, err := relay.New(cfg.Relay)
+	cfg.Relay.Logger, cfg.Relay.Hooks = logger, metrics.Hooks()
+	publisher, err := relay.New(&cfg.Relay)
 	if err != nil {
 		return err
 	}
@@ -75,7 +74,7 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 		if !started.Load() {
 			return nil
 		}
-		return engine.Status()
+		return publisher.Status()
 	}
 	if err := metrics.Watch(status); err != nil {
 		return err
@@ -95,7 +94,7 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 			return err
 		}
 		started.Store(true)
-		err := engine.Run(ctx)
+		err := publisher.Run(ctx)
 		if err == nil {
 			logger.Info("relay stopped")
 		}

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
+	engine "github.com/outbox-relay/relay/internal/relay"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -55,7 +56,7 @@ func TestTheACLsFollowTheDeployment(t *testing.T) {
 		if !has(d, Write, prefix) {
 			t.Errorf("nothing on %s", prefix)
 		}
-		for _, id := range relay.TransactionalIDs("shop", lane.Name) {
+		for _, id := range engine.TransactionalIDs("shop", lane.Name) {
 			if !strings.HasPrefix(id, prefix) {
 				t.Errorf("%s does not begin with %s", id, prefix)
 			}

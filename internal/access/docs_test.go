@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 

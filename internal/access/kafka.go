@@ -6,8 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
+	engine "github.com/outbox-relay/relay/internal/relay"
 )
 
 // Deployment is what access depends on.
@@ -84,7 +85,7 @@ func (d Deployment) ACLs() ([]ACL, error) {
 			add(Topic, p.kind, p.name, Create, "make a topic that does not exist (topics.create)")
 		}
 	}
-	checkpoints := relay.CheckpointTopic(d.Name)
+	checkpoints := engine.CheckpointTopic(d.Name)
 	add(Topic, Literal, checkpoints, Read, "find the last checkpoint at a takeover")
 	add(Topic, Literal, checkpoints, Write, "write the checkpoint of each batch")
 	add(Topic, Literal, checkpoints, DescribeConfigs, "see that brokers compact the topic, and delete nothing")
@@ -95,13 +96,13 @@ func (d Deployment) ACLs() ([]ACL, error) {
 		add(TransactionalID, Prefixed, ringPrefix(d.Name, lane.Name), Write,
 			"run the transactions of lane "+lane.Name+", and fence those of its last owner")
 	}
-	add(Group, Literal, relay.Group(d.Name), Read, "share the lanes among the relays")
+	add(Group, Literal, engine.Group(d.Name), Read, "share the lanes among the relays")
 	return acls, nil
 }
 
 // ringPrefix is what the transactional ids of the lane, and of no other, begin with.
 func ringPrefix(name, lane string) string {
-	first := relay.TransactionalIDs(name, lane)[0]
+	first := engine.TransactionalIDs(name, lane)[0]
 	return first[:strings.LastIndexByte(first, '.')+1]
 }
 

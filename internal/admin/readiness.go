@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
 
 // Readiness is the answer of /readyz, as JSON.

@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
 
 // Config says what Run measures, and on which servers. The zero value of every field but DatabaseURL, Brokers and Relay
@@ -89,14 +89,14 @@ func (noView) Progress(string) {}
 
 // WithDefaults returns a copy with every unset field at its default.
 func (c Config) WithDefaults() Config {
-	engine := relay.Config{}.WithDefaults()
+	defaults := new(relay.Config).WithDefaults()
 	setDefault(&c.Rows, 1_000_000)
 	setDefault(&c.Size, 200)
 	setDefault(&c.Batch, 5000)
 	setDefault(&c.Rounds, 3)
 	setDefault(&c.Partitions, 12)
-	setDefault(&c.Compression, engine.Compression)
-	setDefault(&c.Partitioner, engine.Partitioner)
+	setDefault(&c.Compression, defaults.Compression)
+	setDefault(&c.Partitioner, defaults.Partitioner)
 	setDefault(&c.Duration, 15*time.Second)
 	setDefault(&c.Idle, 10*time.Second)
 	setDefault(&c.StartTimeout, 30*time.Second)

@@ -16,7 +16,7 @@ import (
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/preflight"
-	"github.com/outbox-relay/relay/internal/relay"
+	engine "github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/schema"
 )
 
@@ -153,10 +153,10 @@ func (s *site) newPlace(ctx context.Context, timeout time.Duration) (*place, err
 
 // forget removes what a relay of the deployment has left on the cluster. Its transactional ids expire by themselves.
 func (s *site) forget(ctx context.Context, deployment string) error {
-	err := s.deleteTopic(ctx, relay.CheckpointTopic(deployment))
+	err := s.deleteTopic(ctx, engine.CheckpointTopic(deployment))
 	// A relay that was killed stays a member until its session times out.
-	groupErr := poll(ctx, 200*time.Millisecond, 20*time.Second, "group "+relay.Group(deployment)+" is empty", func() (bool, error) {
-		response, err := s.admin.DeleteGroup(ctx, relay.Group(deployment))
+	groupErr := poll(ctx, 200*time.Millisecond, 20*time.Second, "group "+engine.Group(deployment)+" is empty", func() (bool, error) {
+		response, err := s.admin.DeleteGroup(ctx, engine.Group(deployment))
 		if err == nil {
 			err = response.Err
 		}
@@ -166,7 +166,7 @@ func (s *site) forget(ctx context.Context, deployment string) error {
 		case errors.Is(err, kerr.NonEmptyGroup):
 			return false, nil
 		}
-		return false, fmt.Errorf("delete group %s: %w", relay.Group(deployment), err)
+		return false, fmt.Errorf("delete group %s: %w", engine.Group(deployment), err)
 	})
 	return errors.Join(err, groupErr)
 }

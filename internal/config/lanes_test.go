@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
 
 func TestALaneHasSettingsOfItsOwn(t *testing.T) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
@@ -140,8 +142,12 @@ func (c *Config) check(needs Needs, faults *faultList) {
 		}
 		return
 	}
-	for _, err := range split(c.Relay.Validate()) {
-		faults.addNamed(err)
+	// What a relay without a name is called is not the matter of every command, and depends on the database.
+	named := c.Relay
+	named.Name = cmp.Or(named.Name, "unnamed")
+	_, err := relay.New(&named)
+	for _, fault := range split(err) {
+		faults.addNamed(fault)
 	}
 	c.checkKafka(faults)
 	for _, broker := range c.Relay.Brokers {

@@ -13,8 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -162,11 +162,10 @@ func TestTheDefaultsAreThoseOfTheEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, want := cfg.Relay, relay.Config{}.WithDefaults()
+	got, want := cfg.Relay, *new(relay.Config).WithDefaults()
 	want.DatabaseURL, want.Brokers = required["database-url"], []string{required["brokers"]}
 	// Functions and loggers do not compare.
-	got.Logger, got.Observer, got.Step = nil, nil, nil
-	want.Logger, want.Observer, want.Step = nil, nil, nil
+	got.Logger, want.Logger = nil, nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -180,15 +179,12 @@ func TestEverySettingOfTheEngineCanBeSet(t *testing.T) {
 			t.Fatalf("%s: %v", s.Name, err)
 		}
 	}
-	defaults := reflect.ValueOf(relay.Config{}.WithDefaults())
+	defaults := reflect.ValueOf(*new(relay.Config).WithDefaults())
 	after := reflect.ValueOf(changed.Relay)
 	for i := range defaults.NumField() {
-		if !defaults.Type().Field(i).IsExported() {
-			continue
-		}
 		name := defaults.Type().Field(i).Name
 		switch name {
-		case "DatabaseURLFunc", "KafkaOptions", "Logger", "Observer", "Step", "Check":
+		case "DatabaseURLFunc", "KafkaOptions", "Logger", "Hooks", "Check":
 			continue // not for people to set
 		}
 		if reached[name] = !reflect.DeepEqual(defaults.Field(i).Interface(), after.Field(i).Interface()); !reached[name] {

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/kafkaauth"
-	"github.com/outbox-relay/relay/internal/relay"
 )
 
 // Config is the whole configuration of the binary.
@@ -119,7 +119,7 @@ func Lookup(name string) (Setting, bool) {
 
 func defaultConfig() Config {
 	return Config{
-		Relay:        relay.Config{}.WithDefaults(),
+		Relay:        *new(relay.Config).WithDefaults(),
 		Admin:        DefaultAdmin,
 		ReadyWithin:  30 * time.Second,
 		StartTimeout: 10 * time.Second,
@@ -190,7 +190,7 @@ func records() []Setting {
 			field: func(c *Config) any { return &c.Relay.Topics.ReplicationFactor }},
 		{Name: "topics.patience", Kind: Duration,
 			Help:  "how long a lane waits for topics that are away, all together, before it parks their aggregates and goes on",
-			field: func(c *Config) any { return &c.Relay.Topics.Patience }},
+			field: func(c *Config) any { return &c.Relay.Topics.Timeout }},
 		{Name: "poison", Kind: Text, Choices: []string{"park", "skip", "halt"},
 			Help:  "a row that can never be sent: park its aggregate, leave the row out, or halt the lane",
 			field: func(c *Config) any { return (*string)(&c.Relay.Poison) }},

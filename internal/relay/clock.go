@@ -28,11 +28,7 @@ type clockReading struct{ database, local time.Time }
 const largeDeviation = 30 * time.Second
 
 func newDatabaseClock(cfg *Config, lane Lane) *databaseClock {
-	c := &databaseClock{lane: lane.Name, changed: cfg.databaseTime, log: cfg.Logger, tell: func(string, time.Duration) {}}
-	if observer, ok := cfg.Observer.(ClockObserver); ok {
-		c.tell = observer.ClockRead
-	}
-	return c
+	return &databaseClock{lane: lane.Name, changed: cfg.databaseTime, log: cfg.Logger, tell: cfg.Hooks.clockRead}
 }
 
 // set is told the time of the database, the moment that its answer arrives.

@@ -3,7 +3,6 @@ package relay
 import (
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -11,25 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
-
-// clockRecorder is told of the clock as well.
-type clockRecorder struct {
-	*recorder
-	mu   sync.Mutex
-	last time.Duration
-}
-
-func (c *clockRecorder) ClockRead(_ string, deviation time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.last = deviation
-}
-
-func (c *clockRecorder) deviation() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
-}
 
 // away makes the broker answer every write to a topic as one that does not lead its partitions.
 func (r *rig) away(topic string) {
@@ -69,11 +49,10 @@ func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 			cfg := r.config()
 			cfg.databaseTime = func(now time.Time) time.Time { return now.Add(-wrong) }
 			cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
-			observer := &clockRecorder{recorder: newRecorder()}
 			// Written long ago, as after an outage: that is no time for a record either.
 			r.putEvent("old", "old")
 			exec(t, r.conn, `UPDATE outbox SET created_at = now() - interval '30 days'`)
-			s := r.startWith(cfg, observer)
+			s := r.start(cfg)
 			s.awaitRows(t, 1)
 			r.putEvent("end", "end")
 			r.awaitEnd(orders)
@@ -87,8 +66,8 @@ func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 					}
 				}
 			}
-			if d := observer.deviation() - wrong; d.Abs() > 5*time.Second {
-				t.Errorf("the deviation is %v, want %v", observer.deviation(), wrong)
+			if d := s.deviation - wrong; d.Abs() > 5*time.Second {
+				t.Errorf("the deviation is %v, want %v", s.deviation, wrong)
 			}
 			if warned := strings.Contains(log.String(), "differs from that of the database"); warned != (wrong != 0) {
 				t.Errorf("warned: %t\n%s", warned, log.String())

@@ -93,9 +93,7 @@ func (j *janitor) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if observer, ok := j.s.cfg.Observer.(RemovalObserver); ok {
-			observer.Removed(removal)
-		}
+		j.s.cfg.Hooks.removed(removal)
 		switch {
 		case removal.Err != nil:
 			pause, news = failures, nil

@@ -79,7 +79,7 @@ func (l *lane) run(ctx context.Context) {
 		if l.batches.Load() > batches { // it had worked: this failure is a new one
 			pause = l.cfg.RetryMin
 		}
-		l.change(Waiting, err.Error())
+		l.failed(Waiting, err)
 		l.log.Warn("lane waits", "error", err, "retry_in", pause)
 		if backoff.Sleep(ctx, backoff.Jitter(pause)) != nil {
 			return
@@ -152,7 +152,7 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 		l.change(TakingOver, "")
 	}
 	s, err := l.takeOver(ctx, row)
-	l.cfg.Observer.TookOver(l.Name, time.Since(began), err)
+	l.cfg.Hooks.tookOver(l.Name, time.Since(began), err)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (l *lane) rest(ctx context.Context, row *laneRow, yield <-chan struct{}, wa
 // waiting reports a failure that mends itself.
 func (l *lane) waiting(ctx context.Context, row *laneRow, err error, wait time.Duration) {
 	l.log.Warn("lane waits", "error", err, "retry_in", wait)
-	l.change(Waiting, err.Error())
+	l.failed(Waiting, err)
 	l.tell(ctx, row, Waiting, l.status().Reason)
 }
 
@@ -227,7 +227,7 @@ func (l *lane) halted(ctx context.Context, row *laneRow, err error) {
 	if status := l.status(); status.State != Halted || status.Reason != err.Error() {
 		l.log.Error("lane halted", "error", err)
 	}
-	l.change(Halted, err.Error())
+	l.failed(Halted, err)
 	l.tell(ctx, row, Halted, err.Error())
 }
 
@@ -300,8 +300,13 @@ func (l *lane) toLookAt(done bool) []string {
 	return topics
 }
 
-// change sets the state and tells the observer where it differs.
-func (l *lane) change(state State, reason string) {
+// change sets the state and tells the hook if it differs.
+func (l *lane) change(state State, reason string) { l.changeTo(state, reason, nil) }
+
+// failed is change for a state that an error explains.
+func (l *lane) failed(state State, err error) { l.changeTo(state, err.Error(), err) }
+
+func (l *lane) changeTo(state State, reason string, err error) {
 	if state != Halted { // a diagnosis names what to do at its end
 		reason = brief.Cut(reason, brief.Longest)
 	}
@@ -313,10 +318,11 @@ func (l *lane) change(state State, reason string) {
 		l.mu.Unlock()
 		return
 	}
-	l.current.State, l.current.Reason, l.current.Since = state, reason, time.Now()
+	l.current.State, l.current.Reason, l.current.Err = state, reason, err
+	l.current.Since = time.Now()
 	status := l.current
 	l.mu.Unlock()
-	l.cfg.Observer.Changed(status)
+	l.cfg.Hooks.changed(status)
 }
 
 // resumed is told the sequence number from which a session goes on.
@@ -345,5 +351,5 @@ func (l *lane) committed(b Batch) {
 	l.mu.Unlock()
 	l.batches.Add(1)
 	l.running()
-	l.cfg.Observer.Committed(b)
+	l.cfg.Hooks.committed(b)
 }

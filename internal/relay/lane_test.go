@@ -16,7 +16,7 @@ import (
 // observed is a lane that is told to nobody but the recorder.
 func observed(rows int) (*lane, *recorder) {
 	seen := newRecorder()
-	cfg := Config{Observer: seen, BatchRows: rows}.WithDefaults()
+	cfg := Config{Hooks: seen.hooks(), BatchRows: rows}.WithDefaults()
 	return newLane(&cfg, cfg.Lanes[0], "owner", newMembership()), seen
 }
 

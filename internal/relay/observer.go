@@ -23,7 +23,8 @@ const (
 type LaneStatus struct {
 	Lane   string
 	State  State
-	Reason string // why it waits or has halted; empty otherwise
+	Reason string // why it waits or has halted, or what it runs without; empty otherwise
+	Err    error  // that of Waiting and Halted; nil otherwise
 	Since  time.Time
 	Seq    int64 // of the last batch committed
 	// ParkedAggregates is how many aggregates are parked, as far as the owner of the lane knows; 0 elsewhere.
@@ -46,16 +47,6 @@ type Batch struct {
 	Took time.Duration
 }
 
-// Observer is told what lanes do.
-type Observer interface {
-	// Committed is called after each committed batch.
-	Committed(Batch)
-	// Changed is called when a lane changes its state or its reason.
-	Changed(LaneStatus)
-	// TookOver is called after each takeover attempt; err is nil where it succeeded.
-	TookOver(lane string, took time.Duration, err error)
-}
-
 // Removal is one round of retention: what was removed from the outbox, and why no more was.
 type Removal struct {
 	Lane string
@@ -67,20 +58,41 @@ type Removal struct {
 	Err error
 }
 
-// RemovalObserver is an Observer that is told of retention as well.
-type RemovalObserver interface {
-	// Removed is called after each round, also where there was nothing to remove.
-	Removed(Removal)
+// Hooks are told what lanes do. Each may be nil.
+type Hooks struct {
+	Committed func(Batch)
+	Changed   func(LaneStatus)
+	TookOver  func(lane string, took time.Duration, err error)
+	Removed   func(Removal)
+	ClockRead func(lane string, deviation time.Duration)
 }
 
-// ClockObserver is an Observer that is told how far the clock of this host is from that of the database.
-type ClockObserver interface {
-	// ClockRead is called after each reading; a positive deviation is a host that is ahead.
-	ClockRead(lane string, deviation time.Duration)
+func (h Hooks) committed(b Batch) {
+	if h.Committed != nil {
+		h.Committed(b)
+	}
 }
 
-type noObserver struct{}
+func (h Hooks) changed(s LaneStatus) {
+	if h.Changed != nil {
+		h.Changed(s)
+	}
+}
 
-func (noObserver) Committed(Batch)                       {}
-func (noObserver) Changed(LaneStatus)                    {}
-func (noObserver) TookOver(string, time.Duration, error) {}
+func (h Hooks) tookOver(lane string, took time.Duration, err error) {
+	if h.TookOver != nil {
+		h.TookOver(lane, took, err)
+	}
+}
+
+func (h Hooks) removed(r Removal) {
+	if h.Removed != nil {
+		h.Removed(r)
+	}
+}
+
+func (h Hooks) clockRead(lane string, deviation time.Duration) {
+	if h.ClockRead != nil {
+		h.ClockRead(lane, deviation)
+	}
+}

@@ -96,15 +96,3 @@ func closeConn(conn *pgx.Conn) { pg.Close(conn) }
 func quoteTable(table string) string {
 	return pgx.Identifier(strings.Split(table, ".")).Sanitize()
 }
-
-// databaseName is the database that url names, which is the default name of the deployment.
-func databaseName(url string) (string, error) {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return "", err
-	}
-	if cfg.Database != "" {
-		return cfg.Database, nil
-	}
-	return cfg.User, nil
-}

@@ -26,18 +26,13 @@ type Recovery struct {
 // ErrNoLane is wrapped by NewRecovery's error where the configuration names no such lane.
 var ErrNoLane = errors.New("no such lane")
 
-// NewRecovery validates cfg and finds the lane in it; it connects to nothing.
+// NewRecovery finds the lane in cfg; it connects to nothing.
 func NewRecovery(cfg Config, lane string) (*Recovery, error) {
-	engine, err := New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(engine.cfg.Lanes, func(l Lane) bool { return l.Name == lane })
+	i := slices.IndexFunc(cfg.Lanes, func(l Lane) bool { return l.Name == lane })
 	if i < 0 {
 		return nil, fmt.Errorf("lane %q: %w", lane, ErrNoLane)
 	}
-	lanes := engine.cfg.Lanes
-	return &Recovery{cfg: engine.cfg.of(lanes[i]), lane: lanes[i]}, nil
+	return &Recovery{cfg: cfg.withInternals().of(cfg.Lanes[i]), lane: cfg.Lanes[i]}, nil
 }
 
 // Findings is what both logs say of a lane, what contradicts what, and the ways on.
@@ -280,6 +275,11 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 		return nil
 	}
 	return i.weigh(ctx, tx, f, look)
+}
+
+// Keep leaves out every other open choice.
+func (f *Findings) Keep(choice Choice) {
+	f.Choices = slices.DeleteFunc(f.Choices, func(o Option) bool { return o.Choice != choice })
 }
 
 // Recoverable reports whether there is a contradiction that a choice settles.

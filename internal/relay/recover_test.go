@@ -15,7 +15,7 @@ import (
 // recovery is that of the rig's lane.
 func (r *rig) recovery(cfg Config) *Recovery {
 	r.t.Helper()
-	recovery, err := NewRecovery(cfg, "outbox")
+	recovery, err := NewRecovery(cfg.WithDefaults(), "outbox")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -392,7 +392,7 @@ func TestARecoveryIsRefused(t *testing.T) {
 	if after := r.laneText(); after != before || len(r.checkpoints()) != checkpoints {
 		t.Errorf("a refusal has changed %s to %s", before, after)
 	}
-	if _, err := NewRecovery(r.config(), "nobody"); !errors.Is(err, ErrNoLane) {
+	if _, err := NewRecovery(r.config().WithDefaults(), "nobody"); !errors.Is(err, ErrNoLane) {
 		t.Errorf("a lane that does not exist: %v", err)
 	}
 }

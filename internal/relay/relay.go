@@ -17,24 +17,8 @@ type Relay struct {
 	lanes atomic.Pointer[[]*lane]
 }
 
-// New validates cfg and returns a Relay; it connects to nothing.
-func New(cfg Config) (*Relay, error) {
-	cfg = cfg.WithDefaults()
-	if err := cfg.Validate(); err != nil {
-		return nil, err
-	}
-	if cfg.Name == "" {
-		name, err := databaseName(cfg.DatabaseURL)
-		if err != nil {
-			return nil, fmt.Errorf("database-url: %w", err)
-		}
-		if !validName(name) {
-			return nil, fmt.Errorf("name: not set, and the name of the database, %q, cannot stand in for it; set name", name)
-		}
-		cfg.Name = name
-	}
-	return &Relay{cfg: cfg}, nil
-}
+// New returns a Relay; it connects to nothing.
+func New(cfg Config) *Relay { return &Relay{cfg: cfg.withInternals()} }
 
 // errRunning says that Run was called twice.
 var errRunning = errors.New("this Relay runs already")
@@ -42,11 +26,15 @@ var errRunning = errors.New("this Relay runs already")
 // Run publishes until ctx is cancelled, then drains the batches in flight and returns nil. Whatever is away while it runs
 // is waited for; it returns an error only for what waiting cannot mend.
 func (r *Relay) Run(ctx context.Context) error {
+	cfg := r.cfg
+	if step, ok := ctx.Value(stepKey{}).(func(Step)); ok {
+		cfg.Step = step
+	}
 	members := newMembership()
 	owner := ownerName()
-	lanes := make([]*lane, len(r.cfg.Lanes))
-	for i, l := range r.cfg.Lanes {
-		lanes[i] = newLane(&r.cfg, l, owner, members)
+	lanes := make([]*lane, len(cfg.Lanes))
+	for i, l := range cfg.Lanes {
+		lanes[i] = newLane(&cfg, l, owner, members)
 	}
 	if !r.lanes.CompareAndSwap(nil, &lanes) {
 		return errRunning
@@ -56,7 +44,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	memberCtx, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	left := make(chan error, 1)
-	go func() { left <- members.run(memberCtx, &r.cfg) }()
+	go func() { left <- members.run(memberCtx, &cfg) }()
 	var group sync.WaitGroup
 	for _, l := range lanes {
 		group.Go(func() { l.run(ctx) })
@@ -78,9 +66,6 @@ func (r *Relay) Status() []LaneStatus {
 	}
 	return statuses
 }
-
-// Name returns the name of the deployment, which is that of the database unless the configuration says otherwise.
-func (r *Relay) Name() string { return r.cfg.Name }
 
 // ownerName identifies this process among all that ever owned a lane.
 func ownerName() string {

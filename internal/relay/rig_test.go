@@ -165,7 +165,7 @@ func merge(parts ...map[string][]string) map[string][]string {
 	return all
 }
 
-// recorder is an Observer that a test can wait on.
+// recorder keeps what the hooks are told, and a test can wait on it.
 type recorder struct {
 	mu        sync.Mutex
 	rows      int
@@ -173,6 +173,7 @@ type recorder struct {
 	states    []LaneStatus
 	takeovers []error
 	removals  []Removal
+	deviation time.Duration // of the clock, as it was last read
 	changed   chan struct{}
 }
 
@@ -195,6 +196,16 @@ func (r *recorder) TookOver(_ string, _ time.Duration, err error) {
 }
 func (r *recorder) Removed(removal Removal) {
 	r.note(func() { r.removals = append(r.removals, removal) })
+}
+
+func (r *recorder) ClockRead(_ string, deviation time.Duration) {
+	r.note(func() { r.deviation = deviation })
+}
+
+func (r *recorder) hooks() Hooks {
+	return Hooks{
+		Committed: r.Committed, Changed: r.Changed, TookOver: r.TookOver, Removed: r.Removed, ClockRead: r.ClockRead,
+	}
 }
 
 // state is the last one told.
@@ -250,24 +261,9 @@ type started struct {
 
 func (r *rig) start(cfg Config) *started {
 	r.t.Helper()
-	return r.startWith(cfg, newRecorder())
-}
-
-// startWith starts a relay with an observer that wraps a recorder.
-func (r *rig) startWith(cfg Config, observer Observer) *started {
-	r.t.Helper()
-	s := &started{t: r.t, done: make(chan error, 1)}
-	switch o := observer.(type) {
-	case *recorder:
-		s.recorder = o
-	case *clockRecorder:
-		s.recorder = o.recorder
-	}
-	cfg.Observer = observer
-	var err error
-	if s.relay, err = New(cfg); err != nil {
-		r.t.Fatal(err)
-	}
+	s := &started{recorder: newRecorder(), t: r.t, done: make(chan error, 1)}
+	cfg.Hooks = s.hooks()
+	s.relay = New(cfg.WithDefaults())
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go func() { s.done <- s.relay.Run(ctx) }()

@@ -11,8 +11,8 @@ import (
 
 const routePlaceholder = "{aggregate_type}"
 
-// checkRoute refuses a template that can make no legal topic.
-func checkRoute(template string) error {
+// CheckRoute refuses a template that can make no legal topic.
+func CheckRoute(template string) error {
 	rest := strings.ReplaceAll(template, routePlaceholder, "a")
 	if strings.ContainsAny(rest, "{}") {
 		return fmt.Errorf("%q: the only placeholder is %s", template, routePlaceholder)
@@ -34,8 +34,8 @@ func (c *Config) allowedTopics() []string {
 // anyText stands for any text in a pattern of topics.
 const anyText = "*"
 
-// checkAllowed refuses a pattern that no topic can match, or only one that is always refused.
-func checkAllowed(pattern string) error {
+// CheckAllowed refuses a pattern that no topic can match, or only one that is always refused.
+func CheckAllowed(pattern string) error {
 	name := strings.ReplaceAll(pattern, anyText, "a")
 	if err := checkTopic(name); err != nil {
 		return fmt.Errorf("%q: %w", pattern, err)

@@ -20,12 +20,12 @@ func TestCheckTopic(t *testing.T) {
 
 func TestCheckRoute(t *testing.T) {
 	for _, template := range []string{"outbox.event.{aggregate_type}", "events", "{aggregate_type}", "{aggregate_type}.{aggregate_type}"} {
-		if err := checkRoute(template); err != nil {
+		if err := CheckRoute(template); err != nil {
 			t.Errorf("%q: %v", template, err)
 		}
 	}
 	for _, template := range []string{"", ".", "{", "}", "{aggregate}", "{aggregate_type", "a {aggregate_type}", "{{aggregate_type}}", strings.Repeat("x", 250), "events/{aggregate_type}"} {
-		if err := checkRoute(template); err == nil {
+		if err := CheckRoute(template); err == nil {
 			t.Errorf("%q is taken for a route", template)
 		}
 	}
@@ -41,7 +41,7 @@ func FuzzCheckTopic(f *testing.F) {
 		if got := checkTopic(name) == nil; got != want {
 			t.Fatalf("%q: legal %t, want %t", name, got, want)
 		}
-		if checkRoute(name) == nil && !strings.Contains(name, routePlaceholder) && !want {
+		if CheckRoute(name) == nil && !strings.Contains(name, routePlaceholder) && !want {
 			t.Fatalf("%q is a route and no topic", name)
 		}
 	})

@@ -161,7 +161,7 @@ func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<
 		in, drain := pages, (<-chan struct{})(nil)
 		if s.parking.full() {
 			in, drain = nil, s.drain
-			s.lane.change(Waiting, s.parking.errFull().Error())
+			s.lane.failed(Waiting, s.parking.errFull())
 		}
 		select {
 		case <-drain:
@@ -411,7 +411,7 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 		}
 		if !errors.Is(err, errJustCreated) {
 			waited = true
-			s.lane.change(Waiting, err.Error())
+			s.lane.failed(Waiting, err)
 			s.lane.log.Warn("lane waits for a topic", "error", err, "retry_in", pause)
 		}
 		began := time.Now()

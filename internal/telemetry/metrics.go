@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
 
 // Build describes the binary in the metric relay_build_info.
@@ -15,7 +15,7 @@ type Build struct {
 	Version, Revision, GoVersion string
 }
 
-// Metrics is the relay.Observer that counts for Prometheus. It is safe for concurrent use.
+// Metrics counts for Prometheus what a Relay tells its hooks. It is safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 	now      func() time.Time
@@ -31,11 +31,6 @@ type Metrics struct {
 	clock                     *prometheus.GaugeVec
 	retention                 retention
 }
-
-var (
-	_ relay.Observer      = (*Metrics)(nil)
-	_ relay.ClockObserver = (*Metrics)(nil)
-)
 
 // New returns Metrics in a registry of its own, with the collectors of the process and of the Go runtime.
 func New(build Build) *Metrics {
@@ -69,6 +64,13 @@ func New(build Build) *Metrics {
 	return m
 }
 
+// Hooks are for relay.Config.
+func (m *Metrics) Hooks() relay.Hooks {
+	return relay.Hooks{
+		Committed: m.committed, Changed: m.changed, TookOver: m.tookOver, Removed: m.removed, ClockRead: m.clockRead,
+	}
+}
+
 // Gatherer returns what /metrics serves.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
@@ -80,8 +82,8 @@ func (m *Metrics) Watch(status func() []relay.LaneStatus) error {
 	return nil
 }
 
-// Committed counts a batch.
-func (m *Metrics) Committed(b relay.Batch) {
+// committed counts a batch.
+func (m *Metrics) committed(b relay.Batch) {
 	m.rows.WithLabelValues(b.Lane).Add(float64(b.Rows))
 	m.batches.WithLabelValues(b.Lane).Inc()
 	m.parked.WithLabelValues(b.Lane).Add(float64(b.Parked))
@@ -96,13 +98,13 @@ func (m *Metrics) Committed(b relay.Batch) {
 	}
 }
 
-// Changed counts a change of state.
-func (m *Metrics) Changed(s relay.LaneStatus) {
+// changed counts a change of state.
+func (m *Metrics) changed(s relay.LaneStatus) {
 	m.changes.WithLabelValues(s.Lane, string(s.State)).Inc()
 }
 
-// TookOver counts an attempt to take a lane over.
-func (m *Metrics) TookOver(lane string, took time.Duration, err error) {
+// tookOver counts an attempt to take a lane over.
+func (m *Metrics) tookOver(lane string, took time.Duration, err error) {
 	result := "ok"
 	if err != nil {
 		result = "failed"
@@ -111,8 +113,8 @@ func (m *Metrics) TookOver(lane string, took time.Duration, err error) {
 	m.takeoverSeconds.WithLabelValues(lane).Observe(took.Seconds())
 }
 
-// ClockRead notes how far the clock of this host is ahead of that of the database.
-func (m *Metrics) ClockRead(lane string, deviation time.Duration) {
+// clockRead notes how far the clock of this host is ahead of that of the database.
+func (m *Metrics) clockRead(lane string, deviation time.Duration) {
 	m.clock.WithLabelValues(lane).Set(deviation.Seconds())
 }
 

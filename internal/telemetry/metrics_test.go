@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -33,14 +33,14 @@ func observed(t *testing.T) *Metrics {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Committed(relay.Batch{Lane: "outbox", Rows: 3, Bytes: 300, Parked: 5, Skipped: 1, Oldest: now.Add(-2 * time.Second), Took: time.Millisecond})
-	m.Committed(relay.Batch{Lane: "outbox", Rows: 2, Bytes: 50, Parked: 1, Released: 2, Oldest: now.Add(-time.Second), Took: time.Millisecond})
-	m.TookOver("outbox", time.Second, errors.New("no"))
-	m.TookOver("outbox", time.Second, nil)
-	m.Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
-	m.ClockRead("outbox", -90*time.Second)
-	m.Removed(relay.Removal{Lane: "outbox", Rows: 9, Added: 1, Emptied: 3, Dropped: 2})
-	m.Removed(relay.Removal{Lane: "outbox", Rows: 1, Err: errors.New("no")})
+	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 3, Bytes: 300, Parked: 5, Skipped: 1, Oldest: now.Add(-2 * time.Second), Took: time.Millisecond})
+	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 2, Bytes: 50, Parked: 1, Released: 2, Oldest: now.Add(-time.Second), Took: time.Millisecond})
+	m.Hooks().TookOver("outbox", time.Second, errors.New("no"))
+	m.Hooks().TookOver("outbox", time.Second, nil)
+	m.Hooks().Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
+	m.Hooks().ClockRead("outbox", -90*time.Second)
+	m.Hooks().Removed(relay.Removal{Lane: "outbox", Rows: 9, Added: 1, Emptied: 3, Dropped: 2})
+	m.Hooks().Removed(relay.Removal{Lane: "outbox", Rows: 1, Err: errors.New("no")})
 	return m
 }
 
@@ -131,7 +131,7 @@ relay_takeovers_total{lane="outbox",result="ok"} 1
 func TestALagIsNeverNegative(t *testing.T) {
 	m := New(Build{})
 	m.now = func() time.Time { return time.Unix(1000, 0) }
-	m.Committed(relay.Batch{Lane: "outbox", Rows: 1, Oldest: time.Unix(1001, 0)})
+	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 1, Oldest: time.Unix(1001, 0)})
 	if got := testutil.ToFloat64(m.lag); got != 0 {
 		t.Errorf("a row from a clock that is ahead has the lag %v, want 0", got)
 	}

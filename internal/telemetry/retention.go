@@ -3,10 +3,8 @@ package telemetry
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay"
 )
-
-var _ relay.RemovalObserver = (*Metrics)(nil)
 
 // retention are the metrics of what is removed from the outbox.
 type retention struct {
@@ -25,8 +23,8 @@ func newRetention(m *Metrics) retention {
 	}
 }
 
-// Removed counts a round of retention.
-func (m *Metrics) Removed(r relay.Removal) {
+// removed counts a round of retention.
+func (m *Metrics) removed(r relay.Removal) {
 	m.retention.rows.WithLabelValues(r.Lane).Add(float64(r.Rows))
 	m.retention.partitions.WithLabelValues(r.Lane, "added").Add(float64(r.Added))
 	m.retention.partitions.WithLabelValues(r.Lane, "emptied").Add(float64(r.Emptied))

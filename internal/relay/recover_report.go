@@ -1,22 +1,20 @@
-package main
+package relay
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/outbox-relay/relay/internal/position"
-	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// writeFindings prints what was found, for people.
-func writeFindings(to io.Writer, f *relay.Findings) error {
+// String returns what was found, for people.
+func (f *Findings) String() string {
 	var b strings.Builder
 	switch {
 	case f.Cause == "" && f.Postgres != nil && f.Postgres.State == "halted":
 		fmt.Fprintf(&b, "The logs of lane %s agree: there is nothing to recover. It has halted for another reason:\n  %s\n",
-			f.Lane, orDash("%s", f.Postgres.Reason))
+			f.Lane, orDash(f.Postgres.Reason))
 	case f.Cause == "":
 		fmt.Fprintf(&b, "The logs of lane %s agree: there is nothing to recover.\n", f.Lane)
 	default:
@@ -34,14 +32,17 @@ func writeFindings(to io.Writer, f *relay.Findings) error {
 	default:
 		writeWays(&b, f)
 	}
-	_, err := io.WriteString(to, b.String())
-	if err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
+	return b.String()
 }
 
-func writePostgresSide(b *strings.Builder, f *relay.Findings) {
+func orDash(text *string) string {
+	if text == nil {
+		return "-"
+	}
+	return *text
+}
+
+func writePostgresSide(b *strings.Builder, f *Findings) {
 	fmt.Fprintf(b, "\nPOSTGRES  database %s (oid %d), system identifier %s, timeline %d, transactions up to %d\n",
 		f.Live.Database, f.Live.DatabaseOID, f.Live.SystemIdentifier, f.Live.Timeline, f.Live.Xmax-1)
 	p := f.Postgres
@@ -66,10 +67,10 @@ func writePostgresSide(b *strings.Builder, f *relay.Findings) {
 	if p.OwnerAlive {
 		holds = "its session lives"
 	}
-	fmt.Fprintf(b, "  owner      %s, epoch %d, %s since %s; %s\n", orDash("%s", p.Owner), p.OwnerEpoch, p.State, clock(p.UpdatedAt), holds)
+	fmt.Fprintf(b, "  owner      %s, epoch %d, %s since %s; %s\n", orDash(p.Owner), p.OwnerEpoch, p.State, clock(p.UpdatedAt), holds)
 }
 
-func writeKafkaSide(b *strings.Builder, f *relay.Findings) {
+func writeKafkaSide(b *strings.Builder, f *Findings) {
 	k := f.Kafka
 	fmt.Fprintf(b, "\nKAFKA  cluster %s, %s/%d", f.Live.ClusterID, k.Topic, k.Partition)
 	switch c := k.Checkpoint; {
@@ -93,7 +94,7 @@ func writeKafkaSide(b *strings.Builder, f *relay.Findings) {
 	}
 }
 
-func writeScan(b *strings.Builder, s *relay.Scan) {
+func writeScan(b *strings.Builder, s *Scan) {
 	if s.Since == nil {
 		fmt.Fprint(b, "\nSCAN  no row is in doubt\n")
 		return
@@ -104,7 +105,7 @@ func writeScan(b *strings.Builder, s *relay.Scan) {
 	}
 }
 
-func writeWays(b *strings.Builder, f *relay.Findings) {
+func writeWays(b *strings.Builder, f *Findings) {
 	if len(f.Choices) > 0 {
 		fmt.Fprint(b, "\nWAYS ON\n")
 	}
@@ -117,7 +118,7 @@ func writeWays(b *strings.Builder, f *relay.Findings) {
 	fmt.Fprintf(b, "\nNothing has been changed. To go on: relay recover %s --choose WAY --why TEXT --yes\n", f.Lane)
 }
 
-func writeOption(b *strings.Builder, option relay.Option) {
+func writeOption(b *strings.Builder, option Option) {
 	from := ""
 	if option.From != "" {
 		from = " --from " + option.From
@@ -128,7 +129,7 @@ func writeOption(b *strings.Builder, option relay.Option) {
 	}
 	for _, set := range []struct {
 		name string
-		rows relay.Rows
+		rows Rows
 	}{{"publishes", option.New}, {"publishes again", option.Again}, {"skips for good", option.Skipped}} {
 		fmt.Fprintf(b, "      %-15s %s\n", set.name, rowsText(set.rows))
 	}
@@ -139,7 +140,7 @@ func writeOption(b *strings.Builder, option relay.Option) {
 }
 
 // rowsText is a set of rows by its size and its edges.
-func rowsText(rows relay.Rows) string {
+func rowsText(rows Rows) string {
 	switch {
 	case rows.Count == 0 || rows.First == nil || rows.Last == nil:
 		return "no row"
@@ -150,7 +151,7 @@ func rowsText(rows relay.Rows) string {
 	return fmt.Sprintf("%d rows\n%sfirst  %s\n%slast   %s", rows.Count, indent, edgeText(*rows.First), indent, edgeText(*rows.Last))
 }
 
-func edgeText(e relay.Edge) string {
+func edgeText(e Edge) string {
 	return fmt.Sprintf("id %d, msg_id %s, created %s", e.ID, e.MsgID, clock(e.CreatedAt))
 }
 
@@ -169,7 +170,7 @@ func progressText(p position.Position) string {
 	return text
 }
 
-func lineageText(l relay.Lineage) string {
+func lineageText(l Lineage) string {
 	return fmt.Sprintf("database %s (oid %d), system identifier %s, timeline %d, and Kafka cluster %s",
 		l.Database, l.DatabaseOID, l.SystemIdentifier, l.Timeline, l.ClusterID)
 }
@@ -194,8 +195,8 @@ func wrapped(indent, text string) string {
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
-// writeOutcome prints what was done, for people.
-func writeOutcome(to io.Writer, o *relay.Outcome) error {
+// String returns what was done, for people.
+func (o *Outcome) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Lane %s goes on from batch %d: %s.\n", o.Checkpoint.Lane, o.Checkpoint.Seq, o.Chosen.Choice)
 	writeOption(&b, o.Chosen)
@@ -205,8 +206,5 @@ func writeOutcome(to io.Writer, o *relay.Outcome) error {
 	} else {
 		fmt.Fprint(&b, "No relay held the lane: start one.\n")
 	}
-	if _, err := io.WriteString(to, b.String()); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
+	return b.String()
 }

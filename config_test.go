@@ -8,11 +8,11 @@ import (
 )
 
 func TestConfigDefaults(t *testing.T) {
-	c := Config{}.WithDefaults()
+	c := (*Config)(nil).WithDefaults()
 	for name, pair := range map[string][2]any{
 		"Lanes":              {c.Lanes, []Lane{{Name: "outbox", Table: "outbox"}}},
 		"Route":              {c.Route, "outbox.event.{aggregate_type}"},
-		"Topics":             {c.Topics, Topics{Patience: 10 * time.Second}},
+		"Topics":             {c.Topics, Topics{Timeout: 10 * time.Second}},
 		"Poison":             {c.Poison, Park},
 		"Partitioner":        {c.Partitioner, "murmur2"},
 		"Compression":        {c.Compression, "lz4"},
@@ -33,13 +33,9 @@ func TestConfigDefaults(t *testing.T) {
 			t.Errorf("%s defaults to %v, its doc says %v", name, pair[0], pair[1])
 		}
 	}
-	if c.Logger == nil || c.Observer == nil || c.Step == nil {
-		t.Error("a hook has no default")
+	if c.Logger == nil {
+		t.Error("the logger has no default")
 	}
-	c.Step(BeforeRead)
-	c.Observer.Committed(Batch{})
-	c.Observer.Changed(LaneStatus{})
-	c.Observer.TookOver("outbox", 0, nil)
 	set := valid()
 	set.BatchRows, set.Route, set.PollMax = 7, "events", time.Second
 	if got := set.WithDefaults(); got.BatchRows != 7 || got.Route != "events" || got.PollMax != time.Second {
@@ -69,7 +65,7 @@ func TestConfigThatIsValid(t *testing.T) {
 	} {
 		c := valid()
 		change(&c)
-		if err := c.WithDefaults().Validate(); err != nil {
+		if err := c.WithDefaults().validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -102,7 +98,7 @@ func TestConfigFaults(t *testing.T) {
 		"retry.min: 1µs":                                  func(c *Config) { c.RetryMin = time.Microsecond },
 		"retry.max: 1ms is less than retry.min":           func(c *Config) { c.RetryMax = time.Millisecond },
 		"topics.partitions: -1":                           func(c *Config) { c.Topics.Partitions = -1 },
-		"topics.patience: -1s":                            func(c *Config) { c.Topics.Patience = -time.Second },
+		"topics.patience: -1s":                            func(c *Config) { c.Topics.Timeout = -time.Second },
 		`poison: "drop" is none of park, skip, halt`:      func(c *Config) { c.Poison = "drop" },
 		"lane a: batch.rows: -2":                          func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t", BatchRows: -2}} },
 		`lanes: lanes "a" and "b" publish the same table`: func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t"}, {Name: "b", Table: "t"}} },
@@ -110,7 +106,7 @@ func TestConfigFaults(t *testing.T) {
 	} {
 		c := valid()
 		change(&c)
-		err := c.WithDefaults().Validate()
+		err := c.WithDefaults().validate()
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want a fault %q, got %v", want, err)
 			continue
@@ -118,7 +114,7 @@ func TestConfigFaults(t *testing.T) {
 		if lines := strings.Split(err.Error(), "\n"); len(lines) != 1 {
 			t.Errorf("one fault, %d lines: %q", len(lines), lines)
 		}
-		if _, err := New(c); err == nil {
+		if _, err := New(&c); err == nil {
 			t.Errorf("New takes a Config with %q", want)
 		}
 	}
@@ -130,7 +126,7 @@ func TestConfigNamesAllFaultsAtOnce(t *testing.T) {
 		PollMin: -1, PollMax: -2, TransactionTimeout: -1, SessionTimeout: -1, DrainTimeout: -1, RetryMin: -1, RetryMax: -2,
 		Topics: Topics{Partitions: -1, ReplicationFactor: -1},
 	}
-	err := c.WithDefaults().Validate()
+	err := c.WithDefaults().validate()
 	if err == nil {
 		t.Fatal("no fault")
 	}
@@ -152,7 +148,7 @@ func TestNameIsThatOfTheDatabase(t *testing.T) {
 	} {
 		c := valid()
 		c.DatabaseURL = url
-		r, err := New(c)
+		r, err := New(&c)
 		if err != nil || r.Name() != want || len(r.Status()) != 0 {
 			t.Errorf("%s: name %v, %v", url, r, err)
 		}
@@ -160,43 +156,13 @@ func TestNameIsThatOfTheDatabase(t *testing.T) {
 	for _, url := range []string{"postgres://relay@db/a%20b", "postgres://[", "port=x"} {
 		c := valid()
 		c.DatabaseURL = url
-		if _, err := New(c); err == nil {
+		if _, err := New(&c); err == nil {
 			t.Errorf("%s: no fault", url)
 		}
 	}
 	c := valid()
 	c.DatabaseURL, c.Name = "postgres://relay@db/a%20b", "named"
-	if r, err := New(c); err != nil || r.Name() != "named" {
+	if r, err := New(&c); err != nil || r.Name() != "named" {
 		t.Errorf("a name of its own: %v", err)
-	}
-}
-
-func TestNamesOnTheClusterAreStable(t *testing.T) {
-	if got := CheckpointTopic("app"); got != "relay.app.checkpoints" {
-		t.Error(got)
-	}
-	if got := Group("app"); got != "relay.app" {
-		t.Error(got)
-	}
-	want := []string{"relay.app.l.0", "relay.app.l.1", "relay.app.l.2", "relay.app.l.3", "relay.app.l.4", "relay.app.l.5"}
-	if got := TransactionalIDs("app", "l"); !reflect.DeepEqual(got, want) {
-		t.Error(got)
-	}
-}
-
-func TestStepsListsEachStepOnceBeforeAndAfter(t *testing.T) {
-	seen := make(map[Step]bool)
-	for i, s := range Steps() {
-		want := "before-"
-		if i%2 == 1 {
-			want = "after-"
-		}
-		if seen[s] || !strings.HasPrefix(string(s), want) {
-			t.Errorf("step %d is %q", i, s)
-		}
-		seen[s] = true
-	}
-	if len(seen) != 12 {
-		t.Errorf("%d steps", len(seen))
 	}
 }
