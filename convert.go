@@ -57,4 +57,6 @@ func option(o engine.Option) Option {
 	}
 }
 
-func rows(r engine.Rows) Rows { return Rows{Count: r.Count, First: (*Row)(r.First), Last: (*Row)(r.Last)} }
+func rows(r engine.Rows) Rows {
+	return Rows{Count: r.Count, First: (*Row)(r.First), Last: (*Row)(r.Last)}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +86,15 @@ func writeAnyDuration(d time.Duration) string {
 
 // set parses text into the field of s. The error does not name the setting and does not hold the value of a secret.
 func (s Setting) set(c *Config, text string) error {
-	return s.setField(s.field(c), text)
+	field := s.field(c)
+	if err := s.setField(field, text); err != nil {
+		return err
+	}
+	// A relay.Config would take a zero value for "not set".
+	if reflect.ValueOf(field).Elem().IsZero() && !slices.Contains([]string{"", "0", "false"}, s.Default) {
+		return fmt.Errorf("%q is not allowed", text)
+	}
+	return nil
 }
 
 // setField parses text into a field of the setting's kind.
