@@ -9,4 +9,7 @@
 // disk, how long it may take, how values look as text, which plans are possible, and in which schemas names are looked up.
 // Users may set the rest in the connection string, such as log_min_duration_statement, work_mem, the costs of the planner,
 // role, and target_session_attrs. Their search_path chooses the schema; see Options.Schema.
+//
+// A Database opens all sessions of one owner on the primary and in one schema. Identify reads which server and database a
+// session talks to, and CheckServer refuses a session on another one.
 package pg

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // A lane belongs to one table. Its progress says which transactions are published, and of another table that would be said
@@ -46,7 +48,7 @@ func readTable(ctx context.Context, q queryRower, lane, setting string) (TableId
 	var kind string
 	var partition bool
 	err := q.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relispartition
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, quoteTable(setting)).
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1)`, pg.QuoteTable(setting)).
 		Scan(&t.OID, &t.Name, &kind, &partition)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -65,7 +67,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_r
 
 // look finds the lane's table, and reads what the row says before it is taken over.
 func (l *laneRow) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	err := l.identify(ctx)
 	if err != nil {
@@ -85,7 +87,7 @@ func (l *laneRow) look(ctx context.Context) error {
 // bind halts where the lane belongs to another table, or the table to another lane. It is the first step of a takeover: nobody has
 // been fenced, and no row has been read.
 func (l *laneRow) bind(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if err := l.look(ctx); err != nil {
 		return err
@@ -94,30 +96,25 @@ func (l *laneRow) bind(ctx context.Context) error {
 	if err := judgeOtherLanes(ctx, l.conn, l.lane.Name, l.table); err != nil {
 		return err
 	}
-	if row.lineage != nil && !row.lineage.sameDatabase(l.server.Lineage) {
+	if row.lineage != nil && !row.lineage.SameDatabase(l.server.Identity) {
 		return nil // oids of another database say nothing, and the lineage halts the lane
 	}
 	return judgeTable(l.lane.Name, row.table, l.table, func() string { return describeOld(ctx, l.conn, row) })
 }
 
-// mustBeBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
-func (l *laneRow) mustBeBound(ctx context.Context, tx pgx.Tx, rows int) error {
+// checkBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
+func (l *laneRow) checkBound(ctx context.Context, tx pgx.Tx, rows int) error {
 	if rows == 0 || l.table.OID == 0 {
 		return nil
 	}
 	var oid uint32
-	if err := tx.QueryRow(ctx, `SELECT coalesce(to_regclass($1)::oid, 0)`, quoteTable(l.lane.Table)).Scan(&oid); err != nil {
+	if err := tx.QueryRow(ctx, `SELECT coalesce(to_regclass($1)::oid, 0)`, pg.QuoteTable(l.lane.Table)).Scan(&oid); err != nil {
 		return fmt.Errorf("look up table %s: %w", l.lane.Table, err)
 	}
 	if oid != l.table.OID {
 		return errSwapped
 	}
 	return nil
-}
-
-// sameDatabase reports whether oids of l mean in live what they meant in l.
-func (l Lineage) sameDatabase(live Lineage) bool {
-	return l.SystemIdentifier == live.SystemIdentifier && l.DatabaseOID == live.DatabaseOID
 }
 
 // judgeOtherLanes halts where another lane publishes the table.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -77,18 +78,7 @@ func decodeCheckpoint(value []byte) (Checkpoint, error) {
 // Lineage identifies the two logs that a lane joins. A lane that finds another lineage than the one it was started with
 // halts: its checkpoint says nothing about the rows of another server.
 type Lineage struct {
-	// SystemIdentifier of the Postgres cluster, made by initdb and kept by physical copies.
-	SystemIdentifier string `json:"system_identifier"`
-	// Timeline of the write-ahead log; a promotion raises it.
-	Timeline int64 `json:"timeline"`
-	// Database is the name, DatabaseOID the object id: a restored dump has another one.
-	Database    string `json:"database"`
-	DatabaseOID uint32 `json:"database_oid"`
+	pg.Identity
 	// ClusterID of the Kafka cluster.
 	ClusterID string `json:"cluster_id"`
-	// LanesSchema is the schema of relay_lanes, LanesSchemaOID and LanesOID the object ids of both: they tell deployments in one
-	// database apart. Either id may change, by a move of the table or a dump of it, and it is the same deployment.
-	LanesSchema    string `json:"lanes_schema,omitempty"`
-	LanesSchemaOID uint32 `json:"lanes_schema_oid,omitempty"`
-	LanesOID       uint32 `json:"lanes_oid,omitempty"`
 }

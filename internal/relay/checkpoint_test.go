@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/position/positiontest"
 )
@@ -25,8 +26,11 @@ func anyCheckpoint(t *rapid.T) Checkpoint {
 	return Checkpoint{
 		Version: checkpointVersion, Lane: rapid.String().Draw(t, "lane"), Seq: rapid.Int64Min(0).Draw(t, "seq"), Position: anyProgress(t),
 		Lineage: Lineage{
-			SystemIdentifier: "7412345678901234567", Timeline: rapid.Int64Min(1).Draw(t, "timeline"),
-			Database: rapid.String().Draw(t, "database"), DatabaseOID: rapid.Uint32().Draw(t, "oid"), ClusterID: "c",
+			Identity: pg.Identity{
+				SystemIdentifier: "7412345678901234567", Timeline: rapid.Int64Min(1).Draw(t, "timeline"),
+				Database: rapid.String().Draw(t, "database"), DatabaseOID: rapid.Uint32().Draw(t, "oid"),
+			},
+			ClusterID: "c",
 		},
 		Owner: "host/1/abc", OwnerEpoch: rapid.Int64Min(1).Draw(t, "epoch"),
 	}
@@ -54,7 +58,7 @@ func TestCheckpointTextIsStable(t *testing.T) {
 	c := Checkpoint{
 		Version: 1, Lane: "outbox", Seq: 7,
 		Position: position.Position{From: position.Snapshot{Xmin: 10, Xmax: 12, Xip: []uint64{10}}, To: position.Snapshot{Xmin: 12, Xmax: 13}, LastID: 99},
-		Lineage:  Lineage{SystemIdentifier: "s", Timeline: 1, Database: "app", DatabaseOID: 5, ClusterID: "k"},
+		Lineage:  Lineage{Identity: pg.Identity{SystemIdentifier: "s", Timeline: 1, Database: "app", DatabaseOID: 5}, ClusterID: "k"},
 		Owner:    "h/1/a", OwnerEpoch: 3,
 	}
 	const want = `{"version":1,"lane":"outbox","seq":7,"from":"10:12:10","to":"12:13:","last_id":99,` +

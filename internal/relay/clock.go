@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // databaseClock is the time of Postgres, which records are stamped with: brokers delete records by their timestamps, so a host
@@ -64,7 +66,7 @@ func (c *databaseClock) now() time.Time {
 
 // readClock asks the database for its time.
 func (r *windowReader) readClock(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	var now time.Time
 	if err := r.conn.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {

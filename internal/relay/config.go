@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // Config is what package relay at the root of the module hands to the engine. The fields are documented there. Each is
@@ -49,9 +51,8 @@ type Config struct {
 	// databaseTime, where set, changes what the database says of its time. Tests use it for clocks that differ.
 	databaseTime func(time.Time) time.Time
 
-	// schema of the tables, found when the session that holds the lane's lock was opened. It holds for all other sessions of
-	// the lane until that one ends, whatever becomes of the role's search_path.
-	schema string
+	// database opens the sessions of the lane; see sessions.
+	database *pg.Database
 
 	// repeats is what the Kafka clients of all lanes have said lately.
 	repeats *repeats

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -38,7 +39,7 @@ func benchmarkCheckpoint(running int) Checkpoint {
 	}
 	return Checkpoint{
 		Version: checkpointVersion, Lane: "outbox", Seq: 123_456_789, Position: position.Position{From: s, To: s, LastID: 987_654_321},
-		Lineage: Lineage{SystemIdentifier: "7300000000000000000", Timeline: 3, Database: "app", DatabaseOID: 16384, ClusterID: "5L6g3nShT-eMCtK--X86sw"},
+		Lineage: Lineage{Identity: pg.Identity{SystemIdentifier: "7300000000000000000", Timeline: 3, Database: "app", DatabaseOID: 16384}, ClusterID: "5L6g3nShT-eMCtK--X86sw"},
 		Owner:   "host/1234/deadbeef", OwnerEpoch: 17,
 	}
 }

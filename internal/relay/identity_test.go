@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -16,18 +17,18 @@ func TestTheReaderMustBeOnTheServerOfTheLanesSession(t *testing.T) {
 	f := followAll(t, url)
 	row := laneOwner(t, url, "one")
 	announce(t, row)
-	if err := f.reader.mustBe(t.Context(), row.server); err != nil {
+	if err := f.reader.checkServer(t.Context(), row.server); err != nil {
 		t.Errorf("the same server: %v", err)
 	}
-	for name, change := range map[string]func(*serverIdentity){
-		"another cluster":  func(s *serverIdentity) { s.SystemIdentifier = "1" },
-		"another database": func(s *serverIdentity) { s.DatabaseOID++ },
-		"a promotion":      func(s *serverIdentity) { s.Timeline++ },
-		"a restart":        func(s *serverIdentity) { s.started = s.started.Add(-time.Second) },
+	for name, change := range map[string]func(*pg.Server){
+		"another cluster":  func(s *pg.Server) { s.SystemIdentifier = "1" },
+		"another database": func(s *pg.Server) { s.DatabaseOID++ },
+		"a promotion":      func(s *pg.Server) { s.Timeline++ },
+		"a restart":        func(s *pg.Server) { s.Started = s.Started.Add(-time.Second) },
 	} {
 		other := row.server
 		change(&other)
-		if err := f.reader.mustBe(t.Context(), other); err == nil || !strings.Contains(err.Error(), "two different servers") {
+		if err := f.reader.checkServer(t.Context(), other); err == nil || !strings.Contains(err.Error(), "two different servers") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

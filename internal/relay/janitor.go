@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -61,7 +62,7 @@ func (s *session) startJanitor(ctx context.Context) (stop func()) {
 	s.news = make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	j := &janitor{s: s, table: quoteTable(s.lane.Table), age: max(0, s.cfg.Retention)}
+	j := &janitor{s: s, table: pg.QuoteTable(s.lane.Table), age: max(0, s.cfg.Retention)}
 	go func() {
 		defer close(done)
 		j.run(ctx)
@@ -171,15 +172,17 @@ func (j *janitor) connect(ctx context.Context) error {
 	if j.conn != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	conn, err := connect(ctx, j.s.cfg, "relay "+j.s.lane.Name+" retention", janitorSettings)
+	conn, err := j.s.cfg.sessions().Connect(ctx, pg.Options{
+		Application: "relay " + j.s.lane.Name + " retention", Settings: janitorSettings,
+	})
 	if err != nil {
 		return err
 	}
 	// The snapshots of one server say nothing about the rows of another.
-	if err := mustBe(ctx, conn, j.s.row.server); err != nil {
-		closeConn(conn)
+	if err := pg.CheckServer(ctx, conn, j.s.row.server); err != nil {
+		pg.Close(conn)
 		return err
 	}
 	j.conn = conn
@@ -208,7 +211,7 @@ func (j *janitor) look(ctx context.Context) error {
 
 func (j *janitor) disconnect() {
 	if j.conn != nil {
-		closeConn(j.conn)
+		pg.Close(j.conn)
 		j.conn = nil
 	}
 }

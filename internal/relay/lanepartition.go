@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // A lane's partition of the checkpoint topic is in its row of relay_lanes, so the order of the lanes in the configuration is
@@ -21,7 +23,7 @@ JOIN (SELECT n, row_number() OVER (ORDER BY n) AS turn FROM generate_series(0, (
 
 // register gives lanes that are new their partitions of the checkpoint topic, in their order, and returns this lane's.
 func (l *laneRow) register(ctx context.Context, lanes []Lane) (partition int32, err error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	_, err = l.conn.Exec(ctx, `INSERT INTO relay_lanes AS r (lane, partition) SELECT lane, partition FROM (`+newPartitions+`) made
 ON CONFLICT (lane) DO UPDATE SET partition = excluded.partition WHERE r.partition IS NULL`, laneNames(lanes))

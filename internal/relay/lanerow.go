@@ -24,7 +24,7 @@ type laneRow struct {
 	// versions; a look-up through the index would walk all of them, more with every batch. A ctid goes straight to the row,
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
-	server   serverIdentity // that the session talks to, since announce
+	server   pg.Server // that the session talks to, since announce
 	// workTimeout bounds what a batch writes about parked rows. Meanwhile its Kafka transaction is open, and the next one's: both
 	// have to end before the brokers abort them.
 	workTimeout time.Duration
@@ -41,30 +41,23 @@ type laneRow struct {
 	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
 
-// laneQueryTimeout bounds each statement on the lane's row.
-const laneQueryTimeout = 15 * time.Second
-
 // openLaneRow opens the session. Its schema becomes that of all sessions of the lane that cfg opens after it.
 func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
-	cfg.schema = "" // the tables may have moved since the last session
-	conn, err := connect(ctx, cfg, LaneSession(lane.Name), nil)
+	conn, err := cfg.sessions().ConnectFirst(ctx, pg.Options{Application: LaneSession(lane.Name)})
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	if cfg.schema, err = pg.Schema(ctx, conn); err == nil {
-		err = mustSeeAll(ctx, conn, lane)
-	}
-	if err != nil {
-		closeConn(conn)
+	if err := checkSeesAll(ctx, conn, lane); err != nil {
+		pg.Close(conn)
 		return nil, err
 	}
-	limit := min(laneQueryTimeout, cfg.TransactionTimeout/3)
+	limit := min(pg.StatementTimeout, cfg.TransactionTimeout/3)
 	return &laneRow{conn: conn, lane: lane, owner: owner, workTimeout: limit, settings: agreeing(cfg)}, nil
 }
 
-func (l *laneRow) close() { closeConn(l.conn) }
+func (l *laneRow) close() { pg.Close(l.conn) }
 
 // LockKey is the key of a lane's advisory lock, a bigint, as an SQL expression on the expression of the lane's name. The
 // table's oid keeps apart the lanes of two schemas of one database.
@@ -74,7 +67,7 @@ func LockKey(lane string) string {
 
 // evict ends the session of an owner that is silent: its process is frozen or cut off.
 func (l *laneRow) evict(ctx context.Context, pid int32) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if _, err := l.conn.Exec(ctx, `SELECT pg_terminate_backend($1)`, pid); err != nil {
 		return fmt.Errorf("end the session of the silent owner of lane %s: %w", l.lane.Name, err)
@@ -88,7 +81,7 @@ const cancelGrace = 3 * time.Second
 
 // limited is the context of one statement.
 func limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	return limitedTo(ctx, laneQueryTimeout)
+	return limitedTo(ctx, pg.StatementTimeout)
 }
 
 func limitedTo(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
@@ -138,12 +131,12 @@ func (l *laneRow) pingWhile(ctx context.Context, work func(context.Context) erro
 // announce is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
 // fails, and returns the lineage of the server.
 func (l *laneRow) announce(ctx context.Context) (Lineage, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if err := l.identify(ctx); err != nil {
 		return Lineage{}, err
 	}
-	lineage := l.server.Lineage
+	lineage := Lineage{Identity: l.server.Identity}
 	err := l.conn.QueryRow(ctx, `
 INSERT INTO relay_lanes AS r (lane, owner_epoch, owner, owner_pid, owner_started)
 SELECT $1, 1, $2, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
@@ -158,8 +151,8 @@ RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.loca
 
 // identify finds out which server the session talks to.
 func (l *laneRow) identify(ctx context.Context) (err error) {
-	if l.server, err = identify(ctx, l.conn); errors.Is(err, errStandby) {
-		closeConn(l.conn) // the next connection may find the primary
+	if l.server, err = pg.Identify(ctx, l.conn); errors.Is(err, pg.ErrStandby) {
+		pg.Close(l.conn) // the next connection may find the primary
 	}
 	return err
 }

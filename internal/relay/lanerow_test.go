@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -118,7 +119,7 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 	stale, next := laneOwner(t, url, "stale"), laneOwner(t, url, "next")
 	claim(t, stale, 3)
 	announce(t, next)
-	lineage := Lineage{SystemIdentifier: "1"}
+	lineage := Lineage{Identity: pg.Identity{SystemIdentifier: "1"}}
 	for what, err := range map[string]error{
 		"intent": stale.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false),
 		"claim":  stale.claim(t.Context(), Checkpoint{Seq: 9, Position: position.Position{From: position.Beginning}}, lineage),

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // laneSettings are the settings that say where a row goes and whether it does, by the names that they have in the configuration.
@@ -83,7 +85,7 @@ type disagreement struct {
 
 // compare looks at the settings of the owner, and warns once for each owner whose settings differ from those of this process.
 func (l *lane) compare(ctx context.Context, row *laneRow, d *disagreement) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	var text, by *string
 	err := row.conn.QueryRow(ctx, `SELECT settings::text, settings_by FROM relay_bindings WHERE lane = $1`, l.Name).Scan(&text, &by)

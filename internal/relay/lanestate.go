@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -85,7 +86,7 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 
 // read returns the row, if it is still ours.
 func (l *laneRow) read(ctx context.Context) (laneState, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	state, err := scanLaneState(l.conn.QueryRow(ctx,
 		`SELECT `+laneStateColumns+` FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`, l.lane.Name, l.epoch))
@@ -127,7 +128,7 @@ type serverNow struct {
 func nowQuery(table string) string {
 	return `SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
        coalesce((SELECT newest::text
-                 FROM (SELECT xact_id AS newest FROM ` + quoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
+                 FROM (SELECT xact_id AS newest FROM ` + pg.QuoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
 }
 
 // now asks the server on the reader's session, whose settings find the newest row in the index.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // Any login of the database can take an advisory lock, and keep it. So the lock alone does not say that a relay runs the lane: the
@@ -51,7 +53,7 @@ LEFT JOIN LATERAL (
 
 // holder tells who has the lane.
 func (l *laneRow) holder(ctx context.Context) (h holding, err error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	var seconds float64
 	var stranger *string
@@ -74,7 +76,7 @@ const noteOwner = `UPDATE relay_lanes SET owner_pid = pg_backend_pid(),
 
 // tryLock takes the lane's lock where it is free, and says in the row that this session has it.
 func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	err := l.conn.QueryRow(ctx, `
 WITH lock AS MATERIALIZED (SELECT pg_try_advisory_lock(`+LockKey("$1")+`) AS taken),
@@ -100,7 +102,7 @@ func (l *laneRow) take(ctx context.Context, h holding, reason string) (bool, err
 
 // passOver makes this session the owner although a stranger holds the lock. Of several that try, one is.
 func (l *laneRow) passOver(ctx context.Context, h holding) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	tag, err := l.conn.Exec(ctx, noteOwner+`WHERE lane = $1 AND owner_pid IS NOT DISTINCT FROM $2
   AND owner_started IS NOT DISTINCT FROM $3`, l.lane.Name, h.namedPID, h.namedStarted)

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/harness/testpg"
+	"github.com/outbox-relay/relay/internal/pg"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -42,7 +43,7 @@ func open(t testing.TB, url string) *pgx.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeConn(conn) })
+	t.Cleanup(func() { pg.Close(conn) })
 	return conn
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // What a batch changes in outbox_parked is written with its intent, under its number, and so is undone where the batch never
@@ -84,7 +86,7 @@ WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
 
 // work writes what the batch changes.
 func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) error {
-	lane, table := l.lane.Name, quoteTable(l.lane.Table)
+	lane, table := l.lane.Name, pg.QuoteTable(l.lane.Table)
 	if err := all(ctx, tx, "park rows", pl.parks, false, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at,
                            seq, cause, error, attempts)
@@ -102,7 +104,7 @@ FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, 
      JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
 		return err
 	}
-	if err := l.mustBeBound(ctx, tx, len(pl.parks)+len(pl.skips)); err != nil {
+	if err := l.checkBound(ctx, tx, len(pl.parks)+len(pl.skips)); err != nil {
 		return err
 	}
 	if err := all(ctx, tx, "keep parked rows", pl.again, true, `

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -22,7 +23,7 @@ type partitions struct {
 const mostPartitions = 16
 
 // function returns the quoted name of one of the functions.
-func (p *partitions) function(name string) string { return quoteTable(p.table + name) }
+func (p *partitions) function(name string) string { return pg.QuoteTable(p.table + name) }
 
 // each calls a function until it returns NULL, and counts the calls before that.
 func (p *partitions) each(ctx context.Context, conn *pgx.Conn, what, call string, args ...any) (n int, err error) {

@@ -139,12 +139,12 @@ type inspection struct {
 
 // Inspect reads both logs and works out the ways on. It changes nothing.
 func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
-	conn, err := connectWith(ctx, &r.cfg, pg.Options{Application: "relay " + r.lane.Name + " recover", ReadOnly: true})
+	conn, err := r.cfg.sessions().Connect(ctx, pg.Options{Application: "relay " + r.lane.Name + " recover", ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
-	defer closeConn(conn)
-	if err := mustSeeAll(ctx, conn, r.lane); err != nil {
+	defer pg.Close(conn)
+	if err := checkSeesAll(ctx, conn, r.lane); err != nil {
 		return nil, err
 	}
 	if r.partition, err = partitionOf(ctx, conn, r.cfg.Lanes, r.lane.Name); err != nil {
@@ -160,13 +160,11 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 	if err := i.readKafka(ctx, f); err != nil {
 		return nil, err
 	}
-	server, err := identify(ctx, conn)
+	server, err := pg.Identify(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	clusterID := f.Live.ClusterID
-	f.Live.Lineage = server.Lineage
-	f.Live.ClusterID = clusterID
+	f.Live.Identity = server.Identity
 	// One snapshot for all that is read and counted.
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		return i.readPostgres(ctx, tx, f, look)

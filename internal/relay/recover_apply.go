@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // Decision is what a person has decided.
@@ -275,7 +276,7 @@ const (
 
 // begin records the recovery. Its commit is durable, and takes a transaction id above all that the new progress has seen.
 func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c Checkpoint) (id int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	was, err := json.Marshal(struct {
 		Postgres *PostgresSide `json:"postgres"`
@@ -311,7 +312,7 @@ func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
 		}
 		// Rows that will be read again are parked again then, in their order. Another table has other rows under the same ids.
 		again, params := c.Published(2)
-		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+quoteTable(l.lane.Table)+" WHERE NOT "+again+
+		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+pg.QuoteTable(l.lane.Table)+" WHERE NOT "+again+
 			") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane.Name}, params...)...); err != nil {
 			return fmt.Errorf("take back what is parked: %w", err)
 		}

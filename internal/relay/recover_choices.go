@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -121,7 +122,7 @@ func (f *Findings) kafkaOption() (Option, string) {
 	from, live := f.last.Lineage, f.Live.Lineage
 	option.Position = f.last.Position
 	switch {
-	case f.elsewhere() && f.last.Xmax() <= f.Live.Xmax && from.sameDatabase(live) && from.Timeline == live.Timeline:
+	case f.elsewhere() && f.last.Xmax() <= f.Live.Xmax && from.SameDatabase(live.Identity) && from.Timeline == live.Timeline:
 		option.Meaning = "takes up the table at the place of the checkpoint"
 		option.Caution = "right only where the table holds the rows of the old one with the ids and xact_id that they had, as a copy does; " +
 			"all other rows that are visible in the checkpoint are skipped"
@@ -193,7 +194,7 @@ func (r *Recovery) restartOption(ctx context.Context, tx pgx.Tx, place string) (
 	case !at.IsZero():
 		option.Meaning = "publishes every row of the table from the first that was created at " + place + " or later, in the order of ids"
 		var first *int64
-		err := tx.QueryRow(ctx, "SELECT min(id) FROM "+quoteTable(r.lane.Table)+" WHERE created_at >= $1", at).Scan(&first)
+		err := tx.QueryRow(ctx, "SELECT min(id) FROM "+pg.QuoteTable(r.lane.Table)+" WHERE created_at >= $1", at).Scan(&first)
 		if err != nil {
 			return option, fmt.Errorf("find the first row created at %s or later: %w", place, err)
 		}

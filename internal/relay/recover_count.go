@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -103,7 +104,7 @@ func (i *inspection) count(ctx context.Context, tx pgx.Tx, option *Option, known
 		columns += fmt.Sprintf(", count(*) FILTER (WHERE %[1]s), min(id) FILTER (WHERE %[1]s), max(id) FILTER (WHERE %[1]s)", set)
 	}
 	query := `SELECT ` + columns[2:] + `
-FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was FROM ` + quoteTable(i.lane.Table) + `) rows`
+FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was FROM ` + pg.QuoteTable(i.lane.Table) + `) rows`
 	sets := []*Rows{&option.New, &option.Again, &option.Skipped}
 	var edges [6]*int64
 	err := tx.QueryRow(ctx, query, params...).Scan(
@@ -127,7 +128,7 @@ FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) 
 
 func (i *inspection) edge(ctx context.Context, tx pgx.Tx, id int64) (*Edge, error) {
 	edge := &Edge{ID: id}
-	query := "SELECT msg_id, created_at FROM " + quoteTable(i.lane.Table) + " WHERE id = $1"
+	query := "SELECT msg_id, created_at FROM " + pg.QuoteTable(i.lane.Table) + " WHERE id = $1"
 	err := tx.QueryRow(ctx, query, id).Scan(&edge.MsgID, &edge.CreatedAt)
 	if err != nil {
 		return nil, fmt.Errorf("read row %d of %s: %w", id, i.lane.Table, err)

@@ -11,6 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // Scan is what was read from the data topics.
@@ -38,7 +40,7 @@ const (
 func (i *inspection) scan(ctx context.Context, tx pgx.Tx, known []knowledge) (*Scan, error) {
 	scan := &Scan{Topics: []string{}, Missing: []string{}, ids: []uuid.UUID{}}
 	was, params := publishedByAny(known, 1)
-	rows, err := tx.Query(ctx, `SELECT topic, aggregate_type, min(created_at) FROM `+quoteTable(i.lane.Table)+
+	rows, err := tx.Query(ctx, `SELECT topic, aggregate_type, min(created_at) FROM `+pg.QuoteTable(i.lane.Table)+
 		` WHERE NOT `+was+` GROUP BY topic, aggregate_type`, params...)
 	if err != nil {
 		return nil, fmt.Errorf("find the rows in doubt: %w", err)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // How long the producing goroutine waits before it looks again whether a parked aggregate may go on, and how many batches of
@@ -38,13 +40,15 @@ WHERE lane = $1::text AND ` + ParkedKey + ` = ` + ParkedKeyOf("$2", "$3") + `
 ORDER BY seq, id LIMIT $4::bigint`
 }
 
-func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server serverIdentity) (*parkedQueue, error) {
-	conn, err := connect(ctx, cfg, "relay "+lane.Name+" parked", map[string]string{"enable_seqscan": "off"})
+func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server pg.Server) (*parkedQueue, error) {
+	conn, err := cfg.sessions().Connect(ctx, pg.Options{
+		Application: "relay " + lane.Name + " parked", Settings: map[string]string{"enable_seqscan": "off"},
+	})
 	if err != nil {
 		return nil, err
 	}
 	q := &parkedQueue{newWindowReader(cfg, conn), lane.Name}
-	if err = q.mustBe(ctx, server); err == nil {
+	if err = q.checkServer(ctx, server); err == nil {
 		if _, err = conn.PgConn().Prepare(ctx, queueStatement, queueQuery(tableColumns(wholePayload(cfg))), nil); err != nil {
 			err = fmt.Errorf("prepare the read of parked rows: %w", err)
 		}
@@ -67,7 +71,7 @@ type task struct {
 }
 
 func (q *parkedQueue) requests(ctx context.Context) ([]task, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	rows, err := q.conn.Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text, requested_at
 FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'skip' ORDER BY request LIMIT 1000`, q.lane)
@@ -137,7 +141,7 @@ func (s *session) fetchLarge(ctx context.Context, p *page, i int) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	query, args := `SELECT payload FROM `+quoteTable(s.lane.Table)+` WHERE id = $1`, []any{p.ids[i]}
+	query, args := `SELECT payload FROM `+pg.QuoteTable(s.lane.Table)+` WHERE id = $1`, []any{p.ids[i]}
 	if len(p.places) > 0 {
 		query, args = `SELECT payload FROM outbox_parked WHERE lane = $1 AND place = $2`, []any{s.lane.Name, p.places[i]}
 	}
@@ -365,7 +369,7 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 
 // discard plans the removal of the parked rows of an aggregate, or of one of them.
 func (q *parkedQueue) discard(ctx context.Context, t task, pl *plan, state parkedKey, most int) error {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	// A row that came after the request is not meant: nobody had seen it.
 	rows, err := q.conn.Query(ctx, `SELECT place, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked

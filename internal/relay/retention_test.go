@@ -8,17 +8,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
 // janitorConn opens a connection as the janitor does.
 func janitorConn(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
-	conn, err := connect(t.Context(), &Config{DatabaseURL: url}, "relay test retention", janitorSettings)
+	conn, err := (&Config{DatabaseURL: url}).sessions().Connect(t.Context(), pg.Options{Settings: janitorSettings})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeConn(conn) })
+	t.Cleanup(func() { pg.Close(conn) })
 	return conn
 }
 

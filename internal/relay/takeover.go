@@ -53,7 +53,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
 			s.reader.table = row.table.OID
-			err = s.reader.mustBe(ctx, row.server)
+			err = s.reader.checkServer(ctx, row.server)
 		}
 		return err
 	})

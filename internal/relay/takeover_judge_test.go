@@ -5,10 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-var live = Lineage{SystemIdentifier: "70", Timeline: 2, Database: "app", DatabaseOID: 16384, ClusterID: "kafka"}
+var live = Lineage{Identity: pg.Identity{SystemIdentifier: "70", Timeline: 2, Database: "app", DatabaseOID: 16384}, ClusterID: "kafka"}
 
 // checkpointOf is a checkpoint of lane "outbox" at seq, with one thing changed in its lineage.
 func checkpointOf(seq int64, change func(*Lineage)) *Checkpoint {

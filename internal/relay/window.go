@@ -93,15 +93,15 @@ const readTimeout = 30 * time.Minute
 
 // openReader connects to the database and prepares the reads of table.
 func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, error) {
-	ctx, cancel := context.WithTimeout(ctx, laneQueryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	conn, err := connectWith(ctx, cfg, pg.Options{Application: "relay " + lane.Name + " reader", Settings: readerSettings, ReadOnly: true})
+	conn, err := cfg.sessions().Connect(ctx, pg.Options{Application: "relay " + lane.Name + " reader", Settings: readerSettings, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
-	table := quoteTable(lane.Table)
-	if err := mustSeeAll(ctx, conn, lane); err != nil {
-		closeConn(conn)
+	table := pg.QuoteTable(lane.Table)
+	if err := checkSeesAll(ctx, conn, lane); err != nil {
+		pg.Close(conn)
 		return nil, err
 	}
 	columns := tableColumns(wholePayload(cfg))
@@ -109,14 +109,14 @@ func openReader(ctx context.Context, cfg *Config, lane Lane) (*windowReader, err
 		tailStatement: tailQuery(table, columns), leastStatement: leastQuery(table), pageStatement: pageQuery(table, columns),
 	} {
 		if _, err := conn.PgConn().Prepare(ctx, name, query, nil); err != nil {
-			closeConn(conn)
+			pg.Close(conn)
 			return nil, fmt.Errorf("prepare reads of %s: %w", lane.Table, err)
 		}
 	}
 	r := newWindowReader(cfg, conn)
 	r.lane, r.clock = lane, newDatabaseClock(cfg, lane)
 	if err := r.readClock(ctx); err != nil {
-		closeConn(conn)
+		pg.Close(conn)
 		return nil, err
 	}
 	return r, nil
@@ -129,12 +129,11 @@ func newWindowReader(cfg *Config, conn *pgx.Conn) *windowReader {
 	}
 }
 
-func (r *windowReader) close() { closeConn(r.conn) }
+func (r *windowReader) close() { pg.Close(r.conn) }
 
-// mustBe checks that the reader talks to the server that the lane's session talks to. A name may stand for several servers,
-// and rows of one must not be published under the intents of another.
-func (r *windowReader) mustBe(ctx context.Context, want serverIdentity) error {
-	return mustBe(ctx, r.conn, want)
+// checkServer checks that the reader talks to the server that the lane's session talks to.
+func (r *windowReader) checkServer(ctx context.Context, want pg.Server) error {
+	return pg.CheckServer(ctx, r.conn, want)
 }
 
 // next reads the page after p. A page without records is progress all the same: nothing was there to be published.
@@ -164,7 +163,7 @@ func (r *windowReader) tail(ctx context.Context, p position.Position) (*page, er
 			text, oid, _ := strings.Cut(string(values[colSnapshot]), "/")
 			snapshot, err := position.ParseSnapshot(text)
 			if err == nil {
-				out.after.To, err = snapshot, r.mustRead(oid)
+				out.after.To, err = snapshot, r.checkRead(oid)
 			}
 			return err
 		},
@@ -313,8 +312,8 @@ func (r *windowReader) judge(within *position.Snapshot, values [][]byte) error {
 	return foreignRow(r.lane.Name, r.lane.Table, xid, within.Xmax)
 }
 
-// mustRead checks the oid of the table that was read.
-func (r *windowReader) mustRead(oid string) error {
+// checkRead checks the oid of the table that was read.
+func (r *windowReader) checkRead(oid string) error {
 	if r.table != 0 && oid != strconv.FormatUint(uint64(r.table), 10) {
 		return errSwapped
 	}
