@@ -2,6 +2,7 @@ package relay
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -164,5 +165,88 @@ func TestNameIsThatOfTheDatabase(t *testing.T) {
 	c.DatabaseURL, c.Name = "postgres://relay@db/a%20b", "named"
 	if r, err := New(&c); err != nil || r.Name() != "named" {
 		t.Errorf("a name of its own: %v", err)
+	}
+}
+
+// fill sets every field of a struct to something else than its zero value.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				fill(v.Field(i))
+			}
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Func:
+		v.Set(reflect.MakeFunc(v.Type(), func([]reflect.Value) []reflect.Value { return nil }))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(1)
+	}
+}
+
+// unset lists the exported fields of a struct that have their zero value.
+func unset(v reflect.Value, path string) (names []string) {
+	for i := range v.NumField() {
+		field, name := v.Field(i), path+v.Type().Field(i).Name
+		switch {
+		case !v.Type().Field(i).IsExported():
+		case field.Kind() == reflect.Struct:
+			names = append(names, unset(field, name+".")...)
+		case field.IsZero():
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func TestEveryFieldReachesTheEngine(t *testing.T) {
+	full := valid()
+	fill(reflect.ValueOf(&full).Elem())
+	full.DatabaseURL, full.Brokers = "postgres://relay@db/app", []string{"kafka:9092"}
+	full.Partitioner, full.Compression, full.Poison = "murmur2", "zstd", Skip
+	full.BatchBytes, full.PollMin, full.PollMax = 1<<20, time.Millisecond, time.Second
+	full.TransactionTimeout, full.SessionTimeout, full.RetryMin, full.RetryMax = time.Second, time.Second, time.Second, time.Second
+	own := &full.Lanes[0]
+	own.Partitioner, own.Compression, own.Poison = "librdkafka", "none", Halt
+	own.BatchBytes, own.PollMin, own.PollMax = 1<<21, 2*time.Millisecond, 2*time.Second
+	inherits := Lane{Name: "y", Table: "y"}
+	full.Lanes = append(full.Lanes, inherits)
+	got, err := full.forEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Those are settings of lanes, and set below; tests reach Step through the context.
+	perLane := []string{"Step", "Topics.Allow", "Route", "Partitioner", "Compression", "ContentType", "Poison",
+		"BatchRows", "BatchBytes", "Retention", "PollMin", "PollMax"}
+	for _, name := range unset(reflect.ValueOf(got), "") {
+		if !slices.Contains(perLane, name) {
+			t.Errorf("%s does not reach the engine", name)
+		}
+	}
+	for i, want := range []Lane{*own, inherits.over(full.shared())} {
+		if names := unset(reflect.ValueOf(got.Lanes[i]), ""); len(names) > 0 {
+			t.Errorf("lane %d lacks %v", i, names)
+		}
+		if !reflect.DeepEqual(got.Lanes[i], want.forEngine()) {
+			t.Errorf("lane %d is %+v, want %+v", i, got.Lanes[i], want)
+		}
+	}
+}
+
+func TestARetentionOfItsOwn(t *testing.T) {
+	c := valid()
+	c.Retention, c.Lanes = KeepForever, []Lane{{Name: "a", Table: "a", Retention: RemoveAtOnce}, {Name: "b", Table: "b"}}
+	got, err := c.forEngine()
+	if err != nil || got.Lanes[0].Retention != RemoveAtOnce || got.Lanes[1].Retention != KeepForever {
+		t.Errorf("got %+v, %v", got.Lanes, err)
 	}
 }
