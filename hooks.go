@@ -4,6 +4,7 @@ import (
 	"time"
 
 	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/retention"
 )
 
 // Hooks are functions that a Relay calls when something happens, for metrics and alerts. Each may be nil.
@@ -69,7 +70,7 @@ func (h Hooks) forEngine() engine.Hooks {
 		calls.TookOver = func(lane string, took time.Duration, err error) { h.TookOver(lane, took, publicError(err)) }
 	}
 	if h.Removed != nil {
-		calls.Removed = func(r engine.Removal) { h.Removed(Removal(r)) }
+		calls.Removed = func(r retention.Removal) { h.Removed(Removal(r)) }
 	}
 	return calls
 }

@@ -142,7 +142,7 @@ func insertAtRate(t *testing.T, url string, rows, rate int) (run insertRun) {
 	}
 }
 
-// What a drain loses to a janitor that removes the rows right behind it.
+// What a drain loses to a cleaner that removes the rows right behind it.
 func TestDrainWithRetention(t *testing.T) {
 	ratio := func(retention string) float64 {
 		cfg := benchConfig(t)

@@ -44,7 +44,7 @@ func number(t testing.TB, conn *pgx.Conn, query string) (n int64) {
 }
 
 // A row that is removed before it is published would be lost. Relays are killed at every step of a batch while writers write,
-// with the janitor at work as soon as a row may go, and in the one layout partitions are added and dropped meanwhile.
+// with the cleaner at work as soon as a row may go, and in the one layout partitions are added and dropped meanwhile.
 func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 	for name, make := range layouts {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 			load := startWorkload(t, url, 12, &workload{pause: 10 * time.Millisecond, open: 50 * time.Millisecond})
 			steps := relay.Steps()
 			for kill := range len(steps) {
-				// Far enough that the janitor has had a few rounds.
+				// Far enough that the cleaner has had a few rounds.
 				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 120+rand.IntN(120))
 				if status := startRelay(t, append(settings, failpoint), "run").Wait(time.Minute); status != -1 {
 					t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
@@ -66,7 +66,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 			finish(t, load, settings, topic)
 			entries := int64(len(load.ledger(t)))
 			if kept >= entries/2 {
-				t.Errorf("%d of %d rows were kept: the janitor has hardly worked", kept, entries)
+				t.Errorf("%d of %d rows were kept: the cleaner has hardly worked", kept, entries)
 			}
 			t.Logf("%d of %d rows were kept at the end of the load", kept, entries)
 		})
@@ -121,7 +121,7 @@ func TestAnOldRowThatIsNotPublishedStays(t *testing.T) {
 			conn := connect(t, url)
 			const round = `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'relay outbox retention' AND datname = current_database()
 				AND state = 'idle' AND (query LIKE 'WITH seen%' OR query LIKE '%_drop_partition%')`
-			eventually(t, time.Minute, "the janitor has made a round", func() bool { return number(t, conn, round) == 1 })
+			eventually(t, time.Minute, "the cleaner has made a round", func() bool { return number(t, conn, round) == 1 })
 			// They are parked, because their topic does not exist.
 			const kept = "SELECT count(*) FROM (SELECT msg_id FROM outbox UNION SELECT msg_id FROM outbox_parked) AS kept"
 			if n := number(t, conn, kept); n != 2500 {

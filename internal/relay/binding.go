@@ -20,31 +20,12 @@ import (
 // VACUUM FULL keep it, and the migration that changes the layout takes the lane along. Every read and every deletion checks
 // it in the statement itself; see windowReader.query and sweepQuery.
 
-// TableIdentity is the table that a lane publishes.
-type TableIdentity struct {
-	// OID tells the table from every other one of its database.
-	OID uint32 `json:"oid"`
-	// Name is its schema and name, quoted where that is needed, as they were when it was looked at.
-	Name string `json:"name"`
-}
-
-// String is the table in a diagnosis.
-func (t TableIdentity) String() string { return fmt.Sprintf("%s (oid %d)", t.Name, t.OID) }
-
-// errSwapped ends a session whose table is not the one that it took over. The takeover that follows says which it is.
-var errSwapped = errors.New("the name of the table leads to another table than the one that the lane belongs to")
-
 // errNoTable says that the setting table names nothing.
 var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait for whoever makes it")
 
-// queryRower is a connection or a transaction on it.
-type queryRower interface {
-	QueryRow(ctx context.Context, query string, args ...any) pgx.Row
-}
-
 // readTable finds the table that a setting names, and halts where it is none.
-func readTable(ctx context.Context, q queryRower, lane, setting string) (TableIdentity, error) {
-	var t TableIdentity
+func readTable(ctx context.Context, q pg.Rower, lane, setting string) (pg.Table, error) {
+	var t pg.Table
 	var kind string
 	var partition bool
 	err := q.QueryRow(ctx, `SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relispartition
@@ -112,13 +93,13 @@ func (l *laneRow) checkBound(ctx context.Context, tx pgx.Tx, rows int) error {
 		return fmt.Errorf("look up table %s: %w", l.lane.Table, err)
 	}
 	if oid != l.table.OID {
-		return errSwapped
+		return pg.ErrSwapped
 	}
 	return nil
 }
 
 // judgeOtherLanes halts where another lane publishes the table.
-func judgeOtherLanes(ctx context.Context, q queryRower, lane string, table TableIdentity) error {
+func judgeOtherLanes(ctx context.Context, q pg.Rower, lane string, table pg.Table) error {
 	var other string
 	err := q.QueryRow(ctx, `SELECT b.lane FROM relay_bindings b JOIN relay_lanes r USING (lane)
 WHERE b.table_oid = $1 AND b.lane <> $2 AND r.started`, table.OID, lane).Scan(&other)
@@ -131,7 +112,7 @@ WHERE b.table_oid = $1 AND b.lane <> $2 AND r.started`, table.OID, lane).Scan(&o
 	return tableTaken(lane, table, "lane "+other)
 }
 
-func tableTaken(lane string, table TableIdentity, other string) error {
+func tableTaken(lane string, table pg.Table, other string) error {
 	return contradiction(TableTaken, "name the table in one lane only, and keep the name of a lane; if the other lane is gone for good, "+
 		"and all rows that are still in the table may be sent again, take the table from it: DELETE FROM relay_bindings WHERE "+
 		fmt.Sprintf("table_oid = %d", table.OID), "lane %s: table %s belongs to %s: each of its events would be sent twice", lane, table, other)
@@ -153,7 +134,7 @@ func (s laneState) boundBy(last *Checkpoint) laneState {
 }
 
 // judgeTable halts where a lane that is bound to a table finds another one. A lane that is bound to none takes what it finds.
-func judgeTable(lane string, bound *TableIdentity, now TableIdentity, describe func() string) error {
+func judgeTable(lane string, bound *pg.Table, now pg.Table, describe func() string) error {
 	if bound == nil || now.OID == 0 || bound.OID == now.OID {
 		return nil
 	}

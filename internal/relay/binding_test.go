@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 	migrations "github.com/outbox-relay/relay/sql"
 )
@@ -172,7 +173,7 @@ func TestEveryReadNoticesAnotherTable(t *testing.T) {
 	}
 	exec(t, conn, `BEGIN; ALTER TABLE outbox RENAME TO outbox3; ALTER TABLE outbox2 RENAME TO outbox; COMMIT`)
 	for name, at := range map[string]position.Position{"tail": {From: position.Beginning}, "drain": whole.at} {
-		if page, err := whole.reader.next(t.Context(), at); !errors.Is(err, errSwapped) {
+		if page, err := whole.reader.next(t.Context(), at); !errors.Is(err, pg.ErrSwapped) {
 			t.Errorf("%s: got %+v, %v", name, page, err)
 		}
 	}
@@ -181,29 +182,6 @@ func TestEveryReadNoticesAnotherTable(t *testing.T) {
 	}
 	if len(whole.seen) != 30 {
 		t.Errorf("%d rows were read", len(whole.seen))
-	}
-}
-
-// The statement that deletes is bound as well, however late it comes.
-func TestRetentionDeletesNothingOfAnotherTable(t *testing.T) {
-	t.Parallel()
-	url := newDatabase(t)
-	conn, janitor := open(t, url), janitorConn(t, url)
-	for range 5 {
-		insert(t, conn, "a", "b")
-	}
-	oid := query[uint32](t, conn, `SELECT 'outbox'::regclass::oid`)
-	for _, c := range []struct {
-		oid  uint32
-		left int
-	}{{oid + 1, 5}, {oid, 0}} {
-		w := &sweep{table: `"outbox"`, oid: c.oid}
-		if _, err := w.round(t.Context(), janitor, rule{current(t, conn), 0}); err != nil {
-			t.Fatal(err)
-		}
-		if n := query[int](t, conn, `SELECT count(*)::int FROM outbox`); n != c.left {
-			t.Errorf("%d rows are left, want %d", n, c.left)
-		}
 	}
 }
 

@@ -27,7 +27,7 @@ type Checkpoint struct {
 	position.Position
 	Lineage Lineage `json:"lineage"`
 	// Table is the one that the rows were read from; nil where a version wrote it that did not say so.
-	Table *TableIdentity `json:"table,omitempty"`
+	Table *pg.Table `json:"table,omitempty"`
 	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after an intent was withdrawn.
 	Owner      string `json:"owner"`
 	OwnerEpoch int64  `json:"owner_epoch"`

@@ -10,15 +10,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 )
-
-// unguarded takes away what refuses rows of other transactions, for tests of what happens where they came in all the same.
-func unguarded(t testing.TB, conn *pgx.Conn) {
-	t.Helper()
-	exec(t, conn, `ALTER DOMAIN outbox_xact_id DROP CONSTRAINT IF EXISTS outbox_xact_id_must_be_of_this_transaction`)
-	exec(t, conn, `ALTER TABLE outbox DISABLE TRIGGER outbox_own_transaction`)
-}
 
 // foreignRows are ways by which a row gets the id of a transaction that has not ended, while the relay runs.
 func foreignRows(t *testing.T, url string, conn *pgx.Conn) map[string]string {
@@ -35,7 +29,7 @@ func foreignRows(t *testing.T, url string, conn *pgx.Conn) map[string]string {
 func TestARowOfAnotherTransactionHaltsTheRunningLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	unguarded(t, r.conn)
+	outboxtest.Unguard(t, r.conn)
 	want := r.insertOrders(3, "v")
 	running := r.start(r.config())
 	running.awaitRows(t, 3)
@@ -62,14 +56,14 @@ func TestEveryRowThatIsReadIsJudged(t *testing.T) {
 	for _, rows := range []int{1, 5000} { // of a page
 		url := newDatabase(t)
 		conn := open(t, url)
-		unguarded(t, conn)
+		outboxtest.Unguard(t, conn)
 		for name, xid := range foreignRows(t, url, conn) {
 			f := follow(t, url, position.Position{From: position.Beginning}, rows, 8<<20)
 			f.catchUp(t)
 			exec(t, conn, `DELETE FROM outbox`)
-			events(t, conn, 10)
+			outboxtest.Events(t, conn, 10)
 			exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id) VALUES ('order', 'foreign', 'T', $1::text::xid8)`, xid)
-			events(t, conn, 10)
+			outboxtest.Events(t, conn, 10)
 			var err error
 			for range 100 {
 				var p *page
@@ -100,7 +94,7 @@ func TestARowOfAnotherTransactionIsRefused(t *testing.T) {
 		url := newDatabase(t)
 		conn := open(t, url)
 		if partitioned {
-			partition(t, conn, 1000)
+			outboxtest.Partition(t, conn, 1000)
 		}
 		insert(t, conn, "o", "v")
 		dumped := dumpOf(t, conn)
@@ -122,7 +116,7 @@ func TestARowOfAnotherTransactionIsRefused(t *testing.T) {
 		exec(t, conn, `DELETE FROM outbox`)
 		_, err := conn.PgConn().CopyFrom(t.Context(), bytes.NewReader(dumped), `COPY outbox FROM STDIN`)
 		refusedAsForeign(t, fmt.Sprintf("a data-only restore, partitioned %t", partitioned), err)
-		if got := len(ids(t, conn)); got != 0 {
+		if got := query[int](t, conn, `SELECT count(*) FROM outbox`); got != 0 {
 			t.Errorf("partitioned %t: %d rows came in", partitioned, got)
 		}
 		// What has the right to is not in the way: corrections, and the way out of a dump of another server.

@@ -30,7 +30,7 @@ type laneRow struct {
 	workTimeout time.Duration
 
 	// Since bind: the table that the lane's setting leads to, and what the row said before this takeover.
-	table    TableIdentity
+	table    pg.Table
 	before   laneState
 	settings laneSettings
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -195,9 +196,9 @@ func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
 	total := 0
 	const measured = 200
 	for seq := range measured {
-		plan := explain(t, row.conn, true, name, row.location, "outbox", fmt.Sprint(row.epoch), fmt.Sprint(intents+1+seq), at.From.String(), at.From.String(), "1", "false")
-		total += plan.buffers()
-		plan.walk(func(n *planNode) {
+		plan := outboxtest.Explain(t, row.conn, true, name, row.location, "outbox", fmt.Sprint(row.epoch), fmt.Sprint(intents+1+seq), at.From.String(), at.From.String(), "1", "false")
+		total += plan.Buffers()
+		plan.Walk(func(n *outboxtest.Plan) {
 			if n.Relation == "relay_lanes" && n.Type != "ModifyTable" && (n.Type != "Tid Scan" || n.Rows != 1) {
 				t.Fatalf("the row is found by a %s with %v rows", n.Type, n.Rows)
 			}

@@ -19,7 +19,7 @@ type laneState struct {
 	started bool
 	lineage *Lineage
 	// table is the one that the lane is bound to; nil where it is bound to none.
-	table *TableIdentity
+	table *pg.Table
 	// settings are those of the last owner, settingsBy; nil where none are recorded.
 	settings   *laneSettings
 	settingsBy string
@@ -69,7 +69,7 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 		}
 	}
 	if table != nil {
-		state.table = &TableIdentity{*table, tableName}
+		state.table = &pg.Table{OID: *table, Name: tableName}
 	}
 	if settings != nil {
 		state.settings = new(laneSettings)
@@ -120,7 +120,7 @@ type serverNow struct {
 	newest uint64 // the highest xact_id in the table, 0 where that is empty
 	table  string
 	name   string        // of the deployment; empty where it was not asked
-	bound  TableIdentity // what the lane's setting leads to; zero where it was not asked
+	bound  pg.Table      // what the lane's setting leads to; zero where it was not asked
 	old    func() string // says what is left of the table that the lane is bound to
 }
 

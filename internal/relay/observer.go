@@ -1,6 +1,10 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/outbox-relay/relay/internal/retention"
+)
 
 // State is what a lane does.
 type State string
@@ -47,23 +51,12 @@ type Batch struct {
 	Took time.Duration
 }
 
-// Removal is one round of retention: what was removed from the outbox, and why no more was.
-type Removal struct {
-	Lane string
-	// Rows that were deleted one by one; those of partitions are not counted.
-	Rows int64
-	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all three.
-	Added, Emptied, Dropped int
-	// Err is why the round ended early; nil where all was removed that was due. Publishing goes on either way.
-	Err error
-}
-
 // Hooks are told what lanes do. Each may be nil.
 type Hooks struct {
 	Committed func(Batch)
 	Changed   func(LaneStatus)
 	TookOver  func(lane string, took time.Duration, err error)
-	Removed   func(Removal)
+	Removed   func(retention.Removal)
 	ClockRead func(lane string, deviation time.Duration)
 }
 
@@ -85,7 +78,7 @@ func (h Hooks) tookOver(lane string, took time.Duration, err error) {
 	}
 }
 
-func (h Hooks) removed(r Removal) {
+func (h Hooks) removed(r retention.Removal) {
 	if h.Removed != nil {
 		h.Removed(r)
 	}

@@ -2,72 +2,29 @@ package relay
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 )
-
-// partitionsOfPlans is how many partitions the plan tests have rows in.
-const partitionsOfPlans = 30
-
-// withRetainedPartitions partitions the outbox and fills it with as many rows as withRetainedRows.
-func withRetainedPartitions(t testing.TB, conn *pgx.Conn) {
-	t.Helper()
-	partition(t, conn, retained/partitionsOfPlans)
-	exec(t, conn, `DO $$ BEGIN FOR i IN 1..20000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$`)
-	for range partitionsOfPlans - 3 { // four are there
-		exec(t, conn, `SELECT outbox_add_partition(100)`)
-	}
-	exec(t, conn, `DO $$ DECLARE name text; BEGIN
-		FOR name IN SELECT inhrelid::regclass FROM pg_inherits WHERE inhparent = 'outbox'::regclass LOOP
-			EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', name); END LOOP; END $$`)
-	fill(t, conn)
-	if n := query[int](t, conn, `SELECT count(*) FROM outbox_overflow`); n != 0 {
-		t.Fatalf("%d rows have no partition", n)
-	}
-}
-
-// expectPartitionScans checks that every scan of a partition goes through the index of that kind with a condition on the column.
-func (n *planNode) expectPartitionScans(t *testing.T, index string, maySort bool, column string) (scans int) {
-	t.Helper()
-	n.walk(func(scan *planNode) {
-		if strings.Contains(scan.Type, "Sort") && !maySort {
-			t.Errorf("%s: sorts", n.statement)
-		}
-		if scan.Relation == "" && scan.Index == "" {
-			return
-		}
-		scans++
-		if !slices.Contains([]string{"Index Scan", "Index Only Scan"}, scan.Type) || !strings.Contains(scan.Index, index) {
-			t.Errorf("%s: %s of %s through %q, want an index scan of the one for %s", n.statement, scan.Type, scan.Relation, scan.Index, index)
-		}
-		if !strings.Contains(scan.Cond, "("+column+" ") {
-			t.Errorf("%s: %s has the condition %q, want one on %s", n.statement, scan.Type, scan.Cond, column)
-		}
-	})
-	return scans
-}
 
 // Through the partitions the reads keep to the indexes of the plain table, whatever the statistics.
 func TestPlansHoldOnPartitionsWhateverTheStatistics(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
 	conn := open(t, url)
-	withRetainedPartitions(t, conn)
+	outboxtest.FillRetainedPartitions(t, conn)
 	f := followAll(t, url)
 	check := func(t *testing.T) {
 		next := query[string](t, conn, `SELECT pg_current_xact_id()::text`)
 		for _, mode := range []string{"force_generic_plan", "force_custom_plan", "auto"} {
 			exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 			for _, at := range [][2]string{{next, "{}"}, {next, "{5000,15000,19000}"}, {"1", "{}"}, {"10000", "{9000,9001,9999}"}} {
-				tail := explain(t, f.reader.conn, false, tailStatement, at[0], at[1], "1001")
-				tail.expectPartitionScans(t, "xact_id", true, "xact_id")
-				least := explain(t, f.reader.conn, false, leastStatement, at[0], at[1], next+":"+next+":", "150000")
-				least.expectPartitionScans(t, "xact_id", false, "xact_id")
-				page := explain(t, f.reader.conn, false, pageStatement, "1:1:", next+":"+next+":", "100000", "1000")
-				page.expectPartitionScans(t, "pkey", false, "id")
+				tail := outboxtest.Explain(t, f.reader.conn, false, tailStatement, at[0], at[1], "1001")
+				tail.ExpectPartitionScans(t, "xact_id", true, "xact_id")
+				least := outboxtest.Explain(t, f.reader.conn, false, leastStatement, at[0], at[1], next+":"+next+":", "150000")
+				least.ExpectPartitionScans(t, "xact_id", false, "xact_id")
+				page := outboxtest.Explain(t, f.reader.conn, false, pageStatement, "1:1:", next+":"+next+":", "100000", "1000")
+				page.ExpectPartitionScans(t, "pkey", false, "id")
 			}
 		}
 	}
@@ -85,7 +42,7 @@ func TestReadsOfPartitionsTouchNoMoreThanTheyReturn(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
 	conn := open(t, url)
-	withRetainedPartitions(t, conn)
+	outboxtest.FillRetainedPartitions(t, conn)
 	f := followAll(t, url)
 	exec(t, conn, `VACUUM (ANALYZE) outbox`)
 	all := query[int](t, conn, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'outbox'::regclass`)
@@ -93,15 +50,15 @@ func TestReadsOfPartitionsTouchNoMoreThanTheyReturn(t *testing.T) {
 	for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
 		exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 		for _, xip := range []string{"{}", "{" + at + "}"} {
-			idle := explain(t, f.reader.conn, true, tailStatement, at, xip, "1001")
-			if idle.buffers() > 6*all || idle.Rows != 1 {
-				t.Errorf("%s: an idle tail read with %s touches %d buffers of %d partitions for %v rows", mode, xip, idle.buffers(), all, idle.Rows)
+			idle := outboxtest.Explain(t, f.reader.conn, true, tailStatement, at, xip, "1001")
+			if idle.Buffers() > 6*all || idle.Rows != 1 {
+				t.Errorf("%s: an idle tail read with %s touches %d buffers of %d partitions for %v rows", mode, xip, idle.Buffers(), all, idle.Rows)
 			}
-			t.Logf("%s: an idle tail read of %d partitions touches %d buffers", mode, all, idle.buffers())
+			t.Logf("%s: an idle tail read of %d partitions touches %d buffers", mode, all, idle.Buffers())
 		}
-		page := explain(t, f.reader.conn, true, pageStatement, "1:1:", at+":"+at+":", "100000", "1000")
-		if page.buffers() > 150 || page.Rows != 1000 {
-			t.Errorf("%s: a page of 1000 rows touches %d buffers for %v rows", mode, page.buffers(), page.Rows)
+		page := outboxtest.Explain(t, f.reader.conn, true, pageStatement, "1:1:", at+":"+at+":", "100000", "1000")
+		if page.Buffers() > 150 || page.Rows != 1000 {
+			t.Errorf("%s: a page of 1000 rows touches %d buffers for %v rows", mode, page.Buffers(), page.Rows)
 		}
 	}
 }
@@ -113,7 +70,7 @@ func BenchmarkTailRead(b *testing.B) {
 			url := newDatabase(b)
 			conn := open(b, url)
 			if partitions > 0 {
-				partition(b, conn, 1000)
+				outboxtest.Partition(b, conn, 1000)
 				exec(b, conn, fmt.Sprintf(`SELECT outbox_add_partition(100) FROM generate_series(5, %d)`, partitions))
 			}
 			exec(b, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'order', 'x', 'T' FROM generate_series(1, 900)`)

@@ -74,7 +74,7 @@ type PostgresSide struct {
 	ConfirmedAt *position.Position `json:"confirmed"`
 	Lineage     *Lineage           `json:"lineage"`
 	// Table is the one that the lane is bound to; nil where it is bound to none.
-	Table *TableIdentity `json:"table"`
+	Table *pg.Table `json:"table"`
 	// Settings are those of the last owner that all replicas should have.
 	Settings   map[string]string `json:"settings"`
 	Owner      *string           `json:"owner"`
@@ -114,7 +114,7 @@ type UnreadableCheckpoint struct {
 type LiveSide struct {
 	Lineage
 	// Table is the one that the setting leads to.
-	Table TableIdentity `json:"table"`
+	Table pg.Table `json:"table"`
 	// Xmax is the first transaction id of the server that has not ended.
 	Xmax uint64 `json:"xmax"`
 	// Time is the server's clock.

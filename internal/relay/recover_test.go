@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -320,7 +321,7 @@ func TestRowsOfAnotherServersTransactionsHalt(t *testing.T) {
 	r := newRig(t)
 	want := r.insertOrders(3, "v")
 	r.runOnce(r.config())
-	unguarded(t, r.conn)
+	outboxtest.Unguard(t, r.conn)
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, xact_id)
 VALUES ('order', 'dumped', 'Changed', 'dumped', '4000000000')`)
 	try := r.mustHalt(ForeignRows, "4000000000")
@@ -416,7 +417,7 @@ func TestTheNewestTransactionIsFoundInTheIndex(t *testing.T) {
 	t.Parallel()
 	url := newDatabase(t)
 	f, conn := followAll(t, url), open(t, url)
-	unguarded(t, conn)
+	outboxtest.Unguard(t, conn)
 	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id)
 SELECT 'order', 'x', 'T', (90 + n)::text::xid8 FROM generate_series(1, 20) n`)
 	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id)
@@ -428,11 +429,11 @@ SELECT 'order', 'x', 'T', '50' FROM generate_series(1, 20000)`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var plans []struct{ Plan planNode }
+	var plans []struct{ Plan outboxtest.Plan }
 	if err := json.Unmarshal(results[0].Rows[0][0], &plans); err != nil {
 		t.Fatal(err)
 	}
-	if plan := plans[0].Plan; plan.buffers() > 10 {
-		t.Errorf("the newest of 20,020 rows touches %d buffers", plan.buffers())
+	if plan := plans[0].Plan; plan.Buffers() > 10 {
+		t.Errorf("the newest of 20,020 rows touches %d buffers", plan.Buffers())
 	}
 }

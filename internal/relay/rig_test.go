@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/retention"
 )
 
 // rig is a database with an outbox and a broker in this process. The broker is good for faults that are injected one by
@@ -172,7 +174,7 @@ type recorder struct {
 	batches   []Batch
 	states    []LaneStatus
 	takeovers []error
-	removals  []Removal
+	removals  []retention.Removal
 	deviation time.Duration // of the clock, as it was last read
 	changed   chan struct{}
 }
@@ -194,7 +196,7 @@ func (r *recorder) Changed(s LaneStatus) { r.note(func() { r.states = append(r.s
 func (r *recorder) TookOver(_ string, _ time.Duration, err error) {
 	r.note(func() { r.takeovers = append(r.takeovers, err) })
 }
-func (r *recorder) Removed(removal Removal) {
+func (r *recorder) Removed(removal retention.Removal) {
 	r.note(func() { r.removals = append(r.removals, removal) })
 }
 

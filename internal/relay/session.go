@@ -12,6 +12,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/retention"
 )
 
 // session is one ownership of a lane, from its takeover to the first doubt. Three goroutines pass a batch on:
@@ -38,12 +39,11 @@ type session struct {
 	seq        int64             // of that batch
 	unsendable error             // the row that ended the session, if one did
 	drain      <-chan struct{}
-	committed  atomic.Int64                      // the last batch that was committed
-	settled    chan struct{}                     // has a value after each commit
-	produced   chan struct{}                     // closed when nothing more is begun
-	lastOf     map[int]lastTransaction           // of each transactional id, by its number; the producing goroutine's
-	published  atomic.Pointer[position.Position] // committed; what the janitor may go by
-	news       chan struct{}                     // holds one value where published has changed since the janitor looked
+	committed  atomic.Int64            // the last batch that was committed
+	settled    chan struct{}           // has a value after each commit
+	produced   chan struct{}           // closed when nothing more is begun
+	lastOf     map[int]lastTransaction // of each transactional id, by its number; the producing goroutine's
+	cleaner    *retention.Cleaner      // nil if nothing is ever removed
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -66,9 +66,10 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	stop := context.AfterFunc(ctx, s.ring.close)
 	defer stop()
 	s.drain = drain
-	s.published.Store(&s.last.Position)
-	stopJanitor := s.startJanitor(ctx)
-	defer stopJanitor()
+	if s.cfg.Retention != KeepForever {
+		s.cleaner = retention.Start(ctx, s.cleanerOptions(), s.last.Position)
+		defer s.cleaner.Stop()
+	}
 	pages := make(chan *page)
 	// One place: the next batch is produced while the last one commits.
 	batches := make(chan *batch, 1)
@@ -90,6 +91,13 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 		return err
 	}
 	return s.unsendable
+}
+
+func (s *session) cleanerOptions() retention.Options {
+	return retention.Options{
+		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.table.OID, Age: max(0, s.cfg.Retention),
+		Database: s.cfg.sessions(), Server: s.row.server, Logger: s.lane.log, Removed: s.cfg.Hooks.removed,
+	}
 }
 
 // read follows the outbox. An empty read moves the progress in memory only.
@@ -375,7 +383,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 			return err
 		}
 	}
-	s.hasPublished(pl.after)
+	s.cleaner.Published(pl.after)
 	s.row.committed = b.seq
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),

@@ -313,7 +313,7 @@ func TestAnOwnerWhoseSessionIsEndedTakesOverAnew(t *testing.T) {
 				if step == at {
 					once.Do(func() {
 						if n := query[int](t, r.conn, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))::int FROM (SELECT pid
-							FROM pg_stat_activity WHERE application_name LIKE 'relay %' AND datname = current_database() OFFSET 0) mine`); n < 2 { // the janitor may have one too
+							FROM pg_stat_activity WHERE application_name LIKE 'relay %' AND datname = current_database() OFFSET 0) mine`); n < 2 { // the cleaner may have one too
 							t.Errorf("%d sessions were ended", n)
 						}
 					})

@@ -44,13 +44,8 @@ SELECT ` + rowColumns + `, xact_id, NULL FROM (
     SELECT ` + columns + `, xact_id FROM ` + table + ` WHERE xact_id = ANY ($2::xid8[]) ORDER BY xact_id LIMIT $3::bigint) ran
 UNION ALL
 SELECT NULL::bigint, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::text, NULL::bytea, NULL::jsonb, clock_timestamp(),
-       NULL::int, NULL::xid8, pg_current_snapshot()::text || '/' || ` + oidOf(table) + `
+       NULL::int, NULL::xid8, pg_current_snapshot()::text || '/' || ` + pg.OIDOf(table) + `
 ORDER BY id NULLS FIRST`
-}
-
-// oidOf is the oid of a quoted table, as a constant that Postgres looks up together with the names in the statement.
-func oidOf(table string) string {
-	return "'" + strings.ReplaceAll(table, "'", "''") + "'::regclass::oid"
 }
 
 // leastQuery finds the least id of a window, given some id of it ($4). It must not walk the primary key, whose rows below $4
@@ -259,7 +254,7 @@ func (r *windowReader) query(ctx context.Context, statement string, out *page, r
 	leading := req.first != nil
 	before, discarded := out.bytes, 0
 	if fields := rows.FieldDescriptions(); !leading && r.table != 0 && len(fields) > 0 && fields[0].TableOID != r.table {
-		failed = errSwapped // the server says of each column which table it is of
+		failed = pg.ErrSwapped // the server says of each column which table it is of
 	}
 	for failed == nil && rows.NextRow() {
 		values := rows.Values()
@@ -315,7 +310,7 @@ func (r *windowReader) judge(within *position.Snapshot, values [][]byte) error {
 // checkRead checks the oid of the table that was read.
 func (r *windowReader) checkRead(oid string) error {
 	if r.table != 0 && oid != strconv.FormatUint(uint64(r.table), 10) {
-		return errSwapped
+		return pg.ErrSwapped
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package relay
+package retention
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -41,9 +42,9 @@ func sweepQuery(table string) string {
 	return `WITH seen AS MATERIALIZED (
     SELECT id, created_at <= now() - $3::float8 * interval '1 second' AND
            ` + position.Published("", "$4::text::pg_snapshot", "$5::text::pg_snapshot", "$6::bigint") + ` AS due
-    FROM ` + table + ` WHERE id > $1::bigint AND $7::oid IN (0, ` + oidOf(table) + `) ORDER BY id LIMIT $2::bigint
+    FROM ` + table + ` WHERE id > $1::bigint AND $7::oid IN (0, ` + pg.OIDOf(table) + `) ORDER BY id LIMIT $2::bigint
 ), gone AS (
-    DELETE FROM ` + table + ` WHERE id = ANY (ARRAY(SELECT id FROM seen WHERE due)) AND $7::oid IN (0, ` + oidOf(table) + `) RETURNING id
+    DELETE FROM ` + table + ` WHERE id = ANY (ARRAY(SELECT id FROM seen WHERE due)) AND $7::oid IN (0, ` + pg.OIDOf(table) + `) RETURNING id
 )
 SELECT count(*), (SELECT count(*) FROM gone), coalesce(max(id) FILTER (WHERE due), 0) FROM seen`
 }
@@ -122,7 +123,7 @@ func (w *sweep) narrow(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// isLockTimeout reports whether somebody else held a lock for longer than the janitor waits.
+// isLockTimeout reports whether somebody else held a lock for longer than a Cleaner waits.
 func isLockTimeout(err error) bool {
 	pg := (*pgconn.PgError)(nil)
 	return errors.As(err, &pg) && pg.Code == lockNotAvailable

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
+	"github.com/outbox-relay/relay/internal/retention"
 )
 
-// removed sums up what the janitor has told.
-func (r *recorder) removed() (sum Removal) {
+// removed sums up what the Cleaner has told.
+func (r *recorder) removed() (sum retention.Removal) {
 	for _, one := range r.removals {
 		sum.Rows, sum.Added, sum.Dropped = sum.Rows+one.Rows, sum.Added+one.Added, sum.Dropped+one.Dropped
 		if one.Err != nil {
@@ -34,7 +37,7 @@ func TestPublishedRowsGoAtOnceWithRetentionZero(t *testing.T) {
 	r.expect(orders, merge(first, second))
 }
 
-// The janitor looks, and leaves what is young, for as long as it is.
+// The Cleaner looks, and leaves what is young, for as long as it is.
 func TestPublishedRowsStayForTheRetention(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -61,7 +64,7 @@ func TestNothingGoesForever(t *testing.T) {
 	s.awaitRows(t, 10)
 	if n := query[int](t, r.conn, `SELECT count(*) FROM pg_stat_activity
 		WHERE application_name = 'relay outbox retention' AND datname = current_database()`); n != 0 {
-		t.Errorf("%d sessions of a janitor", n)
+		t.Errorf("%d sessions of a Cleaner", n)
 	}
 	s.stop()
 	if n := query[int](t, r.conn, `SELECT count(*) FROM outbox`); n != 10 || len(s.removals) != 0 {
@@ -69,8 +72,8 @@ func TestNothingGoesForever(t *testing.T) {
 	}
 }
 
-// A janitor that fails harms nobody: the lane publishes, and what is due goes once the cause is away.
-func TestAFailureOfTheJanitorDoesNotHarmPublishing(t *testing.T) {
+// A Cleaner that fails harms nobody: the lane publishes, and what is due goes once the cause is away.
+func TestAFailureOfRetentionDoesNotHarmPublishing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	exec(t, r.conn, `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
@@ -79,7 +82,7 @@ func TestAFailureOfTheJanitorDoesNotHarmPublishing(t *testing.T) {
 	cfg.Retention = RemoveAtOnce
 	s := r.start(cfg)
 	want := r.insertOrders(10, "first")
-	s.await(t, "the janitor fails", func(r *recorder) bool { return r.removed().Err != nil })
+	s.await(t, "the Cleaner fails", func(r *recorder) bool { return r.removed().Err != nil })
 	want = merge(want, r.insertOrders(10, "second"))
 	s.awaitRows(t, 20)
 	s.await(t, "the lane runs", func(r *recorder) bool { return r.state().State == Running && len(r.takeovers) == 1 })
@@ -103,7 +106,7 @@ func TestALanePublishesFromPartitions(t *testing.T) {
 	s := r.start(cfg)
 	want := r.insertOrders(10, "plain")
 	s.await(t, "the rows are removed", func(r *recorder) bool { return r.removed().Rows == 10 })
-	partition(t, r.conn, 1000)
+	outboxtest.Partition(t, r.conn, 1000)
 	for i := range 5 {
 		want = merge(want, r.insertOrders(1000, fmt.Sprintf("round %d", i)))
 	}
