@@ -26,24 +26,24 @@ test-long: setup ## every test, the long ones too: crash loops, clusters of thre
 
 .PHONY: test-examples
 test-examples: setup ## the examples in Go, Java and Python on real servers; needs a JDK, and Python with pip
-	go test -count=1 -timeout 20m -tags examples -run 'Example|GoExamples' -v ./integration
+	go test -count=1 -timeout 20m -tags examples -v ./integration/examples
 
 .PHONY: bench
 bench: setup ## what relay bench and relay bench insert measure, on servers of its own, and the hot paths
-	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration
+	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration/bench
 	go test -run '^$$' -bench . ./internal/relay ./partitioning ./outbox/internal/event
 
 .PHONY: bench-conditions
 bench-conditions: setup ## a drain with 20 million published rows behind it, and with a transaction open meanwhile
-	go test -count=1 -timeout 60m -tags bench -run TestBenchUnder -v ./integration
+	go test -count=1 -timeout 60m -tags bench -run TestBenchUnder -v ./integration/bench
 
 .PHONY: bench-inbox
 bench-inbox: setup ## what the inbox costs beside bare writes, with up to 50 million marks, and the consumer on Kafka; 20 minutes
-	go test -count=1 -timeout 90m -tags bench -run TestBenchInbox -v ./integration
+	go test -count=1 -timeout 90m -tags bench -run TestBenchInbox -v ./integration/bench
 
 .PHONY: bench-retention
 bench-retention: setup ## millions of rows through both layouts with a short retention: sizes, dead rows, log a row; 15 minutes
-	go test -count=1 -timeout 60m -tags bench -run 'TestRetention|TestDrainWithRetention' -v ./integration
+	go test -count=1 -timeout 60m -tags bench -run 'TestRetention|TestDrainWithRetention' -v ./integration/bench
 
 .PHONY: test-unit
 test-unit: ## the tests outside of integration/: no Kafka is started

@@ -1,9 +1,14 @@
-// Package integration holds the tests that need real servers, and the harness that starts these: a Postgres of its own
-// (internal/sandbox) and real Apache Kafka (integration/cluster).
+// Package integration has a room for each part of the project that is tested on real servers. A room
+// is a package of tests:
 //
-// The servers are started on first use, one of each for the whole run; every test gets a database and topics of its own.
-// Tests that kill a server start one for themselves. RELAY_TEST_DATABASE_URL (a role that may create databases) and
-// RELAY_TEST_BROKERS name servers to be used instead of those of the run. A test fails where a server cannot be had: it is
-// never skipped. Consumers that tests kill are programs of their own (victim/process). Tests that take longer than half a
-// minute are built with the tag "long".
+//   - outbox: the migrations, the layouts of the table, and the Go libraries that write to it
+//   - relay: from the outbox to Kafka, through kills and outages, and recovery
+//   - inbox: from Kafka to effects, through kills and outages, and retention of the marks
+//   - security: roles, grants, ACLs, TLS and SASL, and what logs show
+//   - bench: relay bench, and what is measured with the tag bench
+//   - examples: the programs of examples/ in Go, Java and Python
+//
+// What rooms share is not a test: kit has the servers of a run, databases, relays as processes,
+// writers with a ledger, and the verdict; cluster starts Apache Kafka; victim is a consumer that
+// tests kill. CONTRIBUTING.md says what the tags long, bench and examples mean.
 package integration

@@ -1,0 +1,2 @@
+// Package examples tests the programs of examples/, with the tag examples.
+package examples

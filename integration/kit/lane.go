@@ -1,0 +1,88 @@
+package kit
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Finish lets a relay publish what is left, stops it in order, and judges.
+func Finish(t testing.TB, load *Workload, settings []string, topics ...string) {
+	t.Helper()
+	last := StartRelay(t, settings, "run")
+	last.AwaitLog(time.Minute, "lane taken over")
+	AwaitPublished(t, load)
+	last.Terminate()
+	if status := last.Wait(30 * time.Second); status != 0 {
+		t.Errorf("SIGTERM ended the relay with status %d", status)
+	}
+	bootstrap := SettingOf(settings, "RELAY_BROKERS")
+	v := Judge(load.Ledger(t), Everything(t, strings.Split(bootstrap, ","), topics...))
+	t.Logf("transactions: %d committed, %d rolled back", load.Committed.Load(), load.rolledBack.Load())
+	v.Require(t)
+}
+
+// AwaitPublished waits until the relay's row says that it has published everything that is in the outbox.
+func AwaitPublished(t testing.TB, load *Workload) {
+	t.Helper()
+	Eventually(t, 3*time.Minute, "everything in the outbox is published", func() bool {
+		conn := Connect(t, load.URL)
+		defer CloseQuietly(conn)
+		var left int
+		err := conn.QueryRow(t.Context(), `
+SELECT count(*) FROM outbox, relay_lanes
+WHERE snapshot_to IS NOT NULL OR snapshot_from IS NULL OR NOT pg_visible_in_snapshot(xact_id, snapshot_from)`).Scan(&left)
+		return err == nil && left == 0
+	})
+}
+
+// LaneSeq is the sequence number of the last batch intended, 0 before the first.
+func LaneSeq(t testing.TB, url string) int64 {
+	t.Helper()
+	conn := Connect(t, url)
+	defer CloseQuietly(conn)
+	var seq int64
+	err := conn.QueryRow(t.Context(), "SELECT coalesce(max(seq), 0) FROM relay_lanes").Scan(&seq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seq
+}
+
+// LaneOwner is who took the lane over last, and how often it was taken over.
+func LaneOwner(t testing.TB, url string) (owner string, epoch int64) {
+	t.Helper()
+	conn := Connect(t, url)
+	defer CloseQuietly(conn)
+	err := conn.QueryRow(t.Context(), "SELECT owner, owner_epoch FROM relay_lanes").Scan(&owner, &epoch)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		t.Fatal(err)
+	}
+	return owner, epoch
+}
+
+// OwnerIndex finds the relay that owner, host/pid/instance, names.
+func OwnerIndex(t testing.TB, relays []*RelayProcess, owner string) int {
+	t.Helper()
+	for i, r := range relays {
+		if strings.Contains(owner, fmt.Sprintf("/%d/", r.ID())) {
+			return i
+		}
+	}
+	t.Fatalf("no relay is the owner %q", owner)
+	return 0
+}
+
+// AwaitGoingOn waits until the lane has published some batches more.
+func AwaitGoingOn(t *testing.T, url string) {
+	t.Helper()
+	before := LaneSeq(t, url)
+	Eventually(t, 2*time.Minute, "the lane goes on", func() bool { return LaneSeq(t, url) > before+settleSeqs })
+}
+
+// settleSeqs is how many batches show that a lane goes on.
+const settleSeqs = 5

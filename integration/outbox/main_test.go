@@ -1,0 +1,9 @@
+package outbox
+
+import (
+	"testing"
+
+	"github.com/outbox-relay/relay/integration/kit"
+)
+
+func TestMain(m *testing.M) { kit.Main(m) }
