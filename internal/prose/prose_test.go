@@ -9,7 +9,64 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+	"unicode/utf8"
 )
+
+const columns = 100
+
+func TestLinesFitAWindow(t *testing.T) {
+	for _, p := range pages(t) {
+		for _, l := range p.lines {
+			// A link cannot be broken; a line of one word is left alone.
+			if l.kind == text && utf8.RuneCountInString(l.text) > columns && strings.Count(l.text, " ") > 2 {
+				t.Errorf("%s:%d has %d columns, and prose has at most %d", p.name, l.number,
+					utf8.RuneCountInString(l.text), columns)
+			}
+		}
+	}
+}
+
+// idioms are words and phrases that readers in a second language stumble over, and what to write instead.
+var idioms = map[string]string{
+	`whoever`:              "name who it is: a process, a transaction, an operator",
+	`anew`:                 `"again"`,
+	`to and fro`:           "say what alternates",
+	`that is a belt`:       "say what the second check is for",
+	`nothing of it`:        "say what is not there",
+	`ways? on`:             `"choice"`,
+	`for ever`:             `"forever"`,
+	`is no matter`:         `"does not matter"`,
+	`leaves nobody wiser`:  `"its outcome is unknown"`,
+	`sieved?`:              `"plan"`,
+	`condemn(s|ed)?`:       `"mark as poison"`,
+	`janitor`:              `"cleaner"`,
+	`takes? the aggregate`: `"locks the aggregate"`,
+	`took the aggregate`:   `"locked the aggregate"`,
+	`(is|are) away`:        `"is unavailable"`,
+	`lineage`:              `"cluster identity"`,
+	`twins?`:               `"clone"`,
+}
+
+func TestProseIsPlain(t *testing.T) {
+	patterns := map[*regexp.Regexp]string{}
+	for idiom, better := range idioms {
+		patterns[regexp.MustCompile(`(?i)\b`+idiom+`\b`)] = better
+	}
+	names := regexp.MustCompile("`[^`]*`")
+	for _, p := range pages(t) {
+		for _, l := range p.lines {
+			if l.kind == code {
+				continue
+			}
+			plain := names.ReplaceAllString(l.text, "``") // names of code are what they are
+			for pattern, better := range patterns {
+				if found := pattern.FindString(plain); found != "" {
+					t.Errorf("%s:%d says %q; write %s", p.name, l.number, found, better)
+				}
+			}
+		}
+	}
+}
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
