@@ -53,14 +53,19 @@ test-unit: ## the tests outside of integration/: no Kafka is started
 vet: ## go vet, with every build tag
 	go vet ./...
 	go vet -tags failpoint,long,bench,examples ./...
+	go vet -tags release ./cmd/relay
 
 .PHONY: lint
 lint: ## golangci-lint with .golangci.yml; the first run builds it
 	go run $(GOLANGCI_LINT) run ./...
 
 .PHONY: build
-build: ## the command, as bin/relay
+build: ## the command with the demo, as bin/relay
 	go build -trimpath -o bin/relay ./cmd/relay
+
+.PHONY: release
+release: ## the command as it is shipped: without the demo, its downloader and its simulated broker; as dist/relay
+	CGO_ENABLED=0 go build -trimpath -tags release -ldflags '-s -w' -o dist/relay ./cmd/relay
 
 .PHONY: demo
 demo: ## the main job on throw-away servers, with crashes on the way

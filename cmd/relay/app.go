@@ -44,8 +44,10 @@ precedence. relay run --help lists them all.`,
 func (p program) commands() []*cli.Command {
 	commands := []*cli.Command{
 		p.runCommand(), p.migrateCommand(), p.statusCommand(), p.parkedCommand(), p.inboxCommand(), p.recoverCommand(), p.aclCommand(),
-		p.benchCommand(), p.demoCommand(), p.demoConsumer(), p.versionCommand(),
+		p.benchCommand(),
 	}
+	commands = append(commands, p.demoCommands()...)
+	commands = append(commands, p.versionCommand())
 	for _, c := range commands {
 		strict(c)
 	}

@@ -1,3 +1,5 @@
+//go:build !release
+
 package main
 
 import (
@@ -6,15 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/outbox-relay/relay/internal/demo"
 )
+
+// demoCommands are relay demo, and the process that it starts, and kills, as its consumer; that one is not for people.
+func (p program) demoCommands() []*cli.Command {
+	return []*cli.Command{p.demoCommand(), {
+		Name:   "demo-consumer",
+		Usage:  "the consumer of relay demo, which starts it",
+		Hidden: true,
+		Action: func(c *cli.Context) error { return demo.Bank(c.Context) },
+	}}
+}
 
 func (p program) demoCommand() *cli.Command {
 	return &cli.Command{
@@ -82,28 +90,4 @@ func (p program) demo(ctx context.Context, messages int, form output) error {
 		return errUnsound
 	}
 	return nil
-}
-
-// untilClosed returns a context that also ends when the terminal is closed. A reader of our output that goes away must not
-// end the process either, as it does by default, with its servers' folder left behind: then writes fail, and stop is called.
-func untilClosed(ctx context.Context) (_ context.Context, stop context.CancelCauseFunc) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	hangups, pipes := make(chan os.Signal, 1), make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	signal.Notify(pipes, syscall.SIGPIPE) // nobody listens: a socket that is closed raises it too
-	go func() {
-		select {
-		case s := <-hangups:
-			cancel(interrupted{s})
-		case <-ctx.Done():
-			signal.Stop(hangups)
-		}
-	}()
-	return ctx, cancel
-}
-
-// isTerminal reports whether a person may watch lines being redrawn.
-func isTerminal(to io.Writer) bool {
-	file, ok := to.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/term"
 
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/hint"
@@ -104,4 +107,10 @@ func (p program) show(value fmt.Stringer, form output) error {
 		return fmt.Errorf("write output: %w", err)
 	}
 	return nil
+}
+
+// isTerminal reports whether a person may watch lines being redrawn.
+func isTerminal(to io.Writer) bool {
+	file, ok := to.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }

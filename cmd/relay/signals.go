@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"syscall"
 )
 
@@ -47,4 +48,22 @@ func signalStatus(s os.Signal) int {
 		return 128 + int(number)
 	}
 	return exitFailure
+}
+
+// untilClosed returns a context that also ends when the terminal is closed. A reader of our output that goes away must not
+// end the process either, as it does by default, with its servers' folder left behind: then writes fail, and stop is called.
+func untilClosed(ctx context.Context) (_ context.Context, stop context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	hangups, pipes := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	signal.Notify(pipes, syscall.SIGPIPE) // nobody listens: a socket that is closed raises it too
+	go func() {
+		select {
+		case s := <-hangups:
+			cancel(interrupted{s})
+		case <-ctx.Done():
+			signal.Stop(hangups)
+		}
+	}()
+	return ctx, cancel
 }
