@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"math/bits"
 	"time"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
 // HandleBatch handles many messages in few transactions, mostly one. It marks them in one statement and calls handler once with
@@ -25,7 +30,7 @@ func (i *Inbox[TTx]) HandleBatch(
 	ctx context.Context, messages []Message, handler func(ctx context.Context, tx TTx, messages []Message) error,
 ) ([]Outcome, error) {
 	b := &batch[TTx]{
-		inbox: i, handler: handler, messages: messages, ids: make([]identity, len(messages)),
+		inbox: i, handler: handler, messages: messages, ids: make([]ledger.Identity, len(messages)),
 		outcomes: make([]Outcome, len(messages)), blocked: map[orderKey]bool{},
 		budget: 4 + 2*bits.Len(uint(len(messages))),
 	}
@@ -57,7 +62,7 @@ type batch[TTx any] struct {
 	inbox    *Inbox[TTx]
 	handler  func(context.Context, TTx, []Message) error
 	messages []Message
-	ids      []identity
+	ids      []ledger.Identity
 	outcomes []Outcome
 	// blocked are the keys of which a message failed, or was deferred.
 	blocked map[orderKey]bool
@@ -79,7 +84,7 @@ func (b *batch[TTx]) handle(ctx context.Context, places []int) error {
 		return nil
 	}
 	tried := &attempt[TTx]{batch: b, places: places}
-	err := b.inbox.again(ctx, func() error { return tried.run(ctx) })
+	err := b.inbox.ledger.Rerun(ctx, func() error { return tried.run(ctx) })
 	switch {
 	case err == nil:
 		tried.keep()
@@ -117,7 +122,7 @@ func (b *batch[TTx]) single(ctx context.Context, places []int, bad int, err erro
 		b.failAll(after, herr)
 		return herr
 	}
-	b.inbox.ended(ctx, b.ids[bad])
+	b.inbox.ledger.Ended(ctx, b.ids[bad])
 	if IsPermanent(err) {
 		result, perr := b.inbox.Park(ctx, b.messages[bad], CausePermanent, 1, err)
 		if perr != nil {
@@ -159,7 +164,7 @@ func (b *batch[TTx]) unblocked(places []int) []int {
 
 // failAll fails the first message of each key, and defers the later ones.
 func (b *batch[TTx]) failAll(places []int, err error) {
-	ids := make([]identity, 0, len(places))
+	ids := make([]ledger.Identity, 0, len(places))
 	for _, n := range places {
 		if key, ordered := keyOf(b.messages[n]); ordered && b.blocked[key] {
 			b.outcomes[n] = Outcome{Result: Deferred}
@@ -169,7 +174,7 @@ func (b *batch[TTx]) failAll(places []int, err error) {
 		ids = append(ids, b.ids[n])
 	}
 	if !IsUnavailable(err) {
-		b.inbox.ended(context.Background(), ids...)
+		b.inbox.ledger.Ended(context.Background(), ids...)
 	}
 }
 
@@ -196,7 +201,7 @@ func (a *attempt[TTx]) keep() {
 	b := a.batch
 	for _, n := range a.places {
 		b.outcomes[n] = Outcome{Result: Duplicate}
-		b.inbox.forget(b.ids[n])
+		b.inbox.ledger.Forget(b.ids[n])
 	}
 	for _, n := range a.fresh {
 		b.outcomes[n] = Outcome{Result: Processed}
@@ -212,7 +217,7 @@ func (a *attempt[TTx]) run(ctx context.Context) error {
 	if i.expectsNew() {
 		marked := false
 		err := a.transact(ctx, true, &marked)
-		if state, _ := sqlState(err); marked || state != uniqueViolation {
+		if state, _ := failure.SQLState(err); marked || state != failure.UniqueViolation {
 			return err
 		}
 		i.seenUntil.Store(time.Now().Add(seenAgainFor).UnixNano())
@@ -224,19 +229,19 @@ func (a *attempt[TTx]) run(ctx context.Context) error {
 func (a *attempt[TTx]) transact(ctx context.Context, allNew bool, marked *bool) error {
 	i, b := a.batch.inbox, a.batch
 	a.fresh, a.parked = nil, nil
-	ids := make([]identity, len(a.places))
+	ids := make([]ledger.Identity, len(a.places))
 	for n, place := range a.places {
 		ids[n] = b.ids[place]
 	}
 	marks := newMarks(ids)
 	anyParked := false
 	var in int64
-	limits := i.handlerBounds()
-	first := append(statementsOf(i, marks, allNew), Statement{
-		SQL: i.sql.anyParked, Args: []any{i.cfg.Consumer, limits.idle, limits.statement},
-		Each: func(row Row) error { return row.Scan(&anyParked, new(string), new(string), &in) },
+	limits := i.ledger.HandlerBounds()
+	first := append(statementsOf(i, marks, allNew), inboxdriver.Statement{
+		SQL: i.ledger.SQL.AnyParked, Args: []any{i.cfg.Consumer, limits.Idle, limits.Statement},
+		Each: func(row inboxdriver.Row) error { return row.Scan(&anyParked, new(string), new(string), &in) },
 	})
-	return i.transactHandling(ctx, &in, func(tx Tx, native TTx) (bool, error) {
+	return i.ledger.DoHandling(ctx, &in, func(tx inboxdriver.Tx, native TTx) (bool, error) {
 		*marked = true
 		parked := map[orderKey]int64{}
 		if anyParked {
@@ -247,14 +252,14 @@ func (a *attempt[TTx]) transact(ctx context.Context, allNew bool, marked *bool) 
 		if err := a.sort(ctx, tx, ids, marks, parked); err != nil {
 			return false, err
 		}
-		cleared := i.wasStarted(ids...)
-		if err := i.clearStarted(ctx, tx, ids...); err != nil {
+		cleared := i.ledger.WasStarted(ids...)
+		if err := i.ledger.ClearStarted(ctx, tx, ids...); err != nil {
 			return false, err
 		}
 		if len(a.fresh) == 0 {
 			return cleared || len(a.parked) > 0, nil
 		}
-		return true, i.call(ctx, tx, func(ctx context.Context) error { return b.handler(ctx, native, a.messages()) })
+		return true, i.ledger.Call(ctx, tx, func(ctx context.Context) error { return b.handler(ctx, native, a.messages()) })
 	}, first...)
 }
 
@@ -268,9 +273,9 @@ func (a *attempt[TTx]) messages() []Message {
 }
 
 // sort finds out which messages are fresh, and parks those whose key is parked.
-func (a *attempt[TTx]) sort(ctx context.Context, tx Tx, ids []identity, marks *marks, parked map[orderKey]int64) error {
+func (a *attempt[TTx]) sort(ctx context.Context, tx inboxdriver.Tx, ids []ledger.Identity, marks *marks, parked map[orderKey]int64) error {
 	i := a.batch.inbox
-	var behind []Statement
+	var behind []inboxdriver.Statement
 	for n, place := range a.places {
 		if !marks.take(ids[n]) {
 			continue
@@ -290,19 +295,19 @@ func (a *attempt[TTx]) sort(ctx context.Context, tx Tx, ids []identity, marks *m
 		return nil
 	}
 	if err := tx.Send(ctx, behind...); err != nil {
-		return fmt.Errorf("park behind their keys: %w", ofStatement(ctx, err))
+		return fmt.Errorf("park behind their keys: %w", failure.OfStatement(ctx, err))
 	}
 	return nil
 }
 
-func (a *attempt[TTx]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKey]int64) error {
+func (a *attempt[TTx]) parkedKeys(ctx context.Context, tx inboxdriver.Tx, parked map[orderKey]int64) error {
 	topics, keys := a.keys()
 	if len(topics) == 0 {
 		return nil
 	}
-	err := tx.Send(ctx, Statement{
-		SQL: a.batch.inbox.sql.parkedKeys, Args: []any{a.batch.inbox.cfg.Consumer, textArray(topics), byteaArray(keys)},
-		Each: func(row Row) error {
+	err := tx.Send(ctx, inboxdriver.Statement{
+		SQL: a.batch.inbox.ledger.SQL.ParkedKeys, Args: []any{a.batch.inbox.cfg.Consumer, tables.TextArray(topics), tables.ByteaArray(keys)},
+		Each: func(row inboxdriver.Row) error {
 			var id int64
 			var topic string
 			var key []byte
@@ -314,7 +319,7 @@ func (a *attempt[TTx]) parkedKeys(ctx context.Context, tx Tx, parked map[orderKe
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("look for parked keys: %w", ofStatement(ctx, err))
+		return fmt.Errorf("look for parked keys: %w", failure.OfStatement(ctx, err))
 	}
 	return nil
 }

@@ -39,9 +39,9 @@ func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 				return err
 			}},
 			{"AtMostOnce", func(ctx context.Context) error { _, err := frozen.AtMostOnce(ctx, message("3", "b"), fine); return err }},
-			{"RedriveFailed", func(ctx context.Context) error { return frozen.RedriveFailed(ctx, key, errors.New("no")) }},
-			{"Redrive", func(ctx context.Context) error { // the record of its start
-				_, err := frozen.Redrive(ctx, key, redriven)
+			{"RetryFailed", func(ctx context.Context) error { return frozen.RetryFailed(ctx, key, errors.New("no")) }},
+			{"Retry", func(ctx context.Context) error { // the record of its start
+				_, err := frozen.Retry(ctx, key, retried)
 				return err
 			}},
 			{"Retain", func(ctx context.Context) error { return frozen.Retain(ctx, time.Hour) }},
@@ -100,7 +100,7 @@ func TestAHandlersTransactionIsBounded(t *testing.T) {
 				w.Fatal(outcomes, err)
 			}
 			w.park(message("3"+key, key))
-			_, err = test.b.Redrive(w.Context(), w.request(), func(ctx context.Context, tx transaction, _ inbox.Message) error { return look(ctx, tx) })
+			_, err = test.b.Retry(w.Context(), w.request(), func(ctx context.Context, tx transaction, _ inbox.Message) error { return look(ctx, tx) })
 			if err != nil {
 				w.Fatal(err)
 			}

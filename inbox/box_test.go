@@ -11,6 +11,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx" of database/sql
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/inbox/inboxsql"
 )
 
@@ -27,7 +28,7 @@ type box interface {
 	Handle(context.Context, inbox.Message, handler) (inbox.Result, error)
 	HandleBatch(context.Context, []inbox.Message, batchHandler) ([]inbox.Outcome, error)
 	Accept(context.Context, transaction, inbox.Message) (inbox.Result, error)
-	Redrive(context.Context, inbox.ParkedKey, redriveHandler) (inbox.Redriven, error)
+	Retry(context.Context, inboxloop.ParkedKey, retryHandler) (inboxloop.Retried, error)
 	// begin is a transaction of the caller.
 	begin(context.Context) (transaction, error)
 	either
@@ -36,18 +37,18 @@ type box interface {
 // either are the methods that are the same for both drivers.
 type either interface {
 	AtMostOnce(context.Context, inbox.Message, func(context.Context) error) (inbox.Result, error)
-	RedriveOnce(context.Context, inbox.ParkedKey, func(context.Context, inbox.Message) error) (inbox.Redriven, error)
+	RetryAtMostOnce(context.Context, inboxloop.ParkedKey, func(context.Context, inbox.Message) error) (inboxloop.Retried, error)
 	Park(context.Context, inbox.Message, inbox.Cause, int, error) (inbox.Result, error)
 	Seen(context.Context, []inbox.Message) ([]bool, error)
 	Start(context.Context, []inbox.Message) ([]int, error)
 	Open(ctx context.Context, topic string, partition int32) (bool, error)
 	Close(ctx context.Context, topic string, partition int32) error
-	Requested(ctx context.Context, limit int) ([]inbox.ParkedKey, error)
-	RedriveFailed(context.Context, inbox.ParkedKey, error) error
+	Requested(ctx context.Context, limit int) ([]inboxloop.ParkedKey, error)
+	RetryFailed(context.Context, inboxloop.ParkedKey, error) error
 	Check(context.Context) error
-	Incarnation(context.Context) (inbox.Incarnation, error)
-	Bind(context.Context, inbox.Incarnation) context.Context
-	Flush(context.Context, inbox.Incarnation) error
+	Incarnation(context.Context) (inboxloop.Incarnation, error)
+	Bind(context.Context, inboxloop.Incarnation) context.Context
+	Flush(context.Context, inboxloop.Incarnation) error
 	Retain(ctx context.Context, keep time.Duration, claimants ...string) error
 	Sweep(context.Context) (inbox.Swept, error)
 	SetIdle(time.Duration)
@@ -56,14 +57,15 @@ type either interface {
 }
 
 type (
-	handler        = func(context.Context, transaction) error
-	batchHandler   = func(context.Context, transaction, []inbox.Message) error
-	redriveHandler = func(context.Context, transaction, inbox.Message) error
+	handler      = func(context.Context, transaction) error
+	batchHandler = func(context.Context, transaction, []inbox.Message) error
+	retryHandler = func(context.Context, transaction, inbox.Message) error
 )
 
 // boxOf makes a box of an inbox of one driver.
 type boxOf[TTx any] struct {
 	*inbox.Inbox[TTx]
+	*inboxloop.Loop[TTx]
 	wrap   func(TTx) transaction
 	unwrap func(transaction) TTx
 	start  func(context.Context) (TTx, error)
@@ -81,9 +83,12 @@ func (b boxOf[TTx]) Accept(ctx context.Context, tx transaction, m inbox.Message)
 	return b.Inbox.Accept(ctx, b.unwrap(tx), m)
 }
 
-func (b boxOf[TTx]) Redrive(ctx context.Context, key inbox.ParkedKey, h redriveHandler) (inbox.Redriven, error) {
-	return b.Inbox.Redrive(ctx, key, func(ctx context.Context, tx TTx, m inbox.Message) error { return h(ctx, b.wrap(tx), m) })
+func (b boxOf[TTx]) Retry(ctx context.Context, key inboxloop.ParkedKey, h retryHandler) (inboxloop.Retried, error) {
+	return b.Loop.Retry(ctx, key, func(ctx context.Context, tx TTx, m inbox.Message) error { return h(ctx, b.wrap(tx), m) })
 }
+
+// SetIdle shortens how long a session may say nothing in a transaction.
+func (b boxOf[TTx]) SetIdle(d time.Duration) { b.Internal().Idle = d }
 
 func (b boxOf[TTx]) begin(ctx context.Context) (transaction, error) {
 	tx, err := b.start(ctx)
@@ -141,7 +146,7 @@ var pgxDriver = driver{"pgx", func(t *testing.T, url string, connections int, co
 		t.Fatal(err)
 	}
 	return boxOf[pgx.Tx]{
-		i, func(tx pgx.Tx) transaction { return pgxTransaction{tx} },
+		i, inboxloop.New(i), func(tx pgx.Tx) transaction { return pgxTransaction{tx} },
 		func(tx transaction) pgx.Tx { return tx.(pgxTransaction).Tx }, pool.Begin,
 	}
 }}
@@ -164,7 +169,7 @@ var sqlDriver = driver{"database-sql", func(t *testing.T, url string, connection
 		t.Fatal(err)
 	}
 	return boxOf[*sql.Tx]{
-		i, func(tx *sql.Tx) transaction { return sqlTransaction{tx} },
+		i, inboxloop.New(i), func(tx *sql.Tx) transaction { return sqlTransaction{tx} },
 		func(tx transaction) *sql.Tx { return tx.(sqlTransaction).Tx },
 		func(ctx context.Context) (*sql.Tx, error) { return db.BeginTx(ctx, nil) },
 	}

@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
 // ErrSchema is what Check returns where tables of the inbox are missing.
 var ErrSchema = errors.New("inbox: tables are missing")
 
-// tables are those that the migrations make.
-var tables = []string{
+// required are those that the migrations make.
+var required = []string{
 	"inbox", "inbox_consumers", "inbox_parked_keys", "inbox_parked", "inbox_started", "inbox_sessions", "inbox_claims", "inbox_audit",
 	"inbox_sweeps", "inbox_retentions", "inbox_incarnation",
 }
@@ -20,10 +24,10 @@ var tables = []string{
 // error is ErrSchema where one is missing; one that IsUnavailable says nothing about the tables.
 func (i *Inbox[TTx]) Check(ctx context.Context) error {
 	var missing []string
-	err := i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
-		return false, ofDatabase(ctx, tx.Send(ctx, Statement{
-			SQL: i.sql.missing, Args: []any{textArray(tables), qualified(i.cfg.Schema, "{")},
-			Each: func(row Row) error {
+	err := i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
+		return false, failure.OfDatabase(ctx, tx.Send(ctx, inboxdriver.Statement{
+			SQL: i.ledger.SQL.Missing, Args: []any{tables.TextArray(required), tables.Qualified(i.cfg.Schema, "{")},
+			Each: func(row inboxdriver.Row) error {
 				var name string
 				err := row.Scan(&name)
 				missing = append(missing, name)

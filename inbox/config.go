@@ -8,11 +8,9 @@ import (
 	"os"
 	"strings"
 	"time"
-	"unicode/utf8"
-)
 
-// mostName bounds the bytes of a consumer and of a source: both stand in every entry of the primary key.
-const mostName = 255
+	"github.com/outbox-relay/relay/inbox/internal/tables"
+)
 
 // Config says who consumes, and how. Only Consumer is required.
 type Config struct {
@@ -67,39 +65,17 @@ func randomPart() string { return strings.ToLower(rand.Text()[:8]) }
 // validate returns every fault of a configuration that has its defaults.
 func (c Config) validate() error {
 	var faults []error
-	if reason := checkName(c.Consumer); reason != "" {
+	if reason := tables.CheckName(c.Consumer); reason != "" {
 		faults = append(faults, fmt.Errorf("inbox: Consumer %s", reason))
 	}
-	if reason := checkText(c.Schema); reason != "" {
+	if reason := tables.CheckText(c.Schema); reason != "" {
 		faults = append(faults, fmt.Errorf("inbox: Schema %s", reason))
 	}
-	if reason := checkText(c.Instance); reason != "" {
+	if reason := tables.CheckText(c.Instance); reason != "" {
 		faults = append(faults, fmt.Errorf("inbox: Instance %s", reason))
 	}
 	if c.HandlerTimeout < 0 {
 		faults = append(faults, fmt.Errorf("inbox: HandlerTimeout is %v; give a time such as 30s", c.HandlerTimeout))
 	}
 	return errors.Join(faults...)
-}
-
-// checkName returns what is wrong with the name of a consumer or a source, or nothing.
-func checkName(name string) string {
-	switch {
-	case name == "":
-		return "is empty"
-	case len(name) > mostName:
-		return fmt.Sprintf("has %d bytes; at most %d are allowed", len(name), mostName)
-	}
-	return checkText(name)
-}
-
-// checkText returns why Postgres cannot store a text, or nothing.
-func checkText(text string) string {
-	switch {
-	case !utf8.ValidString(text):
-		return "is not valid UTF-8"
-	case strings.ContainsRune(text, 0):
-		return "holds a zero byte, which Postgres does not store"
-	}
-	return ""
 }

@@ -76,20 +76,20 @@ func work(w *world, b box) {
 		w.Fatal(result, err)
 	}
 	key := w.request()
-	if err := b.RedriveFailed(w.Context(), key, context.Canceled); err != nil {
+	if err := b.RetryFailed(w.Context(), key, context.Canceled); err != nil {
 		w.Fatal(err)
 	}
 	key = w.request()
 	for _, id := range []string{"never3", "4"} {
-		if got := w.redrive(b, key); got.Message.ID != id || got.err != nil {
+		if got := w.retry(b, key); got.Message.ID != id || got.err != nil {
 			w.Fatalf("%+v", got)
 		}
 	}
-	once, err := b.RedriveOnce(w.Context(), key, func(context.Context, inbox.Message) error { return nil })
+	once, err := b.RetryAtMostOnce(w.Context(), key, func(context.Context, inbox.Message) error { return nil })
 	if once.Message.ID != "6" || err != nil {
 		w.Fatalf("%+v, %v", once, err)
 	}
-	if got := w.redrive(b, key); got.Left || got.err != nil {
+	if got := w.retry(b, key); got.Left || got.err != nil {
 		w.Fatalf("%+v", got)
 	}
 	w.wantEffects("1", "2", "5", "7", "never3", "4")

@@ -38,7 +38,7 @@
 //
 // A message that cannot be handled goes to inbox_parked, with its mark, and each later one of its key goes there behind it; offsets
 // move on. The key has a row in inbox_parked_keys, and three locks on it keep the queue whole. Who adds a message holds it
-// FOR KEY SHARE. Who takes messages out (Redrive) holds it FOR NO KEY UPDATE: one at a time, without making arrivals wait. And whoever
+// FOR KEY SHARE. Who takes messages out (a retry) holds it FOR NO KEY UPDATE: one at a time, without making arrivals wait. And whoever
 // finds the queue empty takes it FOR UPDATE, which waits for arrivals that are under way, looks at the queue once more in a later
 // statement, and removes the row. An arrival that waits for that finds no row then, and is handled as usual.
 //

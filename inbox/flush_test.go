@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // With synchronous_commit = off a commit is flushed some time later by a process of its own. Twenty in a row would not be, at once.
@@ -19,7 +20,7 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if err := lazy.Flush(w.Context(), now); !errors.Is(err, inbox.ErrNoSession) {
+		if err := lazy.Flush(w.Context(), now); !errors.Is(err, inboxloop.ErrNoSession) {
 			w.Fatalf("without a partition: %v", err)
 		}
 		if _, err := lazy.Open(w.Context(), "orders", 3); err != nil {
@@ -39,7 +40,7 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 		if _, err := w.Open(w.Context(), "orders", 3); err != nil {
 			w.Fatal(err)
 		}
-		if err := lazy.Flush(w.Context(), now); !errors.Is(err, inbox.ErrNoSession) {
+		if err := lazy.Flush(w.Context(), now); !errors.Is(err, inboxloop.ErrNoSession) {
 			w.Fatalf("another process has the partition: %v", err)
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 
+	"github.com/outbox-relay/relay/inbox/internal/tables"
 	"github.com/outbox-relay/relay/outbox"
 )
 
@@ -22,7 +23,7 @@ func WithMessage(ctx context.Context, m Message) context.Context {
 	return context.WithValue(ctx, contextKey{}, m)
 }
 
-// FromContext returns the message that a handler of Handle, AtMostOnce or Redrive runs for, and a Handler of inboxkafka, from the
+// FromContext returns the message that a handler of Handle, AtMostOnce or a retry runs for, and a Handler of inboxkafka, from the
 // context it was given.
 func FromContext(ctx context.Context) (m Message, found bool) {
 	m, found = ctx.Value(contextKey{}).(Message)
@@ -35,7 +36,7 @@ func FromContext(ctx context.Context) (m Message, found bool) {
 func (m Message) Follow(event outbox.Message) outbox.Message {
 	headers := map[string]string{headerCausation: m.ID, headerCorrelation: m.ID}
 	for _, name := range []string{headerCorrelation, headerTraceParent, headerTraceState} {
-		if value, found := m.Header(name); found && checkText(string(value)) == "" {
+		if value, found := m.Header(name); found && tables.CheckText(string(value)) == "" {
 			headers[name] = string(value)
 		}
 	}

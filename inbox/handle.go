@@ -3,6 +3,12 @@ package inbox
 import (
 	"context"
 	"fmt"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
 // Handle runs handler once for the message, in one transaction with the mark that it was handled. The message is done where the
@@ -20,7 +26,7 @@ func (i *Inbox[TTx]) Handle(ctx context.Context, m Message, handler func(ctx con
 	id := m.identity()
 	ctx = WithMessage(ctx, m)
 	var result Result
-	err := i.again(ctx, func() (err error) {
+	err := i.ledger.Rerun(ctx, func() (err error) {
 		result, err = i.handleOnce(ctx, m, id, handler)
 		return err
 	})
@@ -28,47 +34,47 @@ func (i *Inbox[TTx]) Handle(ctx context.Context, m Message, handler func(ctx con
 		return i.Park(ctx, m, CausePermanent, 1, err)
 	}
 	if err != nil {
-		i.ended(ctx, id)
+		i.ledger.Ended(ctx, id)
 		return Failed, fmt.Errorf("handle message %s of %s: %w", m.ID, m.Source, err)
 	}
-	i.forget(id)
+	i.ledger.Forget(id)
 	return result, nil
 }
 
-func (i *Inbox[TTx]) handleOnce(ctx context.Context, m Message, id identity, handler func(context.Context, TTx) error) (Result, error) {
+func (i *Inbox[TTx]) handleOnce(ctx context.Context, m Message, id ledger.Identity, handler func(context.Context, TTx) error) (Result, error) {
 	result := Failed
 	var fresh bool
 	var keyID *int64
 	var in int64
-	err := i.transactHandling(ctx, &in, func(tx Tx, native TTx) (bool, error) {
+	err := i.ledger.DoHandling(ctx, &in, func(tx inboxdriver.Tx, native TTx) (bool, error) {
 		switch {
 		case !fresh:
 			result = Duplicate
-			return i.wasStarted(id), i.clearStarted(ctx, tx, id)
+			return i.ledger.WasStarted(id), i.ledger.ClearStarted(ctx, tx, id)
 		case keyID != nil:
 			result = Parked
 			return true, i.parkBehind(ctx, tx, *keyID, m, id)
 		}
 		// Nothing of ours comes after the handler, so that what fails before is never its failure.
-		if err := i.clearStarted(ctx, tx, id); err != nil {
+		if err := i.ledger.ClearStarted(ctx, tx, id); err != nil {
 			return false, err
 		}
-		if err := i.call(ctx, tx, func(ctx context.Context) error { return handler(ctx, native) }); err != nil {
+		if err := i.ledger.Call(ctx, tx, func(ctx context.Context) error { return handler(ctx, native) }); err != nil {
 			return false, err
 		}
 		result = Processed
 		return true, nil
-	}, i.acceptStatement(m, id, i.handlerBounds(), &fresh, &keyID, &in))
+	}, i.acceptStatement(m, id, i.ledger.HandlerBounds(), &fresh, &keyID, &in))
 	return result, err
 }
 
 // acceptStatement writes the mark. It tells whether it is the first one, the row of the key where that is parked, and the incarnation
 // that the transaction is in. Bounds that are not set are left alone.
-func (i *Inbox[TTx]) acceptStatement(m Message, id identity, limits bounds, fresh *bool, keyID **int64, in *int64) Statement {
-	return Statement{
-		SQL:  i.sql.accept,
-		Args: []any{i.cfg.Consumer, id.source, id.key.String(), m.Topic, orNull(m.Key), limits.idle, limits.statement},
-		Each: func(row Row) error { return row.Scan(fresh, keyID, new(string), new(string), in) },
+func (i *Inbox[TTx]) acceptStatement(m Message, id ledger.Identity, limits transact.Bounds, fresh *bool, keyID **int64, in *int64) inboxdriver.Statement {
+	return inboxdriver.Statement{
+		SQL:  i.ledger.SQL.Accept,
+		Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), m.Topic, tables.OrNull(m.Key), limits.Idle, limits.Statement},
+		Each: func(row inboxdriver.Row) error { return row.Scan(fresh, keyID, new(string), new(string), in) },
 	}
 }
 
@@ -87,29 +93,29 @@ func (i *Inbox[TTx]) Accept(ctx context.Context, tx TTx, m Message) (Result, err
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
-	result, err := i.accept(ctx, i.driver.Wrap(tx), m)
+	result, err := i.accept(ctx, i.ledger.Driver.Wrap(tx), m)
 	if err != nil {
 		return Failed, fmt.Errorf("accept message %s of %s: %w", m.ID, m.Source, err)
 	}
 	return result, nil
 }
 
-func (i *Inbox[TTx]) accept(ctx context.Context, tx Tx, m Message) (Result, error) {
+func (i *Inbox[TTx]) accept(ctx context.Context, tx inboxdriver.Tx, m Message) (Result, error) {
 	id := m.identity()
 	var fresh bool
 	var keyID *int64
 	var in int64
-	err := ofStatement(ctx, tx.Send(ctx, i.acceptStatement(m, id, bounds{}, &fresh, &keyID, &in)))
+	err := failure.OfStatement(ctx, tx.Send(ctx, i.acceptStatement(m, id, transact.Bounds{}, &fresh, &keyID, &in)))
 	if err == nil {
-		err = i.stillIn(ctx, in)
+		err = i.ledger.StillIn(ctx, in)
 	}
 	switch {
 	case err != nil:
 		return Failed, err
 	case !fresh:
-		return Duplicate, i.clearStarted(ctx, tx, id)
+		return Duplicate, i.ledger.ClearStarted(ctx, tx, id)
 	case keyID != nil:
 		return Parked, i.parkBehind(ctx, tx, *keyID, m, id)
 	}
-	return Accepted, i.clearStarted(ctx, tx, id)
+	return Accepted, i.ledger.ClearStarted(ctx, tx, id)
 }

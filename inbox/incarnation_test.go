@@ -7,10 +7,11 @@ import (
 	"testing"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // incarnation is the one that the database is in.
-func (w *world) incarnation(b box) inbox.Incarnation {
+func (w *world) incarnation(b box) inboxloop.Incarnation {
 	w.Helper()
 	now, err := b.Incarnation(w.Context())
 	if err != nil {
@@ -54,11 +55,11 @@ func TestNothingIsDecidedInAnotherIncarnationThanTheCallerKnows(t *testing.T) {
 }
 
 // wantForgotten fails the test unless every call says that its incarnation has ended.
-func (w *world) wantForgotten(ctx context.Context, since inbox.Incarnation) {
+func (w *world) wantForgotten(ctx context.Context, since inboxloop.Incarnation) {
 	w.Helper()
 	want := func(what string, err error) {
 		w.Helper()
-		if !errors.Is(err, inbox.ErrForgotten) || !inbox.IsUnavailable(err) {
+		if !errors.Is(err, inboxloop.ErrForgotten) || !inbox.IsUnavailable(err) {
 			w.Fatalf("%s: %v", what, err)
 		}
 	}
@@ -84,14 +85,14 @@ func (w *world) wantForgotten(ctx context.Context, since inbox.Incarnation) {
 		}
 	}
 	want("Flush", w.Flush(w.Context(), since))
-	want("Flush since never", w.Flush(w.Context(), inbox.Incarnation{}))
+	want("Flush since never", w.Flush(w.Context(), inboxloop.Incarnation{}))
 }
 
 // A handler may use two inboxes in two databases.
 func TestAContextIsBoundForOneInboxOnly(t *testing.T) {
 	each(t, func(w *world) {
 		other := w.process(nil)
-		ctx := w.Bind(w.Context(), inbox.Incarnation{})
+		ctx := w.Bind(w.Context(), inboxloop.Incarnation{})
 		if result, err := other.Handle(ctx, message("1", "k"), effect("1")); result != inbox.Processed || err != nil {
 			w.Fatal(result, err)
 		}

@@ -51,10 +51,10 @@ func TestNilAfterTheDeadlineIsATimeoutAndLeavesNothing(t *testing.T) {
 		}
 		w.wantEmpty()
 		w.park(m)
-		redriven, err := b.Redrive(w.Context(), w.request(), func(ctx context.Context, tx transaction, _ inbox.Message) error {
+		retried, err := b.Retry(w.Context(), w.request(), func(ctx context.Context, tx transaction, _ inbox.Message) error {
 			return half(ctx, tx)
 		})
-		wantLate("Redrive", redriven.Result, err)
+		wantLate("Retry", retried.Result, err)
 		w.wantQueue("1 attempts")
 	})
 }

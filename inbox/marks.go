@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
 // marks are the marks that one transaction of a batch writes.
@@ -16,20 +19,20 @@ type marks struct {
 	sources  []string
 	bySource map[string][]uuid.UUID
 	// left are the messages whose mark is new, until they are taken: a second copy in the same batch is a duplicate.
-	left map[identity]bool
+	left map[ledger.Identity]bool
 }
 
-func newMarks(ids []identity) *marks {
-	m := &marks{bySource: map[string][]uuid.UUID{}, left: make(map[identity]bool, len(ids))}
+func newMarks(ids []ledger.Identity) *marks {
+	m := &marks{bySource: map[string][]uuid.UUID{}, left: make(map[ledger.Identity]bool, len(ids))}
 	for _, id := range ids {
 		if m.left[id] {
 			continue
 		}
 		m.left[id] = true
-		if _, known := m.bySource[id.source]; !known {
-			m.sources = append(m.sources, id.source)
+		if _, known := m.bySource[id.Source]; !known {
+			m.sources = append(m.sources, id.Source)
 		}
-		m.bySource[id.source] = append(m.bySource[id.source], id.key)
+		m.bySource[id.Source] = append(m.bySource[id.Source], id.Mark)
 	}
 	slices.Sort(m.sources)
 	for _, keys := range m.bySource {
@@ -39,7 +42,7 @@ func newMarks(ids []identity) *marks {
 }
 
 // take reports whether the message is fresh, once.
-func (m *marks) take(id identity) bool {
+func (m *marks) take(id ledger.Identity) bool {
 	fresh := m.left[id]
 	if fresh {
 		m.left[id] = false
@@ -48,17 +51,17 @@ func (m *marks) take(id identity) bool {
 }
 
 // statementsOf write the marks: those that are new, or all of them, or none where one of them is there.
-func statementsOf[TTx any](i *Inbox[TTx], m *marks, allNew bool) []Statement {
-	all := make([]Statement, 0, len(m.sources)+1)
+func statementsOf[TTx any](i *Inbox[TTx], m *marks, allNew bool) []inboxdriver.Statement {
+	all := make([]inboxdriver.Statement, 0, len(m.sources)+1)
 	for _, source := range m.sources {
 		keys := m.bySource[source]
 		if allNew {
-			all = append(all, Statement{SQL: i.sql.markMany, Args: []any{i.cfg.Consumer, source, keys}})
+			all = append(all, inboxdriver.Statement{SQL: i.ledger.SQL.MarkMany, Args: []any{i.cfg.Consumer, source, keys}})
 			continue
 		}
-		all = append(all, Statement{
-			SQL: i.sql.acceptMany, Args: []any{i.cfg.Consumer, source, keys, int64(len(keys))},
-			Each: func(row Row) error {
+		all = append(all, inboxdriver.Statement{
+			SQL: i.ledger.SQL.AcceptMany, Args: []any{i.cfg.Consumer, source, keys, int64(len(keys))},
+			Each: func(row inboxdriver.Row) error {
 				var n int64
 				var fresh *string
 				if err := row.Scan(&n, &fresh); err != nil || fresh == nil {
@@ -74,7 +77,7 @@ func statementsOf[TTx any](i *Inbox[TTx], m *marks, allNew bool) []Statement {
 // keep leaves only those keys of a source that are listed.
 func (m *marks) keep(source, listed string) error {
 	for _, key := range m.bySource[source] {
-		m.left[identity{source, key}] = false
+		m.left[ledger.Identity{Source: source, Mark: key}] = false
 	}
 	for text := range strings.SplitSeq(listed, ",") {
 		if text == "" {
@@ -84,7 +87,7 @@ func (m *marks) keep(source, listed string) error {
 		if err != nil {
 			return fmt.Errorf("read the marks: %w", err)
 		}
-		m.left[identity{source, key}] = true
+		m.left[ledger.Identity{Source: source, Mark: key}] = true
 	}
 	return nil
 }
@@ -95,6 +98,3 @@ const seenAgainFor = time.Minute
 
 // expectsNew reports whether a batch is taken to hold nothing that was seen before.
 func (i *Inbox[TTx]) expectsNew() bool { return time.Now().UnixNano() >= i.seenUntil.Load() }
-
-// uniqueViolation is the SQLSTATE of a mark that is there already.
-const uniqueViolation = "23505"

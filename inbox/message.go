@@ -1,15 +1,13 @@
 package inbox
 
 import (
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
-)
 
-// mostID bounds the bytes of a message's id, which is kept with a parked message.
-const mostID = 1024
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
+)
 
 // Message is one message as it came from a topic or from anywhere else.
 type Message struct {
@@ -60,38 +58,19 @@ func (m Message) Header(name string) (value []byte, found bool) {
 	return nil, false
 }
 
-// identity is what a message is marked by.
-type identity struct {
-	source string
-	key    uuid.UUID
-}
+func (m Message) identity() ledger.Identity { return ledger.Identify(m.Source, m.ID) }
 
-func (m Message) identity() identity { return identity{m.Source, MarkID(m.ID)} }
+func (m Message) subject(id ledger.Identity) ledger.Subject {
+	return ledger.Subject{
+		Identity: id, ID: m.ID, Topic: m.Topic, Type: m.Type, Key: m.Key, Partition: m.Partition, Offset: m.Offset,
+	}
+}
 
 // check returns ErrInvalid with every fault of a message that could have no mark.
-func (m Message) check() error {
-	var faults []error
-	switch {
-	case m.ID == "":
-		faults = append(faults, errors.New("ID is empty"))
-	case len(m.ID) > mostID:
-		faults = append(faults, fmt.Errorf("ID has %d bytes; at most %d are allowed", len(m.ID), mostID))
-	default:
-		faults = append(faults, textFault("ID", m.ID))
-	}
-	if reason := checkName(m.Source); reason != "" {
-		faults = append(faults, errors.New("Source "+reason))
-	}
-	faults = append(faults, textFault("Topic", m.Topic), textFault("Type", m.Type))
-	if err := errors.Join(faults...); err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	return nil
-}
+func (m Message) check() error { return ledger.Check(m.ID, m.Source, m.Topic, m.Type) }
 
-func textFault(field, text string) error {
-	if reason := checkText(text); reason != "" {
-		return fmt.Errorf("%s %s", field, reason)
-	}
-	return nil
-}
+// MarkID returns the id under which a message stands in the tables, for queries of your own on inbox and
+// inbox_claims; the SQL function inbox_key does the same. A UUIDv7 stands for itself. Any other text is
+// hashed (SHA-256) into a UUID of version 8 (RFC 9562) whose first bit is set, so that it lies in no range
+// of time. A UUID of another version is the same in upper and lower case.
+func MarkID(id string) uuid.UUID { return tables.MarkID(id) }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/outbox-relay/relay/inbox/internal/failure"
 )
 
 // BatchError is an error of a handler of batches that names the message it is about. See At.
@@ -33,9 +35,6 @@ func At(index int, err error) error {
 	return &BatchError{index, err}
 }
 
-// inFailed is what Postgres says of every statement after one that failed.
-const inFailed = "25P02"
-
 // named returns the place of the message that the error of a handler names. An error that only says that an earlier statement has
 // failed names the wrong one.
 func (a *attempt[TTx]) named(err error) (place int, ok bool) {
@@ -43,7 +42,7 @@ func (a *attempt[TTx]) named(err error) (place int, ok bool) {
 	if !found || e.Index < 0 || e.Index >= len(a.fresh) {
 		return 0, false
 	}
-	if state, _ := sqlState(err); state == inFailed {
+	if state, _ := failure.SQLState(err); state == failure.InFailedTransaction {
 		return 0, false
 	}
 	return a.fresh[e.Index], true
@@ -76,7 +75,7 @@ func (b *batch[TTx]) without(ctx context.Context, places []int, bad int, err err
 		// Parked it would be for good, so it has to fail alone as well.
 		return b.handleInTurn(ctx, last[:1], behind)
 	}
-	b.inbox.ended(ctx, b.ids[bad])
+	b.inbox.ledger.Ended(ctx, b.ids[bad])
 	b.fail(bad, err)
 	return b.handle(ctx, behind)
 }

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
 // AtMostOnce runs an effect that no database rolls back, such as an e-mail, at most once: the claim on it is committed before it
@@ -24,23 +27,23 @@ func (i *Inbox[TTx]) AtMostOnce(ctx context.Context, m Message, handler func(ctx
 	id := m.identity()
 	ctx = WithMessage(ctx, m)
 	result := Failed
-	err := i.again(ctx, func() (err error) {
+	err := i.ledger.Rerun(ctx, func() (err error) {
 		result, err = i.claim(ctx, m, id)
 		return err
 	})
 	if err != nil {
 		return Failed, fmt.Errorf("claim message %s of %s: %w", m.ID, m.Source, err)
 	}
-	i.forget(id)
+	i.ledger.Forget(id)
 	if result != Processed {
 		return result, nil
 	}
-	err = i.call(ctx, nil, handler)
-	nothing := saysNothingHappened(err)
-	if is(err, doubted) {
-		err = i.blame(ctx, err)
+	err = i.ledger.Call(ctx, nil, handler)
+	nothing := failure.SaysNothingHappened(err)
+	if failure.IsDoubted(err) {
+		err = i.ledger.Blame(ctx, err)
 	}
-	settling, cancel := i.settling(ctx)
+	settling, cancel := i.ledger.Settling(ctx)
 	defer cancel()
 	switch {
 	case err == nil:
@@ -51,139 +54,56 @@ func (i *Inbox[TTx]) AtMostOnce(ctx context.Context, m Message, handler func(ctx
 	case nothing:
 		return i.undo(settling, m, id, err)
 	}
-	failing := i.noteFailure(settling, id, err)
+	failing := i.ledger.NoteFailure(settling, id, err)
 	return Failed, fmt.Errorf("effect of message %s of %s: %w", m.ID, m.Source, errors.Join(err, failing))
 }
 
-// saysNothingHappened reports whether a handler said so. What the inbox itself finds out about the
-// database says nothing about the effect.
-func saysNothingHappened(err error) bool {
-	return IsPermanent(err) || IsNotDone(err) || is(err, unavailable)
-}
-
-// settling returns a context for what follows an effect. Its outcome is known to this process only,
-// so it is written down even if ctx has ended, and also after a crash of the database: a claim is
-// on disk before its effect begins.
-func (i *Inbox[TTx]) settling(ctx context.Context) (context.Context, context.CancelFunc) {
-	free := context.WithValue(context.WithoutCancel(ctx), boundKey{i}, nil)
-	return context.WithTimeout(free, i.cfg.HandlerTimeout)
-}
-
-// noteFailure leaves the claim, with the error of its effect, of which nobody knows whether it happened.
-func (i *Inbox[TTx]) noteFailure(ctx context.Context, id identity, why error) error {
-	return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
-		return true, ofDatabase(ctx, tx.Send(ctx, durably, Statement{
-			SQL: i.sql.failClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), errorText(why)},
-		}))
-	})
-}
-
 // claim writes mark and claim. Processed is a claim that is ours.
-func (i *Inbox[TTx]) claim(ctx context.Context, m Message, id identity) (result Result, err error) {
+func (i *Inbox[TTx]) claim(ctx context.Context, m Message, id ledger.Identity) (result Result, err error) {
 	var fresh bool
 	var keyID *int64
 	var in int64
-	err = i.transactIn(ctx, &in, func(tx Tx, _ TTx) (_ bool, err error) {
+	err = i.ledger.DoIn(ctx, &in, func(tx inboxdriver.Tx, _ TTx) (_ bool, err error) {
 		switch {
 		case !fresh:
-			result, err = i.markedBefore(ctx, tx, m, id)
-			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
+			result, err = resultOf(i.ledger.MarkedBefore(ctx, tx, m.subject(id)))
+			return true, errors.Join(err, i.ledger.ClearStarted(ctx, tx, id))
 		case keyID != nil:
 			result = Parked
 			return true, i.parkBehind(ctx, tx, *keyID, m, id)
 		}
 		result = Processed
 		var claimed int64
-		err = tx.Send(ctx, durably, Statement{
-			SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance}, Affected: &claimed,
+		err = tx.Send(ctx, ledger.Durably, inboxdriver.Statement{
+			SQL: i.ledger.SQL.Claim, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), i.cfg.Instance}, Affected: &claimed,
 		})
 		if err == nil && claimed == 0 { // the claim has outlived its mark
-			if result, err = i.seenAgain(ctx, tx, m, id); err == nil && result != Audited {
-				err = errReleased
+			var unknown bool
+			result = Audited
+			if unknown, err = i.ledger.SeenAgain(ctx, tx, m.subject(id)); err == nil && !unknown {
+				err = failure.ErrReleased
 			}
-			return true, errors.Join(err, i.clearStarted(ctx, tx, id))
+			return true, errors.Join(err, i.ledger.ClearStarted(ctx, tx, id))
 		}
-		return true, errors.Join(ofStatement(ctx, err), i.clearStarted(ctx, tx, id))
-	}, i.acceptStatement(m, id, i.ownBounds(), &fresh, &keyID, &in))
+		return true, errors.Join(failure.OfStatement(ctx, err), i.ledger.ClearStarted(ctx, tx, id))
+	}, i.acceptStatement(m, id, i.ledger.OwnBounds(), &fresh, &keyID, &in))
 	return result, err
 }
 
-// errReleased is a message whose mark and claim were there, and went because nothing had happened.
-var errReleased = errors.New("inbox: the message was released meanwhile")
-
-// markedBefore is seenAgain for a message whose mark was found in a statement before. A claim that is gone since was settled, or
-// released together with its mark: then nobody else brings the message back, and it is tried once more.
-func (i *Inbox[TTx]) markedBefore(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
-	result, err := i.seenAgain(ctx, tx, m, id)
-	if err != nil || result != Duplicate {
-		return result, err
+// resultOf is the result for a message that was marked before.
+func resultOf(unknown bool, err error) (Result, error) {
+	switch {
+	case err != nil:
+		return Failed, err
+	case unknown:
+		return Audited, nil
 	}
-	marked := false
-	err = tx.Send(ctx, Statement{
-		SQL: i.sql.hasMark, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
-		Each: func(row Row) error { return row.Scan(&marked) },
-	})
-	if err == nil && !marked {
-		return Failed, errReleased
-	}
-	return Duplicate, ofStatement(ctx, err)
-}
-
-// seenAgain tells a message that is done from one of which nobody knows. It notes in the claim that the message is passed, under
-// the lock of its row, so that whoever has begun the effect finds that out when it settles the claim; see undo.
-func (i *Inbox[TTx]) seenAgain(ctx context.Context, tx Tx, m Message, id identity) (Result, error) {
-	found := false
-	var instance string
-	var since time.Time
-	var failure *string
-	err := tx.Send(ctx, Statement{
-		SQL: i.sql.seeClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()},
-		Each: func(row Row) error {
-			found = true
-			return row.Scan(&instance, &since, &failure)
-		},
-	})
-	if err != nil || !found {
-		return Duplicate, ofStatement(ctx, err)
-	}
-	details := map[string]any{
-		"claimed_by": instance, "claimed_at": since.UTC(), "error": failure, "seen_by": i.cfg.Instance,
-		"partition": m.Partition, "offset": m.Offset, "type": m.Type,
-	}
-	return Audited, i.audit(ctx, tx, "unknown", m.Topic, m.Key, m.Source, m.ID, details)
-}
-
-// settle takes the claim of this process away, in one transaction with what follows from it. found is false if somebody else has
-// settled it, and seen says that the message was passed meanwhile. It tries until ctx ends: the database may be away for a
-// moment, and a claim that stays is a question to a person.
-func (i *Inbox[TTx]) settle(ctx context.Context, id identity, then func(tx Tx, found, seen bool) error) error {
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		err := i.again(ctx, func() error {
-			return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
-				found, seen := false, false
-				err := tx.Send(ctx, Statement{
-					SQL: i.sql.endClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
-					Each: func(row Row) error {
-						found = true
-						return row.Scan(&seen)
-					},
-				})
-				if err != nil {
-					return false, ofDatabase(ctx, err)
-				}
-				err = then(tx, found, seen)
-				return err == nil, err
-			})
-		})
-		if err == nil || !IsUnavailable(err) || pause(ctx, wait) != nil {
-			return err
-		}
-	}
+	return Duplicate, nil
 }
 
 // settleDone ends the claim of an effect that has happened.
-func (i *Inbox[TTx]) settleDone(ctx context.Context, m Message, id identity) error {
-	return i.settle(ctx, id, func(tx Tx, _, seen bool) error {
+func (i *Inbox[TTx]) settleDone(ctx context.Context, m Message, id ledger.Identity) error {
+	return i.ledger.Settle(ctx, id, func(tx inboxdriver.Tx, _, seen bool) error {
 		if !seen {
 			return nil
 		}
@@ -194,10 +114,10 @@ func (i *Inbox[TTx]) settleDone(ctx context.Context, m Message, id identity) err
 // undo releases a message of which it is certain that nothing happened: claim and mark go. If another process has passed it
 // meanwhile, or the handler said Permanent, it is parked with its mark instead. If a person has settled the claim
 // meanwhile, the mark is as that person wants it.
-func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id identity, why error) (Result, error) {
+func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id ledger.Identity, why error) (Result, error) {
 	var result Result
 	cause := CausePermanent
-	err := i.settle(ctx, id, func(tx Tx, found, seen bool) error {
+	err := i.ledger.Settle(ctx, id, func(tx inboxdriver.Tx, found, seen bool) error {
 		result = Failed
 		switch {
 		case !found:
@@ -205,7 +125,7 @@ func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id identity, why error
 		case seen && !IsPermanent(why):
 			cause = CauseAttempts
 		case !IsPermanent(why):
-			return ofDatabase(ctx, tx.Send(ctx, Statement{SQL: i.sql.dropMark, Args: []any{i.cfg.Consumer, id.source, id.key.String()}}))
+			return failure.OfDatabase(ctx, tx.Send(ctx, inboxdriver.Statement{SQL: i.ledger.SQL.DropMark, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String()}}))
 		}
 		result = Parked
 		if err := i.parkMarked(ctx, tx, m, id, cause, 1, why); err != nil || !seen {
@@ -225,79 +145,7 @@ func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id identity, why error
 }
 
 // auditOutcome notes what became of an effect that is in the audit as unknown.
-func (i *Inbox[TTx]) auditOutcome(ctx context.Context, tx Tx, m Message, details map[string]any) error {
+func (i *Inbox[TTx]) auditOutcome(ctx context.Context, tx inboxdriver.Tx, m Message, details map[string]any) error {
 	details["claimed_by"], details["partition"], details["offset"], details["type"] = i.cfg.Instance, m.Partition, m.Offset, m.Type
-	return i.audit(ctx, tx, "settle", m.Topic, m.Key, m.Source, m.ID, details)
-}
-
-// RedriveOnce is Redrive for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
-// message go. A message that is found claimed ended with its process, or failed with an unknown outcome, when it was tried last: it
-// is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
-func (i *Inbox[TTx]) RedriveOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m Message) error) (Redriven, error) {
-	done := Redriven{Left: true}
-	err := i.transactHandling(ctx, nil, func(tx Tx, _ TTx) (bool, error) {
-		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
-		taken, err := i.takeKey(ctx, tx, key)
-		if err != nil || !taken {
-			done.Busy = !taken
-			return false, err
-		}
-		head, found, err := i.head(ctx, tx, key)
-		if err != nil || !found {
-			return false, err
-		}
-		if head.cause == CauseSize {
-			return false, Permanent(errUnread)
-		}
-		done.Message, done.Row = head.Message, head.row
-		if done.Result, err = i.redriveClaimed(ctx, head.Message, handler); err != nil {
-			return false, err
-		}
-		id := head.identity()
-		err = tx.Send(ctx, durably, Statement{SQL: i.sql.dropParked, Args: []any{head.row}},
-			Statement{SQL: i.sql.settleClaim, Args: []any{i.cfg.Consumer, id.source, id.key.String()}})
-		return true, ofDatabase(ctx, err)
-	}, readCommitted, i.handlerBounds().set()) // the claim is not older than the transaction
-	if err == nil && !done.Busy && done.Message.ID == "" {
-		done.Left, err = i.release(ctx, key)
-	}
-	if err != nil {
-		return done, fmt.Errorf("retry the first parked message of key %d: %w", key.ID, err)
-	}
-	return done, nil
-}
-
-// redriveClaimed runs the effect of a parked message, unless it is claimed already.
-func (i *Inbox[TTx]) redriveClaimed(ctx context.Context, m Message, handler func(context.Context, Message) error) (Result, error) {
-	id := m.identity()
-	result := Failed
-	limited, cancel := context.WithTimeout(ctx, i.patience())
-	defer cancel()
-	err := i.again(limited, func() error {
-		return i.transact(limited, func(tx Tx, _ TTx) (_ bool, err error) {
-			ctx := limited
-			if result, err = i.seenAgain(ctx, tx, m, id); err != nil || result == Audited {
-				return true, err
-			}
-			return true, ofStatement(ctx, tx.Send(ctx, durably, Statement{
-				SQL: i.sql.claim, Args: []any{i.cfg.Consumer, id.source, id.key.String(), i.cfg.Instance},
-			}))
-		})
-	})
-	if limited.Err() != nil && ctx.Err() == nil {
-		return Failed, fmt.Errorf("no second connection in %v; give the pool at least two: %w", i.patience(), err)
-	}
-	if err != nil || result == Audited {
-		return result, err
-	}
-	err = i.call(WithMessage(ctx, m), nil, func(ctx context.Context) error { return handler(ctx, m) })
-	if err == nil {
-		return Processed, nil
-	}
-	settling, cancel := i.settling(ctx)
-	defer cancel()
-	if saysNothingHappened(err) {
-		return Failed, errors.Join(err, i.settle(settling, id, func(Tx, bool, bool) error { return nil }))
-	}
-	return Failed, errors.Join(err, i.noteFailure(settling, id, err))
+	return i.ledger.Audit(ctx, tx, "settle", m.Topic, m.Key, m.Source, m.ID, details)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // mail runs the effect at most once.
@@ -201,8 +202,8 @@ func TestAParkedEffectIsRetriedAtMostOnce(t *testing.T) {
 			}
 		}
 		key := w.request()
-		retry := func(b box, h func(context.Context) error) (inbox.Redriven, error) {
-			return b.RedriveOnce(w.Context(), key, func(ctx context.Context, _ inbox.Message) error { return h(ctx) })
+		retry := func(b box, h func(context.Context) error) (inboxloop.Retried, error) {
+			return b.RetryAtMostOnce(w.Context(), key, func(ctx context.Context, _ inbox.Message) error { return h(ctx) })
 		}
 		refused := errors.New("421 try later")
 		if got, err := retry(w, func(context.Context) error { return inbox.NotDone(refused) }); got.Result != inbox.Failed || !errors.Is(err, refused) || got.Message.ID != "1" {

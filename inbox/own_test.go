@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // Whatever the inbox's own statements fail of, no handler ran, and no message is to blame.
@@ -42,7 +43,7 @@ func TestAnOwnStatementThatFailsBlamesNoMessage(t *testing.T) {
 }
 
 // wantOwn fails the test unless every call says that a statement of the inbox itself failed.
-func (w *world) wantOwn(b box, fault, hint string, key inbox.ParkedKey) {
+func (w *world) wantOwn(b box, fault, hint string, key inboxloop.ParkedKey) {
 	w.Helper()
 	want := func(what string, err error) {
 		w.Helper()
@@ -64,10 +65,10 @@ func (w *world) wantOwn(b box, fault, hint string, key inbox.ParkedKey) {
 	want("AtMostOnce", err)
 	_, err = b.Park(w.Context(), message("1", "k"), inbox.CausePermanent, 1, errors.New("no"))
 	want("Park", err)
-	_, err = b.Redrive(w.Context(), key, func(context.Context, transaction, inbox.Message) error { w.Error("a retry ran"); return nil })
-	want("Redrive", err)
-	_, err = b.RedriveOnce(w.Context(), key, func(context.Context, inbox.Message) error { w.Error("a retry ran"); return nil })
-	want("RedriveOnce", err)
+	_, err = b.Retry(w.Context(), key, func(context.Context, transaction, inbox.Message) error { w.Error("a retry ran"); return nil })
+	want("Retry", err)
+	_, err = b.RetryAtMostOnce(w.Context(), key, func(context.Context, inbox.Message) error { w.Error("a retry ran"); return nil })
+	want("RetryAtMostOnce", err)
 }
 
 // The other side: what a handler breaks is its failure, though a statement of the inbox meets it.

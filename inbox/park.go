@@ -5,6 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
 // Cause is why a message is parked.
@@ -39,8 +44,8 @@ func (i *Inbox[TTx]) Park(ctx context.Context, m Message, cause Cause, attempts 
 	}
 	id := m.identity()
 	result := Failed
-	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ TTx) (keep bool, err error) {
+	err := i.ledger.Rerun(ctx, func() error {
+		return i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (keep bool, err error) {
 			result, err = i.park(ctx, tx, m, id, cause, attempts, why)
 			return err == nil, err
 		})
@@ -48,7 +53,7 @@ func (i *Inbox[TTx]) Park(ctx context.Context, m Message, cause Cause, attempts 
 	if err != nil {
 		return Failed, fmt.Errorf("park message %s of %s: %w", m.ID, m.Source, err)
 	}
-	i.forget(id)
+	i.ledger.Forget(id)
 	if result == Parked {
 		i.tellParked(ctx, m, cause, why)
 	}
@@ -60,47 +65,47 @@ func (i *Inbox[TTx]) tellParked(ctx context.Context, m Message, cause Cause, why
 		"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "cause", string(cause), "error", why)
 }
 
-func (i *Inbox[TTx]) park(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) (Result, error) {
+func (i *Inbox[TTx]) park(ctx context.Context, tx inboxdriver.Tx, m Message, id ledger.Identity, cause Cause, attempts int, why error) (Result, error) {
 	var marked int64
-	err := tx.Send(ctx, Statement{
-		SQL: i.sql.mark, Args: []any{i.cfg.Consumer, id.source, id.key.String()}, Affected: &marked,
+	err := tx.Send(ctx, inboxdriver.Statement{
+		SQL: i.ledger.SQL.Mark, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String()}, Affected: &marked,
 	})
 	if err != nil {
-		return Failed, fmt.Errorf("mark: %w", ofStatement(ctx, err))
+		return Failed, fmt.Errorf("mark: %w", failure.OfStatement(ctx, err))
 	}
 	if marked == 0 {
-		result, err := i.markedBefore(ctx, tx, m, id)
-		return result, errors.Join(err, i.dropStarted(ctx, tx, id))
+		result, err := resultOf(i.ledger.MarkedBefore(ctx, tx, m.subject(id)))
+		return result, errors.Join(err, i.ledger.DropStarted(ctx, tx, id))
 	}
 	return Parked, i.parkMarked(ctx, tx, m, id, cause, attempts, why)
 }
 
 // parkMarked parks a message whose mark is written.
-func (i *Inbox[TTx]) parkMarked(ctx context.Context, tx Tx, m Message, id identity, cause Cause, attempts int, why error) error {
+func (i *Inbox[TTx]) parkMarked(ctx context.Context, tx inboxdriver.Tx, m Message, id ledger.Identity, cause Cause, attempts int, why error) error {
 	keyID, err := i.parkedKey(ctx, tx, m)
 	if err != nil {
 		return err
 	}
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, cause, attempts, why)); err != nil {
-		return fmt.Errorf("write the parked message: %w", ofStatement(ctx, err))
+		return fmt.Errorf("write the parked message: %w", failure.OfStatement(ctx, err))
 	}
 	// Processes that are gone may have written it; a retry begins to count from one.
-	return i.dropStarted(ctx, tx, id)
+	return i.ledger.DropStarted(ctx, tx, id)
 }
 
 // parkedKey returns the row of the message's key, which it makes where there is none.
-func (i *Inbox[TTx]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, error) {
-	args := []any{i.cfg.Consumer, m.Topic, orNull(m.Key)}
+func (i *Inbox[TTx]) parkedKey(ctx context.Context, tx inboxdriver.Tx, m Message) (int64, error) {
+	args := []any{i.cfg.Consumer, m.Topic, tables.OrNull(m.Key)}
 	for {
-		for _, text := range []string{i.sql.addKey, i.sql.findKey} {
+		for _, text := range []string{i.ledger.SQL.AddKey, i.ledger.SQL.FindKey} {
 			var id int64
 			found := false
-			err := tx.Send(ctx, Statement{SQL: text, Args: args, Each: func(row Row) error {
+			err := tx.Send(ctx, inboxdriver.Statement{SQL: text, Args: args, Each: func(row inboxdriver.Row) error {
 				found = true
 				return row.Scan(&id)
 			}})
 			if err != nil {
-				return 0, fmt.Errorf("take the key: %w", ofStatement(ctx, err))
+				return 0, fmt.Errorf("take the key: %w", failure.OfStatement(ctx, err))
 			}
 			if found {
 				return id, nil
@@ -111,14 +116,14 @@ func (i *Inbox[TTx]) parkedKey(ctx context.Context, tx Tx, m Message) (int64, er
 }
 
 // parkBehind parks a message whose mark is written and whose key is parked.
-func (i *Inbox[TTx]) parkBehind(ctx context.Context, tx Tx, keyID int64, m Message, id identity) error {
+func (i *Inbox[TTx]) parkBehind(ctx context.Context, tx inboxdriver.Tx, keyID int64, m Message, id ledger.Identity) error {
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, CauseBehind, 0, nil)); err != nil {
-		return fmt.Errorf("park behind its key: %w", ofStatement(ctx, err))
+		return fmt.Errorf("park behind its key: %w", failure.OfStatement(ctx, err))
 	}
-	return i.clearStarted(ctx, tx, id)
+	return i.ledger.ClearStarted(ctx, tx, id)
 }
 
-func (i *Inbox[TTx]) parkStatement(keyID int64, m Message, cause Cause, attempts int, why error) Statement {
+func (i *Inbox[TTx]) parkStatement(keyID int64, m Message, cause Cause, attempts int, why error) inboxdriver.Statement {
 	names, values := make([][]byte, len(m.Headers)), make([][]byte, len(m.Headers))
 	for n, h := range m.Headers {
 		names[n], values[n] = []byte(h.Name), h.Value
@@ -128,9 +133,9 @@ func (i *Inbox[TTx]) parkStatement(keyID int64, m Message, cause Cause, attempts
 	if year := m.Time.UTC().Year(); !m.Time.IsZero() && 0 < year && year < 10000 {
 		when = m.Time.UTC().Truncate(time.Microsecond)
 	}
-	return Statement{SQL: i.sql.park, Args: []any{
+	return inboxdriver.Statement{SQL: i.ledger.SQL.Park, Args: []any{
 		keyID, m.Source, m.ID, m.Type, int64(m.Partition), m.Offset, when,
-		byteaArray(names), byteaArray(values), orNull(m.Payload), string(cause), errorText(why), int64(attempts),
+		tables.ByteaArray(names), tables.ByteaArray(values), tables.OrNull(m.Payload), string(cause), errorText(why), int64(attempts),
 	}}
 }
 
@@ -143,5 +148,5 @@ func errorText(err error) any {
 	if panicked, ok := errors.AsType[*PanicError](err); ok {
 		text += "\n" + string(panicked.Stack)
 	}
-	return storable(text, mostError)
+	return tables.Storable(text, mostError)
 }

@@ -10,22 +10,23 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-type redriveOutcome struct {
-	inbox.Redriven
+type retryOutcome struct {
+	inboxloop.Retried
 	err error
 }
 
-func (w *world) redrive(b box, key inbox.ParkedKey) redriveOutcome {
-	got, err := b.Redrive(w.Context(), key, redriven)
-	return redriveOutcome{got, err}
+func (w *world) retry(b box, key inboxloop.ParkedKey) retryOutcome {
+	got, err := b.Retry(w.Context(), key, retried)
+	return retryOutcome{got, err}
 }
 
-// wantRedriven retries the first message of the key, which must be that one; no id means that the queue was empty.
-func (w *world) wantRedriven(key inbox.ParkedKey, id string, left bool) {
+// wantRetried retries the first message of the key, which must be that one; no id means that the queue was empty.
+func (w *world) wantRetried(key inboxloop.ParkedKey, id string, left bool) {
 	w.Helper()
-	got := w.redrive(w, key)
+	got := w.retry(w, key)
 	if got.err != nil || got.Busy || got.Message.ID != id || got.Left != left || id != "" && got.Result != inbox.Processed {
 		w.Fatalf("%+v", got)
 	}
@@ -96,7 +97,7 @@ func TestAParkedMessageComesBackAsItWas(t *testing.T) {
 			w.park(m)
 			key := w.request()
 			equal(w, name+": key", key.Key, m.Key)
-			got, err := w.Redrive(w.Context(), key, func(_ context.Context, _ transaction, again inbox.Message) error {
+			got, err := w.Retry(w.Context(), key, func(_ context.Context, _ transaction, again inbox.Message) error {
 				if again.Time.Equal(m.Time) {
 					again.Time = m.Time
 				}
@@ -106,7 +107,7 @@ func TestAParkedMessageComesBackAsItWas(t *testing.T) {
 			if err != nil || got.Result != inbox.Processed {
 				w.Fatal(name, err)
 			}
-			w.wantRedriven(key, "", false)
+			w.wantRetried(key, "", false)
 		}
 	})
 }
@@ -132,16 +133,16 @@ func TestRetryRunsTheQueueOfAKeyInOrder(t *testing.T) {
 			}
 			w.want(inbox.Parked, w, message(id, "k"), never)
 		}
-		if got := w.redrive(w, inbox.ParkedKey{ID: 1}); got.err != nil || !got.Busy {
+		if got := w.retry(w, inboxloop.ParkedKey{ID: 1}); got.err != nil || !got.Busy {
 			w.Fatalf("nobody asked: %+v", got)
 		}
 		key := w.request()
-		w.wantRedriven(key, "1", true)
+		w.wantRetried(key, "1", true)
 		w.want(inbox.Parked, w, message("4", "k"), never) // behind the others, which still wait
 		for _, id := range []string{"2", "3", "4"} {
-			w.wantRedriven(key, id, true)
+			w.wantRetried(key, id, true)
 		}
-		w.wantRedriven(key, "", false)
+		w.wantRetried(key, "", false)
 		w.want(inbox.Processed, w, message("5", "k"), effect("5"))
 		w.want(inbox.Duplicate, w, message("2", "k"), never)
 		w.wantEffects("1", "2", "3", "4", "5")
@@ -156,14 +157,14 @@ func TestARetryThatFailsEndsTheRequestAndKeepsTheQueue(t *testing.T) {
 		key := w.request()
 		broken := errors.New("still no such account")
 		for range 5 { // failures in good order are not taken for a process that ended
-			got, err := w.Redrive(w.Context(), key, func(ctx context.Context, tx transaction, m inbox.Message) error {
+			got, err := w.Retry(w.Context(), key, func(ctx context.Context, tx transaction, m inbox.Message) error {
 				return errors.Join(write(ctx, tx, "half"), broken)
 			})
 			if !errors.Is(err, broken) || got.Result != inbox.Failed || got.Message.ID != "1" || !got.Left {
 				w.Fatalf("%+v %v", got, err)
 			}
 		}
-		if err := w.RedriveFailed(w.Context(), key, broken); err != nil {
+		if err := w.RetryFailed(w.Context(), key, broken); err != nil {
 			w.Fatal(err)
 		}
 		w.wantEffects()
@@ -172,7 +173,7 @@ func TestARetryThatFailsEndsTheRequestAndKeepsTheQueue(t *testing.T) {
 		w.wantRows("SELECT (requested_at IS NULL AND requested_by IS NULL AND reason IS NULL)::text FROM inbox_parked_keys", "true")
 		w.wantRows("SELECT action || ' ' || msg_id || ' ' || (details->>'outcome') FROM inbox_audit", "retried 1 failed again")
 		equal(w, "records of starts", w.count("inbox_started"), 0)
-		w.wantRedriven(w.request(), "1", true)
+		w.wantRetried(w.request(), "1", true)
 	})
 }
 
@@ -181,14 +182,14 @@ func TestARetryThatEndsItsProcessAgainAndAgainFails(t *testing.T) {
 		w.park(message("1", "k"))
 		key := w.request()
 		w.do("INSERT INTO inbox_started VALUES ('billing', 'shop', inbox_key('1'), 3)")
-		got, err := w.Redrive(w.Context(), key, func(context.Context, transaction, inbox.Message) error { return errors.New("must not run") })
+		got, err := w.Retry(w.Context(), key, func(context.Context, transaction, inbox.Message) error { return errors.New("must not run") })
 		if err == nil || !strings.Contains(err.Error(), "ended 3 times") || got.Result != inbox.Failed || !inbox.IsPermanent(err) {
 			w.Fatalf("%+v %v", got, err)
 		}
-		if err := w.RedriveFailed(w.Context(), key, err); err != nil {
+		if err := w.RetryFailed(w.Context(), key, err); err != nil {
 			w.Fatal(err)
 		}
-		w.wantRedriven(w.request(), "1", true) // somebody who asks again has mended it
+		w.wantRetried(w.request(), "1", true) // somebody who asks again has mended it
 	})
 }
 
@@ -220,7 +221,7 @@ func TestWhatWasNotReadIsNotRetried(t *testing.T) {
 		if result, err := w.Park(w.Context(), m, inbox.CauseSize, 0, errors.New("too large")); result != inbox.Parked || err != nil {
 			w.Fatalf("Park gave %v, %v", result, err)
 		}
-		got := w.redrive(w, w.request())
+		got := w.retry(w, w.request())
 		if !inbox.IsPermanent(got.err) || !got.Left {
 			w.Errorf("%+v", got)
 		}

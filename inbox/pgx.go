@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
 )
 
 // New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
@@ -24,7 +27,7 @@ func New(pool *pgxpool.Pool, config *Config) (*Inbox[pgx.Tx], error) {
 
 type pgxDriver struct{ pool *pgxpool.Pool }
 
-func (d pgxDriver) Begin(ctx context.Context, limit time.Duration, first ...Statement) (Tx, pgx.Tx, error) {
+func (d pgxDriver) Begin(ctx context.Context, limit time.Duration, first ...inboxdriver.Statement) (inboxdriver.Tx, pgx.Tx, error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -51,7 +54,7 @@ func (d pgxDriver) Begin(ctx context.Context, limit time.Duration, first ...Stat
 }
 
 // rollBackWithin rolls back whatever has become of the context.
-func rollBackWithin(ctx context.Context, tx Tx, limit time.Duration) error {
+func rollBackWithin(ctx context.Context, tx inboxdriver.Tx, limit time.Duration) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	return tx.Rollback(limited)
@@ -64,7 +67,7 @@ func (d pgxDriver) Busy() bool {
 	return stat.AcquiredConns() >= stat.MaxConns()
 }
 
-func (d pgxDriver) Wrap(tx pgx.Tx) Tx { return &pgxTx{tx, nil, false} }
+func (d pgxDriver) Wrap(tx pgx.Tx) inboxdriver.Tx { return &pgxTx{tx, nil, false} }
 
 // pgxTx is a transaction, with the connection that goes back to the pool when it ends.
 type pgxTx struct {
@@ -73,7 +76,7 @@ type pgxTx struct {
 	abandoned bool
 }
 
-func (t *pgxTx) Send(ctx context.Context, statements ...Statement) error {
+func (t *pgxTx) Send(ctx context.Context, statements ...inboxdriver.Statement) error {
 	if len(statements) == 1 {
 		rows, err := t.Query(ctx, statements[0].SQL, arguments(statements[0])...)
 		if err != nil {
@@ -92,7 +95,7 @@ func (t *pgxTx) Send(ctx context.Context, statements ...Statement) error {
 
 // arguments puts arrays of UUIDs into the type that pgx sends in binary, and knows in every mode: Postgres takes twice as long to read
 // them as text.
-func arguments(s Statement) []any {
+func arguments(s inboxdriver.Statement) []any {
 	args := s.Args
 	for n, arg := range args {
 		keys, ok := arg.([]uuid.UUID)
@@ -109,7 +112,7 @@ func arguments(s Statement) []any {
 	return args
 }
 
-func readBatch(results pgx.BatchResults, statements []Statement) error {
+func readBatch(results pgx.BatchResults, statements []inboxdriver.Statement) error {
 	for _, s := range statements {
 		rows, err := results.Query()
 		if err == nil {
@@ -130,7 +133,7 @@ func other(err, first error) error {
 	return err
 }
 
-func readRows(rows pgx.Rows, s Statement) error {
+func readRows(rows pgx.Rows, s inboxdriver.Statement) error {
 	defer rows.Close()
 	for rows.Next() {
 		if s.Each == nil {
@@ -152,12 +155,12 @@ func readRows(rows pgx.Rows, s Statement) error {
 func (t *pgxTx) Commit(ctx context.Context) error {
 	defer t.release()
 	if t.Conn().PgConn().IsBusy() {
-		return fmt.Errorf("%w: rows are not closed", ErrRolledBack)
+		return fmt.Errorf("%w: rows are not closed", inboxdriver.ErrRolledBack)
 	}
 	err := t.Tx.Commit(ctx)
-	_, refused := sqlState(err)
+	_, refused := failure.SQLState(err)
 	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.Is(err, pgx.ErrTxClosed) || refused && !t.Conn().IsClosed() {
-		return fmt.Errorf("%w: %w", ErrRolledBack, err)
+		return fmt.Errorf("%w: %w", inboxdriver.ErrRolledBack, err)
 	}
 	return err
 }

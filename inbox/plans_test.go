@@ -1,4 +1,4 @@
-package inbox
+package inbox_test
 
 import (
 	"context"
@@ -10,7 +10,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/internal/exampledb"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
 // explain returns the plan of a prepared statement under one way of planning.
@@ -58,23 +60,23 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 	if _, err := conn.Exec(ctx, fill, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	s := newStatements("")
+	s := tables.New("")
 	now := uuid.Must(uuid.NewV7()).String()
-	list := "'{" + now + "," + MarkID("old 1").String() + "}'"
+	list := "'{" + now + "," + inbox.MarkID("old 1").String() + "}'"
 	for name, c := range map[string]struct{ statement, types, arguments string }{
-		"accept":     {s.accept, "text, text, text, text, bytea, text, text", "'billing', 'shop', '" + now + "', 'orders', 'k7', '30000', '30000'"},
-		"acceptMany": {s.acceptMany, "text, text, uuid[], bigint", "'billing', 'shop', " + list + ", 2"},
-		"anyParked":  {s.anyParked, "text, text, text", "'billing', '30000', '30000'"},
-		"parkedKeys": {s.parkedKeys, "text, text, text", `'billing', '{orders}', '{"\\x6b37"}'`},
-		"findKey":    {s.findKey, "text, text, bytea", "'billing', 'orders', 'k7'"},
-		"head":       {s.head, "bigint", "77"},
-		"seen":       {s.seen, "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
-		"started":    {qualified("", startedText), "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
-		"start":      {s.start, "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
-		"dropMark":   {s.dropMark, "text, text, text", "'billing', 'shop', '" + now + "'"},
-		"readClaim":  {s.seeClaim, "text, text, text", "'billing', 'shop', '" + now + "'"},
-		"failed":     {s.failed, "bigint, text", "77, 'x'"},
-		"dropKey":    {s.dropKey, "bigint", "77"},
+		"accept":     {s.Accept, "text, text, text, text, bytea, text, text", "'billing', 'shop', '" + now + "', 'orders', 'k7', '30000', '30000'"},
+		"acceptMany": {s.AcceptMany, "text, text, uuid[], bigint", "'billing', 'shop', " + list + ", 2"},
+		"anyParked":  {s.AnyParked, "text, text, text", "'billing', '30000', '30000'"},
+		"parkedKeys": {s.ParkedKeys, "text, text, text", `'billing', '{orders}', '{"\\x6b37"}'`},
+		"findKey":    {s.FindKey, "text, text, bytea", "'billing', 'orders', 'k7'"},
+		"head":       {s.Head, "bigint", "77"},
+		"seen":       {s.Seen, "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
+		"started":    {s.Started, "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
+		"start":      {s.Start, "text, text, uuid[]", "'billing', '{shop,shop}', " + list},
+		"dropMark":   {s.DropMark, "text, text, text", "'billing', 'shop', '" + now + "'"},
+		"readClaim":  {s.SeeClaim, "text, text, text", "'billing', 'shop', '" + now + "'"},
+		"failed":     {s.Failed, "bigint, text", "77, 'x'"},
+		"dropKey":    {s.DropKey, "bigint", "77"},
 	} {
 		for _, mode := range []string{"force_custom_plan", "force_generic_plan"} {
 			plan := explain(t, conn, mode, c.statement, c.types, c.arguments)
@@ -104,10 +106,10 @@ func TestTheQuestionWhetherTheServerIsWellWritesToItsDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if _, err := conn.Exec(ctx, "BEGIN; "+littleMemory, pgx.QueryExecModeSimpleProtocol); err != nil {
+	if _, err := conn.Exec(ctx, "BEGIN; "+tables.LittleMemory, pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := conn.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS) "+spill, pgx.QueryExecModeSimpleProtocol)
+	rows, err := conn.Query(ctx, "EXPLAIN (ANALYZE, BUFFERS) "+tables.Spill, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func TestAnEffectThatDidNotHappenIsParkedIfItWasPassedMeanwhile(t *testing.T) {
 		equal(w, "claims", w.count("inbox_claims"), 0)
 		w.do("DELETE FROM inbox_parked WHERE msg_id = '2'; DELETE FROM inbox_parked_keys WHERE key = 'k2'")
 		key := w.request()
-		got, err := w.RedriveOnce(w.Context(), key, func(context.Context, inbox.Message) error { return nil })
+		got, err := w.RetryAtMostOnce(w.Context(), key, func(context.Context, inbox.Message) error { return nil })
 		if got.Result != inbox.Processed || got.Message.ID != "1" || err != nil {
 			w.Fatal(got, err)
 		}

@@ -5,6 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
+	"github.com/outbox-relay/relay/inbox/internal/tables"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
 // Swept is what a Sweep did.
@@ -44,10 +49,10 @@ func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claima
 	if len(claimants) == 0 {
 		claimants = []string{""}
 	}
-	err := i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
-			return true, ofDatabase(ctx, tx.Send(ctx, Statement{
-				SQL: i.sql.retain, Args: []any{i.cfg.Consumer, seconds, textArray(claimants)},
+	err := i.ledger.Rerun(ctx, func() error {
+		return i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
+			return true, failure.OfDatabase(ctx, tx.Send(ctx, inboxdriver.Statement{
+				SQL: i.ledger.SQL.Retain, Args: []any{i.cfg.Consumer, seconds, tables.TextArray(claimants)},
 			}))
 		})
 	})
@@ -74,9 +79,9 @@ func (i *Inbox[TTx]) Sweep(ctx context.Context) (Swept, error) {
 		{"drop partitions", i.dropWeeks},
 	} {
 		err := i.sweepSteps(ctx, &swept, part.step)
-		switch state, _ := sqlState(err); {
+		switch state, _ := failure.SQLState(err); {
 		case err == nil:
-		case state == lockNotAvailable:
+		case state == failure.LockNotAvailable:
 			swept.Blocked = append(swept.Blocked, part.what)
 		default:
 			faults = append(faults, fmt.Errorf("%s: %w", part.what, err))
@@ -91,9 +96,6 @@ func (i *Inbox[TTx]) Sweep(ctx context.Context) (Swept, error) {
 	return swept, nil
 }
 
-// lockNotAvailable is the SQLSTATE of a lock that was waited for in vain.
-const lockNotAvailable = "55P03"
-
 // sweepSteps runs a step until there is no more to do, and rests between.
 func (i *Inbox[TTx]) sweepSteps(ctx context.Context, swept *Swept, step func(context.Context, *Swept) (bool, error)) error {
 	for {
@@ -102,7 +104,7 @@ func (i *Inbox[TTx]) sweepSteps(ctx context.Context, swept *Swept, step func(con
 		if err != nil || !more {
 			return err
 		}
-		if err := pause(ctx, time.Since(began)); err != nil {
+		if err := transact.Pause(ctx, time.Since(began)); err != nil {
 			return err
 		}
 	}
@@ -111,17 +113,17 @@ func (i *Inbox[TTx]) sweepSteps(ctx context.Context, swept *Swept, step func(con
 // sweep calls one function of the database in a transaction of its own. The functions look again under a lock at what they
 // saw without it, which another isolation level than that of our transactions would not let them.
 func (i *Inbox[TTx]) sweep(ctx context.Context, text string, into ...any) error {
-	return i.again(ctx, func() error {
-		return i.transact(ctx, func(tx Tx, _ TTx) (bool, error) {
-			err := tx.Send(ctx, Statement{SQL: text, Each: func(row Row) error { return row.Scan(into...) }})
-			return err == nil, ofDatabase(ctx, err)
+	return i.ledger.Rerun(ctx, func() error {
+		return i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
+			err := tx.Send(ctx, inboxdriver.Statement{SQL: text, Each: func(row inboxdriver.Row) error { return row.Scan(into...) }})
+			return err == nil, failure.OfDatabase(ctx, err)
 		})
 	})
 }
 
 func (i *Inbox[TTx]) addWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
 	var added *int
-	if err := i.sweep(ctx, i.sql.addWeeks, &added); err != nil {
+	if err := i.sweep(ctx, i.ledger.SQL.AddWeeks, &added); err != nil {
 		return false, err
 	}
 	if swept.AheadFull = added == nil; !swept.AheadFull {
@@ -132,7 +134,7 @@ func (i *Inbox[TTx]) addWeeks(ctx context.Context, swept *Swept) (more bool, err
 
 func (i *Inbox[TTx]) emptyWeek(ctx context.Context, swept *Swept) (more bool, err error) {
 	var week *string
-	if err := i.sweep(ctx, i.sql.emptyWeek, &week); err != nil || week == nil {
+	if err := i.sweep(ctx, i.ledger.SQL.EmptyWeek, &week); err != nil || week == nil {
 		return false, err
 	}
 	swept.Emptied = append(swept.Emptied, *week)
@@ -142,7 +144,7 @@ func (i *Inbox[TTx]) emptyWeek(ctx context.Context, swept *Swept) (more bool, er
 func (i *Inbox[TTx]) deleteMarks(ctx context.Context, swept *Swept) (more bool, err error) {
 	var partition *string
 	var deleted int64
-	if err := i.sweep(ctx, i.sql.deleteMarks, &partition, &deleted); err != nil {
+	if err := i.sweep(ctx, i.ledger.SQL.DeleteMarks, &partition, &deleted); err != nil {
 		return false, err
 	}
 	swept.Deleted += deleted
@@ -151,7 +153,7 @@ func (i *Inbox[TTx]) deleteMarks(ctx context.Context, swept *Swept) (more bool, 
 
 func (i *Inbox[TTx]) deleteStarted(ctx context.Context, swept *Swept) (more bool, err error) {
 	var deleted int64
-	if err := i.sweep(ctx, i.sql.deleteStarted, &deleted); err != nil {
+	if err := i.sweep(ctx, i.ledger.SQL.DeleteStarted, &deleted); err != nil {
 		return false, err
 	}
 	swept.Started += deleted
@@ -159,5 +161,5 @@ func (i *Inbox[TTx]) deleteStarted(ctx context.Context, swept *Swept) (more bool
 }
 
 func (i *Inbox[TTx]) dropWeeks(ctx context.Context, swept *Swept) (more bool, err error) {
-	return false, i.sweep(ctx, i.sql.dropWeeks, &swept.Dropped)
+	return false, i.sweep(ctx, i.ledger.SQL.DropWeeks, &swept.Dropped)
 }

@@ -121,14 +121,14 @@ func TestEveryIsolationWorks(t *testing.T) {
 					w.Fatal(err)
 				}
 				for _, id := range []string{"never2", "3"} {
-					if got := w.redrive(b, key); got.Message.ID != id || got.err != nil {
+					if got := w.retry(b, key); got.Message.ID != id || got.err != nil {
 						w.Fatalf("%+v", got)
 					}
 				}
 				if result, err := w.Accept(w.Context(), arrival, message("5", "p")); result != inbox.Parked || err != nil {
 					w.Fatal(result, err)
 				}
-				release := background(func() redriveOutcome { return w.redrive(b, key) })
+				release := background(func() retryOutcome { return w.retry(b, key) })
 				w.untilWaiting(1)
 				if err := arrival.commit(w.Context()); err != nil {
 					w.Fatal(err)
@@ -136,7 +136,7 @@ func TestEveryIsolationWorks(t *testing.T) {
 				if got := soon(w, release); got.err != nil || !got.Left {
 					w.Fatalf("released under an arrival: %+v", got)
 				}
-				once, err := b.RedriveOnce(w.Context(), key, func(context.Context, inbox.Message) error { return nil })
+				once, err := b.RetryAtMostOnce(w.Context(), key, func(context.Context, inbox.Message) error { return nil })
 				if once.Result != inbox.Processed || err != nil {
 					w.Fatalf("%+v, %v", once, err)
 				}

@@ -43,7 +43,7 @@ func TestAStateOfTheServerIsTheMessagesFailureWhereTheServerIsWell(t *testing.T)
 		}
 		w.wantOrdinary(outcomes[1].Err)
 		w.park(message("2", "d"))
-		_, err = w.Redrive(w.Context(), w.request(), func(ctx context.Context, tx transaction, _ inbox.Message) error {
+		_, err = w.Retry(w.Context(), w.request(), func(ctx context.Context, tx transaction, _ inbox.Message) error {
 			return raise(ctx, tx, "53400")
 		})
 		w.wantOrdinary(err)

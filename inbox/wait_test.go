@@ -101,7 +101,7 @@ func TestAKeyIsNotReleasedUnderAnArrival(t *testing.T) {
 	each(t, func(w *world) {
 		w.park(message("1", "k"))
 		key := w.request()
-		w.wantRedriven(key, "1", true)
+		w.wantRetried(key, "1", true)
 
 		// The arrival was first: it is in the queue when the key is looked at.
 		tx, err := w.begin(w.Context())
@@ -112,7 +112,7 @@ func TestAKeyIsNotReleasedUnderAnArrival(t *testing.T) {
 		if result != inbox.Parked || err != nil {
 			w.Fatal(result, err)
 		}
-		done := background(func() redriveOutcome { return w.redrive(w.process(nil), key) })
+		done := background(func() retryOutcome { return w.retry(w.process(nil), key) })
 		w.untilWaiting(1)
 		if err := tx.commit(w.Context()); err != nil {
 			w.Fatal(err)
@@ -121,7 +121,7 @@ func TestAKeyIsNotReleasedUnderAnArrival(t *testing.T) {
 			w.Fatalf("%+v", got)
 		}
 		w.wantQueue("2 behind")
-		w.wantRedriven(key, "2", true)
+		w.wantRetried(key, "2", true)
 
 		// The release is first: the arrival waits, and is handled.
 		lock, err := w.eye.Begin(w.Context())
@@ -147,23 +147,23 @@ func TestAnArrivalDoesNotWaitForARetry(t *testing.T) {
 	each(t, func(w *world) {
 		w.park(message("1", "k"))
 		key, g := w.request(), newGate()
-		done := background(func() redriveOutcome {
-			got, err := w.Redrive(w.Context(), key, func(ctx context.Context, tx transaction, m inbox.Message) error {
+		done := background(func() retryOutcome {
+			got, err := w.Retry(w.Context(), key, func(ctx context.Context, tx transaction, m inbox.Message) error {
 				return g.handle(effect(m.ID))(ctx, tx)
 			})
-			return redriveOutcome{got, err}
+			return retryOutcome{got, err}
 		})
 		soon(w, g.running)
 		w.want(inbox.Parked, w, message("2", "k"), never)
-		if got := w.redrive(w.process(nil), key); got.err != nil || !got.Busy {
+		if got := w.retry(w.process(nil), key); got.err != nil || !got.Busy {
 			w.Fatalf("%+v", got)
 		}
 		g.letGo <- nil
 		if got := soon(w, done); got.err != nil || got.Result != inbox.Processed {
 			w.Fatalf("%+v", got)
 		}
-		w.wantRedriven(key, "2", true)
-		w.wantRedriven(key, "", false)
+		w.wantRetried(key, "2", true)
+		w.wantRetried(key, "", false)
 		w.wantEffects("1", "2")
 		equal(w, "records of starts", w.count("inbox_started"), 0)
 	})

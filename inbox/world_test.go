@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/inbox/internal/exampledb"
 )
 
@@ -146,8 +147,8 @@ func effects(ctx context.Context, tx transaction, messages []inbox.Message) erro
 	return nil
 }
 
-// redriven is a handler of parked messages that writes a row.
-func redriven(ctx context.Context, tx transaction, m inbox.Message) error {
+// retried is a handler of parked messages that writes a row.
+func retried(ctx context.Context, tx transaction, m inbox.Message) error {
 	return write(ctx, tx, m.ID)
 }
 
@@ -297,7 +298,7 @@ func (w *world) park(m inbox.Message) {
 }
 
 // request asks for a retry of every parked key, and returns the only one.
-func (w *world) request() inbox.ParkedKey {
+func (w *world) request() inboxloop.ParkedKey {
 	w.Helper()
 	w.do("UPDATE inbox_parked_keys SET requested_at = clock_timestamp(), requested_by = 'ops', reason = 'mended'")
 	keys, err := w.Requested(w.Context(), 10)

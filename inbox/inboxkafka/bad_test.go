@@ -38,13 +38,13 @@ func TestOneMessageThatLooksLikeAnOutageStopsNobody(t *testing.T) {
 				s := newService(t)
 				var calls atomic.Int64
 				produce(s.brokers, messages(0, 120, "a", "b", "c", "d", "e", "f")...)
-				_, _ = s.run(inboxkafka.Config{Attempts: 3, Batch: batch, Handler: func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+				_, _ = s.run(inboxkafka.Handle(func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
 					if m.ID == bad {
 						calls.Add(1)
 						return fail(ctx, tx)
 					}
 					return record(ctx, tx, m)
-				}})
+				}), inboxkafka.Config{Attempts: 3, Batch: batch})
 				// m-0010 is the second message of key e: one before it, 18 behind it.
 				s.await("the effects of the others", s.effects(100+1))
 				more := 120
@@ -72,7 +72,7 @@ func TestEffectsWaitForTheOtherSide(t *testing.T) {
 	var mu sync.Mutex
 	sent := map[string]int{}
 	produce(s.brokers, messages(0, 60, "a", "b", "c", "d", "e", "f")...)
-	_, _ = s.run(inboxkafka.Config{Workers: 4, AtMostOnce: func(_ context.Context, m inbox.Message) error {
+	_, _ = s.run(inboxkafka.AtMostOnce[pgx.Tx](func(_ context.Context, m inbox.Message) error {
 		if calls.Add(1) <= 12 {
 			return inbox.Unavailable(errors.New("connection refused"))
 		}
@@ -80,7 +80,7 @@ func TestEffectsWaitForTheOtherSide(t *testing.T) {
 		defer mu.Unlock()
 		sent[m.ID]++
 		return nil
-	}})
+	}), inboxkafka.Config{Workers: 4})
 	s.await("all marks", func() bool {
 		return s.scalar("SELECT count(*) FROM inbox") == 60 && s.scalar("SELECT count(*) FROM inbox_claims") == 0
 	})

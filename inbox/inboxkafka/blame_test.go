@@ -34,7 +34,7 @@ func (s slowBatches) HandleBatch(
 func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 	g := newGated(t)
 	fake := newFakeInbox()
-	g.store, g.cfg.Attempts = slowBatches{fake}, 1
+	g.store, g.cfg.Attempts = handling[pgx.Tx]{slowBatches{fake}, Handle(nothing)}, 1
 	var log bytes.Buffer
 	g.log = slog.New(slog.NewTextHandler(&log, nil))
 	j := &job{}
@@ -52,7 +52,7 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 		t.Errorf("%d warnings of one batch, want one that counts its messages:\n%s", n, log.String())
 	}
 	alone := &job{items: j.items[:1], queues: j.queues[:1]}
-	g.cfg.Handler = func(context.Context, pgx.Tx, inbox.Message) error { return inbox.ErrTimeout }
+	g.store = handling[pgx.Tx]{fake, Handle(func(context.Context, pgx.Tx, inbox.Message) error { return inbox.ErrTimeout })}
 	if g.handle(alone); alone.items[0].parking == nil {
 		t.Error("a message that was not done in time, alone, is not parked after its only attempt")
 	}
@@ -166,7 +166,7 @@ func TestShutdownDoesNotWaitForASession(t *testing.T) {
 	cfg := r.config()
 	cfg.DrainTimeout = 50 * time.Millisecond
 	store := mute{r.inbox, make(chan struct{}), make(chan struct{})}
-	c, err := newConsumer(store, "billing", &cfg)
+	c, err := cfg.open(store)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,10 +17,10 @@ import (
 
 // What is held in the process stays within its bounds, however much waits in the topic.
 func TestHeldRecordsAreBounded(t *testing.T) {
-	for name, set := range map[string]func(*Config){
-		"records": func(c *Config) { c.MaxRecords = 100 },
-		"bytes":   func(c *Config) { c.MaxBytes = 256 << 10 },
-		"one":     func(c *Config) { c.MaxRecords = 1 },
+	for name, set := range map[string]func(*settings){
+		"records": func(c *settings) { c.MaxRecords = 100 },
+		"bytes":   func(c *settings) { c.MaxBytes = 256 << 10 },
+		"one":     func(c *settings) { c.MaxRecords = 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 3)
@@ -39,11 +39,11 @@ func TestHeldRecordsAreBounded(t *testing.T) {
 			}
 			var c *process
 			var mostRecords, mostBytes atomic.Int64
-			cfg.Hooks = []Hook{handledHook(func() {
+			cfg.Hooks.Handled = func(context.Context, inbox.Message, inbox.Result, int, time.Duration) {
 				s := c.Stats()
 				mostRecords.Store(max(mostRecords.Load(), int64(s.Held)))
 				mostBytes.Store(max(mostBytes.Load(), s.HeldBytes))
-			})}
+			}
 			c = r.start(cfg)
 			full := c.cfg
 			eventually(t, "the bound", func() bool {
@@ -61,10 +61,6 @@ func TestHeldRecordsAreBounded(t *testing.T) {
 		})
 	}
 }
-
-type handledHook func()
-
-func (h handledHook) OnHandled(inbox.Message, inbox.Result, int, time.Duration) { h() }
 
 // A key that waits holds its own partition back at the bound, and no other one.
 func TestWaitingKeyHoldsBackItsPartitionOnly(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // commitTimeout bounds one commit: a rebalance waits for it.
@@ -47,7 +47,7 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres would make that untrue, and a flush
 	// after the crash says nothing about what was committed before it.
 	if err := c.store.Flush(ctx, since); err != nil {
-		if errors.Is(err, inbox.ErrForgotten) {
+		if errors.Is(err, inboxloop.ErrForgotten) {
 			c.forgotten()
 		}
 		c.committed(offsets, partitions, nil, err)
@@ -69,7 +69,7 @@ type offsets map[string]map[int32]kgo.EpochOffset
 
 // watermarks are the positions to commit, their partitions, the member that has them, and the incarnation in which all before them was
 // decided.
-func (c *Consumer) watermarks(gone []closing) (offsets, map[place]*partition, string, inbox.Incarnation) {
+func (c *Consumer) watermarks(gone []closing) (offsets, map[place]*partition, string, inboxloop.Incarnation) {
 	s := c.sched
 	s.mu.Lock()
 	defer s.mu.Unlock()

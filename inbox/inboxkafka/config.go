@@ -1,7 +1,6 @@
 package inboxkafka
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,14 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// Config says what a Consumer reads and what it does with it. Required are Brokers, Topics and one of Handler, BatchHandler and
-// AtMostOnce; the zero value of every other field works.
+// Config says what a Consumer reads, and how. Required are Brokers and Topics; the zero value of every other field works.
 type Config struct {
 	// Brokers are the bootstrap servers of the cluster, HOST:PORT each. Required, unless Options has kgo.SeedBrokers.
 	Brokers []string
@@ -34,18 +31,6 @@ type Config struct {
 	// Required.
 	Topics []string
 
-	// Handler is called once for each message, in the transaction that marks it as handled. It changes nothing but the database,
-	// since it may be called again after its transaction was rolled back. One of Handler, BatchHandler and AtMostOnce is required.
-	Handler func(ctx context.Context, tx pgx.Tx, m inbox.Message) error
-
-	// BatchHandler is called with many messages in one transaction, mostly of several keys, those of one key in order; see
-	// inbox.HandleBatch. Several times the speed of Handler, where the handler too does its work in few statements.
-	BatchHandler func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error
-
-	// AtMostOnce is called for effects that no database rolls back, such as an e-mail: at most once for each message, unless it
-	// says inbox.NotDone or inbox.Unavailable. What was begun and not known to be done when the process ended is in inbox_audit.
-	AtMostOnce func(ctx context.Context, m inbox.Message) error
-
 	// Identify makes a message of a record: who sent it, and its id. A record for which it returns an error is parked, not
 	// skipped; see the package. It must be quick, must not keep the record, and must return the same for the same record always.
 	// Defaults to RelayIdentity.
@@ -56,9 +41,9 @@ type Config struct {
 	// pool of one connection. Defaults to 16.
 	Workers int
 
-	// Batch is how many messages one transaction handles at most. With Handler and more than 1, the handler is called for one
-	// after the other in one transaction: fewer commits, and all of them again where one fails. AtMostOnce has none.
-	// Defaults to 100 for BatchHandler, to 1 for Handler.
+	// Batch is how many messages one transaction handles at most. With Handle and more than 1, the handler is called for one
+	// after the other in one transaction: fewer commits, and all of them again if one fails. AtMostOnce has no batches.
+	// Defaults to 100 for HandleBatch, and to 1 otherwise.
 	Batch int
 
 	// MaxRecords bounds the records that this process holds, waiting or in flight, and for each partition also the distance from
@@ -133,8 +118,8 @@ type Config struct {
 	// rebalance stops only what moves.
 	Balancers []kgo.GroupBalancer
 
-	// Hooks are told of events; see Hook. Defaults to none.
-	Hooks []Hook
+	// Hooks are told of events. Defaults to none.
+	Hooks Hooks
 
 	// Logger receives what happens, attributes only, never a payload or a secret. Defaults to a logger that discards.
 	Logger *slog.Logger
@@ -143,13 +128,20 @@ type Config struct {
 // KeepForever is the Retention that removes no marks.
 const KeepForever = time.Duration(math.MaxInt64)
 
-// WithDefaults returns a copy with every unset field at its default. Group stays empty: New takes the inbox's consumer.
+// defaultsFor is WithDefaults for a kind of handler.
+func (c *Config) defaultsFor(mode mode) Config {
+	defaults := c.WithDefaults()
+	if c.Batch == 0 && mode == inBatches {
+		defaults.Batch = 100
+	}
+	return defaults
+}
+
+// WithDefaults returns a copy with every unset field at its default, apart from two that New knows: Group, which is the inbox's
+// consumer, and Batch for HandleBatch.
 func (c Config) WithDefaults() Config {
 	if c.Identify == nil {
 		c.Identify = RelayIdentity
-	}
-	if c.Batch == 0 && c.BatchHandler != nil {
-		c.Batch = 100
 	}
 	setDefault(&c.Workers, 16)
 	setDefault(&c.Batch, 1)
@@ -184,8 +176,8 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
-func (c Config) validate() error {
+// validate returns every fault of a configuration that has its defaults.
+func (c Config) validate(mode mode) error {
 	var faults []error
 	fault := func(bad bool, format string, args ...any) {
 		if bad {
@@ -203,14 +195,8 @@ func (c Config) validate() error {
 		fault(seen[t], "Topics: %q is in the list twice", t)
 		seen[t] = true
 	}
-	handlers := 0
-	for _, set := range []bool{c.Handler != nil, c.BatchHandler != nil, c.AtMostOnce != nil} {
-		if set {
-			handlers++
-		}
-	}
-	fault(handlers != 1, "Handler, BatchHandler, AtMostOnce: %d of them are set; set one", handlers)
-	fault(c.AtMostOnce != nil && c.Batch != 1, "Batch: %d with AtMostOnce, which handles one message at a time", c.Batch)
+	fault(mode == unset, "the handler is not set; make one with Handle, HandleBatch or AtMostOnce")
+	fault(mode == atMostOnce && c.Batch != 1, "Batch: %d with AtMostOnce, which handles one message at a time", c.Batch)
 	faults = append(faults, c.validateLimits()...)
 	return errors.Join(faults...)
 }

@@ -8,10 +8,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // ErrDrain is what Run returns where handlers were still at work when DrainTimeout was over. What they did not commit is handled
@@ -43,30 +43,36 @@ type Consumer struct {
 	unsettled bool
 }
 
-// New returns a consumer of the inbox's consumer name. It connects to nothing. Faults of the configuration are reported all at
-// once.
-func New(in *inbox.Inbox[pgx.Tx], config *Config) (*Consumer, error) {
+// New returns a consumer that handles the messages of its topics with the handler, under the consumer name of the inbox. It
+// connects to nothing. Faults of the configuration are reported all at once.
+func New[TTx any](in *inbox.Inbox[TTx], handler Handler[TTx], config *Config) (*Consumer, error) {
 	if in == nil {
-		return nil, errors.New("inboxkafka: the inbox is nil")
+		return nil, errors.Join(errors.New("inboxkafka: the inbox is nil"), faults(handler.mode(), config))
 	}
-	if in.Connections() == 1 {
-		return nil, errors.New("inboxkafka: the pool of the inbox has one connection: while a handler holds it no offset is committed; " +
-			"give it at least 2, and for full speed one more than Workers (pool_max_conns)")
+	loop := inboxloop.New(in)
+	if loop.Connections() == 1 {
+		return nil, errors.Join(errors.New("inboxkafka: the pool of the inbox has one connection: while a handler holds it no offset "+
+			"is committed; give it at least 2, and for full speed one more than Workers (pool_max_conns)"), faults(handler.mode(), config))
 	}
-	return newConsumer(in, in.Consumer(), config)
+	return newConsumer(handling[TTx]{both[TTx]{in, loop}, handler}, in.Consumer(), config)
 }
 
-func newConsumer(in store, name string, config *Config) (*Consumer, error) {
+// faults are those of a configuration.
+func faults(mode mode, config *Config) error {
 	if config == nil {
 		config = &Config{}
 	}
-	cfg := config.WithDefaults()
-	if err := cfg.validate(); err != nil {
+	return config.defaultsFor(mode).validate(mode)
+}
+
+func newConsumer(in store, name string, config *Config) (*Consumer, error) {
+	if err := faults(in.mode(), config); err != nil {
 		return nil, err
 	}
+	cfg := config.defaultsFor(in.mode())
 	setDefault(&cfg.Group, name)
 	c := &Consumer{
-		cfg: cfg, store: in, hooks: cfg.Hooks, log: cfg.Logger.With("group", cfg.Group),
+		cfg: cfg, store: in, hooks: hooks{cfg.Hooks, context.Background()}, log: cfg.Logger.With("group", cfg.Group),
 		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: cfg.MaxBytes / 8,
 	}
 	c.sched.fromStart = atStart(cfg.StartOffset)
@@ -85,6 +91,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return err
 	}
 	defer c.end()
+	c.hooks.ctx = context.WithoutCancel(ctx)
 	admin, err := c.adminClient()
 	if err != nil {
 		return err
@@ -108,7 +115,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var beside, workers sync.WaitGroup
 	beside.Go(func() { c.fetch(background) })
 	beside.Go(func() { c.commitLoop(background) })
-	beside.Go(func() { c.redriveLoop(background) })
+	beside.Go(func() { c.retryLoop(background) })
 	beside.Go(func() { c.sweepLoop(background, admin) })
 	beside.Go(func() { c.lagLoop(background, admin) })
 	for range c.cfg.Workers {

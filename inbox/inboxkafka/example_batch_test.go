@@ -36,19 +36,19 @@ func Example_batch() {
 		fmt.Println(err)
 		return
 	}
-	consumer, err := inboxkafka.New(in, &inboxkafka.Config{
+	insert := func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
+		ids := make([]string, len(messages))
+		for n, m := range messages {
+			ids[n] = m.ID
+		}
+		_, err := tx.Exec(ctx, "INSERT INTO effects (msg) SELECT unnest($1::text[])", ids)
+		return err
+	}
+	consumer, err := inboxkafka.New(in, inboxkafka.HandleBatch(insert), &inboxkafka.Config{
 		Brokers:  brokers,
 		Topics:   []string{"transfers"},
 		Identify: inboxkafka.DebeziumIdentity,
-		BatchHandler: func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
-			ids := make([]string, len(messages))
-			for n, m := range messages {
-				ids[n] = m.ID
-			}
-			_, err := tx.Exec(ctx, "INSERT INTO effects (msg) SELECT unnest($1::text[])", ids)
-			return err
-		},
-		Hooks: []inboxkafka.Hook{newCountdown(5, stop)},
+		Hooks:    stopAfter(5, stop), // so that the example ends
 	})
 	if err != nil {
 		fmt.Println(err)

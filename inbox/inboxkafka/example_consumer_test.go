@@ -31,23 +31,22 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	consumer, err := inboxkafka.New(in, &inboxkafka.Config{
+	move := func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+		var t struct {
+			From, To string
+			Amount   int64
+		}
+		if err := json.Unmarshal(m.Payload, &t); err != nil {
+			return inbox.Permanent(err) // it will never be readable: park it
+		}
+		_, err := tx.Exec(ctx, "UPDATE accounts SET balance = balance + CASE id WHEN $1 THEN -$3::bigint ELSE $3 END WHERE id IN ($1, $2)",
+			t.From, t.To, t.Amount)
+		return err
+	}
+	consumer, err := inboxkafka.New(in, inboxkafka.Handle(move), &inboxkafka.Config{
 		Brokers: brokers,
 		Topics:  []string{"transfers"},
-		Handler: func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
-			var t struct {
-				From, To string
-				Amount   int64
-			}
-			if err := json.Unmarshal(m.Payload, &t); err != nil {
-				return inbox.Permanent(err) // it will never be readable: set it aside
-			}
-			_, err := tx.Exec(ctx, "UPDATE accounts SET balance = balance + CASE id WHEN $1 THEN -$3::bigint ELSE $3 END WHERE id IN ($1, $2)",
-				t.From, t.To, t.Amount)
-			return err
-		},
-		// A service has no need of a hook to end: its Run ends with the process. This example ends with the third message.
-		Hooks: []inboxkafka.Hook{newCountdown(3, stop)},
+		Hooks:   stopAfter(3, stop), // so that the example ends; a service's Run ends with its context
 	})
 	if err != nil {
 		fmt.Println(err)

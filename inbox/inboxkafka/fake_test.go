@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // fakeInbox keeps in memory what an inbox keeps in Postgres. It is the database: several consumers share one, as the processes
@@ -23,10 +24,10 @@ type fakeInbox struct {
 	rows     int64 // of parked messages so far
 	started  map[string]int
 	sessions map[place]string
-	asked    map[string]inbox.ParkedKey // keys whose retry is asked for
-	failed   map[string]error           // the errors of retries that failed
-	seen     int                        // messages that were looked up
-	began    [][]inbox.Message          // the calls of Start
+	asked    map[string]inboxloop.ParkedKey // keys whose retry is asked for
+	failed   map[string]error               // the errors of retries that failed
+	seen     int                            // messages that were looked up
+	began    [][]inbox.Message              // the calls of Start
 	retained []time.Duration
 	sweeps   int
 	away     error // returned by every call while it is set
@@ -42,7 +43,7 @@ type parkedMessage struct {
 func newFakeInbox() *fakeInbox {
 	return &fakeInbox{
 		marks: map[string]bool{}, started: map[string]int{}, sessions: map[place]string{},
-		asked: map[string]inbox.ParkedKey{}, failed: map[string]error{},
+		asked: map[string]inboxloop.ParkedKey{}, failed: map[string]error{},
 	}
 }
 
@@ -239,10 +240,10 @@ func (f *fakeInbox) Close(_ context.Context, topic string, partition int32) erro
 	return f.away
 }
 
-func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inbox.ParkedKey, error) {
+func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inboxloop.ParkedKey, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var keys []inbox.ParkedKey
+	var keys []inboxloop.ParkedKey
 	for _, key := range f.asked {
 		for _, p := range f.parked {
 			if keyOf(p.Topic, p.Key) == keyOf(key.Topic, key.Key) {
@@ -251,7 +252,7 @@ func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inbox.ParkedKey, 
 		}
 		keys = append(keys, key)
 	}
-	slices.SortFunc(keys, func(a, b inbox.ParkedKey) int { return int(a.ID - b.ID) })
+	slices.SortFunc(keys, func(a, b inboxloop.ParkedKey) int { return int(a.ID - b.ID) })
 	return keys[:min(limit, len(keys))], f.away
 }
 
@@ -259,10 +260,10 @@ func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inbox.ParkedKey, 
 func (f *fakeInbox) ask(topic string, key []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked[keyOf(topic, key)] = inbox.ParkedKey{ID: int64(len(f.asked) + 1), Topic: topic, Key: key}
+	f.asked[keyOf(topic, key)] = inboxloop.ParkedKey{ID: int64(len(f.asked) + 1), Topic: topic, Key: key}
 }
 
-func (f *fakeInbox) head(key inbox.ParkedKey) int {
+func (f *fakeInbox) head(key inboxloop.ParkedKey) int {
 	for n, p := range f.parked {
 		if keyOf(p.Topic, p.Key) == keyOf(key.Topic, key.Key) {
 			return n
@@ -271,40 +272,40 @@ func (f *fakeInbox) head(key inbox.ParkedKey) int {
 	return -1
 }
 
-func (f *fakeInbox) Redrive(
-	ctx context.Context, key inbox.ParkedKey, handler func(context.Context, pgx.Tx, inbox.Message) error,
-) (inbox.Redriven, error) {
+func (f *fakeInbox) Retry(
+	ctx context.Context, key inboxloop.ParkedKey, handler func(context.Context, pgx.Tx, inbox.Message) error,
+) (inboxloop.Retried, error) {
 	f.mu.Lock()
 	if f.away != nil {
 		defer f.mu.Unlock()
-		return inbox.Redriven{Left: true}, f.away
+		return inboxloop.Retried{Left: true}, f.away
 	}
 	n := f.head(key)
 	if n < 0 {
 		defer f.mu.Unlock()
 		delete(f.asked, keyOf(key.Topic, key.Key))
-		return inbox.Redriven{}, nil
+		return inboxloop.Retried{}, nil
 	}
 	m, row := f.parked[n].Message, f.parked[n].row
 	f.mu.Unlock()
 	if err := handler(ctx, nil, m); err != nil {
-		return inbox.Redriven{Message: m, Result: inbox.Failed, Left: true}, fmt.Errorf("retry: %w", err)
+		return inboxloop.Retried{Message: m, Result: inbox.Failed, Left: true}, fmt.Errorf("retry: %w", err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n = f.head(key)
 	f.parked = append(f.parked[:n:n], f.parked[n+1:]...)
 	f.effects = append(f.effects, m)
-	return inbox.Redriven{Message: m, Row: row, Result: inbox.Processed, Left: true}, nil
+	return inboxloop.Retried{Message: m, Row: row, Result: inbox.Processed, Left: true}, nil
 }
 
-func (f *fakeInbox) RedriveOnce(
-	ctx context.Context, key inbox.ParkedKey, handler func(context.Context, inbox.Message) error,
-) (inbox.Redriven, error) {
-	return f.Redrive(ctx, key, func(ctx context.Context, _ pgx.Tx, m inbox.Message) error { return handler(ctx, m) })
+func (f *fakeInbox) RetryAtMostOnce(
+	ctx context.Context, key inboxloop.ParkedKey, handler func(context.Context, inbox.Message) error,
+) (inboxloop.Retried, error) {
+	return f.Retry(ctx, key, func(ctx context.Context, _ pgx.Tx, m inbox.Message) error { return handler(ctx, m) })
 }
 
-func (f *fakeInbox) RedriveFailed(_ context.Context, key inbox.ParkedKey, why error) error {
+func (f *fakeInbox) RetryFailed(_ context.Context, key inboxloop.ParkedKey, why error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away != nil {
@@ -360,15 +361,15 @@ func (f *fakeInbox) Check(context.Context) error {
 }
 
 // Incarnation as inbox.Inbox has it; a fake never crashes.
-func (f *fakeInbox) Incarnation(context.Context) (inbox.Incarnation, error) {
-	return inbox.Incarnation{}, f.out()
+func (f *fakeInbox) Incarnation(context.Context) (inboxloop.Incarnation, error) {
+	return inboxloop.Incarnation{}, f.out()
 }
 
 // Bind as inbox.Inbox has it.
-func (f *fakeInbox) Bind(ctx context.Context, _ inbox.Incarnation) context.Context { return ctx }
+func (f *fakeInbox) Bind(ctx context.Context, _ inboxloop.Incarnation) context.Context { return ctx }
 
 // Flush as inbox.Inbox has it.
-func (f *fakeInbox) Flush(context.Context, inbox.Incarnation) error {
+func (f *fakeInbox) Flush(context.Context, inboxloop.Incarnation) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.away

@@ -157,10 +157,12 @@ func TestDatabaseAway(t *testing.T) {
 	var failures, paused, resumed, revoked atomic.Int64
 	cfg := r.config()
 	cfg.Attempts = 2
-	cfg.Hooks = []Hook{&hookFuncs{
-		failed: func(error) { failures.Add(1) }, paused: func() { paused.Add(1) }, resumed: func() { resumed.Add(1) },
-		revoked: func() { revoked.Add(1) },
-	}}
+	cfg.Hooks = Hooks{
+		Failed:  func(context.Context, inbox.Message, int, time.Duration, error) { failures.Add(1) },
+		Paused:  func(context.Context, error) { paused.Add(1) },
+		Resumed: func(context.Context, time.Duration) { resumed.Add(1) },
+		Revoked: func(context.Context, string, int32, bool) { revoked.Add(1) },
+	}
 	c := r.start(cfg)
 	r.sendMany(100, 0, "a", "b")
 	r.awaitEffects()
@@ -188,17 +190,6 @@ func TestDatabaseAway(t *testing.T) {
 		t.Errorf("parked: %+v", r.inbox.parked)
 	}
 }
-
-// hookFuncs is told of some events.
-type hookFuncs struct {
-	failed                   func(error)
-	paused, resumed, revoked func()
-}
-
-func (h *hookFuncs) OnFailed(_ inbox.Message, _ int, _ time.Duration, err error) { h.failed(err) }
-func (h *hookFuncs) OnPaused(error)                                              { h.paused() }
-func (h *hookFuncs) OnResumed(time.Duration)                                     { h.resumed() }
-func (h *hookFuncs) OnRevoked(string, int32, bool)                               { h.revoked() }
 
 // An effect that no transaction undoes is left to the inbox to claim.
 func TestAtMostOnce(t *testing.T) {

@@ -67,13 +67,13 @@ func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
 		config inboxkafka.Config
 		crash  func(s *service)
 	}{
-		{"of the server", inboxkafka.Config{Handler: record}, func(s *service) {
+		{"of the server", inboxkafka.Config{}, func(s *service) {
 			if err := errors.Join(server.Kill(), server.Restart(s.t.Context())); err != nil {
 				s.t.Fatal(err)
 			}
 		}},
 		// Postgres ends all sessions then, and recovers, while the time at which the server started stays the same.
-		{"of one process", inboxkafka.Config{Handler: record, Batch: 20}, func(s *service) {
+		{"of one process", inboxkafka.Config{Batch: 20}, func(s *service) {
 			if err := syscall.Kill(int(s.scalar("SELECT pg_backend_pid()")), syscall.SIGKILL); err != nil {
 				s.t.Fatal(err)
 			}
@@ -82,7 +82,7 @@ func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := forgetfulService(t, server, strings.ReplaceAll(test.name, " ", "_"))
 			committed := make(commits, 1000)
-			test.config.Hooks = []inboxkafka.Hook{committed}
+			test.config.Hooks.Committed = committed.told
 			stop := s.runEvery(time.Second, test.config)
 			produce(s.brokers, messages(0, 100, "a", "b", "c", "d", "e")...)
 			s.await("the first effects", s.effects(100))
@@ -113,7 +113,7 @@ func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
 // commits are told of each offset that was committed.
 type commits chan int64
 
-func (c commits) OnCommitted(_ string, _ int32, offset int64, err error) {
+func (c commits) told(_ context.Context, _ string, _ int32, offset int64, err error) {
 	if err == nil {
 		select {
 		case c <- offset:
@@ -144,6 +144,6 @@ func (s *service) runEvery(interval time.Duration, config inboxkafka.Config) (st
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_, stop = s.runOn(in, config, interval)
+	_, stop = s.runOn(in, inboxkafka.Handle(record), config, interval)
 	return stop
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // gate is open while the database is there. An error that says otherwise shuts it: nothing begins and nothing is fetched, while
@@ -81,7 +82,7 @@ func (s *scheduler) accuse(accused *int64) (refuted bool) {
 
 // unavailable shuts the gate, unless it is shut. A database that was away and is back is another matter.
 func (c *Consumer) unavailable(err error) {
-	if errors.Is(err, inbox.ErrForgotten) {
+	if errors.Is(err, inboxloop.ErrForgotten) {
 		c.forgotten()
 		return
 	}

@@ -13,19 +13,21 @@ import (
 // gated is a consumer whose pauses end when the test says so.
 type gated struct {
 	*Consumer
+	fake   *fakeInbox
 	pauses []time.Duration
 	ends   []func()
 }
 
 func newGated(t *testing.T) *gated {
 	t.Helper()
-	c, err := newConsumer(newFakeInbox(), "billing", &Config{
-		Brokers: []string{"127.0.0.1:1"}, Topics: []string{topic}, Handler: nothing, BackoffMin: time.Second, BackoffMax: 8 * time.Second,
-	})
+	fake := newFakeInbox()
+	c, err := settings{Handler: nothing, Config: Config{
+		Brokers: []string{"127.0.0.1:1"}, Topics: []string{topic}, BackoffMin: time.Second, BackoffMax: 8 * time.Second,
+	}}.open(fake)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gated{Consumer: c}
+	g := &gated{Consumer: c, fake: fake}
 	c.sched.after = func(d time.Duration, call func()) func() bool {
 		g.pauses, g.ends = append(g.pauses, d), append(g.ends, call)
 		return func() bool { return true }
@@ -172,10 +174,7 @@ func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
 	g := newGated(t)
 	i := &item{}
 	timeout := inbox.Outcome{Result: inbox.Failed, Err: inbox.ErrTimeout}
-	fake, ok := g.store.(*fakeInbox)
-	if !ok {
-		t.Fatal("no fake")
-	}
+	fake := g.fake
 	fake.setAway(true)
 	if v := g.judge(t.Context(), i, timeout, 0); v.wait != 0 || i.attempts != 0 || g.Stats().PausedSince.IsZero() {
 		t.Errorf("verdict %+v, %d attempts", v, i.attempts)

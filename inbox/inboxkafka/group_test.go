@@ -144,7 +144,11 @@ func TestLostPartitions(t *testing.T) {
 		return nil
 	}
 	var lost atomic.Int64
-	cfg.Hooks = []Hook{lostHook{&lost}}
+	cfg.Hooks.Revoked = func(_ context.Context, _ string, _ int32, gone bool) {
+		if gone {
+			lost.Add(1)
+		}
+	}
 	r.sendMany(10, 0, "a")
 	c := r.start(cfg)
 	eventually(t, "the first ones", func() bool { return r.committed(0) == 10 })
@@ -163,14 +167,6 @@ func TestLostPartitions(t *testing.T) {
 	eventually(t, "the offset", func() bool { return r.committed(0) == 20 })
 	if err := c.end(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-type lostHook struct{ lost *atomic.Int64 }
-
-func (h lostHook) OnRevoked(_ string, _ int32, lost bool) {
-	if lost {
-		h.lost.Add(1)
 	}
 }
 

@@ -46,7 +46,7 @@ func TestABrokerThatHidesSettingsRefusesARetentionThatNobodyCanCheck(t *testing.
 	r.hideSegments()
 	cfg := r.config()
 	cfg.Retention = 1 << 50
-	c, err := newConsumer(r.inbox, "billing", &cfg)
+	c, err := cfg.open(r.inbox)
 	if err != nil {
 		t.Fatal(err)
 	}

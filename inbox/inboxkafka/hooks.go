@@ -1,113 +1,119 @@
 package inboxkafka
 
 import (
+	"context"
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// Hook is told of events. It implements one or more of the interfaces named Hook..., and is asked for each of them. Its methods
-// are called on the goroutine of the event: they must be quick and safe for concurrent use, and must not call the Consumer but for
-// Stats.
-type Hook any
+// Hooks are told of events; every one may be nil. They are called on the goroutine of the event: they must be quick and safe
+// for concurrent use, and must not call the Consumer except for Stats. Their context has the values of Run's, and does not end.
+type Hooks struct {
+	// Handled is told of each message that is done: with the result, how often the message had failed before, and how long its
+	// transaction took (that of the whole batch, for each of its messages; 0 for a duplicate that was only looked up).
+	Handled func(ctx context.Context, m inbox.Message, result inbox.Result, failures int, took time.Duration)
 
-// HookHandled is told of each message that is done.
-type HookHandled interface {
-	// OnHandled gets the result, how often the message had failed before, and how long its transaction took (that of the whole
-	// batch, for each of its messages; 0 for a duplicate that was only looked up).
-	OnHandled(m inbox.Message, result inbox.Result, failures int, took time.Duration)
+	// Failed is told of each message that failed and is tried again: with how often it has failed by now, and how long its key
+	// waits.
+	Failed func(ctx context.Context, m inbox.Message, failures int, wait time.Duration, err error)
+
+	// Paused is told that the consumer pauses, because the database or what a handler called unavailable is away, and Resumed
+	// that it goes on.
+	Paused  func(ctx context.Context, err error)
+	Resumed func(ctx context.Context, after time.Duration)
+
+	// Assigned is told of partitions that this process works on from now on, and Revoked of those that it has given back, or
+	// lost without notice.
+	Assigned func(ctx context.Context, topic string, partition int32)
+	Revoked  func(ctx context.Context, topic string, partition int32, lost bool)
+
+	// Committed is told of each offset that was committed, or was not, with the error.
+	Committed func(ctx context.Context, topic string, partition int32, offset int64, err error)
+
+	// FetchError is told of errors of fetches that a person should know of: a topic that may not be read, a log that has lost
+	// records.
+	FetchError func(ctx context.Context, topic string, partition int32, err error)
+
+	// Retried is told what came of the retry of a parked message; err is nil if the message is done.
+	Retried func(ctx context.Context, m inbox.Message, result inbox.Result, err error)
+
+	// Retention is told that marks are not kept for as long as their messages can come back, or that this could not be found
+	// out. Nothing is removed meanwhile.
+	Retention func(ctx context.Context, err error)
+
+	// Swept is told of each removal of old marks.
+	Swept func(ctx context.Context, swept inbox.Swept, took time.Duration, err error)
 }
 
-// HookFailed is told of each message that failed and is tried again.
-type HookFailed interface {
-	// OnFailed gets how often the message has failed by now, and how long its key waits.
-	OnFailed(m inbox.Message, failures int, wait time.Duration, err error)
+// hooks calls those that are set.
+type hooks struct {
+	Hooks
+	ctx context.Context // of Run, without its end
 }
 
-// HookPaused is told that the consumer pauses, since the database or what a handler called unavailable is away.
-type HookPaused interface {
-	OnPaused(err error)
-}
-
-// HookResumed is told that the consumer goes on after a pause.
-type HookResumed interface {
-	OnResumed(after time.Duration)
-}
-
-// HookAssigned is told of partitions that this process works on from now on.
-type HookAssigned interface {
-	OnAssigned(topic string, partition int32)
-}
-
-// HookRevoked is told of partitions that this process has given back, or lost without notice.
-type HookRevoked interface {
-	OnRevoked(topic string, partition int32, lost bool)
-}
-
-// HookCommitted is told of each offset that was committed, or not.
-type HookCommitted interface {
-	OnCommitted(topic string, partition int32, offset int64, err error)
-}
-
-// HookFetchError is told of errors of fetches that a person should know of: a topic that may not be read, a log that has lost
-// records.
-type HookFetchError interface {
-	OnFetchError(topic string, partition int32, err error)
-}
-
-// HookRetried is told what came of the retry of a parked message.
-type HookRetried interface {
-	// OnRetried gets a nil error where the message is done.
-	OnRetried(m inbox.Message, result inbox.Result, err error)
-}
-
-// HookRetention is told that marks are not kept for as long as their messages can come back, or that this could not be found out.
-// Nothing is removed meanwhile.
-type HookRetention interface {
-	OnRetention(err error)
-}
-
-// HookSwept is told of each removal of old marks.
-type HookSwept interface {
-	OnSwept(swept inbox.Swept, took time.Duration, err error)
-}
-
-type hooks []Hook
-
-func each[T any](h hooks, call func(T)) {
-	for _, hook := range h {
-		if t, ok := hook.(T); ok {
-			call(t)
-		}
+func (h *hooks) paused(err error) {
+	if h.Paused != nil {
+		h.Paused(h.ctx, err)
 	}
 }
 
-func (h hooks) paused(err error) { each(h, func(t HookPaused) { t.OnPaused(err) }) }
-func (h hooks) resumed(d time.Duration) {
-	each(h, func(t HookResumed) { t.OnResumed(d) })
+func (h *hooks) resumed(after time.Duration) {
+	if h.Resumed != nil {
+		h.Resumed(h.ctx, after)
+	}
 }
-func (h hooks) handled(m inbox.Message, result inbox.Result, failures int, took time.Duration) {
-	each(h, func(t HookHandled) { t.OnHandled(m, result, failures, took) })
+
+func (h *hooks) handled(m inbox.Message, result inbox.Result, failures int, took time.Duration) {
+	if h.Handled != nil {
+		h.Handled(h.ctx, m, result, failures, took)
+	}
 }
-func (h hooks) failed(m inbox.Message, failures int, wait time.Duration, err error) {
-	each(h, func(t HookFailed) { t.OnFailed(m, failures, wait, err) })
+
+func (h *hooks) failed(m inbox.Message, failures int, wait time.Duration, err error) {
+	if h.Failed != nil {
+		h.Failed(h.ctx, m, failures, wait, err)
+	}
 }
-func (h hooks) assigned(p *partition) {
-	each(h, func(t HookAssigned) { t.OnAssigned(p.topic, p.number) })
+
+func (h *hooks) assigned(p *partition) {
+	if h.Assigned != nil {
+		h.Assigned(h.ctx, p.topic, p.number)
+	}
 }
-func (h hooks) revoked(p *partition, lost bool) {
-	each(h, func(t HookRevoked) { t.OnRevoked(p.topic, p.number, lost) })
+
+func (h *hooks) revoked(p *partition, lost bool) {
+	if h.Revoked != nil {
+		h.Revoked(h.ctx, p.topic, p.number, lost)
+	}
 }
-func (h hooks) committed(at place, offset int64, err error) {
-	each(h, func(t HookCommitted) { t.OnCommitted(at.topic, at.number, offset, err) })
+
+func (h *hooks) committed(at place, offset int64, err error) {
+	if h.Committed != nil {
+		h.Committed(h.ctx, at.topic, at.number, offset, err)
+	}
 }
-func (h hooks) fetchError(topic string, partition int32, err error) {
-	each(h, func(t HookFetchError) { t.OnFetchError(topic, partition, err) })
+
+func (h *hooks) fetchError(topic string, partition int32, err error) {
+	if h.FetchError != nil {
+		h.FetchError(h.ctx, topic, partition, err)
+	}
 }
-func (h hooks) retried(m inbox.Message, result inbox.Result, err error) {
-	each(h, func(t HookRetried) { t.OnRetried(m, result, err) })
+
+func (h *hooks) retried(m inbox.Message, result inbox.Result, err error) {
+	if h.Retried != nil {
+		h.Retried(h.ctx, m, result, err)
+	}
 }
-func (h hooks) retention(err error) { each(h, func(t HookRetention) { t.OnRetention(err) }) }
-func (h hooks) swept(swept inbox.Swept, took time.Duration, err error) {
-	each(h, func(t HookSwept) { t.OnSwept(swept, took, err) })
+
+func (h *hooks) retention(err error) {
+	if h.Retention != nil {
+		h.Retention(h.ctx, err)
+	}
+}
+
+func (h *hooks) swept(swept inbox.Swept, took time.Duration, err error) {
+	if h.Swept != nil {
+		h.Swept(h.ctx, swept, took, err)
+	}
 }

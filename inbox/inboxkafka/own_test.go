@@ -79,8 +79,8 @@ func TestMessagesWhoseHandlerNeverRanAreNotParked(t *testing.T) {
 				t.Fatal(err)
 			}
 			log := &lines{}
-			_, stop := s.runOn(in, inboxkafka.Config{
-				Handler: record, Attempts: 2, Logger: slog.New(slog.NewTextHandler(log, nil)),
+			_, stop := s.runOn(in, inboxkafka.Handle(record), inboxkafka.Config{
+				Attempts: 2, Logger: slog.New(slog.NewTextHandler(log, nil)),
 			}, 20*time.Millisecond)
 			produce(s.brokers, messages(0, 20, "a", "b", "c")...)
 			s.await("the first effects", s.effects(20))
@@ -132,9 +132,9 @@ func TestTwoConsumersOfOneNameKeepMarksForTheLongerTime(t *testing.T) {
 	kept := func() int64 {
 		return s.scalar("SELECT coalesce(sum(extract(epoch FROM retention) / 3600), 0)::bigint FROM inbox_consumers")
 	}
-	_, _ = s.runOn(in, inboxkafka.Config{Handler: record, Retention: 20_000 * time.Hour, Group: "long"}, 20*time.Millisecond)
+	_, _ = s.runOn(in, inboxkafka.Handle(record), inboxkafka.Config{Retention: 20_000 * time.Hour, Group: "long"}, 20*time.Millisecond)
 	s.await("the longer time", func() bool { return kept() == 20_000 })
-	_, _ = s.runOn(in, inboxkafka.Config{Handler: record, Retention: 10_000 * time.Hour, Group: "short"}, 20*time.Millisecond)
+	_, _ = s.runOn(in, inboxkafka.Handle(record), inboxkafka.Config{Retention: 10_000 * time.Hour, Group: "short"}, 20*time.Millisecond)
 	s.await("both claims", func() bool { return s.scalar("SELECT count(*) FROM inbox_retentions") == 2 })
 	if h := kept(); h != 20_000 {
 		t.Errorf("marks are kept for %d h, want 20000 h", h)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // place names a partition.
@@ -101,7 +102,7 @@ type partition struct {
 
 	// incarnation is the one of the database in which its messages are decided. from is where the client begins once more if another
 	// one begins: the first position that no flush has spoken for; entered is whether there is one.
-	incarnation inbox.Incarnation
+	incarnation inboxloop.Incarnation
 	from        position
 	entered     bool
 

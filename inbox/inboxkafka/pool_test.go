@@ -36,15 +36,12 @@ func TestAPoolSmallerThanWorkersStillCommits(t *testing.T) {
 	s := newService(t)
 	letGo := make(chan struct{})
 	var done atomic.Int64
-	c, stop := s.runOn(s.pooled(3), inboxkafka.Config{
-		Workers: 16, DrainTimeout: time.Minute,
-		Handler: func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
-			if done.Add(1) > 20 {
-				<-letGo
-			}
-			return record(ctx, tx, m)
-		},
-	}, 300*time.Millisecond)
+	c, stop := s.runOn(s.pooled(3), inboxkafka.Handle(func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+		if done.Add(1) > 20 {
+			<-letGo
+		}
+		return record(ctx, tx, m)
+	}), inboxkafka.Config{Workers: 16, DrainTimeout: time.Minute}, 300*time.Millisecond)
 	produce(s.brokers, messages(0, 60, "a", "b", "c", "d", "e", "f", "g", "h")...)
 	s.await("some effects", s.effects(20))
 	s.await("handlers that take long", func() bool { return done.Load() >= 22 })
@@ -65,7 +62,7 @@ func TestAPoolSmallerThanWorkersStillCommits(t *testing.T) {
 
 func TestAPoolOfOneConnectionIsRefused(t *testing.T) {
 	s := newService(t)
-	_, err := inboxkafka.New(s.pooled(1), &inboxkafka.Config{Brokers: s.brokers, Topics: []string{"transfers"}, Handler: record})
+	_, err := inboxkafka.New(s.pooled(1), inboxkafka.Handle(record), &inboxkafka.Config{Brokers: s.brokers, Topics: []string{"transfers"}})
 	if err == nil || !strings.Contains(err.Error(), "pool_max_conns") {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxkafka"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/internal/harness/testpg"
 )
 
@@ -46,23 +47,33 @@ func record(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
 }
 
 // run runs a consumer until stop is called, which waits for its end.
-func (s *service) run(config inboxkafka.Config) (c *inboxkafka.Consumer, stop func()) {
+func (s *service) run(handler inboxkafka.Handler[pgx.Tx], config inboxkafka.Config) (c *inboxkafka.Consumer, stop func()) {
 	s.t.Helper()
 	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return s.runOn(in, config, 20*time.Millisecond)
+	return s.runOn(in, handler, config, 20*time.Millisecond)
 }
 
 // runOn is run on an inbox, with a commit interval.
-func (s *service) runOn(in *inbox.Inbox[pgx.Tx], config inboxkafka.Config, commit time.Duration) (c *inboxkafka.Consumer, stop func()) {
+func (s *service) runOn(
+	in *inbox.Inbox[pgx.Tx], handler inboxkafka.Handler[pgx.Tx], config inboxkafka.Config, commit time.Duration,
+) (c *inboxkafka.Consumer, stop func()) {
+	s.t.Helper()
+	return consume(s, in, handler, config, commit)
+}
+
+// consume is runOn for any type of transaction.
+func consume[TTx any](
+	s *service, in *inbox.Inbox[TTx], handler inboxkafka.Handler[TTx], config inboxkafka.Config, commit time.Duration,
+) (c *inboxkafka.Consumer, stop func()) {
 	s.t.Helper()
 	config.Brokers, config.Topics = s.brokers, []string{"transfers"}
 	config.CommitInterval, config.RetryInterval = commit, 20*time.Millisecond
 	config.BackoffMin, config.BackoffMax = 5*time.Millisecond, 50*time.Millisecond
 	config.Options = []kgo.Opt{kgo.FetchMaxWait(50 * time.Millisecond), kgo.HeartbeatInterval(50 * time.Millisecond)}
-	c, err := inboxkafka.New(in, &config)
+	c, err := inboxkafka.New(in, handler, &config)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -149,22 +160,22 @@ func (s *service) checkOrder() {
 
 // Each message is sent twice, and processes come and go.
 func TestEffectsInPostgresOnceAndInOrder(t *testing.T) {
-	for name, config := range map[string]inboxkafka.Config{
-		"one by one": {Handler: record},
-		"in batches": {BatchHandler: func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
+	for name, handler := range map[string]inboxkafka.Handler[pgx.Tx]{
+		"one by one": inboxkafka.Handle(record),
+		"in batches": inboxkafka.HandleBatch(func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
 			for _, m := range messages {
 				if err := record(ctx, tx, m); err != nil {
 					return err
 				}
 			}
 			return nil
-		}},
+		}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newService(t)
-			_, _ = s.run(config)
+			_, _ = s.run(handler, inboxkafka.Config{})
 			for round := range 3 {
-				_, stop := s.run(config)
+				_, stop := s.run(handler, inboxkafka.Config{})
 				produce(s.brokers, twice(messages(round*200, 200, "a", "b", "c", "d", "e"))...)
 				s.await("some effects", s.effects(int64(round*200+50)))
 				stop()
@@ -179,10 +190,11 @@ func TestEffectsInPostgresOnceAndInOrder(t *testing.T) {
 // key waits behind it, and a retry that somebody asks for goes through in order.
 func TestCrashPoisonAndRetryInPostgres(t *testing.T) {
 	s := newService(t)
-	first, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
+	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	first := inboxloop.New(in)
 	records := messages(0, 30, "a", "b", "c")
 	produce(s.brokers, records...)
 	// Three processes that crashed, as the tables tell of them.
@@ -197,13 +209,13 @@ func TestCrashPoisonAndRetryInPostgres(t *testing.T) {
 		}
 	}
 	var handled atomic.Int64
-	config := inboxkafka.Config{Handler: func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
+	handler := inboxkafka.Handle(func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
 		if m.ID == "m-0004" {
 			handled.Add(1)
 		}
 		return record(ctx, tx, m)
-	}}
-	_, _ = s.run(config)
+	})
+	_, _ = s.run(handler, inboxkafka.Config{})
 	parked := func(n int64) func() bool {
 		return func() bool { return s.scalar("SELECT count(*) FROM inbox_parked") == n }
 	}
@@ -227,9 +239,9 @@ func TestCrashPoisonAndRetryInPostgres(t *testing.T) {
 func TestPostgresGoesAway(t *testing.T) {
 	s := newService(t)
 	var failed atomic.Int64
-	c, _ := s.run(inboxkafka.Config{
-		Handler: record, Attempts: 2, MaxRecords: 50, Hooks: []inboxkafka.Hook{failures{&failed}},
-	})
+	c, _ := s.run(inboxkafka.Handle(record), inboxkafka.Config{Attempts: 2, MaxRecords: 50, Hooks: inboxkafka.Hooks{
+		Failed: func(context.Context, inbox.Message, int, time.Duration, error) { failed.Add(1) },
+	}})
 	produce(s.brokers, messages(0, 50, "a", "b", "c")...)
 	s.await("the first effects", s.effects(50))
 	name := s.pool.Config().ConnConfig.Database
@@ -264,17 +276,13 @@ func (s *service) admin() *pgx.Conn {
 	return testpg.Connect(s.t, testpg.URL(s.t))
 }
 
-type failures struct{ n *atomic.Int64 }
-
-func (f failures) OnFailed(inbox.Message, int, time.Duration, error) { f.n.Add(1) }
-
 // A message without a mark that failed for good keeps its headers and its place.
 func TestParkedWithoutIdentityInPostgres(t *testing.T) {
 	s := newService(t)
 	bad := transfer("", "a", "", 0)
 	bad.Headers = bad.Headers[1:]
 	produce(s.brokers, bad)
-	_, _ = s.run(inboxkafka.Config{Handler: record})
+	_, _ = s.run(inboxkafka.Handle(record), inboxkafka.Config{})
 	s.await("the parked one", func() bool { return s.scalar("SELECT count(*) FROM inbox_parked WHERE cause = 'identity'") == 1 })
 	var source, id string
 	var names [][]byte
@@ -296,7 +304,7 @@ func TestAConsumerWithoutItsTablesDoesNotBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := inboxkafka.New(in, &inboxkafka.Config{Brokers: s.brokers, Topics: []string{"transfers"}, Handler: record})
+	c, err := inboxkafka.New(in, inboxkafka.Handle(record), &inboxkafka.Config{Brokers: s.brokers, Topics: []string{"transfers"}})
 	if err != nil {
 		t.Fatal(err)
 	}

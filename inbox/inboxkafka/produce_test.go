@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxkafka"
 )
 
 func createTopic(ctx context.Context, client *kgo.Client) error {
@@ -36,20 +37,12 @@ func transfer(id, from, to string, amount int) *kgo.Record {
 	}
 }
 
-// countdown calls done after so many messages.
-type countdown struct {
-	left atomic.Int64
-	done func()
-}
-
-func (c *countdown) OnHandled(inbox.Message, inbox.Result, int, time.Duration) {
-	if c.left.Add(-1) == 0 {
-		c.done()
-	}
-}
-
-func newCountdown(n int64, done func()) *countdown {
-	c := &countdown{done: done}
-	c.left.Store(n)
-	return c
+// stopAfter are hooks that call stop after so many messages.
+func stopAfter(n int64, stop func()) inboxkafka.Hooks {
+	var done atomic.Int64
+	return inboxkafka.Hooks{Handled: func(context.Context, inbox.Message, inbox.Result, int, time.Duration) {
+		if done.Add(1) == n {
+			stop()
+		}
+	}}
 }

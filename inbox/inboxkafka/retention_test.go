@@ -102,11 +102,11 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	cfg := r.config()
 	cfg.Retention, cfg.ReplayWindow, cfg.SweepInterval = 2*time.Hour, time.Minute, 5*time.Millisecond
 	var refused atomic.Int64
-	cfg.Hooks = []Hook{retentionHook(func(err error) {
+	cfg.Hooks.Retention = func(_ context.Context, err error) {
 		if errors.Is(err, ErrRetention) {
 			refused.Add(1)
 		}
-	})}
+	}
 	fixed := r.start(cfg)
 	sweeps := func() int { r.inbox.mu.Lock(); defer r.inbox.mu.Unlock(); return r.inbox.sweeps }
 	eventually(t, "a sweep", func() bool { return sweeps() > 1 })
@@ -124,7 +124,7 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	if err := fixed.end(); err != nil {
 		t.Fatal(err)
 	}
-	c, err := newConsumer(r.inbox, "billing", &cfg)
+	c, err := cfg.open(r.inbox)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,21 +152,17 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	eventually(t, "for ever", derived(0))
 }
 
-type retentionHook func(error)
-
-func (h retentionHook) OnRetention(err error) { h(err) }
-
 // A topic that does not exist yet is waited for, without a sweep; one whose settings may not be read is an error.
 func TestRetentionOfATopicThatDoesNotExistYet(t *testing.T) {
 	r := newRig(t, 1)
 	cfg := r.config()
 	cfg.Retention, cfg.Topics, cfg.SweepInterval = 0, []string{"later"}, 5*time.Millisecond
 	var missing atomic.Int64
-	cfg.Hooks = []Hook{retentionHook(func(err error) {
+	cfg.Hooks.Retention = func(_ context.Context, err error) {
 		if errors.Is(err, errMissing) {
 			missing.Add(1)
 		}
-	})}
+	}
 	r.start(cfg)
 	eventually(t, "the report", func() bool { return missing.Load() > 0 })
 	if r.inbox.sweeps != 0 || len(r.inbox.retained) != 0 {

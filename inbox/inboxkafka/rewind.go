@@ -5,7 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // With synchronous_commit = off, or a standby that lags, a crash takes the last commits away, effects and marks together, while this
@@ -84,7 +84,7 @@ func (c *Consumer) rewind(ctx context.Context) {
 	if rewinds > 1 && sleep(ctx, c.backoff(rewinds)) != nil {
 		return
 	}
-	var now inbox.Incarnation
+	var now inboxloop.Incarnation
 	err := c.persist(ctx, "read the incarnation of the database", func(ctx context.Context) (err error) {
 		now, err = c.store.Incarnation(ctx)
 		return err
@@ -108,7 +108,7 @@ func (c *Consumer) rewind(ctx context.Context) {
 }
 
 // beginAgain puts a new partition in the place of each one, and returns where the client is to go back to.
-func (c *Consumer) beginAgain(now inbox.Incarnation) (begun []*partition, from offsets) {
+func (c *Consumer) beginAgain(now inboxloop.Incarnation) (begun []*partition, from offsets) {
 	s := c.sched
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -75,16 +75,29 @@ func (r *rig) sendMany(n int, partition int32, keys ...string) {
 	r.send(records...)
 }
 
+// settings are a configuration with a handler: the first one that is set.
+type settings struct {
+	Config
+	Handler      func(context.Context, pgx.Tx, inbox.Message) error
+	BatchHandler func(context.Context, pgx.Tx, []inbox.Message) error
+	AtMostOnce   func(context.Context, inbox.Message) error
+}
+
+// open makes a consumer of them.
+func (s settings) open(in inboxOf[pgx.Tx]) (*Consumer, error) {
+	handler := Handler[pgx.Tx]{s.Handler, s.BatchHandler, s.AtMostOnce}
+	return newConsumer(handling[pgx.Tx]{in, handler}, "billing", &s.Config)
+}
+
 // config is one whose times are short and whose handler does nothing.
-func (r *rig) config() Config {
-	return Config{
+func (r *rig) config() settings {
+	return settings{Handler: nothing, Config: Config{
 		Brokers: r.cluster.ListenAddrs(), Topics: []string{topic}, Retention: KeepForever,
-		Handler:    func(context.Context, pgx.Tx, inbox.Message) error { return nil },
 		BackoffMin: 5 * time.Millisecond, BackoffMax: 40 * time.Millisecond,
 		CommitInterval: 20 * time.Millisecond, RetryInterval: 20 * time.Millisecond, DrainTimeout: 5 * time.Second,
 		SessionTimeout: time.Second,
 		Options:        []kgo.Opt{kgo.FetchMaxWait(50 * time.Millisecond), kgo.HeartbeatInterval(50 * time.Millisecond)},
-	}
+	}}
 }
 
 // process is a consumer that runs.
@@ -96,9 +109,9 @@ type process struct {
 }
 
 // start runs a consumer until it is stopped, or the test ends.
-func (r *rig) start(cfg Config) *process {
+func (r *rig) start(cfg settings) *process {
 	r.t.Helper()
-	c, err := newConsumer(r.inbox, "billing", &cfg)
+	c, err := cfg.open(r.inbox)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
 // scheduler decides which messages are handled when. Everything in it is under one lock, which is never held during a call of
@@ -40,7 +41,7 @@ type scheduler struct {
 
 	// incarnation is the one of the database in which messages are decided. rewinding is whether it has ended, so that nothing begins
 	// until what may be forgotten is read once more; stopPoll ends the poll under way.
-	incarnation inbox.Incarnation
+	incarnation inboxloop.Incarnation
 	rewinding   bool
 	stopPoll    context.CancelFunc
 	rewinds     int // since the last flush

@@ -2,6 +2,7 @@ package inboxkafka
 
 import (
 	"bytes"
+	"context"
 	"runtime"
 	"strings"
 	"sync"
@@ -19,10 +20,12 @@ type fetchErrors struct {
 	told []error
 }
 
-func (f *fetchErrors) OnFetchError(_ string, _ int32, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.told = append(f.told, err)
+func (f *fetchErrors) hooks() Hooks {
+	return Hooks{FetchError: func(_ context.Context, _ string, _ int32, err error) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.told = append(f.told, err)
+	}}
 }
 
 func (f *fetchErrors) text() string {
@@ -54,7 +57,7 @@ func TestRecordsThatWereReadMayBeDeleted(t *testing.T) {
 	r := newRig(t, 1)
 	told := &fetchErrors{}
 	cfg := r.config()
-	cfg.Hooks = []Hook{told}
+	cfg.Hooks = told.hooks()
 	r.sendMany(10, 0, "a")
 	first := r.start(cfg)
 	r.awaitEffects()
@@ -79,7 +82,7 @@ func TestRecordsThatWereDeletedUnreadAreTold(t *testing.T) {
 	r := newRig(t, 1)
 	told := &fetchErrors{}
 	cfg := r.config()
-	cfg.Hooks = []Hook{told}
+	cfg.Hooks = told.hooks()
 	r.sendMany(10, 0, "a")
 	first := r.start(cfg)
 	r.awaitEffects()
@@ -106,7 +109,7 @@ func TestABatchThatDecompressesToTooMuchIsParkedUnread(t *testing.T) {
 	r := newRig(t, 1)
 	told := &fetchErrors{}
 	cfg := r.config()
-	cfg.Hooks, cfg.MaxBytes = []Hook{told}, 1<<20
+	cfg.Hooks, cfg.MaxBytes = told.hooks(), 1<<20
 	r.sendMany(5, 0, "a")
 	r.sendBomb(64, 4<<20)
 	r.sendMany(5, 0, "a")

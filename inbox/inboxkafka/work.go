@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outbox-relay/relay/inbox"
 )
 
@@ -44,9 +42,7 @@ func (c *Consumer) handle(j *job) []verdict {
 		for n, i := range j.items {
 			messages[n] = i.message
 		}
-		outcomes, err = c.store.HandleBatch(ctx, messages, func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
-			return note(&raised, c.many(ctx, tx, messages))
-		})
+		outcomes, err = c.store.handleBatch(ctx, messages, &raised)
 	}
 	took := time.Since(began)
 	if raised.Load() && inbox.IsUnavailable(err) {
@@ -77,14 +73,6 @@ func (c *Consumer) handle(j *job) []verdict {
 		c.log.Warn("a batch was not done in time; its messages are tried one by one", "messages", len(late), "error", late[0].Err)
 	}
 	return verdicts
-}
-
-// note remembers that a handler returned an error.
-func note(raised *atomic.Bool, err error) error {
-	if err != nil {
-		raised.Store(true)
-	}
-	return err
 }
 
 // isLate reports whether a call was not done in time, with nothing else that it is about.
@@ -149,40 +137,12 @@ func (c *Consumer) handleOne(ctx context.Context, i *item, raised *atomic.Bool) 
 	}
 	var result inbox.Result
 	var err error
-	switch {
-	case i.parking != nil:
+	if i.parking != nil {
 		result, err = c.store.Park(ctx, i.message, i.parking.cause, i.parking.attempts, i.parking.why)
-	case c.cfg.AtMostOnce != nil:
-		result, err = c.store.AtMostOnce(ctx, i.message, func(ctx context.Context) error {
-			return note(raised, c.cfg.AtMostOnce(ctx, i.message))
-		})
-	default:
-		result, err = c.store.Handle(ctx, i.message, func(ctx context.Context, tx pgx.Tx) error {
-			return note(raised, c.one(ctx, tx, i.message))
-		})
+	} else {
+		result, err = c.store.handle(ctx, i.message, raised)
 	}
 	return inbox.Outcome{Result: result, Err: err}
-}
-
-// one calls the handler for one message.
-func (c *Consumer) one(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
-	if c.cfg.BatchHandler != nil {
-		return c.cfg.BatchHandler(ctx, tx, []inbox.Message{m})
-	}
-	return c.cfg.Handler(ctx, tx, m)
-}
-
-// many calls the handler for a batch.
-func (c *Consumer) many(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
-	if c.cfg.BatchHandler != nil {
-		return c.cfg.BatchHandler(ctx, tx, messages)
-	}
-	for n, m := range messages {
-		if err := c.cfg.Handler(inbox.WithMessage(ctx, m), tx, m); err != nil {
-			return inbox.At(n, err)
-		}
-	}
-	return nil
 }
 
 // judge says what follows from an outcome.

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
 )
 
 // New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
@@ -29,7 +30,7 @@ type driver struct{ db *sql.DB }
 
 // Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
 // ending it is how a transaction is abandoned.
-func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inbox.Statement) (inbox.Tx, *sql.Tx, error) {
+func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inboxdriver.Statement) (inboxdriver.Tx, *sql.Tx, error) {
 	conn, err := d.db.Conn(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -65,7 +66,7 @@ func (d driver) Busy() bool {
 	return stats.MaxOpenConnections > 0 && stats.InUse >= stats.MaxOpenConnections
 }
 
-func (driver) Wrap(tx *sql.Tx) inbox.Tx { return &transaction{tx: tx, cancel: func() {}} }
+func (driver) Wrap(tx *sql.Tx) inboxdriver.Tx { return &transaction{tx: tx, cancel: func() {}} }
 
 // transaction is a transaction, with the connection that goes back to the pool when it ends.
 type transaction struct {
@@ -77,7 +78,7 @@ type transaction struct {
 	abandoned bool
 }
 
-func (t *transaction) Send(ctx context.Context, statements ...inbox.Statement) error {
+func (t *transaction) Send(ctx context.Context, statements ...inboxdriver.Statement) error {
 	for _, s := range statements {
 		if err := t.send(ctx, s); err != nil {
 			return err
@@ -86,7 +87,7 @@ func (t *transaction) Send(ctx context.Context, statements ...inbox.Statement) e
 	return nil
 }
 
-func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
+func (t *transaction) send(ctx context.Context, s inboxdriver.Statement) (err error) {
 	if s.Each == nil {
 		result, err := t.tx.ExecContext(ctx, s.SQL, arguments(s)...)
 		if err == nil && s.Affected != nil {
@@ -108,7 +109,7 @@ func (t *transaction) send(ctx context.Context, s inbox.Statement) (err error) {
 }
 
 // arguments puts arrays of UUIDs into their text form.
-func arguments(s inbox.Statement) []any {
+func arguments(s inboxdriver.Statement) []any {
 	args := slices.Clone(s.Args)
 	for n, arg := range args {
 		if keys, ok := arg.([]uuid.UUID); ok {
@@ -128,7 +129,7 @@ func (t *transaction) Commit(ctx context.Context) error {
 	err := t.tx.Commit()
 	if err != nil && t.conn.PingContext(ctx) == nil {
 		// The connection is there: Postgres has answered that it rolled back, or why it refused.
-		err = fmt.Errorf("%w: %w", inbox.ErrRolledBack, err)
+		err = fmt.Errorf("%w: %w", inboxdriver.ErrRolledBack, err)
 	}
 	return errors.Join(err, t.release())
 }

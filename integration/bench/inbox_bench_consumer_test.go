@@ -28,23 +28,24 @@ func TestBenchInboxConsumer(t *testing.T) {
 	for _, mode := range []struct {
 		name    string
 		records int // one by one, a part of them tells enough
+		handler inboxkafka.Handler[pgx.Tx]
 		config  inboxkafka.Config
 	}{
-		{"one by one, 16 workers", records / 6, inboxkafka.Config{Handler: b.effect, Workers: 16}},
-		{"batches of 100, 4 workers", records, inboxkafka.Config{BatchHandler: b.effects, Batch: 100, Workers: 4}},
-		{"batches of 500, 4 workers", records, inboxkafka.Config{BatchHandler: b.effects, Batch: 500, Workers: 4}},
+		{"one by one, 16 workers", records / 6, inboxkafka.Handle(b.effect), inboxkafka.Config{Workers: 16}},
+		{"batches of 100, 4 workers", records, inboxkafka.HandleBatch(b.effects), inboxkafka.Config{Batch: 100, Workers: 4}},
+		{"batches of 500, 4 workers", records, inboxkafka.HandleBatch(b.effects), inboxkafka.Config{Batch: 500, Workers: 4}},
 	} {
 		in, err := inbox.New(b.pool, &inbox.Config{Consumer: mode.name})
 		if err != nil {
 			t.Fatal(err)
 		}
 		mode.config.Brokers, mode.config.Topics, mode.config.Retention = bootstrap, []string{name}, inboxkafka.KeepForever
-		first, done := b.consume(in, mode.config, "first", mode.records)
+		first, done := b.consume(in, mode.handler, mode.config, "first", mode.records)
 		if done < records { // the rest, so that all of the replay is one
-			mode.config.Handler, mode.config.BatchHandler, mode.config.Batch = nil, b.effects, 500
-			b.consume(in, mode.config, "first", records-done)
+			mode.handler, mode.config.Batch = inboxkafka.HandleBatch(b.effects), 500
+			b.consume(in, mode.handler, mode.config, "first", records-done)
 		}
-		again, _ := b.consume(in, mode.config, "again", records)
+		again, _ := b.consume(in, mode.handler, mode.config, "again", records)
 		t.Logf("%-26s %7.0f records/s, replay %7.0f records/s", mode.name, first, again)
 	}
 }
@@ -93,10 +94,12 @@ func (b *inboxBench) effects(ctx context.Context, tx pgx.Tx, messages []inbox.Me
 
 // consume runs a consumer in a group until so many records are done, and returns records a second, from the first one that was done on,
 // and how many were done in the end.
-func (b *inboxBench) consume(in *inbox.Inbox[pgx.Tx], config inboxkafka.Config, group string, records int) (rate float64, total int) {
+func (b *inboxBench) consume(
+	in *inbox.Inbox[pgx.Tx], handler inboxkafka.Handler[pgx.Tx], config inboxkafka.Config, group string, records int,
+) (rate float64, total int) {
 	b.t.Helper()
 	config.Group = in.Consumer() + " " + group
-	consumer, err := inboxkafka.New(in, &config)
+	consumer, err := inboxkafka.New(in, handler, &config)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/internal/inboxmarks"
 	"github.com/outbox-relay/relay/internal/inboxparked"
@@ -54,6 +55,7 @@ func consumeAll(ctx context.Context, url string) (err error) {
 	if err != nil {
 		return err
 	}
+	loop := inboxloop.New(in)
 	keep := func(_ any, fault error) { err = errors.Join(err, fault) }
 	fine := func(context.Context, pgx.Tx) error { return nil }
 	message := func() inbox.Message {
@@ -65,20 +67,20 @@ func consumeAll(ctx context.Context, url string) (err error) {
 	for _, o := range outcomes {
 		keep(nil, o.Err)
 	}
-	keep(in.Seen(ctx, []inbox.Message{message()}))
+	keep(loop.Seen(ctx, []inbox.Message{message()}))
 	started := message()
 	for range 2 {
-		keep(in.Start(ctx, []inbox.Message{started}))
+		keep(loop.Start(ctx, []inbox.Message{started}))
 	}
 	keep(in.Handle(ctx, started, fine))
-	keep(in.Open(ctx, "orders", 0))
-	keep(in.Open(ctx, "orders", 0))
-	now, fault := in.Incarnation(ctx)
+	keep(loop.Open(ctx, "orders", 0))
+	keep(loop.Open(ctx, "orders", 0))
+	now, fault := loop.Incarnation(ctx)
 	keep(nil, fault)
-	keep(nil, in.Flush(ctx, now))
-	keep(nil, in.Close(ctx, "orders", 0))
+	keep(nil, loop.Flush(ctx, now))
+	keep(nil, loop.Close(ctx, "orders", 0))
 	keep(nil, atMostOnce(ctx, in, message))
-	keep(nil, parkAndRedrive(ctx, in, pool, message()))
+	keep(nil, parkAndRetry(ctx, in, pool, message()))
 	keep(nil, in.Retain(ctx, time.Hour))
 	keep(in.Sweep(ctx))
 	var fresh bool
@@ -106,8 +108,9 @@ func atMostOnce(ctx context.Context, in *inbox.Inbox[pgx.Tx], message func() inb
 	return err
 }
 
-// parkAndRedrive parks two messages of one key, and handles them after a retry that fails first. Somebody else asks for the retries.
-func parkAndRedrive(ctx context.Context, in *inbox.Inbox[pgx.Tx], pool *pgxpool.Pool, m inbox.Message) (err error) {
+// parkAndRetry parks two messages of one key, and handles them after a retry that fails first. Somebody else asks for the retries.
+func parkAndRetry(ctx context.Context, in *inbox.Inbox[pgx.Tx], pool *pgxpool.Pool, m inbox.Message) (err error) {
+	loop := inboxloop.New(in)
 	if _, err := in.Park(ctx, m, inbox.CausePermanent, 1, errors.New("no such account")); err != nil {
 		return err
 	}
@@ -116,19 +119,19 @@ func parkAndRedrive(ctx context.Context, in *inbox.Inbox[pgx.Tx], pool *pgxpool.
 	if result, err := in.Handle(ctx, behind, func(context.Context, pgx.Tx) error { return nil }); err != nil || result != inbox.Parked {
 		return errors.Join(err, fmt.Errorf("behind a parked message: %v", result))
 	}
-	ask := func() (keys []inbox.ParkedKey) {
+	ask := func() (keys []inboxloop.ParkedKey) {
 		// The consumer may write what it takes away again; it does not ask by itself.
 		_, fault := pool.Exec(ctx, "UPDATE inbox_parked_keys SET requested_at = now(), requested_by = 'x', reason = 'x' WHERE key = $1", m.Key)
-		keys, more := in.Requested(ctx, 10)
+		keys, more := loop.Requested(ctx, 10)
 		err = errors.Join(err, fault, more)
 		return keys
 	}
 	for _, key := range ask() {
-		err = errors.Join(err, in.RedriveFailed(ctx, key, errors.New("again")))
+		err = errors.Join(err, loop.RetryFailed(ctx, key, errors.New("again")))
 	}
 	for _, key := range ask() {
 		for left := true; left && err == nil; {
-			done, fault := in.Redrive(ctx, key, func(context.Context, pgx.Tx, inbox.Message) error { return nil })
+			done, fault := loop.Retry(ctx, key, func(context.Context, pgx.Tx, inbox.Message) error { return nil })
 			left, err = done.Left, fault
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -37,7 +38,7 @@ func Run(ctx context.Context, settings Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	consumer, err := inboxkafka.New(in, s.config(settings))
+	consumer, err := inboxkafka.New(in, s.handler(settings), s.config(settings))
 	if err != nil {
 		return err
 	}
@@ -68,6 +69,16 @@ func connect(settings Settings, fail *failpoint) (*pgxpool.Pool, error) {
 	return pgxpool.NewWithConfig(context.Background(), config)
 }
 
+func (s *service) handler(settings Settings) inboxkafka.Handler[pgx.Tx] {
+	switch {
+	case settings.Mails != "":
+		return inboxkafka.AtMostOnce[pgx.Tx](s.mail)
+	case settings.Batch:
+		return inboxkafka.HandleBatch(s.handleAll)
+	}
+	return inboxkafka.Handle(s.handle)
+}
+
 func (s *service) config(settings Settings) *inboxkafka.Config {
 	config := &inboxkafka.Config{
 		Brokers: settings.Brokers, Topics: settings.Topics,
@@ -81,14 +92,6 @@ func (s *service) config(settings Settings) *inboxkafka.Config {
 	}
 	if settings.SessionTimeout > 0 {
 		config.Options = append(config.Options, kgo.HeartbeatInterval(settings.SessionTimeout/5))
-	}
-	switch {
-	case settings.Mails != "":
-		config.AtMostOnce = s.mail
-	case settings.Batch:
-		config.BatchHandler = s.handleAll
-	default:
-		config.Handler = s.handle
 	}
 	if settings.Debezium {
 		config.Identify = inboxkafka.DebeziumIdentity

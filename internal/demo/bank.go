@@ -68,7 +68,7 @@ func Bank(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	consumer, err := inboxkafka.New(in, &inboxkafka.Config{
+	consumer, err := inboxkafka.New(in, inboxkafka.HandleBatch(book), &inboxkafka.Config{
 		Brokers: strings.Split(os.Getenv(bankBrokersVariable), ","),
 		Options: []kgo.Opt{
 			// The topic does not exist before the relay has made it.
@@ -76,7 +76,7 @@ func Bank(ctx context.Context) error {
 			// A partition that was paused is asked for again once the request in flight is answered.
 			kgo.FetchMaxWait(50 * time.Millisecond),
 		},
-		Topics: []string{topic}, BatchHandler: book, Batch: bankBatch, Workers: bankWorkers, MaxRecords: bankRecords,
+		Topics: []string{topic}, Batch: bankBatch, Workers: bankWorkers, MaxRecords: bankRecords,
 		CommitInterval: 200 * time.Millisecond, Retention: inboxkafka.KeepForever,
 		// A static member that comes back has its partitions at once: nobody waits for the session of the killed one to end.
 		Instance: bankMember,

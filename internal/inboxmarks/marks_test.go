@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
@@ -158,7 +159,7 @@ func TestEveryConsumerIsListedWithWhatIsKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	for partition := range int32(2) {
-		if _, err := s.billing.Open(t.Context(), "orders", partition); err != nil {
+		if _, err := inboxloop.New(s.billing).Open(t.Context(), "orders", partition); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
@@ -37,13 +38,13 @@ func TestARetryIsAskedForOnceAndCarriedOutByTheConsumer(t *testing.T) {
 	if idle, err := Idle(t.Context(), s.operator, asked); err != nil || !slices.Equal(idle, []string{"billing"}) {
 		t.Errorf("no process runs, and idle are %q, %v", idle, err)
 	}
-	if _, err := s.billing.Open(t.Context(), "orders", 0); err != nil {
+	if _, err := inboxloop.New(s.billing).Open(t.Context(), "orders", 0); err != nil {
 		t.Fatal(err)
 	}
 	if idle, err := Idle(t.Context(), s.operator, asked); err != nil || len(idle) != 0 {
 		t.Errorf("one runs, and idle are %q, %v", idle, err)
 	}
-	s.redrive("a2")
+	s.retry("a2")
 	if err := Await(t.Context(), s.operator, asked); err != nil {
 		t.Fatal(err)
 	}
@@ -98,18 +99,18 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	if _, err := Retry(t.Context(), s.operator, Filter{}, "mended"); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := s.billing.Requested(t.Context(), 1)
+	keys, err := inboxloop.New(s.billing).Requested(t.Context(), 1)
 	if err != nil || len(keys) != 1 {
 		t.Fatal(keys, err)
 	}
-	working, finish, redriven := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	working, finish, retried := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := s.billing.Redrive(t.Context(), keys[0], func(context.Context, pgx.Tx, inbox.Message) error {
+		_, err := inboxloop.New(s.billing).Retry(t.Context(), keys[0], func(context.Context, pgx.Tx, inbox.Message) error {
 			close(working)
 			<-finish
 			return nil
 		})
-		redriven <- err
+		retried <- err
 	}()
 	<-working
 	_, err = Discard(t.Context(), s.operator, Filter{}, "impatient", 50*time.Millisecond)
@@ -126,7 +127,7 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	for s.count("pg_locks WHERE NOT granted") == 0 {
 	}
 	close(finish)
-	if err := errors.Join(<-redriven, <-discarded); err != nil {
+	if err := errors.Join(<-retried, <-discarded); err != nil {
 		t.Fatal(err)
 	}
 	if len(done) != 1 || done[0].Messages != 1 || s.count("inbox_audit WHERE action = 'discard' AND msg_id = 'a2'") != 1 ||

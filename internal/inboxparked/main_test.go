@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/internal/harness/testpg"
 	migrations "github.com/outbox-relay/relay/sql"
 )
@@ -106,23 +107,23 @@ func (s *stage) only(f Filter) Key {
 	return list.Keys[0]
 }
 
-// redrive carries out the retries that are asked for, as a process of the consumer does, with a handler that fails for one id.
-func (s *stage) redrive(fails string) {
+// retry carries out the retries that are asked for, as a process of the consumer does, with a handler that fails for one id.
+func (s *stage) retry(fails string) {
 	s.t.Helper()
-	keys, err := s.billing.Requested(s.t.Context(), 100)
+	keys, err := inboxloop.New(s.billing).Requested(s.t.Context(), 100)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	for _, key := range keys {
 		for left := true; left; {
-			done, err := s.billing.Redrive(s.t.Context(), key, func(_ context.Context, _ pgx.Tx, m inbox.Message) error {
+			done, err := inboxloop.New(s.billing).Retry(s.t.Context(), key, func(_ context.Context, _ pgx.Tx, m inbox.Message) error {
 				if m.ID == fails {
 					return errors.New("still no such account")
 				}
 				return nil
 			})
 			if left = done.Left && err == nil; err != nil {
-				if err := s.billing.RedriveFailed(s.t.Context(), key, err); err != nil {
+				if err := inboxloop.New(s.billing).RetryFailed(s.t.Context(), key, err); err != nil {
 					s.t.Fatal(err)
 				}
 			}

@@ -1,56 +1,59 @@
-package inbox
+package transact
 
 import (
 	"context"
 	"errors"
 	"runtime/debug"
 	"time"
+
+	"github.com/outbox-relay/relay/inbox/inboxdriver"
+	"github.com/outbox-relay/relay/inbox/internal/failure"
 )
 
 // grace is how long a handler has to return once its context has ended.
 const grace = time.Second
 
-// call runs a handler with its deadline, in a goroutine of its own: one that panics, or never returns, takes nobody with it. The
+// Call runs a handler with its deadline, in a goroutine of its own: one that panics, or never returns, takes nobody with it. The
 // connection of tx is cut where the handler does not return, so that it can change nothing any more; tx may be nil.
-func (i *Inbox[TTx]) call(ctx context.Context, tx Tx, handler func(context.Context) error) error {
-	limited, cancel := context.WithTimeoutCause(ctx, i.cfg.HandlerTimeout, ErrTimeout)
+func (r *Runner[TTx]) Call(ctx context.Context, tx inboxdriver.Tx, handler func(context.Context) error) error {
+	limited, cancel := context.WithTimeoutCause(ctx, r.HandlerTimeout, failure.ErrTimeout)
 	defer cancel()
 	done := make(chan error, 1)
-	go protect(limited, handler, done)
+	go r.protect(limited, handler, done)
 	select {
 	case err := <-done:
-		return i.judge(ctx, limited, tx, err)
+		return r.interpret(ctx, limited, tx, err)
 	case <-limited.Done():
 	}
-	patience := time.NewTimer(grace)
-	defer patience.Stop()
+	last := time.NewTimer(grace)
+	defer last.Stop()
 	select {
 	case err := <-done:
-		return i.judge(ctx, limited, tx, err)
-	case <-patience.C:
+		return r.interpret(ctx, limited, tx, err)
+	case <-last.C:
 	}
 	if tx != nil {
 		tx.Abandon()
 	}
-	return errors.Join(context.Cause(limited), ErrLeftBehind)
+	return errors.Join(context.Cause(limited), failure.ErrLeftBehind)
 }
 
-// blame says whether a handler is to blame if it was not done in time, or returned a SQLSTATE that is
-// about the server. If the database does not answer, or is unwell, it is not. blame asks after the
+// Blame says whether a handler is to blame if it was not done in time, or returned a SQLSTATE that is
+// about the server. If the database does not answer, or is unwell, it is not. Blame asks after the
 // transaction has given its connection back, which may be the only one.
-func (i *Inbox[TTx]) blame(ctx context.Context, err error) error {
-	ranOut := errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
+func (r *Runner[TTx]) Blame(ctx context.Context, err error) error {
+	ranOut := errors.Is(err, failure.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 	switch {
 	case err == nil || ended(ctx):
 		return err
-	case is(err, doubted):
-		if i.isWell(ctx) {
-			return classify(err, ofMessage)
+	case failure.IsDoubted(err):
+		if r.isWell(ctx) {
+			return failure.OfMessage(err)
 		}
-	case !ranOut || IsUnavailable(err) || i.answers(ctx):
+	case !ranOut || failure.IsUnavailable(err) || r.answers(ctx):
 		return err
 	}
-	return Unavailable(err)
+	return failure.Unavailable(err)
 }
 
 // errLateNil is what a handler's nil means once its context has ended. A statement whose context has
@@ -66,9 +69,9 @@ func ended(ctx context.Context) bool {
 	return ctx.Err() != nil || limited && !time.Now().Before(deadline)
 }
 
-// judge says what the outcome of a handler means. It runs once the handler has returned: whatever the
+// interpret says what the outcome of a handler means. It runs once the handler has returned: whatever the
 // handler did before that, it did while its context was good, unless the context has ended by now.
-func (i *Inbox[TTx]) judge(ctx, limited context.Context, tx Tx, err error) error {
+func (r *Runner[TTx]) interpret(ctx, limited context.Context, tx inboxdriver.Tx, err error) error {
 	switch {
 	case err == nil && !ended(limited):
 		return nil
@@ -80,14 +83,14 @@ func (i *Inbox[TTx]) judge(ctx, limited context.Context, tx Tx, err error) error
 		return errors.Join(endOf(ctx), err)
 	case ended(limited):
 		// A query that the deadline cut off closes its connection: that is the handler's slowness and no outage.
-		return errors.Join(ErrTimeout, err)
+		return errors.Join(failure.ErrTimeout, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// So does a query that the handler cut off by itself.
 		return err
 	case tx != nil && tx.Lost(ctx):
-		return Unavailable(err)
-	case !is(err, unavailable) && IsUnavailable(err):
-		return classify(err, doubted)
+		return failure.Unavailable(err)
+	case !failure.SaysUnavailable(err) && failure.IsUnavailable(err):
+		return failure.Doubt(err)
 	}
 	return err
 }
@@ -104,11 +107,11 @@ func endOf(ctx context.Context) error {
 var errExit = errors.New("inbox: the handler ended its goroutine and did not return")
 
 // protect turns a panic into an error. It sends the error by a deferred call, which runs where the goroutine ends too.
-func protect(ctx context.Context, handler func(context.Context) error, done chan<- error) {
+func (r *Runner[TTx]) protect(ctx context.Context, handler func(context.Context) error, done chan<- error) {
 	err := errExit
 	defer func() {
 		if value := recover(); value != nil {
-			err = &PanicError{Value: value, Stack: debug.Stack()}
+			err = r.Panicked(value, debug.Stack())
 		}
 		done <- err
 	}()

@@ -8,26 +8,25 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// mostRedriven bounds the keys that are retried at once.
-const mostRedriven = 4
+// mostRetried bounds the keys that are retried at once.
+const mostRetried = 4
 
-// mostRedriven is one for effects: their retry holds a connection of the pool while it takes another one, and several could hold all
+// mostRetried is one for effects: their retry holds a connection of the pool while it takes another one, and several could hold all
 // of them and wait.
-func (c *Consumer) mostRedriven() int {
-	if c.cfg.AtMostOnce != nil {
+func (c *Consumer) mostRetried() int {
+	if c.store.mode() == atMostOnce {
 		return 1
 	}
-	return mostRedriven
+	return mostRetried
 }
 
-// redriveLoop asks for parked keys that somebody wants to be retried, and handles their messages in order, while new ones of the
+// retryLoop asks for parked keys that somebody wants to be retried, and handles their messages in order, while new ones of the
 // key come in and are parked behind. All processes ask; the first one that takes a key keeps the others off it.
-func (c *Consumer) redriveLoop(ctx context.Context) {
+func (c *Consumer) retryLoop(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	var mu sync.Mutex
@@ -36,9 +35,9 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 	defer ticker.Stop()
 	foreign := 0
 	for {
-		var keys []inbox.ParkedKey
+		var keys []inboxloop.ParkedKey
 		err := c.persist(ctx, "look for parked messages to retry", func(ctx context.Context) (err error) {
-			keys, err = c.store.Requested(ctx, 4*mostRedriven+foreign)
+			keys, err = c.store.Requested(ctx, 4*mostRetried+foreign)
 			return err
 		})
 		if err != nil {
@@ -51,7 +50,7 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 		foreign = len(keys) - len(own) // they take no room in the next answer
 		for _, key := range own {
 			mu.Lock()
-			begin := !busy[key.ID] && len(busy) < c.mostRedriven()
+			begin := !busy[key.ID] && len(busy) < c.mostRetried()
 			if begin {
 				busy[key.ID] = true
 			}
@@ -60,7 +59,7 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 				continue
 			}
 			running.Go(func() {
-				c.redrive(ctx, key)
+				c.retry(ctx, key)
 				mu.Lock()
 				defer mu.Unlock()
 				delete(busy, key.ID)
@@ -75,12 +74,12 @@ func (c *Consumer) redriveLoop(ctx context.Context) {
 }
 
 // ofTopics returns the keys of our topics: another Consumer whose inbox has the same name has the handler for the others.
-func (c *Consumer) ofTopics(keys []inbox.ParkedKey) []inbox.ParkedKey {
-	return slices.DeleteFunc(slices.Clone(keys), func(key inbox.ParkedKey) bool { return !slices.Contains(c.cfg.Topics, key.Topic) })
+func (c *Consumer) ofTopics(keys []inboxloop.ParkedKey) []inboxloop.ParkedKey {
+	return slices.DeleteFunc(slices.Clone(keys), func(key inboxloop.ParkedKey) bool { return !slices.Contains(c.cfg.Topics, key.Topic) })
 }
 
-// redrive handles the messages of a key until none is left, one fails for good, or ctx ends.
-func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
+// retry handles the messages of a key until none is left, one fails for good, or ctx ends.
+func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
 	defer c.sched.freeKey(key.Topic, key.Key)
 	var taken slot
 	var accused int64
@@ -91,7 +90,7 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 		}
 		// In flight it has as long as others have when the process is asked to end.
 		var raised atomic.Bool
-		r, err := c.redriveOne(key, &raised)
+		r, err := c.store.retry(c.handling, key, &raised)
 		c.sched.leave(taken)
 		switch {
 		case err == nil:
@@ -100,7 +99,7 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 			}
 			c.available(true)
 			failures = 0
-			if !c.redriven(r) {
+			if !c.retried(r) {
 				return
 			}
 			// All that was parked when the retry began is handled. What is left has come in meanwhile, and no more of it may, or a key with
@@ -132,7 +131,7 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 		c.hooks.retried(r.Message, inbox.Failed, err)
 		c.log.Warn("parked message failed again", "topic", key.Topic, "msg_id", r.Message.ID, "failures", failures, "error", err)
 		if inbox.IsPermanent(err) || c.cfg.Attempts > 0 && failures >= c.cfg.Attempts {
-			c.endRedrive(ctx, key, err)
+			c.endRetry(ctx, key, err)
 			return
 		}
 		if sleep(ctx, wait) != nil {
@@ -141,8 +140,8 @@ func (c *Consumer) redrive(ctx context.Context, key inbox.ParkedKey) {
 	}
 }
 
-// redriven takes a step's result, and reports whether there is another one.
-func (c *Consumer) redriven(r inbox.Redriven) bool {
+// retried takes a step's result, and reports whether there is another one.
+func (c *Consumer) retried(r inboxloop.Retried) bool {
 	if r.Busy {
 		return false // another process has it
 	}
@@ -153,24 +152,12 @@ func (c *Consumer) redriven(r inbox.Redriven) bool {
 	return r.Left
 }
 
-// redriveOne handles the first parked message of a key.
-func (c *Consumer) redriveOne(key inbox.ParkedKey, raised *atomic.Bool) (inbox.Redriven, error) {
-	if c.cfg.AtMostOnce != nil {
-		return c.store.RedriveOnce(c.handling, key, func(ctx context.Context, m inbox.Message) error {
-			return note(raised, c.cfg.AtMostOnce(ctx, m))
-		})
-	}
-	return c.store.Redrive(c.handling, key, func(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
-		return note(raised, c.one(ctx, tx, m))
-	})
-}
-
-// endRedrive gives a request up. The message stays parked, and its key with it.
-func (c *Consumer) endRedrive(ctx context.Context, key inbox.ParkedKey, why error) {
+// endRetry gives a request up. The message stays parked, and its key with it.
+func (c *Consumer) endRetry(ctx context.Context, key inboxloop.ParkedKey, why error) {
 	c.sched.mu.Lock()
 	c.sched.stats.RetriesFailed++
 	c.sched.mu.Unlock()
-	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error { return c.store.RedriveFailed(ctx, key, why) })
+	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error { return c.store.RetryFailed(ctx, key, why) })
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.log.Error("the retry stays asked for", "topic", key.Topic, "error", err)
 	}

@@ -1,11 +1,12 @@
-package inbox
+package inboxdriver
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
-// Driver begins transactions of type TTx. New uses one for pgx and inboxsql.New one for database/sql; nobody else needs to know it.
+// Driver begins transactions of type TTx. inbox.New uses one for pgx and inboxsql.New one for database/sql.
 type Driver[TTx any] interface {
 	// Begin begins a transaction and runs the first statements in it, in one round trip where the driver can; once it has a
 	// connection, within the limit. It returns the transaction in both forms; where it returns an error there is none.
@@ -17,6 +18,9 @@ type Driver[TTx any] interface {
 	// Wrap returns the other form of a transaction that somebody else began and ends.
 	Wrap(tx TTx) Tx
 }
+
+// ErrRolledBack is inbox.ErrRolledBack: Commit returns it if the transaction cannot be committed and the connection is there.
+var ErrRolledBack = errors.New("inbox: the handler returned nil, but its transaction cannot be committed")
 
 // Tx is what an inbox does in a transaction.
 type Tx interface {

@@ -1,4 +1,4 @@
-package inbox
+package tables
 
 import (
 	"strings"
@@ -6,20 +6,20 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// statements are the texts of all statements, with the schema in front of the names of tables where one is set.
-type statements struct {
-	accept, acceptMany, markMany, anyParked, parkedKeys  string
-	mark, park, addKey, findKey                          string
-	head, claimKey, lockKey, dropKey, dropParked, failed string
-	keyState, requested, endRequest, dropStarted         string
-	start, startParked, dropManyStarted                  string
-	openSession, closeSession, flush                     string
-	claim, seeClaim, failClaim, settleClaim, dropMark    string
-	endClaim, hasMark                                    string
-	audit, seen, missing                                 string
-	retain, addWeeks, emptyWeek, deleteMarks             string
-	deleteStarted, dropWeeks                             string
-	incarnate, incarnation, isIn                         string
+// Statements are the texts of all statements, with the schema in front of the names of tables where one is set.
+type Statements struct {
+	Accept, AcceptMany, MarkMany, AnyParked, ParkedKeys  string
+	Mark, Park, AddKey, FindKey                          string
+	Head, ClaimKey, LockKey, DropKey, DropParked, Failed string
+	KeyState, Requested, EndRequest, DropStarted         string
+	Start, StartParked, DropManyStarted                  string
+	OpenSession, CloseSession, Flush                     string
+	Claim, SeeClaim, FailClaim, SettleClaim, DropMark    string
+	EndClaim, HasMark                                    string
+	Audit, Seen, Started, Missing                        string
+	Retain, AddWeeks, EmptyWeek, DeleteMarks             string
+	DeleteStarted, DropWeeks                             string
+	Incarnate, Incarnation, IsIn                         string
 }
 
 // isInText is the incarnation that a transaction is in; 0 where a crash has just ended one and the next has not begun.
@@ -59,8 +59,8 @@ const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE cons
 	set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN $3
 		ELSE current_setting('statement_timeout') END, true), ` + isInText
 
-// boundText bounds a transaction against a process that is frozen in the middle.
-const boundText = `SELECT set_config('idle_in_transaction_session_timeout', $1, true),
+// BoundText bounds a transaction against a process that is frozen in the middle.
+const BoundText = `SELECT set_config('idle_in_transaction_session_timeout', $1, true),
 	set_config('statement_timeout', CASE WHEN $3 AND current_setting('statement_timeout') <> '0'
 		THEN current_setting('statement_timeout') ELSE $2 END, true)`
 
@@ -94,89 +94,103 @@ ORDER BY m.source, m.id
 ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp()
 RETURNING source, msg_id::text, starts`
 
-func newStatements(schema string) statements {
-	s := func(text string) string { return qualified(schema, text) }
-	return statements{
-		accept:     s(acceptText),
-		acceptMany: s(acceptManyText),
-		markMany:   s(markManyText),
-		anyParked:  s(anyParkedText),
-		parkedKeys: s(parkedKeysText),
-		mark: s(`INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
+// startedText asks for each message alone, as seenText does.
+const startedText = `SELECT m.place, s.starts FROM unnest($2::text::text[], $3::uuid[]) WITH ORDINALITY AS m (source, id, place)
+CROSS JOIN LATERAL (SELECT starts FROM {inbox_started} s
+	WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id LIMIT 1) AS s`
+
+// New returns the texts for the tables of a schema, or of the search_path if it is empty.
+func New(schema string) *Statements {
+	s := func(text string) string { return Qualified(schema, text) }
+	return &Statements{
+		Accept:     s(acceptText),
+		AcceptMany: s(acceptManyText),
+		MarkMany:   s(markManyText),
+		AnyParked:  s(anyParkedText),
+		ParkedKeys: s(parkedKeysText),
+		Mark: s(`INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
 ON CONFLICT DO NOTHING`),
-		addKey: s(`INSERT INTO {inbox_parked_keys} (consumer, topic, key) VALUES ($1, $2, $3)
+		AddKey: s(`INSERT INTO {inbox_parked_keys} (consumer, topic, key) VALUES ($1, $2, $3)
 ON CONFLICT (consumer, topic, sha256(key)) DO NOTHING RETURNING id`),
-		findKey: s(`SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) FOR KEY SHARE`),
-		park: s(`INSERT INTO {inbox_parked} (key_id, source, msg_id, type, partition, "offset", record_time,
+		FindKey: s(`SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) FOR KEY SHARE`),
+		Park: s(`INSERT INTO {inbox_parked} (key_id, source, msg_id, type, partition, "offset", record_time,
 	header_names, header_values, payload, cause, error, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $11, $12, $13)`),
-		head:     s(headText),
-		claimKey: s(keyTakenText),
-		lockKey:  s(`SELECT id FROM {inbox_parked_keys} WHERE id = $1 FOR UPDATE`),
-		dropKey: s(`DELETE FROM {inbox_parked_keys} k WHERE k.id = $1
+		Head:     s(headText),
+		ClaimKey: s(keyTakenText),
+		LockKey:  s(`SELECT id FROM {inbox_parked_keys} WHERE id = $1 FOR UPDATE`),
+		DropKey: s(`DELETE FROM {inbox_parked_keys} k WHERE k.id = $1
 AND NOT EXISTS (SELECT FROM {inbox_parked} p WHERE p.key_id = $1)`),
-		dropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
-		keyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
-		requested: s(`SELECT k.id, k.topic, k.key, coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
+		DropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
+		KeyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
+		Requested: s(`SELECT k.id, k.topic, k.key, coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
 FROM {inbox_parked_keys} k
 WHERE k.consumer = $1 AND k.requested_at IS NOT NULL AND NOT EXISTS (
 	SELECT FROM {inbox_sessions} s WHERE s.consumer = k.consumer AND s.topic = k.topic AND s.instance <> $3
 	AND s.partition = (SELECT p.partition FROM {inbox_parked} p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1))
 ORDER BY k.requested_at, k.id LIMIT $2`),
-		endRequest: s(`UPDATE {inbox_parked_keys} SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
-		failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1
+		EndRequest: s(`UPDATE {inbox_parked_keys} SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
+		Failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1
 WHERE id = (SELECT min(id) FROM {inbox_parked} WHERE key_id = $1)`),
-		start: s(startText),
-		startParked: s(`INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
+		Start: s(startText),
+		StartParked: s(`INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
 ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp() RETURNING starts`),
-		dropStarted: s(`DELETE FROM {inbox_started} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		dropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::uuid[]) AS m (source, id)
+		DropStarted: s(`DELETE FROM {inbox_started} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		DropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::uuid[]) AS m (source, id)
 WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
-		openSession: s(`WITH before AS (
+		OpenSession: s(`WITH before AS (
 	SELECT instance FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 FOR UPDATE
 ), now AS (
 	INSERT INTO {inbox_sessions} (consumer, topic, partition, instance) VALUES ($1, $2, $3, $4)
 	ON CONFLICT (consumer, topic, partition) DO UPDATE SET instance = excluded.instance, opened_at = clock_timestamp()
 )
 SELECT instance FROM before`),
-		flush: s(`UPDATE {inbox_sessions} SET opened_at = opened_at WHERE (consumer, topic, partition) = (
+		Flush: s(`UPDATE {inbox_sessions} SET opened_at = opened_at WHERE (consumer, topic, partition) = (
 	SELECT consumer, topic, partition FROM {inbox_sessions} WHERE consumer = $1 AND instance = $2 ORDER BY topic, partition LIMIT 1)
 AND instance = $2`),
-		closeSession: s(`DELETE FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
-		claim: s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)
+		CloseSession: s(`DELETE FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
+		Claim: s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)
 ON CONFLICT DO NOTHING`),
-		seeClaim: s(`UPDATE {inbox_claims} SET seen_at = clock_timestamp()
+		SeeClaim: s(`UPDATE {inbox_claims} SET seen_at = clock_timestamp()
 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid RETURNING instance, claimed_at, error`),
-		endClaim: s(`DELETE FROM {inbox_claims}
+		EndClaim: s(`DELETE FROM {inbox_claims}
 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid AND instance = $4 RETURNING seen_at IS NOT NULL`),
-		hasMark:     s(`SELECT true FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		failClaim:   s(`UPDATE {inbox_claims} SET error = $4 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		settleClaim: s(`DELETE FROM {inbox_claims} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		dropMark:    s(`DELETE FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)
+		HasMark:     s(`SELECT true FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		FailClaim:   s(`UPDATE {inbox_claims} SET error = $4 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		SettleClaim: s(`DELETE FROM {inbox_claims} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		DropMark:    s(`DELETE FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		Audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
-		seen:    s(seenText),
-		missing: `SELECT name FROM unnest($1::text::text[]) AS name WHERE to_regclass($2 || name) IS NULL ORDER BY name`,
+		Seen:    s(seenText),
+		Started: s(startedText),
+		Missing: `SELECT name FROM unnest($1::text::text[]) AS name WHERE to_regclass($2 || name) IS NULL ORDER BY name`,
 
-		retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2), $3::text::text[])`),
-		addWeeks:      s(`SELECT {inbox_add_weeks}()`),
-		emptyWeek:     s(`SELECT {inbox_empty_week}()`),
-		deleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),
-		deleteStarted: s(`SELECT {inbox_delete_started}()`),
-		dropWeeks:     s(`SELECT {inbox_drop_weeks}()`),
+		Retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2), $3::text::text[])`),
+		AddWeeks:      s(`SELECT {inbox_add_weeks}()`),
+		EmptyWeek:     s(`SELECT {inbox_empty_week}()`),
+		DeleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),
+		DeleteStarted: s(`SELECT {inbox_delete_started}()`),
+		DropWeeks:     s(`SELECT {inbox_drop_weeks}()`),
 
-		incarnate: s(`INSERT INTO {inbox_incarnation} (single) VALUES (true) ON CONFLICT DO NOTHING`),
-		incarnation: s(`SELECT i.id, c.relpersistence <> 'u' FROM {inbox_incarnation} i
+		Incarnate: s(`INSERT INTO {inbox_incarnation} (single) VALUES (true) ON CONFLICT DO NOTHING`),
+		Incarnation: s(`SELECT i.id, c.relpersistence <> 'u' FROM {inbox_incarnation} i
 JOIN pg_catalog.pg_class c ON c.oid = i.tableoid`),
-		isIn: s(`SELECT ` + isInText),
+		IsIn: s(`SELECT ` + isInText),
 	}
 }
 
-// qualified writes {name} as the name of a table.
-func qualified(schema, text string) string {
+// Qualified writes {name} as the name of a table.
+func Qualified(schema, text string) string {
 	prefix := ""
 	if schema != "" {
 		prefix = pgx.Identifier{schema}.Sanitize() + "."
 	}
 	return strings.NewReplacer("{", prefix, "}", "").Replace(text)
 }
+
+// The statements that show whether the server is well. The second one writes about a megabyte of temporary files, for which
+// no right is needed, and leaves nothing behind.
+const (
+	LittleMemory = "SET LOCAL work_mem = '64kB'"
+	Spill        = "SELECT count(*) FROM generate_series(1, 40000)"
+)

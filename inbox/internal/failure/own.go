@@ -1,4 +1,4 @@
-package inbox
+package failure
 
 import (
 	"context"
@@ -7,15 +7,14 @@ import (
 	"strings"
 )
 
-// ErrOwnStatement says that a statement of the inbox itself failed before a handler ran: its tables are locked, or missing, or this role
-// lacks a right. No message is to blame, and IsUnavailable reports true for it.
+// ErrOwnStatement is inbox.ErrOwnStatement.
 var ErrOwnStatement = errors.New("inbox: a statement of the inbox itself failed, and no handler ran")
 
-// ofStatement is ofDatabase for a statement of our own before any handler has run in its transaction: what Postgres says of it is no
+// OfStatement is OfDatabase for a statement of our own before any handler has run in its transaction: what Postgres says of it is no
 // failure of the message, unless it is about the very values that were sent.
-func ofStatement(ctx context.Context, err error) error {
-	err = ofDatabase(ctx, err)
-	state, sent := sqlState(err)
+func OfStatement(ctx context.Context, err error) error {
+	err = OfDatabase(ctx, err)
+	state, sent := SQLState(err)
 	if !sent || aboutValues(state) || IsUnavailable(err) || ctx.Err() != nil {
 		return err
 	}
@@ -40,7 +39,7 @@ func hint(state string) string {
 		return " (this role lacks a right: run sql/inbox/roles.sql as the owner, and GRANT inbox_consumer)"
 	case "42P01", "42703", "42883", "3F000":
 		return " (a table of the inbox is missing or old: relay inbox migrate up, or mend the search_path)"
-	case lockNotAvailable, "57014":
+	case LockNotAvailable, "57014":
 		return " (a lock or a timeout: see in pg_locks who holds the tables of the inbox, such as VACUUM FULL)"
 	}
 	return ""

@@ -1,4 +1,4 @@
-package inbox
+package tables
 
 import (
 	"encoding/hex"
@@ -9,8 +9,8 @@ import (
 
 var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// textArray is the text form of a text[]. Every element is quoted, so that none is read as NULL or as syntax.
-func textArray(elements []string) string {
+// TextArray is the text form of a text[]. Every element is quoted, so that none is read as NULL or as syntax.
+func TextArray(elements []string) string {
 	var b strings.Builder
 	b.WriteByte('{')
 	for i, s := range elements {
@@ -25,9 +25,9 @@ func textArray(elements []string) string {
 	return b.String()
 }
 
-// byteaArray is the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins with a backslash, which an array wants
+// ByteaArray is the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins with a backslash, which an array wants
 // doubled.
-func byteaArray(elements [][]byte) string {
+func ByteaArray(elements [][]byte) string {
 	b := []byte{'{'}
 	for i, e := range elements {
 		if i > 0 {
@@ -44,8 +44,8 @@ func byteaArray(elements [][]byte) string {
 	return string(append(b, '}'))
 }
 
-// orNull sends a nil slice as NULL and not as a value without bytes.
-func orNull(b []byte) any {
+// OrNull sends a nil slice as NULL and not as a value without bytes.
+func OrNull(b []byte) any {
 	if b == nil {
 		return nil
 	}

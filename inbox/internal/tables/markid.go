@@ -1,4 +1,4 @@
-package inbox
+package tables
 
 import (
 	"crypto/sha256"
