@@ -273,7 +273,9 @@ func (a *attempt[TTx]) messages() []Message {
 }
 
 // sort finds out which messages are fresh, and parks those whose key is parked.
-func (a *attempt[TTx]) sort(ctx context.Context, tx inboxdriver.Tx, ids []ledger.Identity, marks *marks, parked map[orderKey]int64) error {
+func (a *attempt[TTx]) sort(
+	ctx context.Context, tx inboxdriver.Tx, ids []ledger.Identity, marks *marks, parked map[orderKey]int64,
+) error {
 	i := a.batch.inbox
 	var behind []inboxdriver.Statement
 	for n, place := range a.places {

@@ -19,7 +19,9 @@ import (
 // the whole transaction again, so a handler changes nothing but the database. A handler that returns after its context has ended has
 // failed, also with nil: with ErrTimeout after Config.HandlerTimeout, with the error of ctx after the end of
 // ctx. A COMMIT whose answer was lost is an error that IsUnavailable: handled again, the message is a Duplicate if it was committed.
-func (i *Inbox[TTx]) Handle(ctx context.Context, m Message, handler func(ctx context.Context, tx TTx) error) (Result, error) {
+func (i *Inbox[TTx]) Handle(
+	ctx context.Context, m Message, handler func(ctx context.Context, tx TTx) error,
+) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
@@ -41,7 +43,9 @@ func (i *Inbox[TTx]) Handle(ctx context.Context, m Message, handler func(ctx con
 	return result, nil
 }
 
-func (i *Inbox[TTx]) handleOnce(ctx context.Context, m Message, id ledger.Identity, handler func(context.Context, TTx) error) (Result, error) {
+func (i *Inbox[TTx]) handleOnce(
+	ctx context.Context, m Message, id ledger.Identity, handler func(context.Context, TTx) error,
+) (Result, error) {
 	result := Failed
 	var fresh bool
 	var keyID *int64
@@ -70,7 +74,9 @@ func (i *Inbox[TTx]) handleOnce(ctx context.Context, m Message, id ledger.Identi
 
 // acceptStatement writes the mark. It tells whether it is the first one, the row of the key where that is parked, and the incarnation
 // that the transaction is in. Bounds that are not set are left alone.
-func (i *Inbox[TTx]) acceptStatement(m Message, id ledger.Identity, limits transact.Bounds, fresh *bool, keyID **int64, in *int64) inboxdriver.Statement {
+func (i *Inbox[TTx]) acceptStatement(
+	m Message, id ledger.Identity, limits transact.Bounds, fresh *bool, keyID **int64, in *int64,
+) inboxdriver.Statement {
 	return inboxdriver.Statement{
 		SQL:  i.ledger.SQL.Accept,
 		Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), m.Topic, tables.OrNull(m.Key), limits.Idle, limits.Statement},

@@ -65,7 +65,9 @@ func (i *Inbox[TTx]) tellParked(ctx context.Context, m Message, cause Cause, why
 		"topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "cause", string(cause), "error", why)
 }
 
-func (i *Inbox[TTx]) park(ctx context.Context, tx inboxdriver.Tx, m Message, id ledger.Identity, cause Cause, attempts int, why error) (Result, error) {
+func (i *Inbox[TTx]) park(
+	ctx context.Context, tx inboxdriver.Tx, m Message, id ledger.Identity, cause Cause, attempts int, why error,
+) (Result, error) {
 	var marked int64
 	err := tx.Send(ctx, inboxdriver.Statement{
 		SQL: i.ledger.SQL.Mark, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String()}, Affected: &marked,
@@ -81,7 +83,9 @@ func (i *Inbox[TTx]) park(ctx context.Context, tx inboxdriver.Tx, m Message, id 
 }
 
 // parkMarked parks a message whose mark is written.
-func (i *Inbox[TTx]) parkMarked(ctx context.Context, tx inboxdriver.Tx, m Message, id ledger.Identity, cause Cause, attempts int, why error) error {
+func (i *Inbox[TTx]) parkMarked(
+	ctx context.Context, tx inboxdriver.Tx, m Message, id ledger.Identity, cause Cause, attempts int, why error,
+) error {
 	keyID, err := i.parkedKey(ctx, tx, m)
 	if err != nil {
 		return err
@@ -116,7 +120,9 @@ func (i *Inbox[TTx]) parkedKey(ctx context.Context, tx inboxdriver.Tx, m Message
 }
 
 // parkBehind parks a message whose mark is written and whose key is parked.
-func (i *Inbox[TTx]) parkBehind(ctx context.Context, tx inboxdriver.Tx, keyID int64, m Message, id ledger.Identity) error {
+func (i *Inbox[TTx]) parkBehind(
+	ctx context.Context, tx inboxdriver.Tx, keyID int64, m Message, id ledger.Identity,
+) error {
 	if err := tx.Send(ctx, i.parkStatement(keyID, m, CauseBehind, 0, nil)); err != nil {
 		return fmt.Errorf("park behind its key: %w", failure.OfStatement(ctx, err))
 	}

@@ -27,7 +27,9 @@ func New(pool *pgxpool.Pool, config *Config) (*Inbox[pgx.Tx], error) {
 
 type pgxDriver struct{ pool *pgxpool.Pool }
 
-func (d pgxDriver) Begin(ctx context.Context, limit time.Duration, first ...inboxdriver.Statement) (inboxdriver.Tx, pgx.Tx, error) {
+func (d pgxDriver) Begin(
+	ctx context.Context, limit time.Duration, first ...inboxdriver.Statement,
+) (inboxdriver.Tx, pgx.Tx, error) {
 	conn, err := d.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -97,7 +97,9 @@ func (i *Inbox[TTx]) Sweep(ctx context.Context) (Swept, error) {
 }
 
 // sweepSteps runs a step until there is no more to do, and rests between.
-func (i *Inbox[TTx]) sweepSteps(ctx context.Context, swept *Swept, step func(context.Context, *Swept) (bool, error)) error {
+func (i *Inbox[TTx]) sweepSteps(
+	ctx context.Context, swept *Swept, step func(context.Context, *Swept) (bool, error),
+) error {
 	for {
 		began := time.Now()
 		more, err := step(ctx, swept)

@@ -68,13 +68,17 @@ func (h handling[TTx]) handle(ctx context.Context, m inbox.Message, raised *atom
 	return h.Handle(ctx, m, func(ctx context.Context, tx TTx) error { return note(raised, h.handler.handleOne(ctx, tx, m)) })
 }
 
-func (h handling[TTx]) handleBatch(ctx context.Context, messages []inbox.Message, raised *atomic.Bool) ([]inbox.Outcome, error) {
+func (h handling[TTx]) handleBatch(
+	ctx context.Context, messages []inbox.Message, raised *atomic.Bool,
+) ([]inbox.Outcome, error) {
 	return h.HandleBatch(ctx, messages, func(ctx context.Context, tx TTx, messages []inbox.Message) error {
 		return note(raised, h.handler.handleMany(ctx, tx, messages))
 	})
 }
 
-func (h handling[TTx]) retry(ctx context.Context, key inboxloop.ParkedKey, raised *atomic.Bool) (inboxloop.Retried, error) {
+func (h handling[TTx]) retry(
+	ctx context.Context, key inboxloop.ParkedKey, raised *atomic.Bool,
+) (inboxloop.Retried, error) {
 	if h.handler.once != nil {
 		return h.RetryAtMostOnce(ctx, key, func(ctx context.Context, m inbox.Message) error {
 			return note(raised, h.handler.once(ctx, m))

@@ -16,7 +16,9 @@ var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than 
 
 // positions notes where the group has come to, before the client begins to fetch there. A partition for which the group has no
 // offset begins wherever its log does.
-func (c *Consumer) positions(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+func (c *Consumer) positions(
+	_ context.Context, offsets map[string]map[int32]kgo.Offset,
+) (map[string]map[int32]kgo.Offset, error) {
 	s := c.sched
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,10 +19,13 @@ func (l *Loop[TTx]) Incarnation(ctx context.Context) (Incarnation, error) {
 	err := l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
 			found, logged := false, false
-			err := tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.Incarnate}, inboxdriver.Statement{SQL: l.ledger.SQL.Incarnation, Each: func(row inboxdriver.Row) error {
-				found = true
-				return row.Scan(&now.ID, &logged)
-			}})
+			err := tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.Incarnate}, inboxdriver.Statement{
+				SQL: l.ledger.SQL.Incarnation,
+				Each: func(row inboxdriver.Row) error {
+					found = true
+					return row.Scan(&now.ID, &logged)
+				},
+			})
 			switch {
 			case err != nil:
 				return false, failure.OfDatabase(ctx, err)
@@ -58,7 +61,10 @@ func (l *Loop[TTx]) Flush(ctx context.Context, since Incarnation) error {
 			// A commit is flushed only where it has written something.
 			err := tx.Send(ctx, ledger.Durably, inboxdriver.Statement{
 				SQL: l.ledger.SQL.Flush, Args: []any{l.ledger.Consumer, l.ledger.Session}, Affected: &written,
-			}, inboxdriver.Statement{SQL: l.ledger.SQL.Incarnation, Each: func(row inboxdriver.Row) error { return row.Scan(&id, new(bool)) }})
+			}, inboxdriver.Statement{
+				SQL:  l.ledger.SQL.Incarnation,
+				Each: func(row inboxdriver.Row) error { return row.Scan(&id, new(bool)) },
+			})
 			return err == nil, failure.OfDatabase(ctx, err)
 		})
 	})

@@ -67,7 +67,9 @@ func (l *Loop[TTx]) Requested(ctx context.Context, limit int) ([]ParkedKey, erro
 // Retry handles the first parked message of a key for which a retry is asked for, in one transaction with taking it out of the
 // queue. Call it until Left is false: then the queue is empty, the request has ended, and the key is as any other. Meanwhile new
 // messages of the key go to the end of its queue. After an error that stands, call RetryFailed.
-func (l *Loop[TTx]) Retry(ctx context.Context, key ParkedKey, handler func(ctx context.Context, tx TTx, m inbox.Message) error) (Retried, error) {
+func (l *Loop[TTx]) Retry(
+	ctx context.Context, key ParkedKey, handler func(ctx context.Context, tx TTx, m inbox.Message) error,
+) (Retried, error) {
 	done := Retried{Left: true}
 	starts, err := l.startParked(ctx, key)
 	if err == nil && starts > mostRetryStarts {
@@ -96,7 +98,9 @@ func (l *Loop[TTx]) Retry(ctx context.Context, key ParkedKey, handler func(ctx c
 	return done, nil
 }
 
-func (l *Loop[TTx]) retryHead(ctx context.Context, key ParkedKey, handler func(context.Context, TTx, inbox.Message) error) (Retried, error) {
+func (l *Loop[TTx]) retryHead(
+	ctx context.Context, key ParkedKey, handler func(context.Context, TTx, inbox.Message) error,
+) (Retried, error) {
 	done := Retried{Left: true}
 	err := l.ledger.DoHandling(ctx, nil, func(tx inboxdriver.Tx, native TTx) (bool, error) {
 		taken, err := l.takeKey(ctx, tx, key)
@@ -109,7 +113,9 @@ func (l *Loop[TTx]) retryHead(ctx context.Context, key ParkedKey, handler func(c
 			return false, err
 		}
 		done.Message, done.Row = head.Message, head.row
-		err = l.ledger.Call(inbox.WithMessage(ctx, head.Message), tx, func(ctx context.Context) error { return handler(ctx, native, head.Message) })
+		err = l.ledger.Call(inbox.WithMessage(ctx, head.Message), tx, func(ctx context.Context) error {
+			return handler(ctx, native, head.Message)
+		})
 		if err != nil {
 			return false, err
 		}
@@ -144,7 +150,9 @@ type parkedMessage struct {
 	cause inbox.Cause
 }
 
-func (l *Loop[TTx]) head(ctx context.Context, tx inboxdriver.Tx, key ParkedKey) (head parkedMessage, found bool, err error) {
+func (l *Loop[TTx]) head(
+	ctx context.Context, tx inboxdriver.Tx, key ParkedKey,
+) (head parkedMessage, found bool, err error) {
 	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.Head, Args: []any{key.ID}, Each: func(row inboxdriver.Row) error {
 		found = true
 		var when *time.Time
@@ -196,7 +204,8 @@ func readHeaders(text string) ([]inbox.Header, error) {
 }
 
 // errUnread is why what is parked with CauseSize cannot be handled.
-var errUnread = errors.New("its records were never read; read them from the topic with a consumer that has the room, and discard the entry")
+var errUnread = errors.New("its records were never read; read them from the topic with a consumer that has the room, " +
+	"and discard the entry")
 
 // startParked records, before it is handled, that the first message of the key is about to be, and returns how often that was
 // recorded and not ended. A message that ends its process would otherwise do so as soon as the next one starts, for ever.
@@ -284,7 +293,9 @@ func (l *Loop[TTx]) RetryFailed(ctx context.Context, key ParkedKey, why error) e
 	return nil
 }
 
-func (l *Loop[TTx]) auditRetry(ctx context.Context, tx inboxdriver.Tx, key ParkedKey, m *inbox.Message, details map[string]any) error {
+func (l *Loop[TTx]) auditRetry(
+	ctx context.Context, tx inboxdriver.Tx, key ParkedKey, m *inbox.Message, details map[string]any,
+) error {
 	var source, id any
 	if m != nil {
 		source, id = m.Source, m.ID

@@ -15,7 +15,9 @@ import (
 // RetryAtMostOnce is Retry for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
 // message go. A message that is found claimed ended with its process, or failed with an unknown outcome, when it was tried last: it
 // is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
-func (l *Loop[TTx]) RetryAtMostOnce(ctx context.Context, key ParkedKey, handler func(ctx context.Context, m inbox.Message) error) (Retried, error) {
+func (l *Loop[TTx]) RetryAtMostOnce(
+	ctx context.Context, key ParkedKey, handler func(ctx context.Context, m inbox.Message) error,
+) (Retried, error) {
 	done := Retried{Left: true}
 	err := l.ledger.DoHandling(ctx, nil, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
 		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
@@ -50,7 +52,9 @@ func (l *Loop[TTx]) RetryAtMostOnce(ctx context.Context, key ParkedKey, handler 
 }
 
 // retryClaimed runs the effect of a parked message, unless it is claimed already.
-func (l *Loop[TTx]) retryClaimed(ctx context.Context, m inbox.Message, handler func(context.Context, inbox.Message) error) (inbox.Result, error) {
+func (l *Loop[TTx]) retryClaimed(
+	ctx context.Context, m inbox.Message, handler func(context.Context, inbox.Message) error,
+) (inbox.Result, error) {
 	id := identify(m)
 	result := inbox.Failed
 	limited, cancel := context.WithTimeout(ctx, l.ledger.AnswerTimeout())

@@ -30,7 +30,9 @@ type driver struct{ db *sql.DB }
 
 // Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
 // ending it is how a transaction is abandoned.
-func (d driver) Begin(ctx context.Context, limit time.Duration, first ...inboxdriver.Statement) (inboxdriver.Tx, *sql.Tx, error) {
+func (d driver) Begin(
+	ctx context.Context, limit time.Duration, first ...inboxdriver.Statement,
+) (inboxdriver.Tx, *sql.Tx, error) {
 	conn, err := d.db.Conn(ctx)
 	if err != nil {
 		return nil, nil, err

@@ -17,7 +17,8 @@ import (
 var ErrTimeout = errors.New("inbox: the handler was not done in time")
 
 // ErrLeftBehind is inbox.ErrLeftBehind.
-var ErrLeftBehind = errors.New("inbox: the handler goes on although its context has ended; it can change nothing in the database any more")
+var ErrLeftBehind = errors.New("inbox: the handler goes on although its context has ended; " +
+	"it can change nothing in the database any more")
 
 type class int
 

@@ -74,7 +74,9 @@ func (l *Ledger[TTx]) SeenAgain(ctx context.Context, tx inboxdriver.Tx, m Subjec
 // Settle takes the claim of this process away, in one transaction with what follows from it. found is false if somebody else has
 // settled it, and seen says that the message was passed meanwhile. It tries until ctx ends: the database may be away for a
 // moment, and a claim that stays is a question to a person.
-func (l *Ledger[TTx]) Settle(ctx context.Context, id Identity, then func(tx inboxdriver.Tx, found, seen bool) error) error {
+func (l *Ledger[TTx]) Settle(
+	ctx context.Context, id Identity, then func(tx inboxdriver.Tx, found, seen bool) error,
+) error {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
 		err := l.Rerun(ctx, func() error {
 			return l.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
@@ -100,7 +102,9 @@ func (l *Ledger[TTx]) Settle(ctx context.Context, id Identity, then func(tx inbo
 }
 
 // Audit writes one entry of inbox_audit. source and id are texts, or nil for an entry that is about a key.
-func (l *Ledger[TTx]) Audit(ctx context.Context, tx inboxdriver.Tx, action, topic string, key []byte, source, id any, details map[string]any) error {
+func (l *Ledger[TTx]) Audit(
+	ctx context.Context, tx inboxdriver.Tx, action, topic string, key []byte, source, id any, details map[string]any,
+) error {
 	text, err := json.Marshal(details)
 	if err != nil {
 		return fmt.Errorf("write the audit: %w", err)

@@ -50,7 +50,9 @@ func NewRunner[TTx any](driver inboxdriver.Driver[TTx], sql *tables.Statements, 
 
 // Do runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing. No handler runs in
 // it, so its isolation and its bounds are ours.
-func (r *Runner[TTx]) Do(ctx context.Context, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement) error {
+func (r *Runner[TTx]) Do(
+	ctx context.Context, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
+) error {
 	var in int64
 	all := append(make([]inboxdriver.Statement, 0, len(first)+3), ReadCommitted, r.OwnBounds().Set())
 	if _, is := r.bound(ctx); is {

@@ -20,7 +20,9 @@ import (
 //
 // If another process has seen the message again before its handler says that nothing happened, then that process has passed
 // it, and nobody would bring it back. It is parked then, and inbox_audit tells of it.
-func (i *Inbox[TTx]) AtMostOnce(ctx context.Context, m Message, handler func(ctx context.Context) error) (Result, error) {
+func (i *Inbox[TTx]) AtMostOnce(
+	ctx context.Context, m Message, handler func(ctx context.Context) error,
+) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
 	}
@@ -125,7 +127,9 @@ func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id ledger.Identity, wh
 		case seen && !IsPermanent(why):
 			cause = CauseAttempts
 		case !IsPermanent(why):
-			return failure.OfDatabase(ctx, tx.Send(ctx, inboxdriver.Statement{SQL: i.ledger.SQL.DropMark, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String()}}))
+			return failure.OfDatabase(ctx, tx.Send(ctx, inboxdriver.Statement{
+				SQL: i.ledger.SQL.DropMark, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String()},
+			}))
 		}
 		result = Parked
 		if err := i.parkMarked(ctx, tx, m, id, cause, 1, why); err != nil || !seen {
