@@ -3,7 +3,7 @@ package relay
 import (
 	"errors"
 
-	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // HaltError says why a lane has halted: going on without a person's decision would lose or repeat events. It is found
@@ -23,7 +23,7 @@ func (e *HaltError) Error() string { return e.Diagnosis + "; " + e.Try }
 
 // publicError returns err, or the HaltError in it if there is one.
 func publicError(err error) error {
-	if halt := (*engine.HaltError)(nil); errors.As(err, &halt) {
+	if halt := (*checkpoint.HaltError)(nil); errors.As(err, &halt) {
 		return &HaltError{Cause: Cause(halt.Cause), Diagnosis: halt.Diagnosis, Try: halt.Try}
 	}
 	return err
@@ -35,37 +35,37 @@ type Cause string
 // The kinds of contradictions.
 const (
 	// CheckpointLost: Postgres knows of batches, and the checkpoint topic is empty.
-	CheckpointLost = Cause(engine.CheckpointLost)
+	CheckpointLost = Cause(checkpoint.CheckpointLost)
 	// CheckpointBehind: the checkpoint topic has lost its last records.
-	CheckpointBehind = Cause(engine.CheckpointBehind)
+	CheckpointBehind = Cause(checkpoint.CheckpointBehind)
 	// CheckpointUnreadable: the last checkpoint was written by a newer relay, or not by a relay.
-	CheckpointUnreadable = Cause(engine.CheckpointUnreadable)
+	CheckpointUnreadable = Cause(checkpoint.CheckpointUnreadable)
 	// CheckpointPolicy: the settings of the checkpoint topic let brokers delete the checkpoint.
-	CheckpointPolicy = Cause(engine.CheckpointPolicy)
+	CheckpointPolicy = Cause(checkpoint.CheckpointPolicy)
 	// DatabaseBehind: the database, or the table relay_lanes, was set back to an earlier time.
-	DatabaseBehind = Cause(engine.DatabaseBehind)
+	DatabaseBehind = Cause(checkpoint.DatabaseBehind)
 	// RowRemoved: the row of the lane in relay_lanes is missing.
-	RowRemoved = Cause(engine.RowRemoved)
+	RowRemoved = Cause(checkpoint.RowRemoved)
 	// AnotherBatch: Postgres and Kafka have different batches with the same number.
-	AnotherBatch = Cause(engine.AnotherBatch)
+	AnotherBatch = Cause(checkpoint.AnotherBatch)
 	// AnotherDatabase: the lane belongs to another database or server.
-	AnotherDatabase = Cause(engine.AnotherDatabase)
+	AnotherDatabase = Cause(checkpoint.AnotherDatabase)
 	// EarlierTimeline: a standby was promoted and the lane went on there; this is the server from before.
-	EarlierTimeline = Cause(engine.EarlierTimeline)
+	EarlierTimeline = Cause(checkpoint.EarlierTimeline)
 	// AnotherCluster: the lane belongs to another Kafka cluster.
-	AnotherCluster = Cause(engine.AnotherCluster)
+	AnotherCluster = Cause(checkpoint.AnotherCluster)
 	// AnotherDeployment: the lane belongs to the relays of another schema of this database.
-	AnotherDeployment = Cause(engine.AnotherDeployment)
+	AnotherDeployment = Cause(checkpoint.AnotherDeployment)
 	// AnotherTable: the lane belongs to another table than the one that Lane.Table names.
-	AnotherTable = Cause(engine.AnotherTable)
+	AnotherTable = Cause(checkpoint.AnotherTable)
 	// TableTaken: another lane publishes the table.
-	TableTaken = Cause(engine.TableTaken)
+	TableTaken = Cause(checkpoint.TableTaken)
 	// AnotherLane: the lane's partition of the checkpoint topic holds the checkpoint of another lane.
-	AnotherLane = Cause(engine.AnotherLane)
+	AnotherLane = Cause(checkpoint.AnotherLane)
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
-	ForeignRows = Cause(engine.ForeignRows)
+	ForeignRows = Cause(checkpoint.ForeignRows)
 	// HangingTransaction: a transaction of the lane is open, and it cannot be found out whether it was committed.
-	HangingTransaction = Cause(engine.HangingTransaction)
+	HangingTransaction = Cause(checkpoint.HangingTransaction)
 	// UnfinishedRecovery: a recovery was interrupted; run it again.
-	UnfinishedRecovery = Cause(engine.UnfinishedRecovery)
+	UnfinishedRecovery = Cause(checkpoint.UnfinishedRecovery)
 )

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/kit"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
@@ -54,14 +55,14 @@ func TestRecoverFromADumpOnAnotherServer(t *testing.T) {
 	c.start()
 	c.awaitHalt("system identifier", "dumped and restored")
 	f := c.findings()
-	if f.Cause != relay.ForeignRows || len(f.Choices) > 0 {
+	if f.Cause != checkpoint.ForeignRows || len(f.Choices) > 0 {
 		t.Fatalf("cause %s, choices %+v", f.Cause, f.Choices)
 	}
 	_, statement, _ := strings.Cut(f.Try, "run ")
 	statement, _, _ = strings.Cut(statement, ";")
 	kit.Execute(t, other, statement)
 	f = c.findings("--scan")
-	if f.Cause != relay.AnotherDatabase {
+	if f.Cause != checkpoint.AnotherDatabase {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.mustClose(f, relay.ChooseKafka)
@@ -113,7 +114,7 @@ func TestATwinIsToldFromTheOriginal(t *testing.T) {
 	c.start()
 	c.awaitHalt("it is not the same batch", "a copy of it has published")
 	f := c.findings("--scan")
-	if f.Cause != relay.AnotherBatch {
+	if f.Cause != checkpoint.AnotherBatch {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.counts(c.option(f, relay.ChoosePostgres), original, nil, nil)

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/integration/kit"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
@@ -69,7 +70,7 @@ func TestRecoverFromAPointInTimeRestore(t *testing.T) {
 	after := c.write(40) // the first of them with transaction ids of those that were cut
 	c.awaitHalt("restored to an earlier time", "timeline 1 became 2")
 	f := c.findings()
-	if f.Cause != relay.DatabaseBehind {
+	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.mustClose(f, relay.ChooseKafka)
@@ -126,7 +127,7 @@ func TestRecoverFromALaggingStandby(t *testing.T) {
 	after := c.write(4)
 	c.awaitHalt("failed over to a standby that lagged")
 	f := c.findings()
-	if f.Cause != relay.DatabaseBehind {
+	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.mustClose(f, relay.ChooseKafka)
@@ -160,7 +161,7 @@ func TestRecoverFromFilesThatWerePutBack(t *testing.T) {
 	c.start()
 	c.awaitHalt("restored to an earlier time", "copy of its files")
 	f := c.findings()
-	if f.Cause != relay.DatabaseBehind {
+	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.mustClose(f, relay.ChooseKafka)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/outbox-relay/relay/integration/cluster"
 	"github.com/outbox-relay/relay/integration/kit"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
@@ -24,7 +25,7 @@ func TestRecoverFromADeletedCheckpointTopic(t *testing.T) {
 	before := c.publish(10)
 	c.stop()
 	admin := kadm.NewClient(kit.KafkaClient(t, c.bootstrap))
-	if _, err := admin.DeleteTopic(t.Context(), relay.CheckpointTopic(c.name)); err != nil {
+	if _, err := admin.DeleteTopic(t.Context(), checkpoint.TopicName(c.name)); err != nil {
 		t.Fatal(err)
 	}
 	c.awaitGone(admin)
@@ -33,7 +34,7 @@ func TestRecoverFromADeletedCheckpointTopic(t *testing.T) {
 	c.start()
 	c.awaitHalt("its checkpoint topic is empty", "were deleted")
 	f := c.findings()
-	if f.Cause != relay.CheckpointLost || f.Kafka.Checkpoint != nil {
+	if f.Cause != checkpoint.CheckpointLost || f.Kafka.Checkpoint != nil {
 		t.Errorf("cause %s, %+v", f.Cause, f.Kafka)
 	}
 	c.mustClose(f, relay.ChooseKafka)
@@ -52,8 +53,8 @@ func TestRecoverFromADeletedCheckpointTopic(t *testing.T) {
 func (c *recoveryCase) awaitGone(admin *kadm.Client) {
 	c.t.Helper()
 	kit.Eventually(c.t, time.Minute, "the topic is gone", func() bool {
-		details, err := admin.ListTopics(c.t.Context(), relay.CheckpointTopic(c.name))
-		return err == nil && details[relay.CheckpointTopic(c.name)].Err != nil
+		details, err := admin.ListTopics(c.t.Context(), checkpoint.TopicName(c.name))
+		return err == nil && details[checkpoint.TopicName(c.name)].Err != nil
 	})
 }
 
@@ -66,7 +67,7 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 	c.stop()
 	admin := kadm.NewClient(kit.KafkaClient(t, c.bootstrap))
 	c.setPolicy(admin, "delete") // which a topic needs to have for its records to be deleted
-	ends, err := admin.ListEndOffsets(t.Context(), relay.CheckpointTopic(c.name))
+	ends, err := admin.ListEndOffsets(t.Context(), checkpoint.TopicName(c.name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 	after := c.write(3)
 	// The policy is refused first, with the command that mends it.
 	f := c.findings()
-	if f.Cause != relay.CheckpointPolicy || len(f.Choices) > 0 || !strings.Contains(f.Try, "kafka-configs.sh") {
+	if f.Cause != checkpoint.CheckpointPolicy || len(f.Choices) > 0 || !strings.Contains(f.Try, "kafka-configs.sh") {
 		t.Errorf("cause %s, choices %+v, try %s", f.Cause, f.Choices, f.Try)
 	}
 	c.start()
@@ -87,7 +88,7 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 	c.start()
 	c.awaitHalt("its checkpoint topic is empty")
 	f = c.findings()
-	if f.Cause != relay.CheckpointLost || !f.Kafka.Exists || f.Kafka.Start == 0 {
+	if f.Cause != checkpoint.CheckpointLost || !f.Kafka.Exists || f.Kafka.Start == 0 {
 		t.Errorf("cause %s, %+v", f.Cause, f.Kafka)
 	}
 	place := fmt.Sprint(c.idOf(before[4]))
@@ -112,7 +113,7 @@ func (c *recoveryCase) idOf(msgID uuid.UUID) (id int64) {
 func (c *recoveryCase) setPolicy(admin *kadm.Client, policy string) {
 	c.t.Helper()
 	alter := []kadm.AlterConfig{{Name: "cleanup.policy", Value: &policy}}
-	responses, err := admin.AlterTopicConfigs(c.t.Context(), alter, relay.CheckpointTopic(c.name))
+	responses, err := admin.AlterTopicConfigs(c.t.Context(), alter, checkpoint.TopicName(c.name))
 	if err != nil || responses[0].Err != nil {
 		c.t.Fatal(err, responses)
 	}
@@ -132,7 +133,7 @@ func TestRecoverFromRelayTablesRestoredAlone(t *testing.T) {
 	c.start()
 	c.awaitHalt("Postgres knows only of batch", "relay_lanes alone was restored")
 	f := c.findings()
-	if f.Cause != relay.DatabaseBehind {
+	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.counts(c.option(f, relay.ChooseKafka), after, nil, nil)
@@ -155,7 +156,7 @@ func TestRecoverFromARemovedRow(t *testing.T) {
 	c.start()
 	c.awaitHalt("its state was removed")
 	f := c.findings()
-	if f.Cause != relay.RowRemoved {
+	if f.Cause != checkpoint.RowRemoved {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.mustClose(f, relay.ChoosePostgres)
@@ -180,7 +181,7 @@ func TestRecoverOnAnotherCluster(t *testing.T) {
 	c.start()
 	c.awaitHalt("written for the Kafka cluster", "point the relay at its own cluster")
 	f := c.findings("--scan")
-	if f.Cause != relay.AnotherCluster || len(f.Scan.Missing) != 1 {
+	if f.Cause != checkpoint.AnotherCluster || len(f.Scan.Missing) != 1 {
 		t.Errorf("cause %s, scan %+v", f.Cause, f.Scan)
 	}
 	c.mustClose(f, relay.ChooseKafka)
@@ -215,7 +216,7 @@ func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	c.start()
 	c.awaitHalt("oid", "copy")
 	f := c.findings()
-	if f.Cause != relay.AnotherDatabase {
+	if f.Cause != checkpoint.AnotherDatabase {
 		t.Errorf("cause %s", f.Cause)
 	}
 	c.mustClose(f, relay.ChooseKafka)

@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // A partition holds a transaction open that its coordinator calls complete. Of two such, the takeover commits the one that
@@ -64,11 +64,11 @@ func TestATakeoverEndsWhatBrokersHaveLeftOpen(t *testing.T) {
 }
 
 // lastTransaction is that of the last checkpoint of the deployment.
-func lastTransaction(t *testing.T, bootstrap []string, name string) relay.TransactionRecord {
+func lastTransaction(t *testing.T, bootstrap []string, name string) checkpoint.TransactionRecord {
 	t.Helper()
-	records := kit.Everything(t, bootstrap, relay.CheckpointTopic(name))
+	records := kit.Everything(t, bootstrap, checkpoint.TopicName(name))
 	for _, record := range slices.Backward(records) {
-		var checkpoint relay.Checkpoint
+		var checkpoint checkpoint.Record
 		if string(record.Key) != "checkpoint" {
 			continue
 		}
@@ -78,7 +78,7 @@ func lastTransaction(t *testing.T, bootstrap []string, name string) relay.Transa
 		return checkpoint.Transactions.Last[0]
 	}
 	t.Fatal("there is no checkpoint")
-	return relay.TransactionRecord{}
+	return checkpoint.TransactionRecord{}
 }
 
 // unverified runs do while brokers do not check whether old clients have begun the transaction that they write to.

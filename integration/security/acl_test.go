@@ -16,7 +16,7 @@ import (
 
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/internal/access"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // printedAccess is what relay acl prints with the settings, as JSON.
@@ -284,7 +284,7 @@ func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
 	kit.CreateTopic(t, kafka.Bootstrap, topic, 3)
 	compact := "compact"
 	if _, err := kadm.NewClient(kit.KafkaClient(t, kafka.Bootstrap)).CreateTopic(t.Context(), 1, -1,
-		map[string]*string{"cleanup.policy": &compact}, relay.CheckpointTopic(name)); err != nil {
+		map[string]*string{"cleanup.policy": &compact}, checkpoint.TopicName(name)); err != nil {
 		t.Fatal(err)
 	}
 	printed, _ := printedAccess(t, settings, "--checkpoint-topic-exists", "--without-route", "--topic", topic)

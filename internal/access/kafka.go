@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/outbox-relay/relay"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/hint"
 	engine "github.com/outbox-relay/relay/internal/relay"
 )
@@ -85,7 +86,7 @@ func (d Deployment) ACLs() ([]ACL, error) {
 			add(Topic, p.kind, p.name, Create, "make a topic that does not exist (topics.create)")
 		}
 	}
-	checkpoints := engine.CheckpointTopic(d.Name)
+	checkpoints := checkpoint.TopicName(d.Name)
 	add(Topic, Literal, checkpoints, Read, "find the last checkpoint at a takeover")
 	add(Topic, Literal, checkpoints, Write, "write the checkpoint of each batch")
 	add(Topic, Literal, checkpoints, DescribeConfigs, "see that brokers compact the topic, and delete nothing")

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/config"
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/preflight"
@@ -153,7 +154,7 @@ func (s *site) newPlace(ctx context.Context, timeout time.Duration) (*place, err
 
 // forget removes what a relay of the deployment has left on the cluster. Its transactional ids expire by themselves.
 func (s *site) forget(ctx context.Context, deployment string) error {
-	err := s.deleteTopic(ctx, engine.CheckpointTopic(deployment))
+	err := s.deleteTopic(ctx, checkpoint.TopicName(deployment))
 	// A relay that was killed stays a member until its session times out.
 	groupErr := poll(ctx, 200*time.Millisecond, 20*time.Second, "group "+engine.Group(deployment)+" is empty", func() (bool, error) {
 		response, err := s.admin.DeleteGroup(ctx, engine.Group(deployment))

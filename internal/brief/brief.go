@@ -39,3 +39,11 @@ func Cut(text string, most int) string {
 func Join(reasons ...string) string {
 	return strings.Join(slices.DeleteFunc(reasons, func(text string) bool { return text == "" }), "; ")
 }
+
+// Detail is what a broker adds to an error, in brackets; empty if it adds nothing.
+func Detail(message string) string {
+	if message == "" {
+		return ""
+	}
+	return " (" + message + ")"
+}

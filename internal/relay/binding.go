@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -37,10 +38,10 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_r
 	case err != nil:
 		return t, fmt.Errorf("lane %s: look up table %s: %w", lane, setting, err)
 	case partition:
-		return t, halt("set table to the partitioned table",
+		return t, checkpoint.Halt("set table to the partitioned table",
 			"lane %s: %s is a partition, whose rows are published with those of its parent", lane, t.Name)
 	case kind != "r" && kind != "p":
-		return t, halt("set table to the outbox itself",
+		return t, checkpoint.Halt("set table to the outbox itself",
 			"lane %s: %s is no table: it may show the rows of another table at any time", lane, t.Name)
 	}
 	return t, nil
@@ -77,10 +78,10 @@ func (l *laneRow) bind(ctx context.Context) error {
 	if err := judgeOtherLanes(ctx, l.conn, l.lane.Name, l.table); err != nil {
 		return err
 	}
-	if row.lineage != nil && !row.lineage.SameDatabase(l.server.Identity) {
+	if row.Identity != nil && !row.Identity.SameDatabase(l.server.Identity) {
 		return nil // oids of another database say nothing, and the lineage halts the lane
 	}
-	return judgeTable(l.lane.Name, row.table, l.table, func() string { return describeOld(ctx, l.conn, row) })
+	return checkpoint.CompareTable(l.lane.Name, row.Table, l.table, func() string { return describeOld(ctx, l.conn, row.Row) })
 }
 
 // checkBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
@@ -113,7 +114,7 @@ WHERE b.table_oid = $1 AND b.lane <> $2 AND r.started`, table.OID, lane).Scan(&o
 }
 
 func tableTaken(lane string, table pg.Table, other string) error {
-	return contradiction(TableTaken, "name the table in one lane only, and keep the name of a lane; if the other lane is gone for good, "+
+	return checkpoint.Contradiction(checkpoint.TableTaken, "name the table in one lane only, and keep the name of a lane; if the other lane is gone for good, "+
 		"and all rows that are still in the table may be sent again, take the table from it: DELETE FROM relay_bindings WHERE "+
 		fmt.Sprintf("table_oid = %d", table.OID), "lane %s: table %s belongs to %s: each of its events would be sent twice", lane, table, other)
 }
@@ -122,26 +123,6 @@ func tableTaken(lane string, table pg.Table, other string) error {
 func isTableTaken(err error) bool {
 	pg := (*pgconn.PgError)(nil)
 	return errors.As(err, &pg) && pg.ConstraintName == "relay_bindings_table_oid_key"
-}
-
-// boundBy is the state with the table that the lane is bound to: the row's, which the change of layout keeps true, or where it has none
-// the one that the checkpoint names.
-func (s laneState) boundBy(last *Checkpoint) laneState {
-	if s.table == nil && last != nil {
-		s.table = last.Table
-	}
-	return s
-}
-
-// judgeTable halts where a lane that is bound to a table finds another one. A lane that is bound to none takes what it finds.
-func judgeTable(lane string, bound *pg.Table, now pg.Table, describe func() string) error {
-	if bound == nil || now.OID == 0 || bound.OID == now.OID {
-		return nil
-	}
-	return contradiction(AnotherTable, recoverTry(lane, fmt.Sprintf("to go on with %s, let table lead to it again; to go on with %s, ",
-		bound.Name, now.Name)),
-		"lane %s belongs to table %s, and its setting table leads to %s: rows that were in there before would be taken for published; %s",
-		lane, bound, now, describe())
 }
 
 // Counting what is left in the old table must not hold the diagnosis up.
@@ -156,7 +137,7 @@ type beginner interface {
 }
 
 // describeOld says what has become of the table that the lane belongs to, and what of it is not published.
-func describeOld(ctx context.Context, db beginner, row laneState) string {
+func describeOld(ctx context.Context, db beginner, row checkpoint.Row) string {
 	text, name := "", ""
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, orphansTime.Milliseconds())); err != nil {
@@ -164,7 +145,7 @@ func describeOld(ctx context.Context, db beginner, row laneState) string {
 		}
 		err := tx.QueryRow(ctx, `SELECT c.oid::regclass::text, format('%I.%I', n.nspname, c.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
+WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.Table.OID).Scan(&name, &text)
 		if errors.Is(err, pgx.ErrNoRows) {
 			text = "the old table does not exist any more, and with it has gone what was not published"
 			return nil
@@ -172,7 +153,7 @@ WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
 		if err != nil {
 			return err
 		}
-		if text == row.table.Name {
+		if text == row.Table.Name {
 			text = "the old table is still there"
 		} else {
 			text = "the old table is now " + text
@@ -190,12 +171,12 @@ WHERE c.oid = $1 AND c.relkind IN ('r', 'p')`, row.table.OID).Scan(&name, &text)
 }
 
 // countOrphans counts the rows of the old table that are not published.
-func countOrphans(ctx context.Context, tx pgx.Tx, table string, row laneState) (string, error) {
+func countOrphans(ctx context.Context, tx pgx.Tx, table string, row checkpoint.Row) (string, error) {
 	condition, params := "true", []any(nil)
-	if row.after != nil {
-		condition, params = row.after.Published(2)
+	if row.After != nil {
+		condition, params = row.After.Published(2)
 		condition = "xact_id >= $1::text::xid8 AND NOT " + condition
-		params = append([]any{fmt.Sprint(row.after.From.Xmin)}, params...)
+		params = append([]any{fmt.Sprint(row.After.From.Xmin)}, params...)
 	}
 	var rows int
 	query := fmt.Sprintf(`SELECT count(*) FROM (SELECT FROM %s WHERE %s LIMIT %d) one`, table, condition, orphansLimit+1)

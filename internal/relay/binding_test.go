@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 	migrations "github.com/outbox-relay/relay/sql"
@@ -30,10 +31,10 @@ SELECT 'order', 'other', 'Changed', convert_to('other ' || n, 'UTF8') FROM gener
 }
 
 // haltsFor takes the lane over in vain.
-func (r *rig) haltsFor(cfg Config, cause Cause, says ...string) *HaltError {
+func (r *rig) haltsFor(cfg Config, cause checkpoint.Cause, says ...string) *checkpoint.HaltError {
 	r.t.Helper()
 	_, err := r.takeOver(cfg, "next")
-	fault := (*HaltError)(nil)
+	fault := (*checkpoint.HaltError)(nil)
 	if !errors.As(err, &fault) || fault.Cause != cause {
 		r.t.Fatalf("got %v, want a halt for %s", err, cause)
 	}
@@ -83,7 +84,7 @@ func TestAReplicaWithAnotherTableDisturbsNobody(t *testing.T) {
 	s := r.start(r.config())
 	s.awaitRows(t, 5)
 	epoch := query[int64](t, r.conn, `SELECT owner_epoch FROM relay_lanes`)
-	_ = r.haltsFor(r.withTable("outbox2"), AnotherTable, "public.outbox2")
+	_ = r.haltsFor(r.withTable("outbox2"), checkpoint.AnotherTable, "public.outbox2")
 	second := r.insertOrders(5, "two")
 	s.awaitRows(t, 10)
 	s.stop()
@@ -257,7 +258,7 @@ func TestRecoverToAnotherTable(t *testing.T) {
 			exec(t, r.conn, `INSERT INTO outbox2 (aggregate_type, aggregate_id, type, payload) VALUES ('order', 'other', 'Changed', 'other 4')`)
 			recovery := r.recovery(r.withTable("outbox2"))
 			f, err := recovery.Inspect(t.Context(), Look{})
-			if err != nil || f.Cause != AnotherTable {
+			if err != nil || f.Cause != checkpoint.AnotherTable {
 				t.Fatalf("found %+v, %v", f, err)
 			}
 			option, err := f.chosen(c.decision.Choice)
@@ -281,7 +282,7 @@ func TestRecoverToAnotherTable(t *testing.T) {
 				want["other"] = c.sent
 			}
 			r.expect(orders, merge(want, theEnd))
-			_ = r.haltsFor(r.config(), AnotherTable, "public.outbox2 (oid ")
+			_ = r.haltsFor(r.config(), checkpoint.AnotherTable, "public.outbox2 (oid ")
 		})
 	}
 }
@@ -339,7 +340,7 @@ func TestTheCheckpointKnowsTheTableToo(t *testing.T) {
 	r.runOnce(r.config())
 	exec(t, r.conn, `DELETE FROM relay_bindings`)
 	epoch := query[int64](t, r.conn, `SELECT owner_epoch FROM relay_lanes`)
-	_ = r.haltsFor(r.withTable("outbox2"), AnotherTable, "public.outbox (oid ")
+	_ = r.haltsFor(r.withTable("outbox2"), checkpoint.AnotherTable, "public.outbox (oid ")
 	r.goesOn()
 	if got := query[int64](t, r.conn, `SELECT count(*) FROM relay_bindings WHERE table_oid = 'outbox'::regclass`); got != 1 {
 		t.Errorf("the table is not recorded after epoch %d", epoch)
@@ -366,7 +367,7 @@ func TestAnotherSchemaUnderTheSameNameDoesNotDisturbTheLane(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.DatabaseURL = fmt.Sprintf("postgres://%s:%s@%s:%d/%s?search_path=second", parsed.User, parsed.Password, parsed.Host, parsed.Port, parsed.Database)
-	_ = r.haltsFor(cfg, AnotherDeployment, "setting name", "schema public", "schema second")
+	_ = r.haltsFor(cfg, checkpoint.AnotherDeployment, "setting name", "schema public", "schema second")
 	more := r.insertOrders(5, "two")
 	s.awaitRows(t, 10)
 	s.stop()

@@ -7,6 +7,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // Each lane has a partition of the checkpoint topic. One that has no leader is a matter of its own lane.
@@ -16,7 +18,7 @@ func TestAPartitionOfAnotherLaneWithoutALeaderHoldsNobodyUp(t *testing.T) {
 	cfg := r.config()
 	exec(t, r.conn, `CREATE TABLE elsewhere (LIKE outbox INCLUDING ALL)`)
 	cfg.Lanes = []Lane{{Name: "other", Table: "elsewhere"}, {Name: "outbox", Table: "outbox"}}
-	topic := CheckpointTopic(cfg.Name)
+	topic := checkpoint.TopicName(cfg.Name)
 	r.cluster.ControlKey(int16(kmsg.ListOffsets), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		asked := request.(*kmsg.ListOffsetsRequest)

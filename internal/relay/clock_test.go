@@ -9,6 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // away makes the broker answer every write to a topic as one that does not lead its partitions.
@@ -57,7 +59,7 @@ func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 			r.putEvent("end", "end")
 			r.awaitEnd(orders)
 			s.stop()
-			for _, topic := range []string{orders, CheckpointTopic("test")} {
+			for _, topic := range []string{orders, checkpoint.TopicName("test")} {
 				for _, record := range r.records(topic, false) {
 					database := record.Timestamp.Add(wrong)
 					if database.Before(began.Add(-time.Second)) || database.After(time.Now().Add(time.Second)) {

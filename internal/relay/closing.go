@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
@@ -21,7 +22,7 @@ type closing struct {
 	s       *session
 	ids     []string
 	own     kafkatx.Place      // the lane's partition of the checkpoint topic
-	last    *Checkpoint        // as far as it is known
+	last    *checkpoint.Record // as far as it is known
 	final   bool               // it is the last one
 	places  kafkatx.Partitions // to look at: those of transactions that are open
 	topics  map[string]bool    // and all partitions of these
@@ -68,8 +69,8 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 	if known, ok := c.decided[decidedKey{o.ProducerID, o.Epoch}]; ok {
 		return known.fate // and its marker was left out once more
 	}
-	committed := c.last != nil && c.last.Transactions.committed(o.ProducerID, o.Epoch)
-	unknown := c.last != nil && c.last.unreadable // it may name the transaction
+	committed := c.last != nil && c.last.Transactions.Committed(o.ProducerID, o.Epoch)
+	unknown := c.last != nil && c.last.Unreadable // it may name the transaction
 	if state.ProducerID == o.ProducerID {
 		ago := int(state.Epoch) - int(o.Epoch)
 		switch {
@@ -99,9 +100,9 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 }
 
 // closeOpen closes what is open and decided. Before the fence, last is what could be read of the checkpoint.
-func (s *session) closeOpen(ctx context.Context, last *Checkpoint, final bool) (*closing, error) {
+func (s *session) closeOpen(ctx context.Context, last *checkpoint.Record, final bool) (*closing, error) {
 	c := &closing{
-		s: s, ids: TransactionalIDs(s.cfg.Name, s.lane.Name), own: kafkatx.Place{Topic: s.log.topic, Partition: s.log.partition},
+		s: s, ids: TransactionalIDs(s.cfg.Name, s.lane.Name), own: kafkatx.Place{Topic: s.log.Topic, Partition: s.log.Partition},
 		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]decision),
 		doubts: make(map[decidedKey]int),
 	}
@@ -127,16 +128,16 @@ func (c *closing) chooseTopics(ctx context.Context) error {
 	}
 	every := false
 	if c.last != nil {
-		for _, t := range c.last.Transactions.all() {
-			for _, topic := range t.topics {
+		for _, t := range c.last.Transactions.All() {
+			for _, topic := range t.Topics {
 				c.topics[topic] = true
 			}
-			every = every || t.every
+			every = every || t.EveryTopic
 		}
-		every = every || c.last.unreadable
+		every = every || c.last.Unreadable
 	}
 	if every {
-		all, err := c.s.log.admin.ListTopics(ctx)
+		all, err := c.s.admin.ListTopics(ctx)
 		if err != nil {
 			return fmt.Errorf("list topics: %w", err)
 		}
@@ -249,9 +250,9 @@ func (c *closing) idOf(o kafkatx.Open) string {
 		}
 	}
 	if c.last != nil {
-		for _, t := range c.last.Transactions.all() {
-			if t.producerID == o.ProducerID {
-				return c.ids[t.number]
+		for _, t := range c.last.Transactions.All() {
+			if t.ProducerID == o.ProducerID {
+				return c.ids[t.Number]
 			}
 		}
 	}
@@ -307,7 +308,7 @@ func (c *closing) halt(id string, o kafkatx.Open, fate fate) error {
 		"--offset %[4]d --isolation-level read_uncommitted; hide them with kafka-transactions.sh --bootstrap-server %[1]s abort --topic %[2]s "+
 		"--partition %[3]d --start-offset %[4]d; rows that are to be published again get a new xact_id (docs/recovery.md)",
 		c.s.cfg.Brokers[0], o.Topic, o.Partition, o.Start)
-	return contradiction(HangingTransaction, try,
+	return checkpoint.Contradiction(checkpoint.HangingTransaction, try,
 		"%s holds a transaction of %s open from offset %d (producer id %d, epoch %d), %s", o.Place, id, o.Start, o.ProducerID, o.Epoch, why)
 }
 
@@ -316,7 +317,7 @@ func (c *closing) haltDenied(o kafkatx.Open, commit bool, cause error) error {
 	if commit {
 		what = "committed"
 	}
-	return contradiction(HangingTransaction, "allow the relay to write its marker until the lane goes on: kafka-acls.sh --bootstrap-server "+
+	return checkpoint.Contradiction(checkpoint.HangingTransaction, "allow the relay to write its marker until the lane goes on: kafka-acls.sh --bootstrap-server "+
 		c.s.cfg.Brokers[0]+" --add --allow-principal User:… --operation Alter --cluster",
 		"%s holds a transaction open from offset %d (producer id %d, epoch %d) that was %s, and its transactional id has another producer id "+
 			"by now: %v", o.Place, o.Start, o.ProducerID, o.Epoch, what, cause)
@@ -328,17 +329,35 @@ func (c *closing) follow() {
 	if c.last == nil {
 		return
 	}
-	s.lastOf = c.last.Transactions.last()
-	for _, t := range c.last.Transactions.all() {
-		topics := t.topics
-		if t.every {
+	s.lastOf = c.last.Transactions.ByNumber()
+	for _, t := range c.last.Transactions.All() {
+		topics := t.Topics
+		if t.EveryTopic {
 			topics = slices.Collect(maps.Keys(c.unseen))
 		}
 		for _, topic := range topics {
 			if cause, ok := c.unseen[topic]; ok {
-				t.topics, t.every = []string{topic}, false
+				t.Topics, t.EveryTopic = []string{topic}, false
 				s.ring.markers.remember(t, cause)
 			}
 		}
 	}
+}
+
+// allSeen is an error if a topic of the lane could not be asked what is open on it. The next checkpoint would have nothing of a
+// transaction there, and so it would pass for an aborted one when the topic is back.
+func (c *closing) allSeen() error {
+	cfg := c.s.cfg
+	mayName := append([]string{strings.ReplaceAll(cfg.Route, routePlaceholder, anyText)}, cfg.allowedTopics()...)
+	for _, topic := range slices.Sorted(maps.Keys(c.unseen)) {
+		cause := c.unseen[topic]
+		// What the relay may not read it has not written to, and a topic that was deleted has nothing open.
+		notMine := checkNamed(topic, mayName) != nil || errors.Is(cause, kerr.TopicAuthorizationFailed)
+		if notMine || errors.Is(cause, kerr.UnknownTopicOrPartition) {
+			continue
+		}
+		return fmt.Errorf("the checkpoint that names the last transactions cannot be read, so all topics of the lane must be seen to be "+
+			"closed; bring the partition's broker back and run the command again: %w", cause)
+	}
+	return nil
 }

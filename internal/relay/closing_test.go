@@ -9,20 +9,21 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
 // What is open was committed, or aborted, or cannot be known: by what the coordinator says, and by the checkpoint.
 func TestATransactionThatWasLeftOpenIsDecidedAsItWasDecided(t *testing.T) {
-	known := &Checkpoint{Transactions: &LastTransactions{
-		Last:   []TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 4}},
-		Unseen: []TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 2}, {Number: 0, ProducerID: 6, Epoch: 32766}},
+	known := &checkpoint.Record{Transactions: &checkpoint.Transactions{
+		Last:   []checkpoint.TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 4}},
+		Unseen: []checkpoint.TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 2}, {Number: 0, ProducerID: 6, Epoch: 32766}},
 	}}
 	here := kafkatx.Partitions{orders: {1}}
 	for name, c := range map[string]struct {
 		open  kafkatx.Open
 		state kafkatx.Coordinated
-		last  *Checkpoint
+		last  *checkpoint.Record
 		final bool
 		want  fate
 	}{
@@ -38,7 +39,7 @@ func TestATransactionThatWasLeftOpenIsDecidedAsItWasDecided(t *testing.T) {
 		"a later abort does not take a commit along":       {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, known, false, commits},
 		"taken since, before the fence":                    {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, known, false, undecided},
 		"taken since, after the fence":                     {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, known, true, aborts},
-		"an old checkpoint that tells nothing":             {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, &Checkpoint{}, true, undecided},
+		"an old checkpoint that tells nothing":             {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, &checkpoint.Record{}, true, undecided},
 		"a lane without any batch":                         {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, nil, true, aborts},
 		"another transaction of its id is under way there": {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 6, Partitions: here}, known, false, clash},
 		"another transaction of its id is under way elsewhere": {
@@ -115,7 +116,7 @@ func (l *leftOut) on(r *rig, topic string) {
 }
 
 // of chooses the transaction.
-func (l *leftOut) of(batch TransactionRecord) {
+func (l *leftOut) of(batch checkpoint.TransactionRecord) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.producerID, l.epoch = batch.ProducerID, batch.Epoch
@@ -136,12 +137,12 @@ func (l *leftOut) expect(t *testing.T, commit bool) {
 }
 
 // lastBatch reads the last transaction of the first batch from the checkpoint.
-func (r *rig) lastBatch() TransactionRecord {
+func (r *rig) lastBatch() checkpoint.TransactionRecord {
 	r.t.Helper()
-	var found TransactionRecord
-	for _, record := range r.records(CheckpointTopic("test"), true) {
-		var c Checkpoint
-		if string(record.Key) == checkpointKey && json.Unmarshal(record.Value, &c) == nil && c.Seq == 1 {
+	var found checkpoint.TransactionRecord
+	for _, record := range r.records(checkpoint.TopicName("test"), true) {
+		var c checkpoint.Record
+		if string(record.Key) == checkpoint.Key && json.Unmarshal(record.Value, &c) == nil && c.Seq == 1 {
 			found = c.Transactions.Last[0]
 		}
 	}

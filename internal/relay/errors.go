@@ -7,28 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// HaltError stops a lane until a human has acted: going on would be a guess.
-type HaltError struct {
-	// Cause is the kind of the contradiction; empty for a row that cannot be sent, and for what is mended elsewhere.
-	Cause Cause
-	// Diagnosis says what contradicts what.
-	Diagnosis string
-	// Try says what to do.
-	Try string
-}
-
-// Error returns the diagnosis and the way on.
-func (e *HaltError) Error() string { return e.Diagnosis + "; " + e.Try }
-
-// ofSettings reports whether other settings mend the fault, those of another process perhaps. Then the lane's lock is given back.
-func (e *HaltError) ofSettings() bool {
-	return e.Cause == AnotherTable || e.Cause == TableTaken || e.Cause == AnotherDeployment
-}
-
-func halt(try, format string, args ...any) error {
-	return &HaltError{Diagnosis: fmt.Sprintf(format, args...), Try: try}
-}
-
 // rowError is a fault of one row: Kafka or the relay refuses it however often it is tried.
 type rowError struct {
 	id    int64

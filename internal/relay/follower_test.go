@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -111,11 +112,11 @@ func (f *follower) catchUp(t failer) []string {
 // throughCheckpoint is the progress as the next owner would read it.
 func throughCheckpoint(t failer, p position.Position) position.Position {
 	t.Helper()
-	value, err := Checkpoint{Version: checkpointVersion, Lane: "outbox", Seq: 1, Position: p}.encode()
+	value, err := checkpoint.Record{Version: checkpoint.Version, Lane: "outbox", Seq: 1, Position: p}.Encode()
 	if err != nil {
 		t.Fatalf("encode %+v: %v", p, err)
 	}
-	c, err := decodeCheckpoint(value)
+	c, err := checkpoint.Decode(value)
 	if err != nil {
 		t.Fatalf("decode %s: %v", value, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -42,7 +43,7 @@ VALUES ('order', 'foreign', 'Changed', 'foreign', '4000000000')`)
 	running.stop()
 	r.expect(orders, want)
 	// What is to be tried is run as it stands there.
-	try := r.mustHalt(ForeignRows, "4000000000")
+	try := r.mustHalt(checkpoint.ForeignRows, "4000000000")
 	_, statement, _ := strings.Cut(try, "run ")
 	statement, _, _ = strings.Cut(statement, ";")
 	exec(t, r.conn, statement)
@@ -78,7 +79,7 @@ func TestEveryRowThatIsReadIsJudged(t *testing.T) {
 				f.at = p.after
 				f.reader.put(p)
 			}
-			if fault := (*HaltError)(nil); !errors.As(err, &fault) || fault.Cause != ForeignRows || !strings.Contains(fault.Diagnosis, xid) {
+			if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || fault.Cause != checkpoint.ForeignRows || !strings.Contains(fault.Diagnosis, xid) {
 				t.Errorf("pages of %d rows, a row %s: %v", rows, name, err)
 			}
 			exec(t, conn, `DELETE FROM outbox WHERE aggregate_id = 'foreign'`)

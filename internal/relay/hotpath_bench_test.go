@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -32,15 +33,15 @@ func TestDecodingARowAllocatesNothing(t *testing.T) {
 	}
 }
 
-func benchmarkCheckpoint(running int) Checkpoint {
+func benchmarkCheckpoint(running int) checkpoint.Record {
 	s := position.Snapshot{Xmin: 4_000_000_000, Xmax: 4_000_000_000 + uint64(2*running) + 1}
 	for i := range running {
 		s.Xip = append(s.Xip, s.Xmin+uint64(2*i))
 	}
-	return Checkpoint{
-		Version: checkpointVersion, Lane: "outbox", Seq: 123_456_789, Position: position.Position{From: s, To: s, LastID: 987_654_321},
-		Lineage: Lineage{Identity: pg.Identity{SystemIdentifier: "7300000000000000000", Timeline: 3, Database: "app", DatabaseOID: 16384}, ClusterID: "5L6g3nShT-eMCtK--X86sw"},
-		Owner:   "host/1234/deadbeef", OwnerEpoch: 17,
+	return checkpoint.Record{
+		Version: checkpoint.Version, Lane: "outbox", Seq: 123_456_789, Position: position.Position{From: s, To: s, LastID: 987_654_321},
+		Identity: checkpoint.ClusterIdentity{Identity: pg.Identity{SystemIdentifier: "7300000000000000000", Timeline: 3, Database: "app", DatabaseOID: 16384}, ClusterID: "5L6g3nShT-eMCtK--X86sw"},
+		Owner:    "host/1234/deadbeef", OwnerEpoch: 17,
 	}
 }
 
@@ -51,7 +52,7 @@ func BenchmarkEncodeCheckpoint(b *testing.B) {
 			c := benchmarkCheckpoint(running)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := c.encode(); err != nil {
+				if _, err := c.Encode(); err != nil {
 					b.Fatal(err)
 				}
 			}

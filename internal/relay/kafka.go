@@ -6,22 +6,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/partitioning"
 )
-
-// The names that the relay uses on the cluster. A lane's ring of transactional ids is fixed by the protocol: whoever takes
-// over must fence all of it, so its size is no setting.
-const ringSize = 6
-
-// CheckpointTopic is the compacted topic that holds the checkpoints of the deployment name, one partition a lane.
-func CheckpointTopic(name string) string { return "relay." + name + ".checkpoints" }
 
 // Group is the consumer group that relays of the deployment name join to share its lanes.
 func Group(name string) string { return "relay." + name }
 
 // TransactionalIDs are the ring of a lane of the deployment name, in the order in which a takeover fences them.
 func TransactionalIDs(name, lane string) []string {
-	ids := make([]string, ringSize)
+	ids := make([]string, checkpoint.PoolSize)
 	for i := range ids {
 		ids[i] = fmt.Sprintf("relay.%s.%s.%d", name, lane, i)
 	}
@@ -58,4 +52,18 @@ func newPartitioner(name, pinned string, topics *topicRegistry) (kgo.Partitioner
 			return p.Partition(r.Key, partitions)
 		}
 	}), nil
+}
+
+// checkpointTopic is the topic that holds the checkpoints.
+func (c *Config) checkpointTopic() checkpoint.TopicOptions {
+	return checkpoint.TopicOptions{
+		Topic: checkpoint.TopicName(c.Name), Broker: c.Brokers[0], Lanes: len(c.Lanes), HaltedRetry: haltedRetry, Logger: c.Logger,
+	}
+}
+
+// checkpointLog is the partition of that topic which belongs to a lane.
+func (c *Config) checkpointLog(client *kgo.Client, lane string, partition int32) *checkpoint.Log {
+	return checkpoint.NewLog(client, checkpoint.LogOptions{
+		Lane: lane, Topic: checkpoint.TopicName(c.Name), Partition: partition, ClientOptions: clientOptions(c),
+	})
 }

@@ -4,10 +4,12 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 func TestNamesOnTheClusterAreStable(t *testing.T) {
-	if got := CheckpointTopic("app"); got != "relay.app.checkpoints" {
+	if got := checkpoint.TopicName("app"); got != "relay.app.checkpoints" {
 		t.Error(got)
 	}
 	if got := Group("app"); got != "relay.app" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/brief"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // lane runs one outbox table in this process: it waits until it may, takes over, publishes, and starts over after any
@@ -70,7 +71,7 @@ func (l *lane) run(ctx context.Context) {
 			l.change(Standby, "")
 			continue
 		}
-		if fault := (*HaltError)(nil); errors.As(err, &fault) { // and said so; another process may have the lane meanwhile
+		if fault := (*checkpoint.HaltError)(nil); errors.As(err, &fault) { // and said so; another process may have the lane meanwhile
 			if backoff.Sleep(ctx, backoff.Jitter(haltedRetry)) != nil {
 				return
 			}
@@ -111,7 +112,7 @@ func (l *lane) round(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) {
 			return err
 		}
-		fault := (*HaltError)(nil)
+		fault := (*checkpoint.HaltError)(nil)
 		if halted := errors.As(err, &fault); !halted && row.conn.IsClosed() {
 			return err
 		}
@@ -121,7 +122,7 @@ func (l *lane) round(ctx context.Context) error {
 		wait := backoff.Jitter(pause)
 		if fault != nil {
 			l.halted(ctx, row, err)
-			if fault.ofSettings() {
+			if fault.OfSettings() {
 				return err
 			}
 			wait = haltedRetry

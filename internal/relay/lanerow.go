@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -130,13 +131,13 @@ func (l *laneRow) pingWhile(ctx context.Context, work func(context.Context) erro
 
 // announce is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
 // fails, and returns the lineage of the server.
-func (l *laneRow) announce(ctx context.Context) (Lineage, error) {
+func (l *laneRow) announce(ctx context.Context) (checkpoint.ClusterIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if err := l.identify(ctx); err != nil {
-		return Lineage{}, err
+		return checkpoint.ClusterIdentity{}, err
 	}
-	lineage := Lineage{Identity: l.server.Identity}
+	lineage := checkpoint.ClusterIdentity{Identity: l.server.Identity}
 	err := l.conn.QueryRow(ctx, `
 INSERT INTO relay_lanes AS r (lane, owner_epoch, owner, owner_pid, owner_started)
 SELECT $1, 1, $2, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
@@ -159,12 +160,12 @@ func (l *laneRow) identify(ctx context.Context) (err error) {
 
 // claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
 // became a commit is thereby withdrawn, with what it parked and released.
-func (l *laneRow) claim(ctx context.Context, last Checkpoint, lineage Lineage) error {
+func (l *laneRow) claim(ctx context.Context, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
 	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled cannot be made smaller.
 	return l.inTransaction(ctx, readTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
 }
 
-func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last Checkpoint, lineage Lineage) error {
+func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
 	text, err := json.Marshal(lineage)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
@@ -33,7 +34,7 @@ func registered(t testing.TB, row *laneRow) {
 	}
 }
 
-func announce(t testing.TB, row *laneRow) Lineage {
+func announce(t testing.TB, row *laneRow) checkpoint.ClusterIdentity {
 	t.Helper()
 	lineage, err := row.announce(t.Context())
 	if err != nil {
@@ -45,7 +46,7 @@ func announce(t testing.TB, row *laneRow) Lineage {
 func claim(t testing.TB, row *laneRow, seq int64) {
 	t.Helper()
 	lineage := announce(t, row)
-	if err := row.claim(t.Context(), Checkpoint{Seq: seq, Position: position.Position{From: position.Beginning}}, lineage); err != nil {
+	if err := row.claim(t.Context(), checkpoint.Record{Seq: seq, Position: position.Position{From: position.Beginning}}, lineage); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -66,7 +67,7 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 	if err != nil || state != (laneState{}) {
 		t.Fatalf("a new lane reads %+v, %v", state, err)
 	}
-	if err := row.claim(t.Context(), Checkpoint{Position: position.Position{From: position.Beginning}}, lineage); err != nil {
+	if err := row.claim(t.Context(), checkpoint.Record{Position: position.Position{From: position.Beginning}}, lineage); err != nil {
 		t.Fatal(err)
 	}
 	window := position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 5, Xmax: 9, Xip: []uint64{5, 7}}, LastID: 42}
@@ -78,7 +79,7 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 	if err := row.say(t.Context(), Waiting, "a topic is missing"); err != nil {
 		t.Fatal(err)
 	}
-	if state, err = row.read(t.Context()); err != nil || state.seq != 2 || !state.started || !reflect.DeepEqual(*state.lineage, lineage) {
+	if state, err = row.read(t.Context()); err != nil || state.Seq != 2 || !state.Started || !reflect.DeepEqual(*state.Identity, lineage) {
 		t.Errorf("the row reads %+v, %v", state, err)
 	}
 	said := query[string](t, conn, `SELECT concat_ws('|', seq, owner, snapshot_from, snapshot_to, last_id, state, reason) FROM relay_lanes`)
@@ -120,10 +121,10 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 	stale, next := laneOwner(t, url, "stale"), laneOwner(t, url, "next")
 	claim(t, stale, 3)
 	announce(t, next)
-	lineage := Lineage{Identity: pg.Identity{SystemIdentifier: "1"}}
+	lineage := checkpoint.ClusterIdentity{Identity: pg.Identity{SystemIdentifier: "1"}}
 	for what, err := range map[string]error{
 		"intent": stale.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false),
-		"claim":  stale.claim(t.Context(), Checkpoint{Seq: 9, Position: position.Position{From: position.Beginning}}, lineage),
+		"claim":  stale.claim(t.Context(), checkpoint.Record{Seq: 9, Position: position.Position{From: position.Beginning}}, lineage),
 		"say":    stale.say(t.Context(), Halted, "no"),
 	} {
 		if !errors.Is(err, errLost) {
@@ -134,7 +135,7 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 		t.Errorf("read of a stale owner: %v", err)
 	}
 	state, err := next.read(t.Context())
-	if err != nil || state.seq != 3 {
+	if err != nil || state.Seq != 3 {
 		t.Errorf("the next owner reads %+v, %v", state, err)
 	}
 	if owner := query[string](t, open(t, url), `SELECT owner || ' ' || state FROM relay_lanes`); owner != "next running" {
@@ -153,9 +154,9 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 	errs := make([]error, len(rows))
 	for i, row := range rows {
 		group.Go(func() {
-			var lineage Lineage
+			var lineage checkpoint.ClusterIdentity
 			if lineage, errs[i] = row.announce(t.Context()); errs[i] == nil {
-				errs[i] = row.claim(t.Context(), Checkpoint{Position: position.Position{From: position.Beginning}}, lineage)
+				errs[i] = row.claim(t.Context(), checkpoint.Record{Position: position.Position{From: position.Beginning}}, lineage)
 			}
 		})
 	}

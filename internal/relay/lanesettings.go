@@ -45,14 +45,6 @@ func (s laneSettings) differences(t laneSettings) string {
 	return strings.Join(found, "; ")
 }
 
-// name is that under which the lane was run last, "" where the row does not say.
-func (s laneState) name() string {
-	if s.settings == nil {
-		return ""
-	}
-	return (*s.settings)["name"]
-}
-
 // changedSettings tells, for the record, what the takeover changes; nil if it changes nothing.
 func (l *laneRow) changedSettings() *string {
 	if l.before.settings == nil {

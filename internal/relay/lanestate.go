@@ -9,32 +9,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
 // laneState is what the row says of the lane's past.
 type laneState struct {
-	seq     int64
-	started bool
-	lineage *Lineage
-	// table is the one that the lane is bound to; nil where it is bound to none.
-	table *pg.Table
-	// settings are those of the last owner, settingsBy; nil where none are recorded.
+	checkpoint.Row
+	// settings are those of the last owner, settingsBy; nil if none are recorded.
 	settings   *laneSettings
 	settingsBy string
-	// after is the progress after batch seq, which batchOwner intended under batchEpoch. The progress and the names are nil
-	// where the row has none.
-	after      *position.Position
-	batchOwner *string
-	batchEpoch *int64
-	// confirmed is the progress after batch confirmedSeq, the last that is known to be committed.
-	confirmed    *position.Position
-	confirmedSeq *int64
-	// recovering owned the last recovery that was begun and not finished; nil where there is none.
-	recovering *string
-	// parked is the last batch that has parked a row which is still there; 0 for none.
-	parked int64
 }
 
 const laneStateColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
@@ -55,32 +40,33 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 	var tableName string
 	var settings *string
 	err := row.Scan(append([]any{
-		&state.seq, &state.started, &lineage, &from, &to, &lastID, &state.batchOwner, &state.batchEpoch,
-		&state.confirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.recovering, &state.parked,
+		&state.Seq, &state.Started, &lineage, &from, &to, &lastID, &state.BatchOwner, &state.BatchEpoch,
+		&state.ConfirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.Recovering, &state.Parked,
 		&table, &tableName, &settings, &state.settingsBy,
 	}, more...)...)
 	if err != nil {
 		return state, err
 	}
 	if lineage != nil {
-		state.lineage = new(Lineage)
-		if err := json.Unmarshal([]byte(*lineage), state.lineage); err != nil {
+		state.Identity = new(checkpoint.ClusterIdentity)
+		if err := json.Unmarshal([]byte(*lineage), state.Identity); err != nil {
 			return state, fmt.Errorf("read lineage: %w", err)
 		}
 	}
 	if table != nil {
-		state.table = &pg.Table{OID: *table, Name: tableName}
+		state.Table = &pg.Table{OID: *table, Name: tableName}
 	}
 	if settings != nil {
 		state.settings = new(laneSettings)
 		if err := json.Unmarshal([]byte(*settings), state.settings); err != nil {
 			return state, fmt.Errorf("read the settings of the last owner: %w", err)
 		}
+		state.Name = (*state.settings)["name"]
 	}
-	if state.after, err = position.FromColumns(from, to, lastID); err != nil {
+	if state.After, err = position.FromColumns(from, to, lastID); err != nil {
 		return state, err
 	}
-	state.confirmed, err = position.FromColumns(confirmedFrom, confirmedTo, confirmedLastID)
+	state.Confirmed, err = position.FromColumns(confirmedFrom, confirmedTo, confirmedLastID)
 	return state, err
 }
 
@@ -114,16 +100,6 @@ WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 RETUR
 	return err
 }
 
-// serverNow is what the server itself says, beside the lane's row.
-type serverNow struct {
-	xmax   uint64 // no transaction from this id on has ended; 0 where it is not known
-	newest uint64 // the highest xact_id in the table, 0 where that is empty
-	table  string
-	name   string        // of the deployment; empty where it was not asked
-	bound  pg.Table      // what the lane's setting leads to; zero where it was not asked
-	old    func() string // says what is left of the table that the lane is bound to
-}
-
 // nowQuery is one statement, so that no row that it sees can be newer than its snapshot.
 func nowQuery(table string) string {
 	return `SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
@@ -132,7 +108,7 @@ func nowQuery(table string) string {
 }
 
 // now asks the server on the reader's session, whose settings find the newest row in the index.
-func (r *windowReader) now(ctx context.Context, table string) (serverNow, error) {
+func (r *windowReader) now(ctx context.Context, table string) (checkpoint.Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return readNow(ctx, r.conn, table)
@@ -140,15 +116,15 @@ func (r *windowReader) now(ctx context.Context, table string) (serverNow, error)
 
 func readNow(ctx context.Context, q interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
-}, table string) (serverNow, error) {
-	now := serverNow{table: table}
+}, table string) (checkpoint.Server, error) {
+	now := checkpoint.Server{Table: table}
 	var xmax, newest string
 	err := q.QueryRow(ctx, nowQuery(table)).Scan(&xmax, &newest)
 	if err == nil {
-		now.xmax, err = position.ParseXID(xmax)
+		now.Xmax, err = position.ParseXID(xmax)
 	}
 	if err == nil && newest != "0" {
-		now.newest, err = position.ParseXID(newest)
+		now.Newest, err = position.ParseXID(newest)
 	}
 	if err != nil {
 		return now, fmt.Errorf("read the newest transaction of %s: %w", table, err)

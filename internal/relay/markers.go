@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
@@ -52,7 +53,7 @@ type following struct {
 
 // ended is a transaction that has ended.
 type ended struct {
-	lastTransaction
+	checkpoint.Transaction
 	id     string
 	commit bool
 	places kafkatx.Partitions
@@ -63,14 +64,14 @@ type ended struct {
 // unseen is a transaction whose id is used again although a partition of a topic cannot be asked. Nothing is written to that
 // topic until it can.
 type unseen struct {
-	lastTransaction // its only topic is this one
-	commit          bool
-	since           time.Time
-	cause           error
+	checkpoint.Transaction // its only topic is this one
+	commit                 bool
+	since                  time.Time
+	cause                  error
 }
 
 func (u unseen) same(v unseen) bool {
-	return u.producerID == v.producerID && u.epoch == v.epoch && slices.Equal(u.topics, v.topics)
+	return u.ProducerID == v.ProducerID && u.Epoch == v.Epoch && slices.Equal(u.Topics, v.Topics)
 }
 
 // mostUnseen bounds what the checkpoint carries along. A lane that has more waits.
@@ -192,8 +193,8 @@ func (m *markers) setAside(producers []*producer) *producer {
 			continue
 		}
 		for topic, cause := range s.ended.stuck {
-			u := unseen{s.ended.lastTransaction, s.ended.commit, time.Now(), cause}
-			u.topics = []string{topic}
+			u := unseen{s.ended.Transaction, s.ended.commit, time.Now(), cause}
+			u.Topics = []string{topic}
 			m.aside = append(m.aside, u)
 		}
 		s.ended, s.busy = nil, true
@@ -203,7 +204,7 @@ func (m *markers) setAside(producers []*producer) *producer {
 }
 
 // remember is told of a transaction of an earlier session whose topic cannot be asked.
-func (m *markers) remember(t lastTransaction, cause error) {
+func (m *markers) remember(t checkpoint.Transaction, cause error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.aside = append(m.aside, unseen{t, true, time.Now(), cause})
@@ -213,10 +214,10 @@ func (m *markers) remember(t lastTransaction, cause error) {
 // has is told that a transaction of a producer has ended.
 func (m *markers) has(t *transaction, commit bool) {
 	e := &ended{
-		lastTransaction: lastTransaction{number: t.producer.number, producerID: t.id, epoch: t.epoch},
-		id:              t.producer.txnID, commit: commit, places: t.places.partitions(), at: time.Now(),
+		Transaction: checkpoint.Transaction{Number: t.producer.number, ProducerID: t.id, Epoch: t.epoch},
+		id:          t.producer.txnID, commit: commit, places: t.places.partitions(), at: time.Now(),
 	}
-	e.topics = slices.Sorted(maps.Keys(e.places))
+	e.Topics = slices.Sorted(maps.Keys(e.places))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.states[t.producer]
@@ -255,12 +256,12 @@ func (m *markers) following(stuck bool) (all []*ended) {
 }
 
 // setAsides are the committed transactions that the checkpoint has to carry along.
-func (m *markers) setAsides() (all []lastTransaction) {
+func (m *markers) setAsides() (all []checkpoint.Transaction) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, u := range m.aside {
 		if u.commit {
-			all = append(all, u.lastTransaction)
+			all = append(all, u.Transaction)
 		}
 	}
 	return all
@@ -272,11 +273,11 @@ func (m *markers) blocked(topics map[string]struct{}) map[string]error {
 	defer m.mu.Unlock()
 	var blocked map[string]error
 	for _, u := range m.aside {
-		if _, ok := topics[u.topics[0]]; ok {
+		if _, ok := topics[u.Topics[0]]; ok {
 			if blocked == nil {
 				blocked = make(map[string]error)
 			}
-			blocked[u.topics[0]] = u.cause
+			blocked[u.Topics[0]] = u.cause
 		}
 	}
 	return blocked

@@ -1,10 +1,7 @@
 package relay
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
@@ -40,17 +38,19 @@ func TestAPartitionThatCannotBeAskedHoldsItsTopicOnly(t *testing.T) {
 		exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload) VALUES ('order', 'h', 'T', 'healthy', $1)`, []byte(value))
 	}
 	s := r.start(cfg)
-	for i := range 2 * ringSize {
+	for i := range 2 * checkpoint.PoolSize {
 		healthy(fmt.Sprint(i))
 	}
-	s.await(t, "the healthy topic has its rows", func(*recorder) bool { return s.state().Seq > 0 && len(r.records("healthy", false)) == 2*ringSize })
+	s.await(t, "the healthy topic has its rows", func(*recorder) bool {
+		return s.state().Seq > 0 && len(r.records("healthy", false)) == 2*checkpoint.PoolSize
+	})
 	if reason := s.relay.Status()[0].Reason; !strings.Contains(reason, orders+"/") || !strings.Contains(reason, "cannot be asked") {
 		t.Errorf("the lane gives as its reason %q", reason)
 	}
 	s.stop()
 	again := r.start(cfg)
 	healthy("after a takeover")
-	again.await(t, "the healthy topic has its row", func(*recorder) bool { return len(r.records("healthy", false)) == 2*ringSize+1 })
+	again.await(t, "the healthy topic has its row", func(*recorder) bool { return len(r.records("healthy", false)) == 2*checkpoint.PoolSize+1 })
 	back.Store(true) // the relay that runs may be at this step, so its word comes first
 	again.stop()
 	away.Store(false)
@@ -100,50 +100,5 @@ func TestAnIDIsUsedAgainOnlyOnceItsTransactionIsClosed(t *testing.T) {
 	}
 	if m.note(ended, kafkatx.Seen{}); take() != first {
 		t.Fatal("a producer was not given out although its transaction is closed")
-	}
-}
-
-func TestTheCheckpointListsTransactionsInBoundedSpace(t *testing.T) {
-	few, many := map[string]struct{}{"b": {}, "a": {}}, make(map[string]struct{})
-	for i := range mostTopics + 1 {
-		many[fmt.Sprint("topic", i)] = struct{}{}
-	}
-	last := make(map[int]lastTransaction)
-	for number := range ringSize {
-		topics := few
-		if number == 3 {
-			topics = many
-		}
-		txn := &transaction{producer: &producer{number: number}, id: int64(100 + number), epoch: int16(number)}
-		last[number] = lastTransactionOf(txn, topics)
-	}
-	aside := lastTransaction{number: 2, producerID: 90, epoch: 9, topics: []string{"c"}}
-	encoded := encodeTransactions(last, []lastTransaction{aside})
-	value, err := json.Marshal(encoded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(value) > 600 {
-		t.Errorf("%d bytes: %s", len(value), value)
-	}
-	var decoded LastTransactions
-	if err := json.Unmarshal(value, &decoded); err != nil || !decoded.valid() {
-		t.Fatalf("%v: %s", err, value)
-	}
-	equal := func(a, b lastTransaction) bool {
-		return a.number == b.number && a.producerID == b.producerID && a.epoch == b.epoch && a.every == b.every && slices.Equal(a.topics, b.topics)
-	}
-	if got := decoded.last(); !maps.EqualFunc(got, last, equal) {
-		t.Errorf("got %+v, want %+v", got, last)
-	}
-	if all := decoded.all(); len(all) != ringSize+1 || !equal(all[ringSize], aside) {
-		t.Errorf("got %+v", all)
-	}
-	if !decoded.committed(90, 9) || !decoded.committed(103, 3) || decoded.committed(103, 4) || (*LastTransactions)(nil).committed(103, 3) {
-		t.Error("what was committed is not told from what was not")
-	}
-	decoded.Last[0].Topics = []int{99}
-	if decoded.valid() {
-		t.Error("a place outside of the list of topics is taken")
 	}
 }

@@ -98,7 +98,7 @@ func (m *markers) ask(ctx context.Context, all []*ended) (progress bool) {
 	}
 	for _, o := range seen.Open {
 		// Its id is not in use: whatever is open of it is what has ended.
-		if slices.ContainsFunc(over, func(e *ended) bool { return e.producerID == o.ProducerID }) && m.stillOpen(ctx, o) {
+		if slices.ContainsFunc(over, func(e *ended) bool { return e.ProducerID == o.ProducerID }) && m.stillOpen(ctx, o) {
 			m.leftOpen(o)
 			return false
 		}
@@ -158,7 +158,7 @@ func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
 				stuck[place.Topic] = cannotAsk(place, cause)
 			}
 		}
-		open := slices.ContainsFunc(seen.Open, func(o kafkatx.Open) bool { return o.ProducerID == e.producerID })
+		open := slices.ContainsFunc(seen.Open, func(o kafkatx.Open) bool { return o.ProducerID == e.ProducerID })
 		switch {
 		case stuck != nil:
 			progress = progress || e.stuck == nil
@@ -205,12 +205,12 @@ func (m *markers) askAside(ctx context.Context, aside []unseen) {
 // closed returns nil if a transaction is seen to be closed on all of its topics, or why it is not. One that is left open is
 // the end of the session.
 func (m *markers) closed(ctx context.Context, u unseen) error {
-	seen, err := m.lookAt(ctx, u.topics...)
+	seen, err := m.lookAt(ctx, u.Topics...)
 	if err != nil {
 		return err
 	}
 	for _, o := range seen.Open {
-		if o.ProducerID == u.producerID && o.Epoch == u.epoch {
+		if o.ProducerID == u.ProducerID && o.Epoch == u.Epoch {
 			m.leftOpen(o)
 		}
 	}
@@ -255,7 +255,7 @@ func (m *markers) clear(ctx context.Context, topics []string) (map[string]error,
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.aside = slices.DeleteFunc(m.aside, func(u unseen) bool {
-		return slices.Contains(topics, u.topics[0]) && blocked[u.topics[0]] == nil
+		return slices.Contains(topics, u.Topics[0]) && blocked[u.Topics[0]] == nil
 	})
 	return blocked, nil
 }
@@ -265,7 +265,7 @@ func (m *markers) clear(ctx context.Context, topics []string) (map[string]error,
 func (m *markers) earlier(o kafkatx.Open) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.ContainsFunc(m.aside, func(u unseen) bool { return u.producerID == o.ProducerID && u.epoch == o.Epoch }) {
+	if slices.ContainsFunc(m.aside, func(u unseen) bool { return u.ProducerID == o.ProducerID && u.Epoch == o.Epoch }) {
 		return true
 	}
 	epoch, ours := m.fenced[o.ProducerID]

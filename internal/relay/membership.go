@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // membership is this process's place in the consumer group that shares the lanes: partition n of the checkpoint topic
@@ -33,7 +34,7 @@ func (m *membership) run(ctx context.Context, cfg *Config) error {
 	if err := awaitCheckpointTopic(ctx, cfg); err != nil {
 		return err
 	}
-	topic := CheckpointTopic(cfg.Name)
+	topic := checkpoint.TopicName(cfg.Name)
 	clientCtx, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	defer abandon()
 	client, err := kgo.NewClient(append(clientOptions(cfg),
@@ -141,7 +142,7 @@ func awaitCheckpointTopic(ctx context.Context, cfg *Config) error {
 	defer admin.Close()
 	for pause := cfg.RetryMin; ; pause = min(2*pause, cfg.RetryMax) {
 		attempt, cancel := context.WithTimeout(ctx, takeoverTimeout)
-		err := ensureCheckpointTopic(attempt, cfg, admin, 1)
+		err := checkpoint.EnsureTopic(attempt, admin, cfg.checkpointTopic(), 1)
 		cancel()
 		if err == nil {
 			return nil

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 var (
@@ -115,7 +117,7 @@ func TestTopicOfARow(t *testing.T) {
 		{with(colTopic, bytes.Repeat([]byte("x"), 250)), "250"},
 		{with(colAggregateType, []byte("заказ")), "character"},
 		{with(colAggregateType, bytes.Repeat([]byte("x"), 240)), "253"},
-		{with(colTopic, []byte(CheckpointTopic("app"))), "relay's own"},
+		{with(colTopic, []byte(checkpoint.TopicName("app"))), "relay's own"},
 	} {
 		p := &page{}
 		if err := decoder().add(p, binaryRow(7, c.change)); err != nil {
@@ -330,7 +332,7 @@ func FuzzRowDecoder(f *testing.F) {
 		if !bytes.Equal(r.Key, values[colAggregateID]) || !bytes.Equal(r.Value, values[colPayload]) || (r.Value == nil) != (values[colPayload] == nil) {
 			t.Fatalf("key %q value %q", r.Key, r.Value)
 		}
-		if checkTopic(r.Topic) != nil || r.Topic == CheckpointTopic("app") || len(r.Headers) < ownHeaders || p.bytes != recordBytes(r) {
+		if checkTopic(r.Topic) != nil || r.Topic == checkpoint.TopicName("app") || len(r.Headers) < ownHeaders || p.bytes != recordBytes(r) {
 			t.Fatalf("record %+v", r)
 		}
 		seen := make(map[string]bool)

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // A lane whose state was removed on both sides does not take parked rows for those of a batch that was never committed: they may
@@ -18,11 +20,11 @@ func TestParkedRowsOutliveTheStateOfTheLane(t *testing.T) {
 	r.expectParked(parked)
 	exec(t, r.conn, `DELETE FROM outbox`) // as retention does in time
 	exec(t, r.conn, `DELETE FROM relay_lanes`)
-	if err := r.cluster.DeleteTopic(CheckpointTopic("test")); err != nil {
+	if err := r.cluster.DeleteTopic(checkpoint.TopicName("test")); err != nil {
 		t.Fatal(err)
 	}
 	r.createCheckpoints()
-	r.mustHalt(RowRemoved, "parked rows")
+	r.mustHalt(checkpoint.RowRemoved, "parked rows")
 	r.expectParked(parked)
 	_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow, Why: "test"})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -202,7 +203,7 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 	case Halt:
 		delete(k.condemned, p.key(i)) // at the next look it may have been corrected, or the topic changed
 		k.cut(p, pl, i)
-		pl.halted = &HaltError{
+		pl.halted = &checkpoint.HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
 			Try: fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v",
 				fault.id, k.table, haltedRetry),

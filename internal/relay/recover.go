@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -41,7 +42,7 @@ type Findings struct {
 	Lane  string `json:"lane"`
 	Table string `json:"table"`
 	// Cause is the kind of the contradiction; empty where the logs agree.
-	Cause Cause `json:"cause"`
+	Cause checkpoint.Cause `json:"cause"`
 	// Diagnosis says what contradicts what, Try what to do; empty where the logs agree.
 	Diagnosis string `json:"diagnosis"`
 	Try       string `json:"try"`
@@ -59,20 +60,20 @@ type Findings struct {
 	Scan *Scan `json:"scan"`
 
 	state      laneState
-	last       *Checkpoint
-	unreadable *unreadableError // in its place
+	last       *checkpoint.Record
+	unreadable *checkpoint.UnreadableError // in its place
 }
 
 // PostgresSide is the lane's row in relay_lanes.
 type PostgresSide struct {
-	Seq         int64              `json:"seq"`
-	Started     bool               `json:"started"`
-	After       *position.Position `json:"after"`
-	BatchOwner  *string            `json:"batch_owner"`
-	BatchEpoch  *int64             `json:"batch_epoch"`
-	Confirmed   *int64             `json:"confirmed_seq"`
-	ConfirmedAt *position.Position `json:"confirmed"`
-	Lineage     *Lineage           `json:"lineage"`
+	Seq         int64                       `json:"seq"`
+	Started     bool                        `json:"started"`
+	After       *position.Position          `json:"after"`
+	BatchOwner  *string                     `json:"batch_owner"`
+	BatchEpoch  *int64                      `json:"batch_epoch"`
+	Confirmed   *int64                      `json:"confirmed_seq"`
+	ConfirmedAt *position.Position          `json:"confirmed"`
+	Lineage     *checkpoint.ClusterIdentity `json:"lineage"`
 	// Table is the one that the lane is bound to; nil where it is bound to none.
 	Table *pg.Table `json:"table"`
 	// Settings are those of the last owner that all replicas should have.
@@ -95,9 +96,9 @@ type KafkaSide struct {
 	Start  int64 `json:"start"`
 	End    int64 `json:"end"`
 	// Checkpoint is the last committed one, with its offset and its time; nil where there is none.
-	Checkpoint *Checkpoint `json:"checkpoint"`
-	Offset     *int64      `json:"offset"`
-	Written    *time.Time  `json:"written"`
+	Checkpoint *checkpoint.Record `json:"checkpoint"`
+	Offset     *int64             `json:"offset"`
+	Written    *time.Time         `json:"written"`
 	// Unreadable is set where the last committed record of a checkpoint cannot be read; Offset and Written are its.
 	Unreadable *UnreadableCheckpoint `json:"unreadable"`
 }
@@ -112,7 +113,7 @@ type UnreadableCheckpoint struct {
 
 // LiveSide is what the servers say of themselves.
 type LiveSide struct {
-	Lineage
+	checkpoint.ClusterIdentity
 	// Table is the one that the setting leads to.
 	Table pg.Table `json:"table"`
 	// Xmax is the first transaction id of the server that has not ended.
@@ -134,7 +135,8 @@ type inspection struct {
 	*Recovery
 	conn   *pgx.Conn
 	client *kgo.Client
-	log    checkpointLog
+	admin  *kadm.Client // on that client
+	log    *checkpoint.Log
 }
 
 // Inspect reads both logs and works out the ways on. It changes nothing.
@@ -155,7 +157,7 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	defer client.Close()
-	i := inspection{Recovery: r, conn: conn, client: client, log: r.checkpointLog(client, kadm.NewClient(client))}
+	i := inspection{Recovery: r, conn: conn, client: client, admin: kadm.NewClient(client), log: r.cfg.checkpointLog(client, r.lane.Name, r.partition)}
 	f := &Findings{Lane: r.lane.Name, Table: r.lane.Table, Choices: []Option{}, Closed: []ClosedOption{}}
 	if err := i.readKafka(ctx, f); err != nil {
 		return nil, err
@@ -175,27 +177,21 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 	return f, nil
 }
 
-func (r *Recovery) checkpointLog(client *kgo.Client, admin *kadm.Client) checkpointLog {
-	return checkpointLog{
-		cfg: &r.cfg, client: client, admin: admin, lane: r.lane.Name, topic: CheckpointTopic(r.cfg.Name), partition: r.partition,
-	}
-}
-
 // readKafka reads the checkpoint and the identity of the cluster.
 func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	f.Kafka.Topic, f.Kafka.Partition = i.log.topic, i.partition
-	metadata, err := i.log.admin.BrokerMetadata(ctx)
+	f.Kafka.Topic, f.Kafka.Partition = i.log.Topic, i.partition
+	metadata, err := i.admin.BrokerMetadata(ctx)
 	if err != nil {
 		return fmt.Errorf("read the identity of the cluster: %w", err)
 	}
 	f.Live.ClusterID = metadata.Cluster
-	details, err := i.log.admin.ListTopics(ctx, i.log.topic)
+	details, err := i.admin.ListTopics(ctx, i.log.Topic)
 	if err != nil {
 		return fmt.Errorf("look up the checkpoint topic: %w", err)
 	}
-	detail := details[i.log.topic]
+	detail := details[i.log.Topic]
 	if errors.Is(detail.Err, kerr.UnknownTopicOrPartition) || detail.Err == nil && len(detail.Partitions) <= int(i.partition) {
 		return nil
 	}
@@ -203,34 +199,34 @@ func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 		return fmt.Errorf("look up the checkpoint topic: %w", detail.Err)
 	}
 	f.Kafka.Exists = true
-	if f.Kafka.Start, f.Kafka.End, err = i.log.bounds(ctx, readUncommitted); err != nil {
+	if f.Kafka.Start, f.Kafka.End, err = i.log.Bounds(ctx); err != nil {
 		return err
 	}
-	f.last, err = i.log.peek(ctx)
-	switch u := (*unreadableError)(nil); {
+	f.last, err = i.log.ReadUnfenced(ctx)
+	switch u := (*checkpoint.UnreadableError)(nil); {
 	case errors.As(err, &u):
 		f.unreadable = u
-		f.Kafka.Unreadable, f.Kafka.Offset, f.Kafka.Written = &UnreadableCheckpoint{u.reason, u.version}, &u.offset, &u.written
+		f.Kafka.Unreadable, f.Kafka.Offset, f.Kafka.Written = &UnreadableCheckpoint{u.Reason, u.Version}, &u.Offset, &u.Written
 		if err := f.judged(err); err != nil {
 			return err
 		}
 	case err != nil:
 		return err
 	case f.last != nil:
-		f.Kafka.Checkpoint, f.Kafka.Offset, f.Kafka.Written = f.last, &f.last.offset, &f.last.written
+		f.Kafka.Checkpoint, f.Kafka.Offset, f.Kafka.Written = f.last, &f.last.Offset, &f.last.Written
 	}
-	err = checkCheckpointPolicy(ctx, &i.cfg, i.log.admin)
+	err = checkpoint.CheckPolicy(ctx, i.admin, i.cfg.checkpointTopic())
 	return f.judged(err)
 }
 
 // judged takes a contradiction into the findings and returns any other error. An unreadable checkpoint is still named beside another one.
 func (f *Findings) judged(err error) error {
-	fault := (*HaltError)(nil)
+	fault := (*checkpoint.HaltError)(nil)
 	if !errors.As(err, &fault) {
 		return err
 	}
 	diagnosis := fault.Diagnosis
-	if f.Cause == CheckpointUnreadable {
+	if f.Cause == checkpoint.CheckpointUnreadable {
 		diagnosis += "; and " + f.Diagnosis
 	}
 	f.Cause, f.Diagnosis, f.Try = fault.Cause, diagnosis, fault.Try
@@ -246,14 +242,14 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 	if err != nil {
 		return err
 	}
-	f.Live.Xmax = now.xmax
-	if now.bound, err = readTable(ctx, tx, i.lane.Name, i.lane.Table); err != nil {
+	f.Live.Xmax = now.Xmax
+	if now.Bound, err = readTable(ctx, tx, i.lane.Name, i.lane.Table); err != nil {
 		return err
 	}
-	f.Live.Table, now.name = now.bound, i.cfg.Name
-	now.old = func() string { return describeOld(ctx, tx, f.state.boundBy(f.last)) }
-	if f.Cause == "" || f.Cause == CheckpointUnreadable {
-		if err := f.judged(judgeOtherLanes(ctx, tx, i.lane.Name, now.bound)); err != nil {
+	f.Live.Table, now.Name = now.Bound, i.cfg.Name
+	now.Old = func() string { return describeOld(ctx, tx, f.state.BoundBy(f.last)) }
+	if f.Cause == "" || f.Cause == checkpoint.CheckpointUnreadable {
+		if err := f.judged(judgeOtherLanes(ctx, tx, i.lane.Name, now.Bound)); err != nil {
 			return err
 		}
 	}
@@ -262,9 +258,9 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 	}
 	switch f.Cause {
 	case "":
-		err = judge(i.lane.Name, f.state, f.last, f.Live.Lineage, now)
-	case CheckpointUnreadable:
-		err = judgeUnread(i.lane.Name, f.state, f.Live.Lineage, now)
+		err = checkpoint.Compare(i.lane.Name, f.state.Row, f.last, f.Live.ClusterIdentity, now)
+	case checkpoint.CheckpointUnreadable:
+		err = checkpoint.CompareUnread(i.lane.Name, f.state.Row, f.Live.ClusterIdentity, now)
 	}
 	if err := f.judged(err); err != nil {
 		return err
@@ -283,7 +279,7 @@ func (f *Findings) Keep(choice Choice) {
 // Recoverable reports whether there is a contradiction that a choice settles.
 func (f *Findings) Recoverable() bool {
 	switch f.Cause {
-	case "", CheckpointPolicy, ForeignRows, AnotherLane, TableTaken:
+	case "", checkpoint.CheckpointPolicy, checkpoint.ForeignRows, checkpoint.AnotherLane, checkpoint.TableTaken:
 		return false
 	}
 	return true
@@ -301,8 +297,8 @@ FROM relay_lanes WHERE lane = $1`, i.lane.Name), &p.Owner, &p.OwnerEpoch, &p.Sta
 		return fmt.Errorf("read the row of lane %s: %w", i.lane.Name, err)
 	}
 	f.state = state
-	p.Seq, p.Started, p.After, p.BatchOwner, p.BatchEpoch = state.seq, state.started, state.after, state.batchOwner, state.batchEpoch
-	p.Confirmed, p.ConfirmedAt, p.Lineage, p.Table = state.confirmedSeq, state.confirmed, state.lineage, state.table
+	p.Seq, p.Started, p.After, p.BatchOwner, p.BatchEpoch = state.Seq, state.Started, state.After, state.BatchOwner, state.BatchEpoch
+	p.Confirmed, p.ConfirmedAt, p.Lineage, p.Table = state.ConfirmedSeq, state.Confirmed, state.Identity, state.Table
 	if state.settings != nil {
 		p.Settings = *state.settings
 	}

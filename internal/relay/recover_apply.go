@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -34,7 +35,7 @@ type Outcome struct {
 	// Before is what both logs said.
 	Before *Findings `json:"before"`
 	// Checkpoint is what both logs now hold.
-	Checkpoint Checkpoint `json:"checkpoint"`
+	Checkpoint checkpoint.Record `json:"checkpoint"`
 	// Evicted is whether the session of a halted relay was ended for it.
 	Evicted bool `json:"evicted"`
 }
@@ -119,8 +120,8 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 // fence takes the ring, and checks that the checkpoint is still the one that was looked at.
 func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) error {
 	last, err := s.fence(ctx, before.checkpoint())
-	if u := (*unreadableError)(nil); errors.As(err, &u) {
-		last = u.placeholder()
+	if u := (*checkpoint.UnreadableError)(nil); errors.As(err, &u) {
+		last = u.Placeholder()
 	} else if err != nil {
 		return err
 	}
@@ -142,7 +143,7 @@ func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) erro
 }
 
 // session is a session of the pipeline without its reader.
-func (r *Recovery) session(owner string, row *laneRow, lineage Lineage) (*session, error) {
+func (r *Recovery) session(owner string, row *laneRow, lineage checkpoint.ClusterIdentity) (*session, error) {
 	client, err := kgo.NewClient(clientOptions(&r.cfg)...)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
@@ -152,7 +153,7 @@ func (r *Recovery) session(owner string, row *laneRow, lineage Lineage) (*sessio
 	l.partition = r.partition
 	return &session{
 		cfg: &r.cfg, lane: l, row: row, client: client, lineage: lineage,
-		topics: newTopicRegistry(&r.cfg, admin, l.outages), log: r.checkpointLog(client, admin),
+		topics: newTopicRegistry(&r.cfg, admin, l.outages), admin: admin, log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
 	}, nil
 }
 
@@ -217,11 +218,11 @@ func (r *Recovery) lock(ctx context.Context, row *laneRow) (evicted bool, err er
 	}
 }
 
-func sameCheckpoint(a, b *Checkpoint) bool {
+func sameCheckpoint(a, b *checkpoint.Record) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Seq == b.Seq && a.Owner == b.Owner && a.OwnerEpoch == b.OwnerEpoch && a.offset == b.offset
+	return a.Seq == b.Seq && a.Owner == b.Owner && a.OwnerEpoch == b.OwnerEpoch && a.Offset == b.Offset
 }
 
 // settle writes. Nobody else can: the ring is fenced, and the epoch is ours.
@@ -239,12 +240,12 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	if who == "" {
 		who = s.row.owner
 	}
-	c := Checkpoint{
+	c := checkpoint.Record{
 		// A number that neither log has had: no batch is taken for another.
-		Version: checkpointVersion, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
-		Lineage: s.lineage, Table: &s.row.table,
+		Version: checkpoint.Version, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
+		Identity: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
-		Recovery: &RecoveryNote{Choice: d.Choice, Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
+		Recovery: &checkpoint.RecoveryNote{Choice: string(d.Choice), Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
 	}
 	if before.last != nil {
 		c.Transactions = before.last.Transactions
@@ -275,7 +276,7 @@ const (
 )
 
 // begin records the recovery. Its commit is durable, and takes a transaction id above all that the new progress has seen.
-func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c Checkpoint) (id int64, err error) {
+func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c checkpoint.Record) (id int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	was, err := json.Marshal(struct {
@@ -285,14 +286,14 @@ func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c 
 	if err != nil {
 		return 0, fmt.Errorf("encode the record of the recovery: %w", err)
 	}
-	is, err := c.encode()
+	is, err := c.Encode()
 	if err != nil {
 		return 0, fmt.Errorf("encode the record of the recovery: %w", err)
 	}
 	err = row.conn.QueryRow(ctx, `
 INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
-		r.lane.Name, string(before.Cause), before.Diagnosis, string(c.Recovery.Choice), c.Recovery.Who, c.Recovery.Why,
+		r.lane.Name, string(before.Cause), before.Diagnosis, c.Recovery.Choice, c.Recovery.Who, c.Recovery.Why,
 		strings.ToValidUTF8(string(was), "?"), string(is)).Scan(&id)
 	if err != nil {
 		return 0, fmt.Errorf("record the recovery of lane %s: %w", r.lane.Name, err)
@@ -301,7 +302,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
 }
 
 // recovered gives the lane's row the checkpoint that Kafka has, and ends the record.
-func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
+func (l *laneRow) recovered(ctx context.Context, id int64, c checkpoint.Record) error {
 	// Longer than a statement of a batch may take: it reads the whole table.
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -316,7 +317,7 @@ func (l *laneRow) recovered(ctx context.Context, id int64, c Checkpoint) error {
 			") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane.Name}, params...)...); err != nil {
 			return fmt.Errorf("take back what is parked: %w", err)
 		}
-		if err := l.claimIn(ctx, tx, c, c.Lineage); err != nil {
+		if err := l.claimIn(ctx, tx, c, c.Identity); err != nil {
 			return err
 		}
 		reason := "recovered by " + c.Recovery.Who + "; the next relay goes on"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -108,18 +109,20 @@ func (r *Recovery) open(ctx context.Context, tx pgx.Tx, f *Findings, look Look) 
 }
 
 // elsewhere reports whether what the logs know is of the rows of another table.
-func (f *Findings) elsewhere() bool { return f.Cause == AnotherTable || f.Cause == AnotherDeployment }
+func (f *Findings) elsewhere() bool {
+	return f.Cause == checkpoint.AnotherTable || f.Cause == checkpoint.AnotherDeployment
+}
 
 // kafkaOption is open where the checkpoint's snapshots mean on this server what they meant when they were taken.
 func (f *Findings) kafkaOption() (Option, string) {
 	option := Option{Choice: ChooseKafka, Meaning: "goes on after the batch that Kafka's checkpoint names"}
 	if f.unreadable != nil {
-		return option, "Kafka's last checkpoint cannot be read: " + f.unreadable.reason
+		return option, "Kafka's last checkpoint cannot be read: " + f.unreadable.Reason
 	}
 	if f.last == nil {
 		return option, "Kafka has no checkpoint of the lane"
 	}
-	from, live := f.last.Lineage, f.Live.Lineage
+	from, live := f.last.Identity, f.Live.ClusterIdentity
 	option.Position = f.last.Position
 	switch {
 	case f.elsewhere() && f.last.Xmax() <= f.Live.Xmax && from.SameDatabase(live.Identity) && from.Timeline == live.Timeline:
@@ -135,10 +138,10 @@ func (f *Findings) kafkaOption() (Option, string) {
 		return option, "it was written for another database, and rows that this one has had since the copy would be taken for published"
 	case from.Timeline > live.Timeline:
 		return option, "this server does not have all transactions that it knows of"
-	case from.Timeline < live.Timeline && (f.last.Seq > f.state.seq || f.Cause == AnotherBatch):
+	case from.Timeline < live.Timeline && (f.last.Seq > f.state.Seq || f.Cause == checkpoint.AnotherBatch):
 		return option, "it knows of transactions that were cut off; this server gives their ids out again, and rows " +
 			"written with these would be taken for published"
-	case f.Cause == DatabaseBehind, f.Cause == RowRemoved, f.Cause == AnotherBatch:
+	case f.Cause == checkpoint.DatabaseBehind, f.Cause == checkpoint.RowRemoved, f.Cause == checkpoint.AnotherBatch:
 		option.Caution = "right only where relay_lanes alone was restored or changed; where the whole database was set back, " +
 			"rows written since then may be lost"
 	}
@@ -154,25 +157,25 @@ func (f *Findings) postgresOption() (Option, string) {
 	if f.elsewhere() {
 		return option, "what it knows is of another table; kafka takes up the same place"
 	}
-	if f.Postgres == nil || !s.started || s.confirmed == nil || s.confirmedSeq == nil {
+	if f.Postgres == nil || !s.Started || s.Confirmed == nil || s.ConfirmedSeq == nil {
 		return option, "relay_lanes knows of no committed batch"
 	}
-	option.Position = *s.confirmed
+	option.Position = *s.Confirmed
 	option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed; what Kafka has beyond it, "+
-		"and the table still has, is published again", *s.confirmedSeq)
+		"and the table still has, is published again", *s.ConfirmedSeq)
 	switch {
-	case s.confirmed.Xmax() > f.Live.Xmax:
+	case s.Confirmed.Xmax() > f.Live.Xmax:
 		return option, fmt.Sprintf("the row knows of transactions up to %d, and this server has come only to %d",
-			s.confirmed.Xmax()-1, f.Live.Xmax-1)
-	case s.lineage == nil:
-	case s.lineage.SystemIdentifier != f.Live.SystemIdentifier:
+			s.Confirmed.Xmax()-1, f.Live.Xmax-1)
+	case s.Identity == nil:
+	case s.Identity.SystemIdentifier != f.Live.SystemIdentifier:
 		option.Caution = "right after pg_upgrade only, which keeps the transaction ids; after a dump and restore rows would be lost"
-	case s.lineage.Timeline > f.Live.Timeline:
+	case s.Identity.Timeline > f.Live.Timeline:
 		return option, "this server does not have all transactions that the row knows of"
 	}
-	if s.lineage != nil && s.lineage.ClusterID != f.Live.ClusterID {
+	if s.Identity != nil && s.Identity.ClusterID != f.Live.ClusterID {
 		option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed on the other cluster; "+
-			"nothing from before is published on this one", *s.confirmedSeq)
+			"nothing from before is published on this one", *s.ConfirmedSeq)
 	}
 	return option, ""
 }

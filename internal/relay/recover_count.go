@@ -72,9 +72,9 @@ func (f *Findings) known(scan bool) []knowledge {
 	if f.elsewhere() || f.last == nil || kafka || scan {
 		return known
 	}
-	from, live := f.last.Lineage, f.Live.Lineage
+	from, live := f.last.Identity, f.Live.ClusterIdentity
 	if from.SystemIdentifier == live.SystemIdentifier && from.DatabaseOID == live.DatabaseOID {
-		known = append(known, knowledge{f.last.Position, &f.last.written})
+		known = append(known, knowledge{f.last.Position, &f.last.Written})
 	}
 	return known
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // A recovery that goes back reads parked rows again: they are parked once, in order with the rows before them that come out
@@ -27,11 +29,11 @@ func TestARecoveryThatGoesBackKeepsParkedRowsInOrder(t *testing.T) {
 	r.expectParked(parked)
 	// A batch released the head and was never committed, and then the checkpoints were lost.
 	exec(t, r.conn, `UPDATE outbox_parked SET released_seq = 99 WHERE cause = 'refused'`)
-	if err := r.cluster.DeleteTopic(CheckpointTopic("test")); err != nil {
+	if err := r.cluster.DeleteTopic(checkpoint.TopicName("test")); err != nil {
 		t.Fatal(err)
 	}
 	r.createCheckpoints()
-	r.mustHalt(CheckpointLost, "checkpoint topic is empty")
+	r.mustHalt(checkpoint.CheckpointLost, "checkpoint topic is empty")
 	_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseRestartFrom, From: "beginning", Why: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +56,7 @@ func TestARecoveryThatGoesBackKeepsParkedRowsInOrder(t *testing.T) {
 // createCheckpoints makes the checkpoint topic again, as the relay would, once the broker has forgotten the old one.
 func (r *rig) createCheckpoints() {
 	r.t.Helper()
-	if err := r.cluster.CreateTopic(CheckpointTopic("test"), 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
+	if err := r.cluster.CreateTopic(checkpoint.TopicName("test"), 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -57,7 +58,7 @@ func writePostgresSide(b *strings.Builder, f *Findings) {
 	if p.Confirmed != nil && p.ConfirmedAt != nil {
 		fmt.Fprintf(b, "  confirmed  batch %d\n             %s\n", *p.Confirmed, progressText(*p.ConfirmedAt))
 	}
-	if p.Lineage != nil && *p.Lineage != f.Live.Lineage {
+	if p.Lineage != nil && *p.Lineage != f.Live.ClusterIdentity {
 		fmt.Fprintf(b, "  written    for %s\n", lineageText(*p.Lineage))
 	}
 	if p.Table != nil && p.Table.OID != f.Live.Table.OID {
@@ -85,8 +86,8 @@ func writeKafkaSide(b *strings.Builder, f *Findings) {
 		fmt.Fprintf(b, ", offsets %d to %d\n", k.Start, k.End)
 		fmt.Fprintf(b, "  committed  batch %d%s\n             %s\n", c.Seq, by(&c.Owner, &c.OwnerEpoch), progressText(c.Position))
 		fmt.Fprintf(b, "             offset %d, written %s\n", *k.Offset, clock(*k.Written))
-		if c.Lineage != f.Live.Lineage {
-			fmt.Fprintf(b, "  written    for %s\n", lineageText(c.Lineage))
+		if c.Identity != f.Live.ClusterIdentity {
+			fmt.Fprintf(b, "  written    for %s\n", lineageText(c.Identity))
 		}
 		if r := c.Recovery; r != nil {
 			fmt.Fprintf(b, "  recovery   %s for %s, by %s at %s: %s\n", r.Choice, r.Cause, r.Who, clock(r.At), r.Why)
@@ -170,7 +171,7 @@ func progressText(p position.Position) string {
 	return text
 }
 
-func lineageText(l Lineage) string {
+func lineageText(l checkpoint.ClusterIdentity) string {
 	return fmt.Sprintf("database %s (oid %d), system identifier %s, timeline %d, and Kafka cluster %s",
 		l.Database, l.DatabaseOID, l.SystemIdentifier, l.Timeline, l.ClusterID)
 }

@@ -76,7 +76,7 @@ func (i *inspection) scan(ctx context.Context, tx pgx.Tx, known []knowledge) (*S
 }
 
 func (i *inspection) scanTopic(ctx context.Context, scan *Scan, topic string) error {
-	admin := i.log.admin
+	admin := i.admin
 	ends, err := admin.ListCommittedOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -33,10 +34,10 @@ func (r *rig) inspect() *Findings {
 }
 
 // mustHalt takes the lane over in vain, and returns what is to be tried.
-func (r *rig) mustHalt(cause Cause, says string) (try string) {
+func (r *rig) mustHalt(cause checkpoint.Cause, says string) (try string) {
 	r.t.Helper()
 	_, err := r.takeOver(r.config(), "next")
-	fault := (*HaltError)(nil)
+	fault := (*checkpoint.HaltError)(nil)
 	if !errors.As(err, &fault) || fault.Cause != cause || !strings.Contains(fault.Diagnosis, says) {
 		r.t.Fatalf("got %v, want a halt for %s that says %q", err, cause, says)
 	}
@@ -58,14 +59,14 @@ func (r *rig) insertEnd() {
 }
 
 // checkpoints are the records of the checkpoint topic, committed, sentinels left out.
-func (r *rig) checkpoints() []Checkpoint {
+func (r *rig) checkpoints() []checkpoint.Record {
 	r.t.Helper()
-	var all []Checkpoint
-	for _, record := range r.records(CheckpointTopic("test"), false) {
-		if string(record.Key) != checkpointKey {
+	var all []checkpoint.Record
+	for _, record := range r.records(checkpoint.TopicName("test"), false) {
+		if string(record.Key) != checkpoint.Key {
 			continue
 		}
-		c, err := decodeCheckpoint(record.Value)
+		c, err := checkpoint.Decode(record.Value)
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -75,18 +76,18 @@ func (r *rig) checkpoints() []Checkpoint {
 }
 
 // append writes a checkpoint as if Kafka had it last.
-func (r *rig) append(c Checkpoint) {
+func (r *rig) append(c checkpoint.Record) {
 	r.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...))
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	defer client.Close()
-	value, err := c.encode()
+	value, err := c.Encode()
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	record := &kgo.Record{Topic: CheckpointTopic("test"), Key: []byte(checkpointKey), Value: value}
+	record := &kgo.Record{Topic: checkpoint.TopicName("test"), Key: []byte(checkpoint.Key), Value: value}
 	if err := client.ProduceSync(r.t.Context(), record).FirstErr(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -103,13 +104,13 @@ func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		step  Step
-		cause Cause
+		cause checkpoint.Cause
 		says  string
 		way   Choice
 	}{
-		{recoveryBegun, DatabaseBehind, "Postgres knows only of batch", ChooseKafka},
-		{recoverySigned, UnfinishedRecovery, "cut short", ChooseKafka},
-		{recoverySigned, UnfinishedRecovery, "cut short", ChoosePostgres},
+		{recoveryBegun, checkpoint.DatabaseBehind, "Postgres knows only of batch", ChooseKafka},
+		{recoverySigned, checkpoint.UnfinishedRecovery, "cut short", ChooseKafka},
+		{recoverySigned, checkpoint.UnfinishedRecovery, "cut short", ChoosePostgres},
 	} {
 		t.Run(string(c.step)+" "+string(c.way), func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +167,7 @@ func TestAFinishedRecoveryIsNotTakenForOneCutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	exec(t, r.conn, `DELETE FROM relay_recoveries; DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
-	r.mustHalt(DatabaseBehind, "restored to an earlier time")
+	r.mustHalt(checkpoint.DatabaseBehind, "restored to an earlier time")
 	for _, o := range r.inspect().Choices {
 		if o.Choice == ChooseKafka && o.Caution == "" {
 			t.Error("kafka is open without a caution")
@@ -181,7 +182,7 @@ func TestARecoveryTakesANumberOfItsOwn(t *testing.T) {
 	r.insertOrders(3, "v")
 	r.runOnce(r.config())
 	exec(t, r.conn, `UPDATE relay_lanes SET seq = seq + 40`)
-	r.mustHalt(CheckpointBehind, "Kafka holds only batch")
+	r.mustHalt(checkpoint.CheckpointBehind, "Kafka holds only batch")
 	seq := query[int64](t, r.conn, `SELECT seq FROM relay_lanes`)
 	outcome, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow})
 	if err != nil || outcome.Checkpoint.Seq != seq+1 {
@@ -209,7 +210,7 @@ func TestALostCheckpointOfAnIdleLaneIsNotPublishedTwice(t *testing.T) {
 	s.stop() // confirms
 	all := r.checkpoints()
 	r.append(all[len(all)-2])
-	r.mustHalt(CheckpointBehind, "has lost records")
+	r.mustHalt(checkpoint.CheckpointBehind, "has lost records")
 	f := r.inspect()
 	for _, o := range f.Choices {
 		if o.Choice == ChoosePostgres && (o.New.Count != 0 || o.Again.Count != 0) {
@@ -280,7 +281,7 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	other.awaitRows(t, 4)
 	other.stop()
 	exec(t, r.conn, `DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
-	r.mustHalt(AnotherBatch, "not the same batch")
+	r.mustHalt(checkpoint.AnotherBatch, "not the same batch")
 	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseKafka}); err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +298,7 @@ func TestATakeoverThatDiesAfterItSignedIsTakenOver(t *testing.T) {
 	// As if both had been written before a promotion.
 	all := r.checkpoints()
 	older := all[len(all)-1]
-	older.Lineage.Timeline--
+	older.Identity.Timeline--
 	r.append(older)
 	exec(t, r.conn, `UPDATE relay_lanes SET lineage = jsonb_set(lineage, '{timeline}', '0')`)
 	exec(t, r.conn, `CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
@@ -307,7 +308,7 @@ func TestATakeoverThatDiesAfterItSignedIsTakenOver(t *testing.T) {
 	}
 	s.close()
 	s.row.close()
-	if all = r.checkpoints(); all[len(all)-1].Lineage.Timeline != 1 {
+	if all = r.checkpoints(); all[len(all)-1].Identity.Timeline != 1 {
 		t.Fatalf("not signed: %+v", all[len(all)-1])
 	}
 	exec(t, r.conn, `DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
@@ -324,8 +325,8 @@ func TestRowsOfAnotherServersTransactionsHalt(t *testing.T) {
 	outboxtest.Unguard(t, r.conn)
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, xact_id)
 VALUES ('order', 'dumped', 'Changed', 'dumped', '4000000000')`)
-	try := r.mustHalt(ForeignRows, "4000000000")
-	if f := r.inspect(); f.Cause != ForeignRows || len(f.Choices) > 0 {
+	try := r.mustHalt(checkpoint.ForeignRows, "4000000000")
+	if f := r.inspect(); f.Cause != checkpoint.ForeignRows || len(f.Choices) > 0 {
 		t.Errorf("cause %s, choices %+v", f.Cause, f.Choices)
 	}
 	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow}); !errors.Is(err, ErrClosed) {
@@ -349,7 +350,7 @@ func TestACheckpointAheadOfTheServerHalts(t *testing.T) {
 	ahead := all[len(all)-1]
 	ahead.From = position.Snapshot{Xmin: 1<<40 + 7, Xmax: 1<<40 + 7}
 	r.append(ahead)
-	r.mustHalt(DatabaseBehind, "has come only to")
+	r.mustHalt(checkpoint.DatabaseBehind, "has come only to")
 	f := r.inspect()
 	for _, o := range f.Choices {
 		if o.Choice == ChooseKafka {
@@ -422,7 +423,7 @@ func TestTheNewestTransactionIsFoundInTheIndex(t *testing.T) {
 SELECT 'order', 'x', 'T', (90 + n)::text::xid8 FROM generate_series(1, 20) n`)
 	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id)
 SELECT 'order', 'x', 'T', '50' FROM generate_series(1, 20000)`)
-	if got, err := f.reader.now(t.Context(), "outbox"); err != nil || got.newest != 110 || got.xmax <= 110 {
+	if got, err := f.reader.now(t.Context(), "outbox"); err != nil || got.Newest != 110 || got.Xmax <= 110 {
 		t.Errorf("got %+v, %v; want the newest to be 110", got, err)
 	}
 	results, err := f.reader.conn.PgConn().Exec(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+nowQuery("outbox")).ReadAll()

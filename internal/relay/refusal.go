@@ -30,7 +30,7 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 				s.topics.forget(topic)
 				s.topics.away(topic, cause)
 			}
-		} else if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.topic) {
+		} else if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.Topic) {
 			return err
 		}
 		suspects := b.txn.suspects()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -54,11 +55,11 @@ func TestARecoveryTakesBackNoOtherRowWithTheID(t *testing.T) {
 	s.stop()
 	exec(t, r.conn, `TRUNCATE outbox RESTART IDENTITY`)
 	r.putEvent("b", "2") // id 1 again
-	if err := r.cluster.DeleteTopic(CheckpointTopic("test")); err != nil {
+	if err := r.cluster.DeleteTopic(checkpoint.TopicName("test")); err != nil {
 		t.Fatal(err)
 	}
 	r.createCheckpoints()
-	r.mustHalt(CheckpointLost, "checkpoint topic is empty")
+	r.mustHalt(checkpoint.CheckpointLost, "checkpoint topic is empty")
 	_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseRestartFrom, From: "beginning", Why: "test"})
 	if err != nil {
 		t.Fatal(err)

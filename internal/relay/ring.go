@@ -11,6 +11,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
 // ring is the lane's fixed set of transactional producers, used in turn: a broker makes the next transaction of one id
@@ -33,7 +35,7 @@ type producer struct {
 }
 
 func newRing(cfg *Config, lane *lane, topics *topicRegistry, clock *databaseClock) (*ring, error) {
-	partitioner, err := newPartitioner(cfg.Partitioner, CheckpointTopic(cfg.Name), topics)
+	partitioner, err := newPartitioner(cfg.Partitioner, checkpoint.TopicName(cfg.Name), topics)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +52,7 @@ func newRing(cfg *Config, lane *lane, topics *topicRegistry, clock *databaseCloc
 			kgo.ProducerBatchCompression(compressions[cfg.Compression], kgo.NoCompression()),
 			kgo.ProducerBatchMaxBytesFn(topics.batchMaxBytes),
 			kgo.ProducerLinger(0),
-			kgo.MaxBufferedRecords(cfg.BatchRows+ringSize),
+			kgo.MaxBufferedRecords(cfg.BatchRows+checkpoint.PoolSize),
 			// No RecordDeliveryTimeout: it compares the clock of this host with the timestamps of records, which are the
 			// database's. See transaction.deadline.
 			kgo.ProduceRequestTimeout(cfg.TransactionTimeout),
@@ -205,6 +207,23 @@ func (t *transaction) flush(ctx context.Context) error {
 		return fmt.Errorf("flush: %d of %d records were acknowledged", acked, t.produced)
 	}
 	return nil
+}
+
+// Commit writes one record in a transaction of its own.
+func (p *producer) Commit(ctx context.Context, r *kgo.Record) error {
+	t, err := p.begin(ctx)
+	if err != nil {
+		return err
+	}
+	records, given := t.deadline(ctx)
+	defer given()
+	t.produce(records, r)
+	if err := t.flush(ctx); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, p.client.Close)
+	defer stop()
+	return t.end(ctx)
 }
 
 // end commits. The context is not the caller's: a cancelled EndTxn has an unknown outcome, so only closing the client may

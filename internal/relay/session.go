@@ -7,10 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/backoff"
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
 )
@@ -30,20 +32,21 @@ type session struct {
 	ring       *ring
 	reader     *windowReader
 	topics     *topicRegistry
-	log        checkpointLog
-	lineage    Lineage
-	last       Checkpoint // committed, when the session began
+	admin      *kadm.Client // on that client
+	log        *checkpoint.Log
+	lineage    checkpoint.ClusterIdentity
+	last       checkpoint.Record // committed, when the session began
 	parking    *parking
 	queue      *parkedQueue      // of outbox_parked; opened when it is needed
 	progress   position.Position // after the last batch that was begun
 	seq        int64             // of that batch
 	unsendable error             // the row that ended the session, if one did
 	drain      <-chan struct{}
-	committed  atomic.Int64            // the last batch that was committed
-	settled    chan struct{}           // has a value after each commit
-	produced   chan struct{}           // closed when nothing more is begun
-	lastOf     map[int]lastTransaction // of each transactional id, by its number; the producing goroutine's
-	cleaner    *retention.Cleaner      // nil if nothing is ever removed
+	committed  atomic.Int64                   // the last batch that was committed
+	settled    chan struct{}                  // has a value after each commit
+	produced   chan struct{}                  // closed when nothing more is begun
+	lastOf     map[int]checkpoint.Transaction // of each transactional id, by its number; the producing goroutine's
+	cleaner    *retention.Cleaner             // nil if nothing is ever removed
 }
 
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
@@ -272,13 +275,13 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	if err != nil {
 		return err
 	}
-	checkpoint := Checkpoint{
-		Version: checkpointVersion, Lane: s.lane.Name, Seq: b.seq, Position: pl.after, Lineage: s.lineage, Table: &s.row.table,
+	last := checkpoint.Record{
+		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.after, Identity: s.lineage, Table: &s.row.table,
 		Owner: s.row.owner, OwnerEpoch: s.row.epoch, Transactions: transactions,
 	}
-	value, err := checkpoint.encode()
+	value, err := last.Encode()
 	if err != nil {
-		return fmt.Errorf("encode checkpoint: %w", err)
+		return err
 	}
 	// Brokers abort a transaction that stays open longer: waiting on is of no use.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout+time.Second)
@@ -291,7 +294,7 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 			b.txn.produce(records, &b.page.records[i])
 		}
 	}
-	b.txn.produce(records, s.log.record(checkpointKey, value))
+	b.txn.produce(records, s.log.Message(value))
 	s.cfg.Step(AfterProduce)
 	s.cfg.Step(BeforeFlush)
 	if err := b.txn.flush(ctx); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/partitioning"
 )
 
@@ -280,7 +281,7 @@ func TestATakeoverHaltsWhereTheLogsContradictEachOther(t *testing.T) {
 		says   string
 	}{
 		"the checkpoint topic was deleted": {func(r *rig, _ *Config) {
-			if err := r.cluster.DeleteTopic(CheckpointTopic("test")); err != nil {
+			if err := r.cluster.DeleteTopic(checkpoint.TopicName("test")); err != nil {
 				r.t.Fatal(err)
 			}
 		}, "checkpoint topic is empty"},
@@ -307,7 +308,7 @@ func TestATakeoverHaltsWhereTheLogsContradictEachOther(t *testing.T) {
 				}
 				_, err = r.takeOver(cfg, "next")
 			}
-			if fault := (*HaltError)(nil); !errors.As(err, &fault) || !strings.Contains(fault.Diagnosis, c.says) {
+			if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || !strings.Contains(fault.Diagnosis, c.says) {
 				t.Errorf("got %v, want a halt that says %q", err, c.says)
 			}
 			r.expect(orders, want)
@@ -346,12 +347,12 @@ func TestACheckpointOfANewerVersionHalts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	record := &kgo.Record{Topic: CheckpointTopic("test"), Key: []byte(checkpointKey), Value: []byte(`{"version":2}`)}
+	record := &kgo.Record{Topic: checkpoint.TopicName("test"), Key: []byte(checkpoint.Key), Value: []byte(`{"version":2}`)}
 	if err := client.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
 	_, err = r.takeOver(r.config(), "next")
-	if fault := (*HaltError)(nil); !errors.As(err, &fault) || !strings.Contains(err.Error(), "version 2") {
+	if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || !strings.Contains(err.Error(), "version 2") {
 		t.Errorf("got %v", err)
 	}
 }

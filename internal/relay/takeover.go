@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -42,13 +43,13 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	admin := kadm.NewClient(client)
-	s := &session{cfg: l.cfg, lane: l, row: row, client: client, lineage: lineage, topics: newTopicRegistry(l.cfg, admin, l.outages)}
+	s := &session{cfg: l.cfg, lane: l, row: row, client: client, admin: admin, lineage: lineage, topics: newTopicRegistry(l.cfg, admin, l.outages)}
 	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
-	s.lastOf = make(map[int]lastTransaction)
+	s.lastOf = make(map[int]checkpoint.Transaction)
 	s.parking = &parking{
 		cfg: l.cfg, table: l.Table, topics: s.topics, pieces: newPieces(s.topics), condemned: l.condemned, keys: make(map[string]parkedKey),
 	}
-	s.log = checkpointLog{cfg: l.cfg, client: client, admin: admin, lane: l.Name, topic: CheckpointTopic(l.cfg.Name), partition: l.partition}
+	s.log = l.cfg.checkpointLog(client, l.Name, l.partition)
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
 	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
@@ -78,14 +79,14 @@ func (s *session) close() {
 	if s.ring != nil {
 		s.ring.close()
 	}
-	s.log.admin.Close()
+	s.admin.Close()
 }
 
 // claim does steps 3 to 5 of a takeover.
 func (s *session) claim(ctx context.Context) error {
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	var last *Checkpoint
+	var last *checkpoint.Record
 	err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) (err error) {
 		last, err = s.fenceAndRead(ctx)
 		return err
@@ -98,7 +99,7 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var now serverNow
+	var now checkpoint.Server
 	err = s.row.pingWhile(ctx, func(ctx context.Context) (err error) {
 		now, err = s.reader.now(ctx, s.lane.Table)
 		return err
@@ -106,23 +107,23 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	now.name, now.bound = s.cfg.Name, s.row.table
-	now.old = func() string { return describeOld(ctx, s.row.conn, state.boundBy(last)) }
-	if err := judge(s.lane.Name, state, last, s.lineage, now); err != nil {
+	now.Name, now.Bound = s.cfg.Name, s.row.table
+	now.Old = func() string { return describeOld(ctx, s.row.conn, state.BoundBy(last)) }
+	if err := checkpoint.Compare(s.lane.Name, state.Row, last, s.lineage, now); err != nil {
 		return err
 	}
 	if err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.closeRest(ctx, last) }); err != nil {
 		return err
 	}
 	if last == nil {
-		last = &Checkpoint{
-			Version: checkpointVersion, Lane: s.lane.Name, Position: position.Position{From: position.Beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+		last = &checkpoint.Record{
+			Version: checkpoint.Version, Lane: s.lane.Name, Position: position.Position{From: position.Beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
 		}
 	}
 	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
 	// log, and the server before the promotion is a stranger.
-	if last.Lineage != s.lineage || last.Table == nil || *last.Table != s.row.table {
-		last.Lineage, last.Table = s.lineage, &s.row.table
+	if last.Identity != s.lineage || last.Table == nil || *last.Table != s.row.table {
+		last.Identity, last.Table = s.lineage, &s.row.table
 		err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, first, *last) })
 		if err != nil {
 			return err
@@ -140,7 +141,7 @@ func (s *session) claim(ctx context.Context) error {
 }
 
 // closeRest closes what only the last checkpoint decides.
-func (s *session) closeRest(ctx context.Context, last *Checkpoint) error {
+func (s *session) closeRest(ctx context.Context, last *checkpoint.Record) error {
 	c, err := s.closeOpen(ctx, last, true)
 	if err != nil {
 		return err
@@ -153,20 +154,20 @@ func (s *session) closeRest(ctx context.Context, last *Checkpoint) error {
 }
 
 // fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.
-func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
+func (s *session) fenceAndRead(ctx context.Context) (*checkpoint.Record, error) {
 	if err := s.meet(ctx); err != nil {
 		return nil, err
 	}
 	// Before anything is fenced: another database under the same name must not disturb the lane that it would fence.
-	known, err := s.log.peek(ctx)
+	known, err := s.log.ReadUnfenced(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := judgeLineage(s.lane.Name, known, s.lineage); err != nil {
+	if err := checkpoint.CompareIdentity(s.lane.Name, known, s.lineage); err != nil {
 		return nil, err
 	}
-	bound := s.row.before.boundBy(known)
-	err = judgeTable(s.lane.Name, bound.table, s.row.table, func() string { return describeOld(ctx, s.reader.conn, bound) })
+	bound := s.row.before.BoundBy(known)
+	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.table, func() string { return describeOld(ctx, s.reader.conn, bound) })
 	if err != nil {
 		return nil, err
 	}
@@ -175,16 +176,16 @@ func (s *session) fenceAndRead(ctx context.Context) (*Checkpoint, error) {
 
 // meet learns about the cluster and sees to the checkpoint topic.
 func (s *session) meet(ctx context.Context) error {
-	if err := ensureCheckpointTopic(ctx, s.cfg, s.log.admin, int(s.lane.partition)+1); err != nil {
+	if err := checkpoint.EnsureTopic(ctx, s.admin, s.cfg.checkpointTopic(), int(s.lane.partition)+1); err != nil {
 		return err
 	}
 	if err := checkTransactionVersion(ctx, s.client); err != nil {
 		return err
 	}
-	if err := checkCheckpointPolicy(ctx, s.cfg, s.log.admin); err != nil {
+	if err := checkpoint.CheckPolicy(ctx, s.admin, s.cfg.checkpointTopic()); err != nil {
 		return err
 	}
-	metadata, err := s.log.admin.BrokerMetadata(ctx)
+	metadata, err := s.admin.BrokerMetadata(ctx)
 	if err != nil {
 		return fmt.Errorf("read the identity of the cluster: %w", err)
 	}
@@ -194,7 +195,7 @@ func (s *session) meet(ctx context.Context) error {
 
 // fence takes the ring and returns the last checkpoint, which is final then. Before that it closes what brokers have left
 // open: a marker of a later transaction would decide it, also that of the fence or of the sentinel.
-func (s *session) fence(ctx context.Context, known *Checkpoint) (last *Checkpoint, err error) {
+func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *checkpoint.Record, err error) {
 	var clock *databaseClock
 	if s.reader != nil { // a recovery writes checkpoints only
 		clock = s.reader.clock
@@ -204,7 +205,7 @@ func (s *session) fence(ctx context.Context, known *Checkpoint) (last *Checkpoin
 	}
 	s.topics.clear = s.ring.markers.clear
 	c, err := s.closeOpen(ctx, known, false)
-	if err == nil && known != nil && known.unreadable {
+	if err == nil && known != nil && known.Unreadable {
 		err = c.allSeen() // while the coordinators still know what they have decided
 	}
 	if err != nil {
@@ -216,12 +217,12 @@ func (s *session) fence(ctx context.Context, known *Checkpoint) (last *Checkpoin
 	if err := s.checkpointsClosed(ctx); err != nil {
 		return nil, err
 	}
-	return s.log.last(ctx, s.ring.producers[0])
+	return s.log.ReadFenced(ctx, s.ring.producers[0])
 }
 
 // checkpointsClosed sees that the fence has left nothing open on the partition of the checkpoints.
 func (s *session) checkpointsClosed(ctx context.Context) error {
-	own := kafkatx.Place{Topic: s.log.topic, Partition: s.log.partition}
+	own := kafkatx.Place{Topic: s.log.Topic, Partition: s.log.Partition}
 	seen := s.ring.markers.look(ctx, kafkatx.Partitions{own.Topic: {own.Partition}})
 	if cause, ok := seen.Unseen[own]; ok {
 		return cannotAsk(own, cause)
@@ -258,19 +259,15 @@ func checkTransactionVersion(ctx context.Context, client *kgo.Client) error {
 		}
 	}
 	if finalized < transactionVersion {
-		return halt("run kafka-features.sh --bootstrap-server … upgrade --feature transaction.version=2 (Apache Kafka 4)",
+		return checkpoint.Halt("run kafka-features.sh --bootstrap-server … upgrade --feature transaction.version=2 (Apache Kafka 4)",
 			"the cluster's %s is %d, and the relay needs %d", transactionFeature, finalized, transactionVersion)
 	}
 	return nil
 }
 
 // sign writes a checkpoint outside of a batch. It keeps the name of the batch that it stands for.
-func (s *session) sign(ctx context.Context, p *producer, c Checkpoint) error {
-	value, err := c.encode()
-	if err != nil {
-		return fmt.Errorf("encode checkpoint: %w", err)
-	}
-	if err := s.log.write(ctx, p, checkpointKey, value); err != nil {
+func (s *session) sign(ctx context.Context, p *producer, c checkpoint.Record) error {
+	if err := s.log.Write(ctx, p, c); err != nil {
 		return fmt.Errorf("sign the checkpoint: %w", err)
 	}
 	return nil

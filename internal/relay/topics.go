@@ -413,17 +413,10 @@ func (t *topicRegistry) create(ctx context.Context, topics []string) error {
 func notCreated(r kadm.CreateTopicResponse) error {
 	if errors.Is(r.Err, kerr.TopicAuthorizationFailed) {
 		return fmt.Errorf("topic %s %w, and this relay may not make it (Create is denied): %w%s; see relay acl, or create it",
-			r.Topic, errMissing, r.Err, detail(r.ErrMessage))
+			r.Topic, errMissing, r.Err, brief.Detail(r.ErrMessage))
 	}
-	return fmt.Errorf("topic %s %w, and could not be created: %w%s", r.Topic, errMissing, r.Err, detail(r.ErrMessage))
+	return fmt.Errorf("topic %s %w, and could not be created: %w%s", r.Topic, errMissing, r.Err, brief.Detail(r.ErrMessage))
 }
 
 // errJustCreated asks for one more look before the topic is used.
 var errJustCreated = errors.New("the topic has just been created")
-
-func detail(message string) string {
-	if message == "" {
-		return ""
-	}
-	return " (" + message + ")"
-}

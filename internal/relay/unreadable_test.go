@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
@@ -24,7 +25,7 @@ func (r *rig) appendRaw(value string) {
 		r.t.Fatal(err)
 	}
 	defer client.Close()
-	record := &kgo.Record{Topic: CheckpointTopic("test"), Key: []byte(checkpointKey), Value: []byte(value)}
+	record := &kgo.Record{Topic: checkpoint.TopicName("test"), Key: []byte(checkpoint.Key), Value: []byte(value)}
 	if err := client.ProduceSync(r.t.Context(), record).FirstErr(); err != nil {
 		r.t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func TestARecoveryPassesAnUnreadableCheckpoint(t *testing.T) {
 			r.appendRaw(c.value)
 			fresh := r.insertOrders(2, "two")
 			before, fenced := r.laneText(), r.epochs()
-			try := r.mustHalt(CheckpointUnreadable, "relay.test.checkpoints/0 offset ")
+			try := r.mustHalt(checkpoint.CheckpointUnreadable, "relay.test.checkpoints/0 offset ")
 			if !strings.Contains(try, "upgrade this relay") || !strings.Contains(try, "relay recover outbox") {
 				t.Errorf("to be tried: %s", try)
 			}
@@ -126,11 +127,11 @@ func (r *rig) recoverUnread(way Choice) {
 		r.t.Fatal(err)
 	}
 	c := outcome.Checkpoint
-	if c.Seq <= seq+unknownBatches-1 || c.Transactions != nil || c.Recovery.Cause != CheckpointUnreadable {
+	if c.Seq <= seq+unknownBatches-1 || c.Transactions != nil || c.Recovery.Cause != checkpoint.CheckpointUnreadable {
 		r.t.Errorf("the checkpoint is %+v; Postgres had batch %d", c, seq)
 	}
-	if u := outcome.Before.unreadable; u.newer() && c.Seq <= u.seq {
-		r.t.Errorf("batch %d, and the newer relay had come to %d", c.Seq, u.seq)
+	if u := outcome.Before.unreadable; u.Newer() && c.Seq <= u.Seq {
+		r.t.Errorf("batch %d, and the newer relay had come to %d", c.Seq, u.Seq)
 	}
 	if f := r.inspect(); f.Cause != "" || f.Kafka.Unreadable != nil {
 		r.t.Errorf("after the recovery: %s", f.Diagnosis)
@@ -154,7 +155,7 @@ func (r *rig) expectUnreadable(newer bool) {
 			r.t.Errorf("restart-from publishes %+v again", o.Again)
 		}
 	}
-	if f.Cause != CheckpointUnreadable || !slices.Equal(open, []Choice{ChoosePostgres, ChooseRestartFrom, ChooseSkipToNow}) {
+	if f.Cause != checkpoint.CheckpointUnreadable || !slices.Equal(open, []Choice{ChoosePostgres, ChooseRestartFrom, ChooseSkipToNow}) {
 		r.t.Errorf("cause %s, open %v", f.Cause, open)
 	}
 	if len(f.Closed) != 1 || f.Closed[0].Choice != ChooseKafka || !strings.Contains(f.Closed[0].Reason, "cannot be read") {
@@ -166,10 +167,10 @@ func (r *rig) expectUnreadable(newer bool) {
 }
 
 // lastReadable is the last readable checkpoint.
-func (r *rig) lastReadable() (last Checkpoint) {
+func (r *rig) lastReadable() (last checkpoint.Record) {
 	r.t.Helper()
-	for _, record := range r.records(CheckpointTopic("test"), false) {
-		if c, err := decodeCheckpoint(record.Value); err == nil && string(record.Key) == checkpointKey {
+	for _, record := range r.records(checkpoint.TopicName("test"), false) {
+		if c, err := checkpoint.Decode(record.Value); err == nil && string(record.Key) == checkpoint.Key {
 			last = c
 		}
 	}
@@ -189,14 +190,14 @@ func TestAnUnreadableCheckpointHaltsBehindTheFenceToo(t *testing.T) {
 	t.Cleanup(s.ring.close) // the fence makes another one
 	r.appendRaw("garbage")
 	_, err = s.fence(t.Context(), &s.last)
-	if fault := (*HaltError)(nil); !errors.As(err, &fault) || fault.Cause != CheckpointUnreadable {
+	if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || fault.Cause != checkpoint.CheckpointUnreadable {
 		t.Errorf("got %v", err)
 	}
 }
 
 // A record of the checkpoint that cannot be read does not make the transactions that it may have named aborted ones.
 func TestAnUnreadableCheckpointDecidesNoTransaction(t *testing.T) {
-	unread := (&unreadableError{offset: 7}).placeholder()
+	unread := (&checkpoint.UnreadableError{Offset: 7}).Placeholder()
 	for name, c := range map[string]struct {
 		state kafkatx.Coordinated
 		final bool
@@ -234,8 +235,8 @@ func TestARecoveryAbortsNothingThatItCannotDecide(t *testing.T) {
 			}
 			r.appendRaw("garbage")
 			_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChoosePostgres})
-			fault := (*HaltError)(nil)
-			if halted := errors.As(err, &fault) && fault.Cause == HangingTransaction; halted != halts || !halted && err != nil {
+			fault := (*checkpoint.HaltError)(nil)
+			if halted := errors.As(err, &fault) && fault.Cause == checkpoint.HangingTransaction; halted != halts || !halted && err != nil {
 				t.Fatalf("got %v, want a halt: %t", err, halts)
 			}
 			if halts {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -304,7 +305,7 @@ func (r *windowReader) judge(within *position.Snapshot, values [][]byte) error {
 	if xid < within.Xmin || within.Visible(xid) {
 		return nil
 	}
-	return foreignRow(r.lane.Name, r.lane.Table, xid, within.Xmax)
+	return checkpoint.ForeignRow(r.lane.Name, r.lane.Table, xid, within.Xmax)
 }
 
 // checkRead checks the oid of the table that was read.

@@ -1,26 +1,40 @@
-package relay
+package checkpoint
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// checkpointLog is the lane's partition of the checkpoint topic.
-type checkpointLog struct {
-	cfg       *Config
-	client    *kgo.Client
-	admin     *kadm.Client // on that client
-	lane      string
-	topic     string
-	partition int32
+// Log is the lane's partition of the checkpoint topic.
+type Log struct {
+	client *kgo.Client
+	LogOptions
+}
+
+// LogOptions say where a lane's checkpoints are.
+type LogOptions struct {
+	// Lane is named in diagnoses.
+	Lane      string
+	Topic     string
+	Partition int32
+	// ClientOptions are those of a client that reads.
+	ClientOptions []kgo.Opt
+}
+
+// NewLog returns the log; it asks its questions with client.
+func NewLog(client *kgo.Client, o LogOptions) *Log { return &Log{client, o} }
+
+// Producer commits one record in a transaction of its own.
+type Producer interface {
+	Commit(ctx context.Context, r *kgo.Record) error
 }
 
 // checkpointTimeout bounds the reading of the checkpoint. Passing it is an error, never "the end of the log".
@@ -29,8 +43,8 @@ const checkpointTimeout = 30 * time.Second
 // lookBack is how many offsets before the end are read first: the last checkpoint stands near it.
 const lookBack = 512
 
-// peek returns the last committed checkpoint as far as it can be read now, or nil where there is none. It fences nobody.
-func (l *checkpointLog) peek(ctx context.Context) (*Checkpoint, error) {
+// ReadUnfenced returns the last committed checkpoint as far as it can be read now, or nil where there is none. It fences nobody.
+func (l *Log) ReadUnfenced(ctx context.Context) (*Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
 	start, end, err := l.bounds(ctx, readCommitted)
@@ -40,13 +54,13 @@ func (l *checkpointLog) peek(ctx context.Context) (*Checkpoint, error) {
 	return l.search(ctx, start, end, "")
 }
 
-// last returns the last committed checkpoint, or nil where there is none. It writes a sentinel through p, which has been
+// ReadFenced returns the last committed checkpoint, or nil if there is none. It writes a sentinel through p, which has been
 // fenced first, and reads until it sees it: whatever the predecessor committed stands before it.
-func (l *checkpointLog) last(ctx context.Context, p *producer) (*Checkpoint, error) {
+func (l *Log) ReadFenced(ctx context.Context, p Producer) (*Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
 	nonce := uuid.NewString()
-	if err := l.write(ctx, p, sentinelKey, []byte(nonce)); err != nil {
+	if err := p.Commit(ctx, l.record(sentinelKey, []byte(nonce))); err != nil {
 		return nil, fmt.Errorf("write sentinel: %w", err)
 	}
 	start, end, err := l.bounds(ctx, readUncommitted)
@@ -58,7 +72,7 @@ func (l *checkpointLog) last(ctx context.Context, p *producer) (*Checkpoint, err
 
 // search reads backwards from the end in growing steps until it finds a checkpoint: the topic may not have been compacted.
 // Only the last one is decoded, because no other counts. If that cannot be, the error is an unreadableError.
-func (l *checkpointLog) search(ctx context.Context, start, end int64, sentinel string) (*Checkpoint, error) {
+func (l *Log) search(ctx context.Context, start, end int64, sentinel string) (*Record, error) {
 	for back := int64(lookBack); ; back *= 16 {
 		from := max(start, end-back)
 		found, err := l.read(ctx, from, end, sentinel)
@@ -71,34 +85,29 @@ func (l *checkpointLog) search(ctx context.Context, start, end int64, sentinel s
 	}
 }
 
-func (l *checkpointLog) decode(record *kgo.Record) (*Checkpoint, error) {
-	checkpoint, err := decodeCheckpoint(record.Value)
+func (l *Log) decode(record *kgo.Record) (*Record, error) {
+	checkpoint, err := Decode(record.Value)
 	if err != nil {
-		return nil, unreadable(l.lane, record, err)
+		return nil, unreadable(l.Lane, record, err)
 	}
-	checkpoint.offset, checkpoint.written = record.Offset, record.Timestamp
+	checkpoint.Offset, checkpoint.Written = record.Offset, record.Timestamp
 	return &checkpoint, nil
 }
 
-// write puts one record on the lane's partition in a transaction of its own.
-func (l *checkpointLog) write(ctx context.Context, p *producer, key string, value []byte) error {
-	t, err := p.begin(ctx)
+// Write puts a checkpoint on the lane's partition, in a transaction of its own.
+func (l *Log) Write(ctx context.Context, p Producer, c Record) error {
+	value, err := c.Encode()
 	if err != nil {
 		return err
 	}
-	records, given := t.deadline(ctx)
-	defer given()
-	t.produce(records, l.record(key, value))
-	if err := t.flush(ctx); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, p.client.Close)
-	defer stop()
-	return t.end(ctx)
+	return p.Commit(ctx, l.Message(value))
 }
 
-func (l *checkpointLog) record(key string, value []byte) *kgo.Record {
-	return &kgo.Record{Topic: l.topic, Partition: l.partition, Key: []byte(key), Value: value}
+// Message is the record of an encoded checkpoint.
+func (l *Log) Message(value []byte) *kgo.Record { return l.record(Key, value) }
+
+func (l *Log) record(key string, value []byte) *kgo.Record {
+	return &kgo.Record{Topic: l.Topic, Partition: l.Partition, Key: []byte(key), Value: value}
 }
 
 // The offsets that bounds asks for, as ListOffsets has them: the first of the log, and its end.
@@ -113,9 +122,14 @@ const (
 	readCommitted   int8 = 1 // the first record that is not decided
 )
 
+// Bounds returns the first offset of the partition and its end, decided or not.
+func (l *Log) Bounds(ctx context.Context) (start, end int64, err error) {
+	return l.bounds(ctx, readUncommitted)
+}
+
 // bounds returns the first offset of the partition and its end for a reader of that isolation. It asks about this partition alone: the
 // others of the topic are those of other lanes, and may have no leader.
-func (l *checkpointLog) bounds(ctx context.Context, isolation int8) (start, end int64, err error) {
+func (l *Log) bounds(ctx context.Context, isolation int8) (start, end int64, err error) {
 	if start, err = l.offset(ctx, isolation, firstOffset); err != nil {
 		return 0, 0, fmt.Errorf("list the start of the checkpoint log: %w", err)
 	}
@@ -125,11 +139,11 @@ func (l *checkpointLog) bounds(ctx context.Context, isolation int8) (start, end 
 	return start, end, nil
 }
 
-func (l *checkpointLog) offset(ctx context.Context, isolation int8, which int64) (int64, error) {
+func (l *Log) offset(ctx context.Context, isolation int8, which int64) (int64, error) {
 	partition := kmsg.NewListOffsetsRequestTopicPartition()
-	partition.Partition, partition.Timestamp = l.partition, which
+	partition.Partition, partition.Timestamp = l.Partition, which
 	topic := kmsg.NewListOffsetsRequestTopic()
-	topic.Topic, topic.Partitions = l.topic, []kmsg.ListOffsetsRequestTopicPartition{partition}
+	topic.Topic, topic.Partitions = l.Topic, []kmsg.ListOffsetsRequestTopicPartition{partition}
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.ReplicaID, request.IsolationLevel = -1, isolation
 	request.Topics = []kmsg.ListOffsetsRequestTopic{topic}
@@ -139,21 +153,21 @@ func (l *checkpointLog) offset(ctx context.Context, isolation int8, which int64)
 	}
 	for _, t := range response.Topics {
 		for _, p := range t.Partitions {
-			if t.Topic == l.topic && p.Partition == l.partition {
+			if t.Topic == l.Topic && p.Partition == l.Partition {
 				return p.Offset, kerr.ErrorForCode(p.ErrorCode)
 			}
 		}
 	}
-	return 0, fmt.Errorf("the cluster did not answer for %s/%d", l.topic, l.partition)
+	return 0, fmt.Errorf("the cluster did not answer for %s/%d", l.Topic, l.Partition)
 }
 
 // read consumes [from, end) as a read_committed consumer and returns the last record with the key of one. It must see the sentinel,
 // where one is given, and pass the end: an open transaction before it would hold the consumer back. Without a sentinel it
 // returns what it has found once nothing more comes for a moment: the end may lie behind records of an aborted transaction,
 // which are not shown.
-func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel string) (*kgo.Record, error) {
-	client, err := kgo.NewClient(append(clientOptions(l.cfg),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.topic: {l.partition: kgo.NewOffset().At(from)}}),
+func (l *Log) read(ctx context.Context, from, end int64, sentinel string) (*kgo.Record, error) {
+	client, err := kgo.NewClient(append(slices.Clone(l.ClientOptions),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: {l.Partition: kgo.NewOffset().At(from)}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(100*time.Millisecond),
@@ -173,7 +187,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 		if err := fetches.Err(); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
 				return nil, fmt.Errorf("read the checkpoint: %s/%d was not readable up to offset %d within %v (position %d, sentinel seen: %t); "+
-					"a transaction may be open on it", l.topic, l.partition, end, checkpointTimeout, position, seen)
+					"a transaction may be open on it", l.Topic, l.Partition, end, checkpointTimeout, position, seen)
 			}
 			return nil, fmt.Errorf("read the checkpoint: %w", err)
 		}
@@ -183,7 +197,7 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 			case record.Attrs.IsControl():
 			case string(record.Key) == sentinelKey:
 				seen = seen || string(record.Value) == sentinel
-			case string(record.Key) == checkpointKey:
+			case string(record.Key) == Key:
 				found = record
 			}
 		}
@@ -191,15 +205,15 @@ func (l *checkpointLog) read(ctx context.Context, from, end int64, sentinel stri
 	return found, nil
 }
 
-// peekPatience is how long a peek waits for more records.
-const peekPatience = time.Second
+// quietTime is how long an unfenced read waits for more records.
+const quietTime = time.Second
 
-// pollFetches is one poll, for peekPatience at most where it is part of a peek.
-func pollFetches(ctx context.Context, client *kgo.Client, peek bool) kgo.Fetches {
-	if !peek {
+// pollFetches is one poll, for quietTime at most where it is part of an unfenced read.
+func pollFetches(ctx context.Context, client *kgo.Client, unfenced bool) kgo.Fetches {
+	if !unfenced {
 		return client.PollFetches(ctx)
 	}
-	ctx, cancel := context.WithTimeout(ctx, peekPatience)
+	ctx, cancel := context.WithTimeout(ctx, quietTime)
 	defer cancel()
 	return client.PollFetches(ctx)
 }

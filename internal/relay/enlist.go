@@ -1,0 +1,39 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
+)
+
+// blockedError names topics that nothing may be written to now.
+type blockedError struct{ topics map[string]error }
+
+func (e *blockedError) Error() string {
+	for topic, cause := range e.topics {
+		return fmt.Sprintf("nothing may be written to topic %s now: %v", topic, cause)
+	}
+	return ""
+}
+
+// enlist lists the last transactions, with that of a batch which is about to be produced, for its checkpoint. The error says
+// that nothing may be written to a topic of the batch.
+func (s *session) enlist(b *batch, pl *plan) (*checkpoint.Transactions, error) {
+	topics := make(map[string]struct{})
+	last := ""
+	for i := range b.page.records {
+		if pl.drop != nil && pl.drop[i] {
+			continue
+		}
+		if topic := b.page.records[i].Topic; topic != last {
+			last = topic
+			topics[topic] = struct{}{}
+		}
+	}
+	if blocked := s.ring.markers.blocked(topics); blocked != nil {
+		return nil, &blockedError{blocked}
+	}
+	// A batch that is not committed is followed by none that is, so its checkpoint is not read.
+	s.lastOf[b.txn.producer.number] = checkpoint.NewTransaction(b.txn.producer.number, b.txn.id, b.txn.epoch, topics)
+	return checkpoint.NewTransactions(s.lastOf, s.ring.markers.setAsides()), nil
+}
