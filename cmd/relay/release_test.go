@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -45,8 +46,8 @@ func TestAReleaseSaysWhereTheDemoIs(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	out, err := exec.Command(path, "demo").CombinedOutput()
-	failed, ok := err.(*exec.ExitError)
-	if !ok || failed.ExitCode() != exitFailure || !strings.Contains(string(out), "Try: go run ./cmd/relay demo") {
+	failed := (*exec.ExitError)(nil)
+	if !errors.As(err, &failed) || failed.ExitCode() != exitFailure || !strings.Contains(string(out), "Try: go run ./cmd/relay demo") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if out, err := exec.Command(path, "bench", "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "relay bench --database-url") {
