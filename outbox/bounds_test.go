@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/outbox/internal/exampledb"
 )
 
-// What Insert takes the table takes, and what one refuses the other does: by name, and at the same length.
+// What Insert takes the table takes, and what one refuses the other does: by name, and at the same
+// length.
 func TestInsertAndTheTableHaveTheSameBounds(t *testing.T) {
 	ctx := t.Context()
 	conn, err := pgx.Connect(ctx, exampledb.URL())
@@ -26,7 +27,8 @@ func TestInsertAndTheTableHaveTheSameBounds(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	// Every sign that Postgres writes in another length than it has: the text of the headers is what is bounded.
+	// Every sign that Postgres writes in another length than it has: the text of the headers is
+	// what is bounded.
 	signs := "\"\\\b\f\n\r\t\x01\x1fé<&\u2028\x7f/"
 	const signsText = `\"\\\b\f\n\r\t\u0001\u001fé<&` + "\u2028\x7f/"
 	for _, c := range []struct {

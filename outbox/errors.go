@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// ErrInvalid is what every *InvalidError is: Insert and LockAggregate return it before they send anything, so the
-// transaction goes on as if they had not been called.
+// ErrInvalid is what every *InvalidError is: Insert and LockAggregate return it before they send
+// anything, so the transaction goes on as if they had not been called.
 var ErrInvalid = errors.New("outbox: invalid message")
 
 // InvalidError holds every fault of every message of one call. It is ErrInvalid, by errors.Is.
@@ -18,7 +18,7 @@ type InvalidError struct {
 
 // Fault is one thing that is wrong with one message.
 type Fault struct {
-	// Message is the index of the message among the arguments; -1 where the call takes no messages.
+	// Message is the index of the message among the arguments; -1 if the call takes no messages.
 	Message int
 	// Field is the name of the field of Message, or Size for the message as a whole.
 	Field string

@@ -11,8 +11,8 @@ import (
 	"github.com/outbox-relay/relay/outbox/internal/exampledb"
 )
 
-// The business row and its event commit together. The UPDATE takes the order, so events of one order are published in the
-// order in which the transactions got hold of it.
+// The business row and its event commit together. The UPDATE takes the order, so events of one
+// order are published in the order in which the transactions got hold of it.
 func ExampleInsert() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, exampledb.URL())
@@ -49,7 +49,8 @@ func ExampleInsert() {
 	// Output: 1 event waits to be published
 }
 
-// Many messages take one round trip, and are published in the order of the arguments. A nil payload is a tombstone.
+// Many messages take one round trip, and are published in the order of the arguments. A nil payload
+// is a tombstone.
 func ExampleInsert_many() {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, exampledb.URL())

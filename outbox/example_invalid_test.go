@@ -10,7 +10,8 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// Every fault of every message is found at once, before anything is sent: the transaction can go on.
+// Every fault of every message is found at once, before anything is sent: the transaction can go
+// on.
 func ExampleInvalidError() {
 	var tx struct{ pgx.Tx } // a transaction that the example never gets to use
 

@@ -10,7 +10,8 @@ import (
 	"github.com/outbox-relay/relay/outbox/internal/exampledb"
 )
 
-// An aggregate without a row to lock, such as a customer whose events alone are kept: take it by name, then insert.
+// An aggregate without a row to lock, such as a customer whose events alone are kept: take it by
+// name, then insert.
 func ExampleLockAggregate() {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, exampledb.URL())

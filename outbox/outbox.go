@@ -22,7 +22,8 @@ func Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]uuid.UUID, e
 	return standard.Insert(ctx, tx, messages...)
 }
 
-// LockAggregate takes the aggregate until tx ends, with the defaults of Config; see Writer.LockAggregate.
+// LockAggregate locks the aggregate until tx ends, with the defaults of Config; see
+// Writer.LockAggregate.
 func LockAggregate(ctx context.Context, tx pgx.Tx, aggregateType, aggregateID string) error {
 	return standard.LockAggregate(ctx, tx, aggregateType, aggregateID)
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/outbox/internal/event"
 )
 
-// On a pool or a connection every event would commit by itself, whatever becomes of the business rows.
+// On a pool or a connection every event would commit by itself, whatever becomes of the business
+// rows.
 func TestPoolsAndConnectionsAreNoTransactions(t *testing.T) {
 	tx := reflect.TypeOf(Insert).In(1)
 	for _, other := range []reflect.Type{
@@ -121,5 +122,6 @@ func TestWriterHoldsItsOwnLimitAndRoute(t *testing.T) {
 	}
 }
 
-// The conversion between the two needs the fields of both to be the same; this fails to compile where they are not.
+// The conversion between the two needs the fields of both to be the same; this fails to compile
+// where they are not.
 var _ = Message(event.Message{})

@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/outbox/internal/event"
 )
 
-// Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
+// Writer writes events into one outbox table. It holds no connection and is safe for concurrent
+// use.
 type Writer struct {
 	rules   event.Rules
 	inserts event.Inserts
@@ -39,13 +40,14 @@ func New(cfg *Config) (*Writer, error) {
 	}, nil
 }
 
-// Insert writes the messages in tx, and returns their ids in the order of the arguments. They are published in that order,
-// once tx has committed. Any number of messages takes one round trip, up to 32 MiB or 50,000 of them; more go in several
-// statements. No messages is no error and no round trip.
+// Insert writes the messages in tx, and returns their ids in the order of the arguments. They are
+// published in that order, once tx has committed. Any number of messages takes one round trip, up
+// to 32 MiB or 50,000 of them; more go in several statements. No messages is no error and no round
+// trip.
 //
-// It returns an *InvalidError where a message cannot be published as it is; nothing was sent then, and tx can go on. After
-// any other error the transaction is to be rolled back, or the savepoint that tx is. A tx that is over gives
-// pgx.ErrTxClosed.
+// It returns an *InvalidError if a message cannot be published as it is; nothing was sent then,
+// and tx can go on. After any other error the transaction is to be rolled back, or the savepoint
+// that tx is. A tx that is over gives pgx.ErrTxClosed.
 func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]uuid.UUID, error) {
 	if tx == nil {
 		return nil, errNoTx
@@ -75,8 +77,8 @@ func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]
 	return ids, nil
 }
 
-// write sends one statement. The arguments are text and bytea only, which every query mode of pgx sends without asking the
-// server for types.
+// write sends one statement. The arguments are text and bytea only, which every query mode of pgx
+// sends without asking the server for types.
 func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err error) {
 	named := c.Topics != nil
 	if len(c.IDs) == 1 {
@@ -95,11 +97,12 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err err
 	return err
 }
 
-// LockAggregate takes the aggregate until tx ends, and waits while another transaction has it. It is for writers that have
-// no row of the aggregate to lock; call it before the insert, and before anything is read that the event depends on. Who
-// takes several aggregates takes them in one order everywhere, or two writers can wait for each other.
+// LockAggregate locks the aggregate until tx ends, and waits while another transaction has it. It
+// is for writers that have no row of the aggregate to lock; call it before the insert, and before
+// anything is read that the event depends on. Who takes several aggregates takes them in one order
+// everywhere, or two writers can wait for each other.
 //
-// It returns an *InvalidError where the aggregate could have no events.
+// It returns an *InvalidError if the aggregate could have no events.
 func (w *Writer) LockAggregate(ctx context.Context, tx pgx.Tx, aggregateType, aggregateID string) error {
 	if tx == nil {
 		return errNoTx

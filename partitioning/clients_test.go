@@ -2,9 +2,10 @@ package partitioning
 
 import "testing"
 
-// The tables were printed by the clients themselves: librdkafka 2.0.2 (rd_kafka_msg_partitioner_consistent_random, called in
-// its shared library) and Sarama 1.61.1 (NewHashPartitioner and NewReferenceHashPartitioner). librdkafka's fnv1a gave the
-// same numbers as Sarama's first, and its murmur2 the same as the Java client.
+// The tables were printed by the clients themselves: librdkafka 2.0.2
+// (rd_kafka_msg_partitioner_consistent_random, called in its shared library) and Sarama 1.61.1
+// (NewHashPartitioner and NewReferenceHashPartitioner). librdkafka's fnv1a gave the same numbers as
+// Sarama's first, and its murmur2 the same as the Java client.
 var clientVectors = []struct {
 	key        string
 	librdkafka [8]int

@@ -5,8 +5,8 @@ import (
 	hashcrc32 "hash/crc32"
 )
 
-// murmur2 is Austin Appleby's MurmurHash2, 32 bits, with the seed of Kafka's Java client. Kafka's class Utils holds the
-// reference; its ints are signed, the bits are the same.
+// murmur2 is Austin Appleby's MurmurHash2, 32 bits, with the seed of Kafka's Java client. Kafka's
+// class Utils holds the reference; its ints are signed, the bits are the same.
 func murmur2(key []byte) uint32 {
 	const (
 		seed     = 0x9747b28c
@@ -35,7 +35,8 @@ func murmur2(key []byte) uint32 {
 // crc32 is the CRC of zlib and Ethernet, which librdkafka uses.
 func crc32(key []byte) uint32 { return hashcrc32.ChecksumIEEE(key) }
 
-// fnv1a is the 32-bit FNV-1a hash of Fowler, Noll and Vo. The one in hash/fnv is a writer that has to be allocated.
+// fnv1a is the 32-bit FNV-1a hash of Fowler, Noll and Vo. The one in hash/fnv is a writer that has
+// to be allocated.
 func fnv1a(key []byte) uint32 {
 	const (
 		offset = 2166136261

@@ -5,7 +5,8 @@ import "testing"
 // counts are the numbers of partitions that the tables of the clients were made with.
 var counts = [8]int{1, 2, 3, 7, 12, 50, 1000, 1<<31 - 1}
 
-// The table was printed by Kafka's own classes (kafka-clients 4.3.1), with testdata/JavaVectors.java.
+// The table was printed by Kafka's own classes (kafka-clients 4.3.1), with
+// testdata/JavaVectors.java.
 var javaVectors = []struct {
 	key        string
 	hash       int32

@@ -87,7 +87,8 @@ func TestPartitionStaysInRangeAndLeavesTheKeyAlone(t *testing.T) {
 	})
 }
 
-// 1,000 keys over 10 partitions: a partitioner that piles them up would pass every other test of this file.
+// 1,000 keys over 10 partitions: a partitioner that piles them up would pass every other test of
+// this file.
 func TestKeysSpreadOverAllPartitions(t *testing.T) {
 	for _, name := range Names() {
 		var rows [10]int

@@ -7,7 +7,7 @@ DROP DOMAIN outbox_headers;
 DROP DOMAIN outbox_topic;
 DROP DOMAIN outbox_key;
 DROP DOMAIN outbox_name;
--- Of the partitioned layout, where it was chosen.
+-- Of the partitioned layout, if it was chosen.
 DROP FUNCTION IF EXISTS outbox_drop_partition();
 DROP FUNCTION IF EXISTS outbox_empty_partition(pg_snapshot, bigint, interval);
 DROP FUNCTION IF EXISTS outbox_add_partition(int);

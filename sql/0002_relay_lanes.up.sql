@@ -1,5 +1,6 @@
--- The relay's own state: one row a lane. The row is the write-ahead record (intent) of the batch in flight, and the fence
--- on the Postgres side; what has been published is decided by the checkpoint topic in Kafka.
+-- The relay's own state: one row a lane. The row is the write-ahead record (intent) of the batch in
+-- flight, and the fence on the Postgres side; what has been published is decided by the checkpoint
+-- topic in Kafka.
 CREATE TABLE relay_lanes (
     lane          text        PRIMARY KEY,
     seq           bigint      NOT NULL DEFAULT 0 CHECK (seq >= 0),
@@ -33,7 +34,8 @@ COMMENT ON COLUMN relay_lanes.state IS 'What the owner last said of the lane: ne
 COMMENT ON COLUMN relay_lanes.reason IS 'Why the lane waits or has halted, and what to do about it.';
 COMMENT ON COLUMN relay_lanes.updated_at IS 'When the owner last wrote this row.';
 
--- What a lane is bound to. It changes with a takeover at most, so it stands apart from the row that is written once a batch.
+-- What a lane is bound to. It changes with a takeover at most, so it stands apart from the row that
+-- is written once a batch.
 CREATE TABLE relay_bindings (
     lane             text        PRIMARY KEY,
     -- One table has one lane: two would send each of its events twice.

@@ -1,10 +1,11 @@
 -- Writing events from triggers, and from languages without a library.
 -- Runs in psql as it is; every object is created in the first schema of the search_path.
 
--- The functions run with the caller's rights, who needs no more than INSERT: msg_id is made first and returned without
--- reading the row back, since INSERT .. RETURNING would need SELECT. In plpgsql, and not in SQL, because a session then
--- plans the insert once: 1 microsecond a call over the bare INSERT, against 25 to 40 before Postgres 18. Without a topic the
--- column is left out, since the caller may have no right to it.
+-- The functions run with the caller's rights, who needs no more than INSERT: msg_id is made first
+-- and returned without reading the row back, since INSERT .. RETURNING would need SELECT. In
+-- plpgsql, and not in SQL, because a session then plans the insert once: 1 microsecond a call over
+-- the bare INSERT, against 25 to 40 before Postgres 18. Without a topic the column is left out,
+-- since the caller may have no right to it.
 CREATE FUNCTION outbox_write(
     aggregate_type text,
     aggregate_id   text,
@@ -31,8 +32,8 @@ BEGIN
 END
 $$;
 
--- A name of its own, and not a second form of outbox_write: with two forms, a call whose payload is a plain literal or
--- NULL would fail as ambiguous.
+-- Another name, and not a second form of outbox_write: with two forms, a call whose payload is
+-- a plain literal or NULL would fail as ambiguous.
 CREATE FUNCTION outbox_write_bytes(
     aggregate_type text,
     aggregate_id   text,
@@ -59,10 +60,11 @@ BEGIN
 END
 $$;
 
--- One transaction at a time may hold an aggregate; the lock ends with the transaction. The hash of the type is the seed
--- of the hash of the id, so that ('a', 'bc') and ('ab', 'c') are two locks, which a hash of the two joined would not be.
--- The collation makes equal bytes, and only those, one aggregate. Two aggregates that share a hash wait for each other
--- for nothing, and lose nothing. A NULL would pass through every function here and lock nothing: it is refused.
+-- One transaction at a time may hold an aggregate; the lock ends with the transaction. The hash of
+-- the type is the seed of the hash of the id, so that ('a', 'bc') and ('ab', 'c') are two locks,
+-- which a hash of the two joined would not be. The collation makes equal bytes, and only those, one
+-- aggregate. Two aggregates that share a hash wait for each other for nothing, and lose nothing. A
+-- NULL would pass through every function here and lock nothing: it is refused.
 CREATE FUNCTION outbox_lock_aggregate(aggregate_type text, aggregate_id text) RETURNS void
     LANGUAGE plpgsql VOLATILE
 AS $$
@@ -76,12 +78,14 @@ BEGIN
 END
 $$;
 
--- Names in these bodies are looked up at each call, with the path that is pinned here: the server's own schema and no other.
--- So a caller with another search_path, or with a temporary table named outbox, still writes to the table of this schema, and
--- a function or operator that somebody made in this schema is never taken for one of the server. The names of this schema are
--- written out: "{schema}" stands for it above, and the block puts its name in the place.
+-- Names in these bodies are looked up at each call, with the path that is pinned here: the server's
+-- own schema and no other. So a caller with another search_path, or with a temporary table named
+-- outbox, still writes to the table of this schema, and a function or operator that somebody made
+-- in this schema is never taken for one of the server. The names of this schema are written out:
+-- "{schema}" is written for it above, and the block puts its name there.
 --
--- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
+-- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into
+-- them.
 DO $$
 DECLARE
     home   text := quote_ident(current_schema());

@@ -1,4 +1,5 @@
--- Removes parked events, which were never published, and the record of what was done with others. It refuses while any are parked.
+-- Removes parked events, which were never published, and the record of what was done with others.
+-- It refuses while any are parked.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM outbox_parked WHERE released_seq IS NULL) THEN

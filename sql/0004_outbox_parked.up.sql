@@ -1,7 +1,8 @@
--- Parking: events that Kafka refuses, and those behind them, wait here in order until a person has decided.
--- Runs in psql as it is; every object is created in the first schema of the search_path.
+-- Parking: events that Kafka refuses, and those behind them, wait here in order until a person has
+-- decided. Runs in psql as it is; every object is created in the first schema of the search_path.
 
--- Which partition of the checkpoint topic a lane has. It is given once, so the order of the lanes in the configuration is free.
+-- Which partition of the checkpoint topic a lane has. It is given once, so the order of the lanes
+-- in the configuration is free.
 ALTER TABLE relay_lanes ADD COLUMN partition integer NULL CHECK (partition >= 0);
 UPDATE relay_lanes SET partition = numbered.place - 1
 FROM (SELECT lane, row_number() OVER (ORDER BY lane) AS place FROM relay_lanes) AS numbered
@@ -9,7 +10,8 @@ WHERE numbered.lane = relay_lanes.lane;
 ALTER TABLE relay_lanes ADD CONSTRAINT relay_lanes_partition_key UNIQUE (partition);
 COMMENT ON COLUMN relay_lanes.partition IS 'Partition of the checkpoint topic that holds the checkpoints of the lane.';
 
--- What was asked for of parked events, by whom and why; and what came of it. The relay carries out what is not done.
+-- What was asked for of parked events, by whom and why; and what came of it. The relay carries out
+-- what is not done.
 CREATE TABLE outbox_parked_audit (
     request        bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lane           text        NOT NULL,
@@ -50,8 +52,9 @@ CREATE TABLE outbox_parked (
     -- The id alone names no row: TRUNCATE outbox RESTART IDENTITY gives it a second time.
     UNIQUE (lane, id, msg_id)
 );
--- The queue of one aggregate, in the order in which it is to be published. A hash stands for the aggregate, because an index entry has 2,704
--- bytes at most, and whatever the outbox holds must find room here. Two aggregates may share one: compare the columns as well.
+-- The queue of one aggregate, in the order in which it is to be published. A hash is used for the
+-- aggregate, because an index entry has 2,704 bytes at most, and whatever the outbox holds must
+-- find room here. Two aggregates may share one: compare the columns as well.
 CREATE INDEX outbox_parked_queue_idx ON outbox_parked
     (lane, hashtextextended(aggregate_id COLLATE "C", hashtextextended(aggregate_type COLLATE "C", 0)), seq, id) WHERE released_seq IS NULL;
 -- What a batch that never became a commit has parked or released is undone by its number.

@@ -1,4 +1,5 @@
--- Takes out the record of recoveries and what a lane knows of its last batch. A takeover then compares numbers only.
+-- Takes out the record of recoveries and what a lane knows of its last batch. A takeover then
+-- compares numbers only.
 DROP TABLE relay_recoveries;
 ALTER TABLE relay_lanes
     DROP COLUMN batch_owner,

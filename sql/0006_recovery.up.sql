@@ -1,8 +1,9 @@
--- What a lane knows of its last batch, so that a takeover notices more contradictions, and the record of recoveries.
--- Runs in psql as it is; every object is created in the first schema of the search_path.
+-- What a lane knows of its last batch, so that a takeover notices more contradictions, and the
+-- record of recoveries. Runs in psql as it is; every object is created in the first schema of the
+-- search_path.
 
--- The sequence number alone does not name a batch: an intent that never became a commit is withdrawn, and its number is
--- used again. The process and the epoch that intended it do.
+-- The sequence number alone does not name a batch: an intent that never became a commit is
+-- withdrawn, and its number is used again. The process and the epoch that intended it do.
 ALTER TABLE relay_lanes
     ADD COLUMN batch_owner       text        NULL,
     ADD COLUMN batch_epoch       bigint      NULL,
@@ -18,7 +19,8 @@ COMMENT ON COLUMN relay_lanes.confirmed_from IS 'Progress after the confirmed ba
 COMMENT ON COLUMN relay_lanes.confirmed_to IS 'Progress after the confirmed batch, as snapshot_to.';
 COMMENT ON COLUMN relay_lanes.confirmed_last_id IS 'Progress after the confirmed batch, as last_id.';
 
--- One row a use of relay recover --yes. The row is written before Kafka's checkpoint, and finished with the lane's row.
+-- One row a use of relay recover --yes. The row is written before Kafka's checkpoint, and finished
+-- with the lane's row.
 CREATE TABLE relay_recoveries (
     id          bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     lane        text        NOT NULL,

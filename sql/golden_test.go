@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the digests of the migrations anew")
+var update = flag.Bool("update", false, "write the digests of the migrations again")
 
 const digestsPath = "testdata/migrations.sha256"
 

@@ -21,22 +21,24 @@ var partitioned embed.FS
 //go:embed inbox/*.up.sql inbox/*.down.sql
 var inbox embed.FS
 
-// PartitionedFS holds the three optional steps that partition the outbox, numbered from 1 in the same form as FS, in its
-// root. They come after every migration of FS; a tool that applies them needs a table of versions of its own for them.
+// PartitionedFS holds the three optional steps that partition the outbox, numbered from 1 in the
+// same form as FS, in its root. They come after every migration of FS; a tool that applies them
+// needs its own table of versions for them.
 var PartitionedFS = sub(partitioned, "partitioned")
 
-// InboxFS holds the migrations of the inbox in the form of FS, in its root. They belong into the database of a consumer, which
-// need not hold an outbox, and have versions of their own: a tool that applies them needs a table of versions for them.
+// InboxFS holds the migrations of the inbox in the form of FS, in its root. They belong into the
+// database of a consumer, which need not hold an outbox, and have their own versions: a tool
+// that applies them needs a table of versions for them.
 var InboxFS = sub(inbox, "inbox")
 
-// Roles is the text of roles.sql: least-privilege roles for services that write events, and for the relay. Nothing
-// applies it by itself.
+// Roles is the text of roles.sql: least-privilege roles for services that write events, and for the
+// relay. Nothing applies it by itself.
 //
 //go:embed roles.sql
 var Roles string
 
-// InboxRoles is the text of inbox/roles.sql: least-privilege roles for services that consume, and for the people who look after
-// them. Nothing applies it by itself.
+// InboxRoles is the text of inbox/roles.sql: least-privilege roles for services that consume, and
+// for the people who look after them. Nothing applies it by itself.
 //
 //go:embed inbox/roles.sql
 var InboxRoles string
@@ -63,7 +65,8 @@ func Inbox() []Migration { return list(InboxFS) }
 func list(files fs.FS) []Migration {
 	all, err := read(files)
 	if err != nil {
-		// The files are part of the program, and a test reads them: this is not a state of the world.
+		// The files are part of the program, and a test reads them: this is not a state of the
+		// world.
 		panic(fmt.Sprintf("embedded migrations: %v", err))
 	}
 	return all

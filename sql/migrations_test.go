@@ -34,7 +34,8 @@ func TestMigrationsAreNumberedWithoutGapsAndReversible(t *testing.T) {
 // functions matches the bodies of functions: what they do, they do when somebody calls them.
 var functions = regexp.MustCompile(`(?s)CREATE FUNCTION .*?\n\$\$;`)
 
-// What a file creates must land in the schema of the search_path, and installing must never remove anything.
+// What a file creates must land in the schema of the search_path, and installing must never remove
+// anything.
 func TestMigrationsNameNoSchemaAndInstallDestroysNothing(t *testing.T) {
 	for _, m := range append(List(), Inbox()...) {
 		if strings.Contains(m.Up+m.Down, "public.") {

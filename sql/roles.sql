@@ -1,13 +1,15 @@
--- Least-privilege roles for the outbox in the schema of the search_path. Not a migration: nothing applies it by itself.
--- Run it in psql as the owner of the tables, who may create roles; again after a new version; as often as you like:
+-- Least-privilege roles for the outbox in the schema of the search_path. Not a migration: nothing
+-- applies it by itself. Run it in psql as the owner of the tables, who may create roles; again
+-- after a new version; as often as you like:
 --
 --     psql -1 -v ON_ERROR_STOP=1 -f roles.sql
 --     GRANT outbox_writer TO my_service;
 --     GRANT relay TO my_relay_login;
---     GRANT relay_operator TO whoever_runs_relay_parked;
+--     GRANT relay_operator TO ada;
 --
--- Roles belong to the whole cluster: in several databases or schemas the same roles get their rights one by one.
--- What the roles hold on these tables and functions beyond the list below is taken away.
+-- Roles belong to the whole cluster: in several databases or schemas the same roles get their
+-- rights one by one. What the roles hold on these tables and functions beyond the list below is
+-- taken away.
 
 DO $$
 BEGIN
@@ -36,13 +38,15 @@ $$;
 
 REVOKE ALL ON outbox, relay_lanes, relay_bindings, relay_recoveries, outbox_parked, outbox_parked_audit FROM outbox_writer, relay, relay_operator;
 
--- Services write events, and nothing else: no reading back, no changing, no deleting. Not id, xact_id and created_at
--- either, on whose defaults order, visibility and retention rest. Nor topic, which overrides the route of the relay.
+-- Services write events, and nothing else: no reading back, no changing, no deleting. Not id,
+-- xact_id and created_at either, on whose defaults order, visibility and retention rest. Nor topic,
+-- which overrides the route of the relay.
 GRANT INSERT (msg_id, aggregate_type, aggregate_id, type, payload, headers) ON outbox TO outbox_writer;
--- For services that choose the topic of an event. The setting topics.allow says which topics they may name.
--- GRANT INSERT (topic) ON outbox TO outbox_writer;
+-- For services that choose the topic of an event. The setting topics.allow says which topics they
+-- may name. GRANT INSERT (topic) ON outbox TO outbox_writer;
 
--- Everybody may execute a new function unless the database says otherwise; these lines are for one that does.
+-- Every role may execute a new function unless the database says otherwise; these lines are for one
+-- that does.
 GRANT EXECUTE ON FUNCTION
     outbox_uuidv7(),
     outbox_write(text, text, text, jsonb, jsonb, text),
@@ -59,12 +63,14 @@ GRANT SELECT, INSERT, UPDATE (finished_at) ON relay_recoveries TO relay;
 -- It parks events in their order, and carries out what is asked for of them.
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox_parked, outbox_parked_audit TO relay;
 
--- People look at what is parked and ask for something to be done about it. Who asked is the default of requested_by.
+-- People look at what is parked and ask for something to be done about it. Who asked is the default
+-- of requested_by.
 GRANT SELECT ON relay_lanes, relay_bindings, outbox_parked, outbox_parked_audit TO relay_operator;
 GRANT INSERT (lane, action, aggregate_type, aggregate_id, msg_id, reason) ON outbox_parked_audit TO relay_operator;
 
--- In the partitioned layout the relay adds and drops partitions through functions of the owner. The partitions themselves are
--- nobody's: what is read and written goes through the table as a whole.
+-- In the partitioned layout the relay adds and drops partitions through functions of the owner. The
+-- partitions themselves belong to the owner alone: what is read and written goes through the table
+-- as a whole.
 DO $$
 BEGIN
     IF to_regprocedure('outbox_partitions()') IS NOT NULL THEN

@@ -22,12 +22,14 @@ type order struct {
 	Cents    int64  `json:"cents"`
 }
 
-// handle is called once for each message that was not handled before. It changes nothing but the database, through tx. The events of
-// one order come in their order: a cancellation finds its invoice.
+// handle is called once for each message that was not handled before. It changes nothing but the
+// database, through tx. The events of one order come in their order: a cancellation finds its
+// invoice.
 func handle(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
 	var o order
 	if err := json.Unmarshal(m.Payload, &o); err != nil {
-		// No retry mends this: the message is parked, with all later ones of this order, and all other orders go on.
+		// No retry mends this: the message is parked, with all later ones of this order, and all
+		// other orders go on.
 		return inbox.Permanent(fmt.Errorf("read the order: %w", err))
 	}
 	switch m.Type {
@@ -62,7 +64,8 @@ func cancel(ctx context.Context, tx pgx.Tx, m inbox.Message, o order) error {
 	return tell(ctx, tx, m, "InvoiceCancelled", o)
 }
 
-// pay moves money from the customer to the shop. It takes the customer's account first, as everybody does: nobody waits in a circle.
+// pay moves money from the customer to the shop. It locks the customer's account first, as
+// every handler does, so there are no deadlocks.
 func pay(ctx context.Context, tx pgx.Tx, customer string, cents int64) error {
 	for _, booking := range []struct {
 		account string
@@ -77,8 +80,8 @@ func pay(ctx context.Context, tx pgx.Tx, customer string, cents int64) error {
 	return nil
 }
 
-// tell writes the follow-up event to billing's own outbox: it is published if and only if the invoice is committed. Follow adds which
-// message caused it, and its trace.
+// tell writes the follow-up event to billing's own outbox: it is published if and only if the
+// invoice is committed. Follow adds which message caused it, and its trace.
 func tell(ctx context.Context, tx pgx.Tx, m inbox.Message, kind string, o order) error {
 	payload, err := json.Marshal(o)
 	if err != nil {

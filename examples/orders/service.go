@@ -58,7 +58,8 @@ func answer(w http.ResponseWriter, status int, id int64, err error) {
 	case errors.Is(err, pgx.ErrNoRows):
 		http.Error(w, "no such order, or it is cancelled already", http.StatusConflict)
 	case err != nil:
-		// A client that asks again places another order: whether this one was committed may be unknown.
+		// A client that asks again places another order: whether this one was committed may be
+		// unknown.
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	default:
 		w.Header().Set("Content-Type", "application/json")
@@ -82,7 +83,8 @@ func (s service) place(ctx context.Context, o order) (id int64, err error) {
 	return id, err
 }
 
-// cancel takes the order by its UPDATE before it writes the event, so that events of one order are in the order of its changes.
+// cancel locks the order by its UPDATE before it writes the event, so that events of one order are
+// in the order of its changes.
 func (s service) cancel(ctx context.Context, id int64) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		e := event{Order: id}
@@ -95,7 +97,8 @@ func (s service) cancel(ctx context.Context, id int64) error {
 	})
 }
 
-// tell writes the event to the outbox. The relay publishes it to the topic outbox.event.order under the key of the order.
+// tell writes the event to the outbox. The relay publishes it to the topic outbox.event.order under
+// the key of the order.
 func tell(ctx context.Context, tx pgx.Tx, kind string, e event) error {
 	payload, err := json.Marshal(e)
 	if err != nil {

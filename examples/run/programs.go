@@ -35,7 +35,8 @@ func build(ctx context.Context) (*programs, error) {
 
 func (p *programs) close() error { return os.RemoveAll(p.folder) }
 
-// command is a program with additions to the environment. What would configure a relay or a Postgres client otherwise is left out.
+// command is a program with additions to the environment. What would configure a relay or a
+// Postgres client otherwise is left out.
 func (p *programs) command(environ []string, name string, arguments ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.folder, name), arguments...)
 	for _, entry := range os.Environ() {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// verdict is what both databases say at the end. Servers of yours may hold orders of earlier runs; they count too.
+// verdict is what both databases say at the end. Servers of yours may hold orders of earlier runs;
+// they count too.
 type verdict struct {
 	placed, cancelled   int64 // orders, by the database of orders
 	turnover            int64 // cents of those that are not cancelled
@@ -31,7 +32,8 @@ func awaitInvoice(ctx context.Context, s *site) error {
 	})
 }
 
-// await waits until billing has an invoice for each order and has retracted those of cancelled ones.
+// await waits until billing has an invoice for each order and has retracted those of cancelled
+// ones.
 func await(ctx context.Context, s *site) (v *verdict, err error) {
 	err = poll(ctx, func() (int64, bool, error) {
 		if v, err = look(ctx, s); err != nil {
@@ -103,7 +105,8 @@ func (v *verdict) String() string {
 `, v.placed, v.cancelled, v.invoices, v.retracted, v.marks, v.followUps, money(v.turnover), money(v.shop), money(v.sum))
 }
 
-// check compares the two databases. A message that was lost or had its effect twice would show in the shop's balance.
+// check compares the two databases. A message that was lost or had its effect twice would show in
+// the shop's balance.
 func (v *verdict) check() error {
 	var faults []error
 	differ := func(what string, got, want int64) {

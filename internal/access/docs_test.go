@@ -13,7 +13,7 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-var update = flag.Bool("update", false, "write the tables of docs/security.md anew")
+var update = flag.Bool("update", false, "write the tables of docs/security.md")
 
 const docsPath = "../../docs/security.md"
 
@@ -130,7 +130,7 @@ func TestTheTablesOfTheDocumentationAreUpToDate(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if want != string(is) {
-		t.Error("the tables of docs/security.md are stale; go test ./internal/access -update writes them anew")
+		t.Error("the tables of docs/security.md are stale; go test ./internal/access -update writes them again")
 	}
 }
 

@@ -23,7 +23,8 @@ type Deployment struct {
 	// Routes are the templates that lead rows without a topic of their own to one.
 	Routes []string
 
-	// Topics are further topics that rows name themselves. A trailing * makes a prefix; * alone means every topic.
+	// Topics are further topics that rows name themselves. A trailing * makes a prefix; * alone
+	// means every topic.
 	Topics []string
 
 	// CreateTopics says that the relay makes topics that do not exist.
@@ -67,8 +68,9 @@ func (a ACL) SameResource(b ACL) bool {
 	return a.Resource == b.Resource && a.Pattern == b.Pattern && a.Name == b.Name
 }
 
-// ACLs returns what the principal of the relay must be allowed in Kafka, the ACLs of one resource one after the other. The
-// error, which has a hint, says which route leads to topics that no pattern of Kafka can name.
+// ACLs returns what the principal of the relay must be allowed in Kafka, the ACLs of one resource
+// one after the other. The error, which has a hint, says which route leads to topics that no
+// pattern of Kafka can name.
 func (d Deployment) ACLs() ([]ACL, error) {
 	patterns, err := d.topics()
 	if err != nil {

@@ -19,12 +19,13 @@ type Grant struct {
 	Columns []string `json:"columns,omitempty"`
 	// Kind of the object: table, function or schema.
 	Kind string `json:"object_type"`
-	// Object is the name of the object, with the types of its arguments where it is a function; empty for the schema that the
-	// search_path decides.
+	// Object is the name of the object, with the types of its arguments if it is a function;
+	// empty for the schema that the search_path decides.
 	Object string `json:"object"`
 	// Role that gets the privilege.
 	Role string `json:"role"`
-	// OnlyWith is the function without which roles.sql does not give the privilege; empty where it always does.
+	// OnlyWith is the function without which roles.sql does not give the privilege; empty if it
+	// always does.
 	OnlyWith string `json:"only_with,omitempty"`
 }
 
@@ -60,7 +61,8 @@ func (g Grant) String() string {
 	return fmt.Sprintf("GRANT %s ON %s%s TO %s;", privilege, kind, g.Object, g.Role)
 }
 
-// Grants returns what the roles hold, as roles.sql gives it, for the schema and for the tables of every lane.
+// Grants returns what the roles hold, as roles.sql gives it, for the schema and for the tables of
+// every lane.
 func Grants(schema string, lanes []relay.Lane) []Grant {
 	grants := parseGrants(migrations.Roles)
 	for i := range grants {
@@ -74,8 +76,8 @@ func Grants(schema string, lanes []relay.Lane) []Grant {
 	return append(grants, FurtherGrants(lanes)...)
 }
 
-// FurtherGrants returns the grants on the tables of lanes that roles.sql does not know: those on the table outbox, on each of
-// them.
+// FurtherGrants returns the grants on the tables of lanes that roles.sql does not know: those on
+// the table outbox, on each of them.
 func FurtherGrants(lanes []relay.Lane) []Grant {
 	var further []Grant
 	for _, lane := range lanes {
@@ -106,8 +108,8 @@ var (
 	sqlGrant   = regexp.MustCompile(`GRANT\s+([^;']+?)\s+ON\s+(?:(FUNCTION|SCHEMA)\s+)?([^;']+?)\s+TO\s+([^;']+?)\s*[;']`)
 )
 
-// parseGrants reads the GRANT statements of a script that is written as roles.sql is: those in a block that asks for a function
-// are given only where there is that function.
+// parseGrants reads the GRANT statements of a script that is written as roles.sql is: those in a
+// block that asks for a function are given only if that function exists.
 func parseGrants(script string) []Grant {
 	script = sqlComment.ReplaceAllString(script, "")
 	var conditional []Grant

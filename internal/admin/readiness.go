@@ -11,7 +11,7 @@ import (
 type Readiness struct {
 	// Ready is true when every lane is.
 	Ready bool `json:"ready"`
-	// Reason says why the process as a whole is not ready; empty where a lane says so.
+	// Reason says why the process as a whole is not ready; empty if a lane says so.
 	Reason string `json:"reason,omitempty"`
 	// Lanes holds every lane of the process.
 	Lanes []LaneReadiness `json:"lanes"`
@@ -25,10 +25,10 @@ type LaneReadiness struct {
 	State relay.State `json:"state"`
 	// Ready is whether the lane is another process's, or makes progress.
 	Ready bool `json:"ready"`
-	// Reason says why it is not ready; empty where it is.
+	// Reason says why it is not ready; empty if it is.
 	Reason string `json:"reason,omitempty"`
-	// Remark is what a ready lane has to say nevertheless: which topics it runs without, or what it has waited for since a moment
-	// ago.
+	// Remark is what a ready lane has to say nevertheless: which topics it runs without, or what it
+	// has waited for since a moment ago.
 	Remark string `json:"remark,omitempty"`
 }
 
@@ -50,8 +50,8 @@ func judge(lanes []relay.LaneStatus, within time.Duration, now time.Time) Readin
 	return answer
 }
 
-// notReady returns why a lane is not ready, or "". A lane that waits is ready until the time is up: a broker that restarts
-// is no reason to raise an alarm.
+// notReady returns why a lane is not ready, or "". A lane that waits is ready until the time is up:
+// a broker that restarts is no reason to raise an alarm.
 func notReady(l relay.LaneStatus, within time.Duration, now time.Time) string {
 	if l.State == relay.Standby {
 		return ""

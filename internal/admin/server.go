@@ -23,13 +23,14 @@ type Config struct {
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
 
-	// Status returns the lanes of this process, none while it still starts. It must be safe for concurrent use.
+	// Status returns the lanes of this process, none while it still starts. It must be safe for
+	// concurrent use.
 	Status func() []relay.LaneStatus
 
 	// ReadyWithin is how long a lane may go without progress and still be ready.
 	ReadyWithin time.Duration
 
-	// Logger is told of requests that fail.
+	// Logger receives requests that fail.
 	Logger *slog.Logger
 }
 
@@ -85,7 +86,7 @@ type Server struct {
 // ErrTaken is wrapped by the error of Listen where another process listens on the address.
 var ErrTaken = errors.New("taken by another process")
 
-// Listen opens address, HOST:PORT. The error holds a hint where the address is taken.
+// Listen opens address, HOST:PORT. The error has a hint if the address is taken.
 func Listen(address string, cfg Config) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -110,8 +111,8 @@ func Listen(address string, cfg Config) (*Server, error) {
 // Address returns the address that is served, with the port that was picked.
 func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Serve answers requests until ctx is cancelled, then lets those in flight end, for one second at most. It returns nil after a
-// cancellation.
+// Serve answers requests until ctx is cancelled, then lets those in flight end, for one second at
+// most. It returns nil after a cancellation.
 func (s *Server) Serve(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.listener) }()
@@ -123,7 +124,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
-		// Whoever is still connected is cut off: the process is about to end.
+		// Open connections are cut, because the process is about to end.
 		err = s.http.Close()
 		return errors.Join(err, ended(<-served))
 	}

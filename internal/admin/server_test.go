@@ -42,7 +42,7 @@ func TestReadinessIsProgress(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return now.Add(-d) }
 	tests := map[string]struct {
 		lanes  []relay.LaneStatus
-		reason string // of the last lane; "" where the process is ready
+		reason string // of the last lane; "" if the process is ready
 		remark string
 	}{
 		"another process runs the lane": {
@@ -139,8 +139,8 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// Whoever reaches the address can read, and nothing else: no page answers to a method that could change something, and
-// nothing is there but the pages.
+// A client that reaches the address can read, and nothing else: no page answers to a method that
+// could change something, and nothing is there but the pages.
 func TestNothingCanBeChangedThroughTheServer(t *testing.T) {
 	handler := Handler(config(relay.LaneStatus{Lane: "outbox", State: relay.Running, Progress: time.Now()}))
 	pages := []string{"/", "/livez", "/readyz", "/metrics"}

@@ -46,9 +46,9 @@ func OpenToAll(dir string) bool {
 	}
 }
 
-// Folder returns the folder of the entry name. Where it is absent, fill is called once, by one
-// process at a time, with a new folder to fill; if fill fails or ctx ends, nothing of it remains.
-// Every user may read what lies in the folder.
+// Folder returns the folder of the entry name. If it is absent, fill is called once, by one
+// process at a time, with a new folder to fill; if fill fails or ctx ends, nothing remains.
+// Every user may read what is in the folder.
 func Folder(ctx context.Context, name string, fill func(ctx context.Context, dir string) error) (string, error) {
 	root, err := Root()
 	if err != nil {
@@ -102,7 +102,7 @@ func exists(dir string) bool {
 }
 
 // trusted refuses a folder that somebody else than this user and root has made, or may change: what
-// lies in it is run as a program.
+// is in it is run as a program.
 func trusted(dir string) error {
 	// Whose link it is, and whose folder the link leads to.
 	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
@@ -112,7 +112,7 @@ func trusted(dir string) error {
 		}
 		link := info.Mode()&fs.ModeSymlink != 0
 		if !ours(info) || !link && info.Mode().Perm()&0o022 != 0 {
-			return fmt.Errorf("cache folder %s belongs to somebody else, or others may write to it, and what lies in it would be run: "+
+			return fmt.Errorf("cache folder %s belongs to somebody else, or others may write to it, and what is in it would be run: "+
 				"remove it, or set XDG_CACHE_HOME to a folder of your own", dir)
 		}
 	}

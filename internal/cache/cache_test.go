@@ -71,7 +71,7 @@ func TestWhatAKilledProcessLeftIsCleared(t *testing.T) {
 		t.Fatal(err)
 	}
 	if exists(filepath.Join(dir, "old")) {
-		t.Fatal("the half of an earlier fetch stands in the entry")
+		t.Fatal("the entry holds half of an earlier fetch")
 	}
 }
 

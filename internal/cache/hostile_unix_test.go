@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What lies in the cache is run as a program. So a folder that somebody else has made or may change
+// What is in the cache is run as a program. So a folder that somebody else has made or may change
 // is refused, and not filled.
 func TestAFolderThatOthersMayChangeIsRefused(t *testing.T) {
 	fill := func(context.Context, string) error { return nil }

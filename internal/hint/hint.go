@@ -24,7 +24,7 @@ func New(text, try string) error {
 	return &Error{Err: errors.New(text), Try: try}
 }
 
-// Wrap adds a hint, formatted as by fmt.Sprintf, to err. It returns nil where err is nil.
+// Wrap adds a hint, formatted as by fmt.Sprintf, to err. It returns nil if err is nil.
 func Wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"github.com/outbox-relay/relay/internal/secretfile"
 )
 
-// Config says how the relay and the brokers know each other. The zero value is plain text without authentication.
+// Config says how the relay and the brokers know each other. The zero value is plain text without
+// authentication.
 type Config struct {
 	// TLS says how connections are encrypted, and who the brokers are.
 	TLS TLS
@@ -25,14 +26,16 @@ type TLS struct {
 	// Enabled encrypts connections and checks the certificates of the brokers. Defaults to false.
 	Enabled bool
 
-	// CAFile holds the authorities that brokers' certificates must come from, in PEM. Defaults to those of the system.
+	// CAFile holds the authorities that brokers' certificates must come from, in PEM. Defaults to
+	// those of the system.
 	CAFile string
 
-	// CertificateFile and KeyFile hold the relay's own certificate, with intermediates where there are any, and its key, in
-	// PEM, for brokers that ask for them. Default to none.
+	// CertificateFile and KeyFile hold the relay's own certificate, with intermediates where there
+	// are any, and its key, in PEM, for brokers that ask for them. Default to none.
 	CertificateFile, KeyFile string
 
-	// ServerName is the name that brokers' certificates must be for. Defaults to the host that is connected to.
+	// ServerName is the name that brokers' certificates must be for. Defaults to the host that is
+	// connected to.
 	ServerName string
 }
 
@@ -55,14 +58,16 @@ type SASL struct {
 	// User is the name of the relay, for PLAIN and SCRAM.
 	User string
 
-	// Password is that of User; PasswordFile is a file that holds it and is read at each authentication. One of both.
+	// Password is that of User; PasswordFile is a file that holds it and is read at each
+	// authentication. One of both.
 	Password, PasswordFile string
 
 	// TokenFile holds the token for OAUTHBEARER and is read at each authentication.
 	TokenFile string
 
-	// WithoutTLS allows a PLAIN password or a token on connections that TLS does not encrypt, for networks that encrypt by
-	// other means. Connections to the loopback address need no permission. Defaults to false.
+	// WithoutTLS allows a PLAIN password or a token on connections that TLS does not encrypt, for
+	// networks that encrypt by other means. Connections to the loopback address need no permission.
+	// Defaults to false.
 	WithoutTLS bool
 }
 
@@ -78,8 +83,9 @@ func (c Config) Options() []kgo.Opt {
 	return options
 }
 
-// Check reports every fault of c and of the files that it names, for connections to brokers, HOST:PORT each. Each fault begins
-// with the name of its setting and a colon. The warnings are about what works, and perhaps should not.
+// Check reports every fault of c and of the files that it names, for connections to brokers,
+// HOST:PORT each. Each fault begins with the name of its setting and a colon. The warnings are
+// about what works, and perhaps should not.
 func (c Config) Check(brokers []string, now time.Time) (warnings []string, err error) {
 	r := &report{}
 	c.TLS.check(r, now)
@@ -88,11 +94,11 @@ func (c Config) Check(brokers []string, now time.Time) (warnings []string, err e
 	switch {
 	case !clear || c.SASL.Mechanism == "":
 	case c.SASL.Mechanism == ScramSHA256 || c.SASL.Mechanism == ScramSHA512:
-		r.warn("kafka.sasl.mechanism: %s without TLS hides the password, but whoever listens can guess at it at leisure "+
+		r.warn("kafka.sasl.mechanism: %s without TLS hides the password, but a listener can guess at it at leisure "+
 			"and reads every event; turn kafka.tls.enabled on", c.SASL.Mechanism)
 	case !c.SASL.WithoutTLS:
-		r.fault("kafka.sasl.mechanism", hint.New(c.SASL.Mechanism+" without TLS shows the password or the token to whoever listens",
-			"--kafka-tls-enabled; or --kafka-sasl-without-tls where the network encrypts by other means"))
+		r.fault("kafka.sasl.mechanism", hint.New(c.SASL.Mechanism+" without TLS shows the password or the token to every listener",
+			"--kafka-tls-enabled; or --kafka-sasl-without-tls if the network encrypts by other means"))
 	}
 	return r.warnings, errors.Join(r.faults...)
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
-// Explain says what is wrong where a connection to a broker failed for a reason of TLS or SASL, with a hint which setting mends it. It
-// returns nil for other errors. lasting reports whether waiting cannot mend it.
+// Explain says what is wrong if a connection to a broker failed for a reason of TLS or SASL,
+// with a hint which setting fixes it. It returns nil for other errors. lasting reports whether
+// waiting cannot fix it.
 func (c Config) Explain(err error) (lasting bool, explained error) {
 	if explained := c.explainCertificate(err); explained != nil {
 		return true, explained
@@ -50,7 +51,7 @@ func (c Config) explainCertificate(err error) error {
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		return hint.New("the broker refused the TLS handshake: "+strings.TrimPrefix(op.Err.Error(), "tls: "),
-			"where the brokers want a certificate of the relay: --kafka-tls-certificate-file and --kafka-tls-key-file, "+
+			"if the brokers want a certificate of the relay: --kafka-tls-certificate-file and --kafka-tls-key-file, "+
 				"signed by an authority that they trust")
 	}
 	return nil
@@ -79,7 +80,8 @@ func (c Config) explainSASL(err error) error {
 	return nil
 }
 
-// explainClosed is about a broker that hangs up without a word, which it also does while it stops: so it is waited for.
+// explainClosed is about a broker that hangs up without a word, which it also does while it stops:
+// so it is waited for.
 func (c Config) explainClosed(err error) (lasting bool, explained error) {
 	if !c.TLS.Enabled && strings.Contains(err.Error(), "tls alert record") {
 		// The client has no type for it.

@@ -69,7 +69,8 @@ func (s SASL) refuse(r *report, why, try string, settings ...string) {
 	}
 }
 
-// mechanism returns what a client authenticates by, nil for none. Files are read at each authentication.
+// mechanism returns what a client authenticates by, nil for none. Files are read at each
+// authentication.
 func (s SASL) mechanism() sasl.Mechanism {
 	switch s.Mechanism {
 	case Plain:
@@ -109,8 +110,9 @@ func (s SASL) password() (string, error) {
 	return password, nil
 }
 
-// bearer is OAUTHBEARER with the last step of a refusal (RFC 7628, section 3.2.3): a broker that does not accept a token says so
-// in a challenge, and only after the client has answered it with one byte does it end the authentication with its error.
+// bearer is OAUTHBEARER with the last step of a refusal (RFC 7628, section 3.2.3): a broker that
+// does not accept a token says so in a challenge, and only after the client has answered it with
+// one byte does it end the authentication with its error.
 type bearer struct{ sasl.Mechanism }
 
 // Authenticate begins a session.

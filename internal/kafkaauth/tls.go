@@ -89,7 +89,8 @@ func (t TLS) checkOwn(r *report, now time.Time) {
 	r.warnExpired(settingCertificate, chain, now)
 }
 
-// warnExpired warns of certificates that do not hold at this moment. They may be replaced while the relay runs.
+// warnExpired warns of certificates that do not hold at this moment. They may be replaced while the
+// relay runs.
 func (r *report) warnExpired(setting string, certificates []*x509.Certificate, now time.Time) {
 	for _, c := range certificates {
 		switch {
@@ -159,7 +160,8 @@ func (t TLS) config() (*tls.Config, error) {
 		}
 		pair, err := tls.X509KeyPair(certificateText, keyText)
 		if err != nil {
-			// Also what is seen between the replacement of one file and that of the other: the next try reads both.
+			// Also what is seen between the replacement of one file and that of the other: the next
+			// try reads both.
 			return nil, fmt.Errorf("%s: %s and %s do not belong together: %w", settingKey, t.CertificateFile, t.KeyFile, err)
 		}
 		config.Certificates = []tls.Certificate{pair}

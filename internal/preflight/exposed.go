@@ -15,7 +15,7 @@ import (
 type Exposure struct {
 	// Schema that holds the tables.
 	Schema string
-	// Roles that may create in it, quoted as SQL needs it; PUBLIC stands for every role.
+	// Roles that may create in it, quoted as SQL needs it; PUBLIC means every role.
 	Roles []string
 }
 

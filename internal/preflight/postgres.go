@@ -34,14 +34,15 @@ const (
 	protocolViolation = "08P01"
 )
 
-// Connect opens a session on Postgres for work on the outbox, trying again until the time is up if the server does not answer.
-// Its errors are explained and free of secrets. See package pg for what is pinned in the session.
+// Connect opens a session on Postgres for work on the outbox, trying again until the time is up if
+// the server does not answer. Its errors are explained and free of secrets. See package pg for what
+// is pinned in the session.
 func Connect(ctx context.Context, databaseURL string, timeout time.Duration) (*pgx.Conn, error) {
 	return ConnectFor(ctx, databaseURL, timeout, Outbox)
 }
 
-// What commands work on. The tables of the outbox stand beside relay_lanes, those of consumers beside inbox; how text is stored is a
-// matter of the outbox only.
+// What commands work on. The tables of the outbox stand beside relay_lanes, those of consumers
+// beside inbox; how text is stored is a matter of the outbox only.
 var (
 	Outbox = pg.Options{Application: "relay", Beside: "relay_lanes"}
 	Inbox  = pg.Options{Application: "relay inbox", Beside: "inbox", AnyEncoding: true}
@@ -95,8 +96,8 @@ func explainConnect(err error, cfg *pgx.ConnConfig, timeout time.Duration) error
 	return hint.Wrap(err, "check host, port and sslmode in --database-url, and that Postgres runs there")
 }
 
-// explainTLS returns what to do where the encryption of a connection is at fault, which waiting does not mend; empty for
-// another error.
+// explainTLS returns what to do if the encryption of a connection is at fault, which waiting
+// does not fix; empty for another error.
 func explainTLS(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return "sslrootcert=FILE in --database-url with the authority that signed the server's certificate, in PEM"
@@ -142,8 +143,8 @@ func innermost(err error) string {
 	return text
 }
 
-// Explain adds a hint to an error of Postgres, chosen by its SQLSTATE. Other errors come back as they are, free of
-// passwords in their connection strings.
+// Explain adds a hint to an error of Postgres, chosen by its SQLSTATE. Other errors come back as
+// they are, free of passwords in their connection strings.
 func Explain(err error) error {
 	if server, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return explain(&serverError{server, ""})
@@ -162,7 +163,7 @@ func explain(err *serverError) error {
 	case noDatabase:
 		try = "check the name of the database in --database-url, or create it with createdb"
 	case noTable, noColumn:
-		try = "relay migrate up --database-url … (with --schema where the outbox has a schema of its own)"
+		try = "relay migrate up --database-url … (with --schema if the outbox has its own schema)"
 	case noSchema:
 		try = "create the schema first: CREATE SCHEMA name"
 	case notAllowed:
@@ -174,14 +175,15 @@ func explain(err *serverError) error {
 	case startingUp:
 		try = "again once Postgres is up, or a longer --start-timeout"
 	case tooMany:
-		try = "raise max_connections, or end sessions that nobody needs"
+		try = "raise max_connections, or end sessions that are not needed"
 	default:
 		return err
 	}
 	return hint.Wrap(err, "%s", try)
 }
 
-// isPooler reports whether a pooler has refused a setting of the session. It has no code of its own for that.
+// isPooler reports whether a pooler has refused a setting of the session. It has no code for that
+// for that.
 func isPooler(err *pgconn.PgError) bool {
 	return err.Code == protocolViolation && strings.Contains(err.Message, "unsupported startup parameter")
 }
@@ -198,7 +200,7 @@ func (e *serverError) Error() string {
 
 func (e *serverError) Unwrap() error { return e.pg }
 
-// forGood reports whether waiting cannot mend err.
+// forGood reports whether waiting cannot fix err.
 func forGood(err error) bool {
 	server, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {

@@ -16,15 +16,18 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Config says what Check looks at. Every field but Outboxes, KafkaOptions and ExplainKafka is required.
+// Config says what Check looks at. Every field but Outboxes, KafkaOptions and ExplainKafka is
+// required.
 type Config struct {
 	// DatabaseURL is the connection string of Postgres.
 	DatabaseURL string
 
-	// Tables must exist and be readable, each with its schema where it has one: "outbox" or "billing.outbox".
+	// Tables must exist and be readable, each with its schema if it has one: "outbox" or
+	// "billing.outbox".
 	Tables []string
 
-	// Outboxes are those of the tables that are outboxes. What endangers their rows is logged as a warning.
+	// Outboxes are those of the tables that are outboxes. What endangers their rows is logged as a
+	// warning.
 	Outboxes []string
 
 	// Brokers are the bootstrap servers of Kafka.
@@ -33,19 +36,20 @@ type Config struct {
 	// KafkaOptions are added to the Kafka client.
 	KafkaOptions []kgo.Opt
 
-	// ExplainKafka says what is wrong with a connection to a broker, and whether waiting cannot mend it; nil for an error
-	// that it knows nothing of.
+	// ExplainKafka says what is wrong with a connection to a broker, and whether waiting cannot
+	// fix it; nil for an error that it does not know.
 	ExplainKafka func(error) (lasting bool, explained error)
 
 	// Timeout bounds the wait for servers that do not answer.
 	Timeout time.Duration
 
-	// Logger is told of what is waited for.
+	// Logger receives what is waited for.
 	Logger *slog.Logger
 }
 
-// Check looks at Postgres and Kafka at the same time. It returns nil once both are fit, the explained fault at once where waiting
-// cannot mend it, and every fault where the time is up. A cancelled ctx ends it with the context's error.
+// Check looks at Postgres and Kafka at the same time. It returns nil once both are fit, the
+// explained fault at once if waiting cannot fix it, and every fault if the time is up. A
+// cancelled ctx ends it with the context's error.
 func Check(ctx context.Context, cfg Config) error {
 	checking, stop := context.WithCancel(ctx)
 	defer stop()
@@ -74,10 +78,10 @@ func Check(ctx context.Context, cfg Config) error {
 	return errors.Join(found...)
 }
 
-// errForGood is wrapped by faults that waiting cannot mend.
+// errForGood is wrapped by faults that waiting cannot fix.
 var errForGood = errors.New("waiting does not help")
 
-// permanent marks a fault that waiting cannot mend.
+// permanent marks a fault that waiting cannot fix.
 type permanent struct{ error }
 
 func (p permanent) Unwrap() []error      { return []error{p.error} }
@@ -149,7 +153,8 @@ func lookAtTables(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 	return warnExposed(ctx, conn, cfg)
 }
 
-// lookAt reads no row of a table, and returns its oid: a table has more than one name, with its schema and without.
+// lookAt reads no row of a table, and returns its oid: a table has more than one name, with its
+// schema and without.
 func lookAt(ctx context.Context, conn *pgx.Conn, name string) (oid uint32, err error) {
 	if _, err := conn.Exec(ctx, "SELECT FROM "+name+" LIMIT 0"); err != nil {
 		return 0, err
@@ -209,8 +214,8 @@ func waitLogger(logger *slog.Logger, server string) func(error) {
 	}
 }
 
-// persist calls try until it succeeds, fails for good, or the time is up; it returns the last error of try that says more
-// than that the time is up.
+// persist calls try until it succeeds, fails permanently, or the time is up; it returns the last
+// error of try that says more than that the time is up.
 func persist(ctx context.Context, timeout time.Duration, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -44,7 +44,7 @@ func fit(t *testing.T) Config {
 	}
 }
 
-// closedPort returns an address that nobody listens at.
+// closedPort returns an address without a listener.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -131,7 +131,8 @@ func TestFaultsThatWaitingCannotMendEndTheCheckAtOnce(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			cfg := fit(t)
-			// The other server never answers: the check must not wait for it. Far longer than the test may take.
+			// The other server never answers: the check must not wait for it. Far longer than the
+			// test may take.
 			cfg.Timeout = time.Hour
 			if name == "not a broker's address" {
 				cfg.DatabaseURL = "postgres://postgres@" + silentPort(t) + "/postgres?sslmode=disable"

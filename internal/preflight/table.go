@@ -8,8 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// tableQuery looks at what order, visibility and retention rest on: the defaults of three columns, and who may write something else into
-// them. The owner of the table and superusers may do anything, and roles of Postgres itself stand for their members.
+// tableQuery looks at what order, visibility and retention rest on: the defaults of three columns,
+// and who may write something else into them. The owner of the table and superusers may do
+// anything, and roles of Postgres itself count as their members.
 const tableQuery = `
 WITH t AS (SELECT oid, relowner FROM pg_class WHERE oid = $1::text::regclass),
 writers AS (
@@ -33,8 +34,8 @@ SELECT (SELECT attidentity = 'a' FROM pg_attribute WHERE attrelid = t.oid AND at
 // namedWriters is how many roles a warning names.
 const namedWriters = 10
 
-// TableWarnings says what about an outbox table, with its schema if it has one, is not as the migrations and roles.sql make it, and
-// endangers its rows. Each is a sentence or two.
+// TableWarnings says what about an outbox table, with its schema if it has one, is not as the
+// migrations and roles.sql make it, and endangers its rows. Each is a sentence or two.
 func TableWarnings(ctx context.Context, q interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }, table string) ([]string, error) {

@@ -16,9 +16,10 @@ type Process struct {
 	err  error // set before done is closed
 }
 
-// Start starts cmd in a process group of its own. When this process dies, onParentDeath is sent to the child, on Linux.
-// Every output of cmd should be nil or an *os.File: with anything else, a grandchild that holds the pipe open keeps the
-// child from being reported as ended. The credential in cmd.SysProcAttr is kept; the rest of SysProcAttr is set here.
+// Start starts cmd in its own process group. When this process dies, onParentDeath is sent to
+// the child, on Linux. Every output of cmd should be nil or an *os.File: with anything else, a
+// grandchild that holds the pipe open keeps the child from being reported as ended. The credential
+// in cmd.SysProcAttr is kept; the rest of SysProcAttr is set here.
 func Start(cmd *exec.Cmd, onParentDeath syscall.Signal) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -68,7 +69,7 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// ExitCode is the exit status of a child that has ended, or -1 where a signal ended it.
+// ExitCode is the exit status of a child that has ended, or -1 if a signal ended it.
 func (p *Process) ExitCode() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()

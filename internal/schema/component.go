@@ -6,7 +6,7 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// Component is a set of tables that comes into a database as a whole, with versions of its own.
+// Component is a set of tables that comes into a database as a whole, with its own versions.
 type Component struct {
 	// Name is what the tables are: outbox or inbox.
 	Name string
@@ -17,7 +17,7 @@ type Component struct {
 	list     func() []migrations.Migration
 	lockName string // with the schema, what two Migrators exclude each other by
 
-	anyEncoding bool // the tables may stand in a database whose encoding is not UTF8
+	anyEncoding bool // the tables may be in a database whose encoding is not UTF8
 }
 
 // The components. A database may hold either or both, also in one schema.

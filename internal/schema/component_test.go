@@ -59,7 +59,8 @@ func TestTheInboxNeedsNoOutbox(t *testing.T) {
 	}
 }
 
-// Both may stand in one schema: a service that consumes and writes events in one transaction has them so.
+// Both may be in one schema: a service that consumes and writes events in one transaction has
+// them so.
 func TestOutboxAndInboxInOneSchemaKnowNothingOfEachOther(t *testing.T) {
 	databaseURL, conn := emptyDatabase(t)
 	outbox, inbox := open(t, databaseURL), openInbox(t, databaseURL)

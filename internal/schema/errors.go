@@ -13,10 +13,11 @@ import (
 
 const lockNotAvailable = "55P03"
 
-// DirtyError says that the connection was lost in the middle of a migration, so that nobody knows whether Postgres
-// committed it.
+// DirtyError says that the connection was lost in the middle of a migration, so that it is unknown
+// whether Postgres committed it.
 type DirtyError struct {
-	// Version is the recorded one: that of the migration on its way up, or of the one before on its way down.
+	// Version is the recorded one: that of the migration on its way up, or of the one before on its
+	// way down.
 	Version int64
 }
 
@@ -45,12 +46,13 @@ func explainRun(err error) error {
 		return hint.New("another session holds a lock that the migration needs (waited "+lockTimeout+")",
 			"again when no long transaction is open; pg_stat_activity and pg_locks show who holds it")
 	case tableHoldsRows:
-		return hint.New(pg.Message+" that were written meanwhile", "--yes to delete them for good")
+		return hint.New(pg.Message+" that were written meanwhile", "--yes to delete them permanently")
 	}
 	return preflight.Explain(pg)
 }
 
-// original returns what an error of golang-migrate's drivers stands for, nil where it is no such error.
+// original returns what an error of golang-migrate's drivers means, nil if it is no such
+// error.
 func original(err error) error {
 	if byValue, ok := errors.AsType[database.Error](err); ok {
 		return byValue.OrigErr

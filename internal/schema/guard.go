@@ -21,13 +21,14 @@ type LossError struct {
 
 // Error names the tables and their rows.
 func (e *LossError) Error() string {
-	return "this would delete " + strings.Join(e.Tables, " and ") + " for good"
+	return "this would delete " + strings.Join(e.Tables, " and ") + " permanently"
 }
 
-// most is how far rows are counted; a table of a hundred million is not read to its end to say that it is not empty.
+// most is how far rows are counted; a table of a hundred million is not read to its end to say that
+// it is not empty.
 const most = 1000
 
-// checkLoss returns a *LossError where a table that the plan drops holds rows.
+// checkLoss returns a *LossError if a table that the plan drops holds rows.
 func (m *Migrator) checkLoss(ctx context.Context, plan []Migration) error {
 	var full []string
 	for _, migration := range plan {
@@ -61,8 +62,8 @@ func (m *Migrator) checkLoss(ctx context.Context, plan []Migration) error {
 	return nil
 }
 
-// guarded is the source of the migrations whose way down first makes sure, inside its own transaction, that the tables it
-// drops are empty: rows could arrive after checkLoss.
+// guarded is the source of the migrations whose way down first makes sure, inside its own
+// transaction, that the tables it drops are empty: rows could arrive after checkLoss.
 type guarded struct {
 	source.Driver
 	drops map[uint][]string

@@ -30,7 +30,7 @@ func LayoutSteps() []Migration {
 	return wrap(migrations.Partitioned())
 }
 
-// Layout returns the layout of the outbox; Plain where there is none yet.
+// Layout returns the layout of the outbox; Plain if there is none yet.
 func (m *Migrator) Layout(ctx context.Context) (Layout, error) {
 	taken, err := m.layoutSteps(ctx)
 	if taken == len(LayoutSteps()) {
@@ -39,8 +39,9 @@ func (m *Migrator) Layout(ctx context.Context) (Layout, error) {
 	return Plain, err
 }
 
-// layoutSteps returns how many of the steps to the partitioned layout were taken. The objects themselves tell: the functions
-// come with the first step, the partitioned table with the last, and the one between changes nothing.
+// layoutSteps returns how many of the steps to the partitioned layout were taken. The objects
+// themselves tell: the functions come with the first step, the partitioned table with the last, and
+// the one between changes nothing.
 func (m *Migrator) layoutSteps(ctx context.Context) (int, error) {
 	var partitioned, functions bool
 	table := pgx.Identifier{m.schema, "outbox"}.Sanitize()
@@ -73,9 +74,10 @@ func (m *Migrator) PlanLayout(ctx context.Context, want Layout) ([]Migration, er
 	return steps, nil
 }
 
-// Arrange brings the outbox into a layout and calls done after each step, which is a transaction of its own. What was taken
-// before an error stays, and the next call goes on from there. New partitions hold rows ids each; 0 leaves that to the
-// script, and a table that is partitioned already keeps its own number.
+// Arrange brings the outbox into a layout and calls done after each step, which is a transaction of
+// its own. What was taken before an error stays, and the next call goes on from there. New
+// partitions hold rows ids each; 0 leaves that to the script, and a table that is partitioned
+// already keeps its own number.
 func (m *Migrator) Arrange(ctx context.Context, want Layout, rows int, done func(Migration)) error {
 	return m.locked(ctx, func() error {
 		plan, err := m.PlanLayout(ctx, want)

@@ -17,8 +17,9 @@ import (
 	"github.com/outbox-relay/relay/internal/preflight"
 )
 
-// lockTimeout bounds the wait for a table that others use: everybody who wants the table next queues behind the one who waits,
-// and that would be every business transaction that writes an event.
+// lockTimeout bounds the wait for a table that others use, because every session that wants the
+// table next queues behind the one who waits, and that would be every business transaction that
+// writes an event.
 const lockTimeout = "5s"
 
 // Migrator works on the first schema of the search_path of one database. Use it from one goroutine.
@@ -34,8 +35,8 @@ func Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migr
 	return Outbox.Open(ctx, databaseURL, timeout)
 }
 
-// Open connects to the database, waiting up to timeout for it to answer. Close the Migrator after use. Errors are
-// explained and hold no secrets.
+// Open connects to the database, waiting up to timeout for it to answer. Close the Migrator after
+// use. Errors are explained and hold no secrets.
 func (c Component) Open(ctx context.Context, databaseURL string, timeout time.Duration) (*Migrator, error) {
 	// In the first schema of the search_path, whichever holds tables of the same names.
 	conn, err := preflight.ConnectFor(ctx, databaseURL, timeout, pg.Options{
@@ -78,7 +79,8 @@ func (m *Migrator) Component() Component { return m.component }
 // Schema returns the schema that is worked on.
 func (m *Migrator) Schema() string { return m.schema }
 
-// Exposed returns who else than the user of the connection may create objects in the schema; nil if nobody may.
+// Exposed returns who else than the user of the connection may create objects in the schema; nil if
+// nobody may.
 func (m *Migrator) Exposed(ctx context.Context) (*preflight.Exposure, error) {
 	var user string
 	if err := m.conn.QueryRow(ctx, "SELECT current_user").Scan(&user); err != nil {
@@ -93,7 +95,8 @@ type Status struct {
 	Applied bool
 }
 
-// Status returns every migration in order. It changes nothing. Its error is a *DirtyError where a migration was cut short.
+// Status returns every migration in order. It changes nothing. Its error is a *DirtyError if a
+// migration was cut short.
 func (m *Migrator) Status(ctx context.Context) ([]Status, error) {
 	version, err := m.version(ctx)
 	if err != nil {
@@ -106,8 +109,8 @@ func (m *Migrator) Status(ctx context.Context) ([]Status, error) {
 	return all, nil
 }
 
-// version returns the number of the last migration that is in the schema, 0 for none. It does not create the table of
-// versions.
+// version returns the number of the last migration that is in the schema, 0 for none. It does not
+// create the table of versions.
 func (m *Migrator) version(ctx context.Context) (uint, error) {
 	table := pgx.Identifier{m.schema, m.component.VersionTable}.Sanitize()
 	var exists bool
@@ -157,7 +160,8 @@ func (m *Migrator) PlanDown(ctx context.Context, steps int) ([]Migration, error)
 	return applied, nil
 }
 
-// Up applies every pending migration and calls done after each. What was applied before an error stays.
+// Up applies every pending migration and calls done after each. What was applied before an error
+// stays.
 func (m *Migrator) Up(ctx context.Context, done func(Migration)) error {
 	return m.locked(ctx, func() error {
 		plan, err := m.PlanUp(ctx)
@@ -168,8 +172,9 @@ func (m *Migrator) Up(ctx context.Context, done func(Migration)) error {
 	})
 }
 
-// Down takes migrations out, newest first, and calls done after each; steps < 0 means all of them. Where that would
-// delete rows it returns a *LossError and changes nothing, unless allowLoss is set.
+// Down takes migrations out, newest first, and calls done after each; steps < 0 means all of them.
+// If that would delete rows it returns a *LossError and changes nothing, unless allowLoss is
+// set.
 func (m *Migrator) Down(ctx context.Context, steps int, allowLoss bool, done func(Migration)) error {
 	return m.locked(ctx, func() error {
 		plan, err := m.PlanDown(ctx, steps)
@@ -229,7 +234,8 @@ func (m *Migrator) run(ctx context.Context, plan []Migration, step int, allowLos
 	return nil
 }
 
-// settle takes the mark "cut short" away where Postgres itself refused the migration: then it has also rolled it back.
+// settle takes the mark "cut short" away if Postgres itself refused the migration: then it has
+// also rolled it back.
 func (m *Migrator) settle(engine *migrate.Migrate, before uint, cause error) error {
 	if !refused(cause) {
 		return nil

@@ -29,9 +29,9 @@ func granted(t *testing.T, conn *pgx.Conn, names string) string {
 }
 
 const (
-	// generous are default privileges that give everything new to a role and to everybody.
+	// generous are default privileges that give everything new to a role and to PUBLIC.
 	generous = `ALTER DEFAULT PRIVILEGES GRANT ALL ON %s TO stranger, PUBLIC;`
-	// partitionsAndFunctions are what nobody but the owner may use, before roles.sql has given
+	// partitionsAndFunctions are what only the owner may use, before roles.sql has given
 	// anything.
 	partitionsAndFunctions = `^outbox_(p\d+|overflow|before|partition|private|add|empty|drop)`
 )

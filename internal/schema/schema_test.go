@@ -45,7 +45,7 @@ func execute(t *testing.T, conn *pgx.Conn, query string) {
 	}
 }
 
-// relations lists what stands in the schema public.
+// relations lists what is in the schema public.
 func relations(t *testing.T, conn *pgx.Conn) string {
 	t.Helper()
 	var names string

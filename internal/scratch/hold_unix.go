@@ -11,7 +11,7 @@ import (
 )
 
 // ours reports whether what info describes belongs to this user, or to one of the others that it
-// gives folders to. Anybody may make a folder of our name among the temporary files; what is in
+// gives folders to. Every user may make a folder of our name among the temporary files; what is in
 // such a folder is nothing to open or to remove.
 func ours(info fs.FileInfo, others []int) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)

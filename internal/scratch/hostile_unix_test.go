@@ -23,8 +23,8 @@ func abandoned(t *testing.T, parent string) string {
 	return folder.Path
 }
 
-// Among the temporary files anybody can make a folder of our name. It stays as it is, and does not
-// keep us from our own.
+// Every user can make a folder of our name among the temporary files. It stays as it is, and does
+// not keep us from our own.
 func TestFoldersOfOthersAreLeftAloneAndInNobodysWay(t *testing.T) {
 	if os.Geteuid() != 0 {
 		theirs := "/" // root's, and never named like ours

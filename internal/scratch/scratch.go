@@ -70,8 +70,8 @@ func (f *Folder) Remove() error {
 	return nil
 }
 
-// sweep removes the folders that nobody holds. One without a lock file is being made at this
-// moment. Where anybody may make files, as in /tmp, anybody can make one of our prefix: those of
+// sweep removes the folders that are not locked. One without a lock file is being made at this
+// moment. If every user may make files, as in /tmp, every user can make one of our prefix: those of
 // others are left alone, whatever is in them.
 func sweep(parent, prefix string, users []int) error {
 	entries, err := os.ReadDir(parent)

@@ -40,7 +40,8 @@ func Bytes(path string) ([]byte, error) {
 	return content, nil
 }
 
-// Text returns the content of a file of one line, without the end of that line. Its errors carry a hint.
+// Text returns the content of a file of one line, without the end of that line. Its errors carry a
+// hint.
 func Text(path string) (string, error) {
 	content, err := Bytes(path)
 	if err != nil {
@@ -53,7 +54,7 @@ func Text(path string) (string, error) {
 	return text, nil
 }
 
-// explain says what is wrong with a path in words of its own, and what to do.
+// explain says what is wrong with a path in plain words, and what to do.
 func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -58,7 +58,8 @@ func (c laneCollector) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// parked leaves out what a process knows of a lane that it does not run any more: it would never be corrected.
+// parked leaves out what a process knows of a lane that it does not run any more: it would never be
+// corrected.
 func parked(lane relay.LaneStatus) float64 {
 	if lane.State == relay.Standby {
 		return 0

@@ -32,7 +32,8 @@ type Metrics struct {
 	retention                 retention
 }
 
-// New returns Metrics in a registry of its own, with the collectors of the process and of the Go runtime.
+// New returns Metrics in its own registry, with the collectors of the process and of the Go
+// runtime.
 func New(build Build) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), now: time.Now}
 	m.rows = m.counter("relay_rows_published_total", "Outbox rows committed to Kafka.", "lane")

@@ -36,7 +36,8 @@ type Leaf struct {
 	// Hosts are the names and IP addresses that the certificate is for.
 	Hosts []string
 
-	// Expires is when it ceases to hold. Defaults to an hour from now; a time in the past makes an expired one.
+	// Expires is when it ceases to hold. Defaults to an hour from now; a time in the past makes an
+	// expired one.
 	Expires time.Time
 }
 

@@ -37,6 +37,6 @@ func TestACertificateHoldsForItsHostsUnderItsAuthorityOnly(t *testing.T) {
 	}
 	if verify(stranger, "127.0.0.1", now) == nil || verify(authority, "other.internal", now) == nil ||
 		verify(authority, "127.0.0.1", now.Add(2*time.Hour)) == nil {
-		t.Error("the certificate holds where it should not")
+		t.Error("the certificate is valid although it should not be")
 	}
 }

@@ -8,7 +8,8 @@ import (
 // escaper escapes an element between quotes in the text form of an array.
 var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// textArray returns the text form of a text[]. Every element is quoted, so that no text is read as NULL or as syntax.
+// textArray returns the text form of a text[]. Every element is quoted, so that no text is read as
+// NULL or as syntax.
 func textArray(elements []string) string {
 	var b strings.Builder
 	for i, s := range elements {
@@ -32,8 +33,8 @@ func nullableArray(elements []*string) string {
 	return enclosed(&b)
 }
 
-// byteaArray returns the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins with a backslash, which an
-// array wants doubled.
+// byteaArray returns the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins
+// with a backslash, which an array wants doubled.
 func byteaArray(elements [][]byte) string {
 	size := 2
 	for _, e := range elements {

@@ -24,7 +24,8 @@ func Insert(ctx context.Context, tx *sql.Tx, messages ...outbox.Message) ([]uuid
 	return standard.Insert(ctx, tx, messages...)
 }
 
-// LockAggregate takes the aggregate until tx ends, with the defaults of outbox.Config; see Writer.LockAggregate.
+// LockAggregate locks the aggregate until tx ends, with the defaults of outbox.Config; see
+// Writer.LockAggregate.
 func LockAggregate(ctx context.Context, tx *sql.Tx, aggregateType, aggregateID string) error {
 	return standard.LockAggregate(ctx, tx, aggregateType, aggregateID)
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/outbox-relay/relay/outbox/internal/event"
 )
 
-// Writer writes events into one outbox table. It holds no connection and is safe for concurrent use.
+// Writer writes events into one outbox table. It holds no connection and is safe for concurrent
+// use.
 type Writer struct {
 	rules   event.Rules
 	inserts event.Inserts
@@ -40,12 +41,13 @@ func New(cfg *outbox.Config) (*Writer, error) {
 	}, nil
 }
 
-// Insert writes the messages in tx, and returns their ids in the order of the arguments. They are published in that order,
-// once tx has committed. Any number of messages takes one statement, up to 32 MiB or 50,000 of them; more go in several.
-// No messages is no error and no round trip.
+// Insert writes the messages in tx, and returns their ids in the order of the arguments. They are
+// published in that order, once tx has committed. Any number of messages takes one statement, up to
+// 32 MiB or 50,000 of them; more go in several. No messages is no error and no round trip.
 //
-// It returns an *outbox.InvalidError where a message cannot be published as it is; nothing was sent then, and tx can go on.
-// After any other error the transaction is to be rolled back. A tx that is over gives sql.ErrTxDone.
+// It returns an *outbox.InvalidError if a message cannot be published as it is; nothing was sent
+// then, and tx can go on. After any other error the transaction is to be rolled back. A tx that is
+// over gives sql.ErrTxDone.
 func (w *Writer) Insert(ctx context.Context, tx *sql.Tx, messages ...outbox.Message) ([]uuid.UUID, error) {
 	if tx == nil {
 		return nil, errNoTx
@@ -99,7 +101,7 @@ func (w *Writer) write(ctx context.Context, tx *sql.Tx, c event.Columns) (err er
 	return err
 }
 
-// LockAggregate takes the aggregate until tx ends, and waits while another transaction has it; see
+// LockAggregate locks the aggregate until tx ends, and waits while another transaction has it; see
 // outbox.Writer.LockAggregate for when to call it.
 func (w *Writer) LockAggregate(ctx context.Context, tx *sql.Tx, aggregateType, aggregateID string) error {
 	if tx == nil {

@@ -1,9 +1,10 @@
--- The inbox: one mark a message, written in the transaction of the business rows that the message changes.
--- Runs in psql as it is; every object is created in the first schema of the search_path.
+-- The inbox: one mark a message, written in the transaction of the business rows that the message
+-- changes. Runs in psql as it is; every object is created in the first schema of the search_path.
 
--- The identity of a message as a UUID. A UUID of version 7 stands for itself. Everything else, and every other version, is
--- hashed (SHA-256) into a UUID of version 8 whose first bit is set: it can lie in no range of time before the year 6429, so
--- that no partition of a week holds a mark that its ids say nothing about. Package inbox computes the same.
+-- The identity of a message as a UUID. A UUID of version 7 is kept as it is. Everything else, and
+-- every other version, is hashed (SHA-256) into a UUID of version 8 whose first bit is set: it can
+-- lie in no range of time before the year 6429, so that no partition of a week holds a mark that
+-- its ids say nothing about. Package inbox computes the same.
 CREATE FUNCTION inbox_key(message_id text) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     RETURN CASE
@@ -26,14 +27,16 @@ CREATE FUNCTION inbox_floor(moment timestamptz) RETURNS uuid
     RETURN rpad(lpad(to_hex(floor(extract(epoch FROM moment) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
 COMMENT ON FUNCTION inbox_floor(timestamptz) IS 'The least UUID of version 7 that was made at a moment or later.';
 
--- consumer and source stand in the key because two services may both send an id 1, and two consumers both handle it.
--- COLLATE "C": names are compared byte by byte, which is fast and the same on every system.
+-- consumer and source are in the key because two services may both send an id 1, and two
+-- consumers both handle it. COLLATE "C": names are compared byte by byte, which is fast and the
+-- same on every system.
 CREATE TABLE inbox (
     consumer   text COLLATE "C" NOT NULL,
     source     text COLLATE "C" NOT NULL,
     msg_id     uuid             NOT NULL,
     handled_at timestamptz      NOT NULL DEFAULT now(),
-    -- source last: the id before it decides nearly every comparison, and new ids go to the end of their consumer.
+    -- source last: the id before it decides nearly every comparison, and new ids go to the end of
+    -- their consumer.
     PRIMARY KEY (consumer, msg_id, source)
 ) PARTITION BY RANGE (msg_id);
 COMMENT ON TABLE inbox IS 'Marks of messages whose effect is in this database, or that are parked. Written in the same transaction.';
@@ -42,8 +45,9 @@ COMMENT ON COLUMN inbox.source IS 'Who sent it: ids of two sources have nothing 
 COMMENT ON COLUMN inbox.msg_id IS 'inbox_key() of the id of the message.';
 COMMENT ON COLUMN inbox.handled_at IS 'When the transaction that handled the message began.';
 
--- A range of ids is one partition, so an id is unique over all partitions. No id is without one: older ids than the first
--- week are in inbox_past, newer ones than the last week in inbox_ahead, and hashed ids in inbox_hashed.
+-- A range of ids is one partition, so an id is unique over all partitions. No id is without one:
+-- older ids than the first week are in inbox_past, newer ones than the last week in inbox_ahead,
+-- and hashed ids in inbox_hashed.
 CREATE TABLE inbox_past PARTITION OF inbox
     FOR VALUES FROM (MINVALUE) TO ('00000000-0000-0000-0000-000000000001');
 CREATE TABLE inbox_ahead PARTITION OF inbox
@@ -51,7 +55,8 @@ CREATE TABLE inbox_ahead PARTITION OF inbox
 CREATE TABLE inbox_hashed PARTITION OF inbox
     FOR VALUES FROM ('80000000-0000-0000-0000-000000000000') TO (MAXVALUE);
 
--- What is known of each consumer whose marks are removed after a time. Marks of others are kept for ever.
+-- What is known of each consumer whose marks are removed after a time. Marks of others are kept for
+-- ever.
 CREATE TABLE inbox_consumers (
     consumer   text COLLATE "C" PRIMARY KEY,
     retention  interval             NULL CHECK (retention > interval '0'),
@@ -60,9 +65,10 @@ CREATE TABLE inbox_consumers (
 COMMENT ON TABLE inbox_consumers IS 'How long the marks of each consumer are kept. One that is not here keeps its marks for ever.';
 COMMENT ON COLUMN inbox_consumers.retention IS 'Marks older than this are removed; null keeps them for ever. See inbox_retain().';
 
--- A key some of whose messages are parked. All later messages of the key are parked behind them, in order.
--- Who adds a message takes the row FOR KEY SHARE, by the foreign key; who takes messages out again takes it
--- FOR NO KEY UPDATE, which excludes others of its kind only; and it goes by FOR UPDATE, once nothing is parked.
+-- A key some of whose messages are parked. All later messages of the key are parked behind them, in
+-- order. Who adds a message takes the row FOR KEY SHARE, by the foreign key; who takes messages out
+-- again takes it FOR NO KEY UPDATE, which excludes others of its kind only; and it goes by FOR
+-- UPDATE, once nothing is parked.
 CREATE TABLE inbox_parked_keys (
     id           bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     consumer     text COLLATE "C" NOT NULL,
@@ -101,7 +107,7 @@ CREATE TABLE inbox_parked (
 CREATE INDEX inbox_parked_queue_idx ON inbox_parked (key_id, id);
 COMMENT ON TABLE inbox_parked IS 'Messages that could not be handled, and later ones of the same key, in order of id. See relay inbox parked.';
 COMMENT ON COLUMN inbox_parked.msg_id IS 'The id as the message has it; its mark is in inbox, so a second copy is skipped.';
-COMMENT ON COLUMN inbox_parked."offset" IS 'Where the record was, in the topic of the key; -1 where it came from no topic.';
+COMMENT ON COLUMN inbox_parked."offset" IS 'Where the record was, in the topic of the key; -1 if it came from no topic.';
 COMMENT ON COLUMN inbox_parked.header_names IS 'The headers of the record in their order; the values are in header_values.';
 COMMENT ON COLUMN inbox_parked.cause IS
     'permanent: the handler says that it can never be handled. attempts: it failed as often as the consumer allows. '
@@ -110,8 +116,8 @@ COMMENT ON COLUMN inbox_parked.cause IS
     'behind: an earlier message of its key waits.';
 COMMENT ON COLUMN inbox_parked.attempts IS 'How often it was tried.';
 
--- Messages of which it is recorded that their handler was started: after a crash, and for as long as it is not known which
--- message it was. The row goes in the transaction of the effect.
+-- Messages of which it is recorded that their handler was started: after a crash, and for as long
+-- as it is not known which message it was. The row goes in the transaction of the effect.
 CREATE TABLE inbox_started (
     consumer   text COLLATE "C" NOT NULL,
     source     text COLLATE "C" NOT NULL,
@@ -122,7 +128,8 @@ CREATE TABLE inbox_started (
 );
 COMMENT ON TABLE inbox_started IS 'Messages whose handler was started and, unless it runs right now, ended with its process.';
 
--- Partitions that a process works on. A row that its process did not take away tells the next one of a crash.
+-- Partitions that a process works on. A row that its process did not remove tells the next one
+-- of a crash.
 CREATE TABLE inbox_sessions (
     consumer  text COLLATE "C" NOT NULL,
     topic     text COLLATE "C" NOT NULL,
@@ -133,9 +140,10 @@ CREATE TABLE inbox_sessions (
 );
 COMMENT ON TABLE inbox_sessions IS 'Partitions that a process works on, or worked on until it ended without notice.';
 
--- One row that a crash takes away. Postgres empties an unlogged table when it recovers from a crash, of the server or of one of its
--- processes, and a standby that is promoted has none of its rows; a restart in good order keeps them. So as long as the row is the
--- same, no commit was forgotten, be it an asynchronous one.
+-- One row that a crash removes. Postgres empties an unlogged table when it recovers from a
+-- crash, of the server or of one of its processes, and a standby that is promoted has none of its
+-- rows; a restart in good order keeps them. So as long as the row is the same, no commit was
+-- forgotten, even an asynchronous one.
 CREATE UNLOGGED TABLE inbox_incarnation (
     single boolean     PRIMARY KEY DEFAULT true CHECK (single),
     id     bigint      NOT NULL DEFAULT hashtextextended(gen_random_uuid()::text, 0),
@@ -144,7 +152,8 @@ CREATE UNLOGGED TABLE inbox_incarnation (
 COMMENT ON TABLE inbox_incarnation IS
     'One row for the time since Postgres crashed or was promoted last. It must stay unlogged: it is empty afterwards by that.';
 
--- Effects that no database rolls back: claimed before they begin, and no longer here once they are done.
+-- Effects that no database rolls back: claimed before they begin, and no longer here once they are
+-- done.
 CREATE TABLE inbox_claims (
     consumer   text COLLATE "C" NOT NULL,
     source     text COLLATE "C" NOT NULL,
@@ -180,9 +189,10 @@ COMMENT ON COLUMN inbox_audit.action IS
     'settle also: what the process that had begun an effect said of it after somebody else had noted it as unknown. '
     'retried: what came of a retry.';
 
--- Marks a message as handled, for consumers in other languages: call it first in the transaction of the business write. True:
--- it is the first time, go on. False: it was handled before, so roll back or commit without the effect. A concurrent transaction
--- that handles the same message is waited for.
+-- Marks a message as handled, for consumers in other languages: call it first in the transaction of
+-- the business write. True: it is the first time, go on. False: it was handled before, so roll back
+-- or commit without the effect. A concurrent transaction that handles the same message is waited
+-- for.
 CREATE FUNCTION inbox_accept(consumer text, source text, msg_id text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
@@ -197,11 +207,12 @@ BEGIN
 END
 $$;
 
--- Names in the body are looked up at each call, with the path that is pinned here: the server's own schema and no other. So a caller
--- with another search_path, or with a temporary table named inbox, still writes to the table of this schema, and a function or
--- operator that somebody made in this schema is never taken for one of the server. The names of this schema are written out:
--- "{schema}" stands for it above, and the block puts its name in the place.
--- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
+-- Names in the body are looked up at each call, with the path that is pinned here: the server's own
+-- schema and no other. So a caller with another search_path, or with a temporary table named inbox,
+-- still writes to the table of this schema, and a function or operator that somebody made in this
+-- schema is never taken for one of the server. The names of this schema are written out: "{schema}"
+-- is written for it above, and the block puts its name there. ALTER SCHEMA .. RENAME does not
+-- change them: docs/security.md says how to write the new name into them.
 DO $$
 BEGIN
     EXECUTE replace(pg_get_functiondef('inbox_accept(text, text, text)'::regprocedure), '"{schema}"', quote_ident(current_schema()));

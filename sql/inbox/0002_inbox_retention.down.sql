@@ -1,4 +1,5 @@
--- Removes the retention of the inbox. Marks stay: those of the weeks move to inbox_ahead, which takes time where there are many.
+-- Removes the retention of the inbox. Marks stay: those of the weeks move to inbox_ahead, which
+-- takes time if there are many.
 DO $$
 DECLARE
     week regclass;

@@ -1,8 +1,10 @@
--- Removal of old marks. Most of them lie in a partition of a week, which is emptied as a whole once every mark in it is old
--- enough; the rest is deleted in small batches. Package inbox calls the functions below; relay inbox sweep does it from outside.
+-- Removal of old marks. Most of them lie in a partition of a week, which is emptied as a whole once
+-- every mark in it is old enough; the rest is deleted in small batches. Package inbox calls the
+-- functions below; relay inbox sweep does it from outside.
 
--- A block range index: some bytes a megabyte, and next to nothing for who inserts. It tells whether a partition holds a mark
--- that is too young to go, without reading it all; that is asked under a lock.
+-- A block range index: some bytes a megabyte, and next to nothing for who inserts. It tells whether
+-- a partition holds a mark that is too young to go, without reading it all; that is asked under a
+-- lock.
 CREATE INDEX inbox_handled_at_idx ON inbox USING brin (handled_at);
 
 CREATE TABLE inbox_sweeps (
@@ -18,7 +20,8 @@ COMMENT ON COLUMN inbox_sweeps.next_block IS 'Where the search goes on; 0 where 
 COMMENT ON COLUMN inbox_sweeps.due_at IS 'When the first of the marks that this search has left will be old enough.';
 COMMENT ON COLUMN inbox_sweeps.next_at IS 'When the next search begins; null while one is on.';
 
--- Who wants the marks of a consumer kept for how long: each topic of each group. inbox_consumers.retention is the longest of them.
+-- Who wants the marks of a consumer kept for how long: each topic of each group.
+-- inbox_consumers.retention is the longest of them.
 CREATE TABLE inbox_retentions (
     consumer   text COLLATE "C" NOT NULL,
     claimant   text COLLATE "C" NOT NULL,
@@ -30,7 +33,8 @@ COMMENT ON TABLE inbox_retentions IS 'How long marks are wanted, and by whom. Wr
 COMMENT ON COLUMN inbox_retentions.claimant IS 'The group and the topic whose messages may come again.';
 COMMENT ON COLUMN inbox_retentions.claimed_at IS 'When it was claimed last. Consumers repeat their claims.';
 
--- The partitions of weeks in their order. Each holds the ids of one week, from Monday to Sunday in UTC, and is named by its Monday.
+-- The partitions of weeks in their order. Each holds the ids of one week, from Monday to Sunday in
+-- UTC, and is named by its Monday.
 CREATE FUNCTION inbox_weeks() RETURNS TABLE (partition regclass, lower uuid, upper uuid, ends_at timestamptz)
     LANGUAGE sql STABLE
 AS $$
@@ -74,7 +78,8 @@ BEGIN
 END
 $$;
 
--- How long a partition keeps its marks as a whole: the longest retention of the consumers that have some in it. Null: for ever.
+-- How long a partition keeps its marks as a whole: the longest retention of the consumers that have
+-- some in it. Null: forever.
 CREATE FUNCTION inbox_retention_of(partition regclass) RETURNS interval
     LANGUAGE plpgsql STABLE
 AS $$
@@ -85,7 +90,7 @@ BEGIN
 END
 $$;
 
--- One at a time: true where nobody else removes marks or changes partitions at this moment.
+-- One at a time: true if no other session removes marks or changes partitions at this moment.
 CREATE FUNCTION inbox_try_sweep() RETURNS boolean
     LANGUAGE plpgsql VOLATILE
 AS $$
@@ -94,7 +99,8 @@ BEGIN
         RAISE EXCEPTION 'what is checked under a lock needs a snapshot of its own: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
-    -- Whoever calls may be frozen, or cut off, before it commits; what the caller locks keeps every consumer waiting.
+    -- The caller may be frozen, or cut off, before it commits; what the caller locks keeps every
+    -- consumer waiting.
     IF current_setting('idle_in_transaction_session_timeout') = '0' THEN
         PERFORM set_config('idle_in_transaction_session_timeout', '5s', true);
     END IF;
@@ -102,10 +108,12 @@ BEGIN
 END
 $$;
 
--- Keeps the marks of a consumer for as long as retention says, on behalf of each claimant; null is for ever. Marks are kept for as long
--- as the longest claim of the consumer says, so that two of one name, with other topics, do not shorten each other's time. What is
--- claimed again replaces the claim. A claim that nobody repeats ends once every mark that was written while it was made is older than
--- it asks for; one for ever does not end. A retention that was written to inbox_consumers by hand counts as the claim of ''.
+-- Keeps the marks of a consumer for as long as retention says, on behalf of each claimant; null is
+-- for ever. Marks are kept for as long as the longest claim of the consumer says, so that two of
+-- one name, with other topics, do not shorten each other's time. What is claimed again replaces the
+-- claim. A claim that is not repeated ends once every mark that was written while it was made is
+-- older than it asks for; one without an end does not end. A retention that was written to
+-- inbox_consumers by hand counts as the claim of ''.
 CREATE FUNCTION inbox_retain(consumer text, retention interval, claimants text[] DEFAULT '{""}') RETURNS void
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
@@ -116,7 +124,8 @@ BEGIN
     IF coalesce(cardinality(claimants), 0) = 0 THEN
         RAISE EXCEPTION 'inbox_retain: there is no claimant' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- The row is locked also where nothing is changed: one at a time, so that each sees the claims of the others.
+    -- The row is locked even if nothing is changed: one at a time, so that each sees the claims
+    -- of the others.
     INSERT INTO "{schema}".inbox_consumers AS c (consumer, retention) VALUES (inbox_retain.consumer, inbox_retain.retention)
     ON CONFLICT (consumer) DO UPDATE SET retention = excluded.retention WHERE false;
     IF NOT FOUND THEN
@@ -138,11 +147,13 @@ BEGIN
 END
 $$;
 
--- Adds weeks up to one year from now, unless so many lie ahead; returns how many were added. Null: inbox_ahead has more blocks than
--- most_blocks, and what belongs into new weeks would have to move while everybody waits. Nothing is lost by that: whatever
--- comes after the last week goes to inbox_ahead, is unique there, and is deleted in batches.
+-- Adds weeks up to one year from now, unless so many lie ahead; returns how many were added. Null:
+-- inbox_ahead has more blocks than most_blocks, and what belongs into new weeks would have to move
+-- while all sessions wait. Nothing is lost by that: what comes after the last week goes to
+-- inbox_ahead, is unique there, and is deleted in batches.
 --
--- The lock keeps consumers out for a moment, since the range of inbox_ahead is cut; they wait no longer than lock_timeout allows.
+-- The lock keeps consumers out for a moment, since the range of inbox_ahead is cut; they wait no
+-- longer than lock_timeout allows.
 CREATE FUNCTION inbox_add_weeks(ahead int DEFAULT 26, most_blocks bigint DEFAULT 8192) RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -174,7 +185,8 @@ BEGIN
         part := to_char(starts[i] AT TIME ZONE 'UTC', '"inbox_"YYYYMMDD');
         EXECUTE format('CREATE TABLE %1$s.%2$I (LIKE %1$s.inbox INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES INCLUDING STORAGE)',
                        home, part);
-        -- Default privileges would give it to others; marks are read and written through inbox as a whole.
+        -- Default privileges would give it to others; marks are read and written through inbox as a
+        -- whole.
         FOR other IN SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
                        FROM pg_class, aclexplode(relacl) WHERE oid = format('%s.%I', home, part)::regclass AND grantee <> relowner LOOP
             EXECUTE format('REVOKE ALL ON %s.%I FROM %s', home, part, other);
@@ -195,12 +207,14 @@ BEGIN
 END
 $$;
 
--- Empties the oldest week of which no mark is needed any more; returns its name, or null where there is none. Every mark must be
--- older than the longest retention of the consumers that have marks there: a late message may have been marked yesterday in a
--- week of last year, and then that week stays.
+-- Empties the oldest week of which no mark is needed any more; returns its name, or null where
+-- there is none. Every mark must be older than the longest retention of the consumers that have
+-- marks there: a late message may have been marked yesterday in a week of last year, and then that
+-- week stays.
 --
--- It locks that week alone, to which nobody writes but who handles a message that is as old; TRUNCATE gives the space back at
--- once, and holds up nothing in the rest of the table. What was checked before is checked again under the lock.
+-- It locks that week alone, to which only the handling of a message that is as old writes;
+-- TRUNCATE gives the space back at once, and holds up nothing in the rest of the table. What was
+-- checked before is checked again under the lock.
 CREATE FUNCTION inbox_empty_week() RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -219,7 +233,8 @@ BEGIN
     FOR week IN SELECT partition, ends_at FROM "{schema}".inbox_weeks() WHERE ends_at <= now() - shortest AND pg_relation_size(partition) > 0 LOOP
         keeps := "{schema}".inbox_retention_of(week.partition);
         CONTINUE WHEN keeps IS NULL OR week.ends_at > now() - keeps;
-        -- What vacuum has not looked at yet is added to the index, so that little is read under the lock.
+        -- What vacuum has not looked at yet is added to the index, so that little is read under the
+        -- lock.
         PERFORM brin_summarize_new_values(i.indexrelid)
            FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
           WHERE i.indrelid = week.partition AND a.amname = 'brin';
@@ -240,13 +255,15 @@ BEGIN
 END
 $$;
 
--- Deletes old marks where no week is emptied: in inbox_past, inbox_ahead and inbox_hashed, and in weeks that are long past and still
--- hold marks that somebody needs. One call goes on from where the last one ended, and is one transaction: it reads most_blocks, and
--- ends earlier once it has deleted most_rows, give or take 64 blocks. Partition is null where nothing is to do now.
+-- Deletes old marks from where no week is emptied: in inbox_past, inbox_ahead and inbox_hashed, and
+-- in weeks that are long past and still hold marks that somebody needs. One call goes on from where
+-- the last one ended, and is one transaction: it reads most_blocks, and ends earlier once it has
+-- deleted most_rows, give or take 64 blocks. Partition is null if there is nothing to do now.
 --
--- A search goes through the partition once, by the places of the rows, so that each block is read once and no index on the
--- time is needed. It ends by saying when the next one is worth while: when the first mark that it left is old enough, but not
--- before a tenth of the shortest retention is over; a day at most, a minute at least.
+-- A search goes through the partition once, by the places of the rows, so that each block is read
+-- once and no index on the time is needed. It ends by saying when the next one is worth while: when
+-- the first mark that it left is old enough, but not before a tenth of the shortest retention is
+-- over; a day at most, a minute at least.
 CREATE FUNCTION inbox_delete_marks(most_rows int DEFAULT 5000, most_blocks int DEFAULT 2048, OUT partition text, OUT deleted bigint)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET enable_seqscan = off
@@ -314,8 +331,9 @@ BEGIN
 END
 $$;
 
--- Deletes started marks of messages that are handled, or that nobody will see again; returns how many, at most 1,000. A parked
--- message has a mark and is yet to be handled: its started mark tells how often a retry has ended its process.
+-- Deletes started marks of messages that are handled, or that will not be seen again; returns how
+-- many, at most 1,000. A parked message has a mark and is yet to be handled: its started mark tells
+-- how often a retry has ended its process.
 CREATE FUNCTION inbox_delete_started() RETURNS bigint
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
@@ -343,10 +361,11 @@ BEGIN
 END
 $$;
 
--- Drops the oldest weeks that are empty and whose time is over by eight weeks and the longest retention; returns how many. Their
--- range falls to inbox_past. Postgres must know that inbox_past fits its wider range, and to read it under the lock might
--- take long. So one call writes down what holds anyway, without a proof; the next one proves it while consumers go on, and then
--- takes the lock, under which nothing is read.
+-- Drops the oldest weeks that are empty and whose time is over by eight weeks and the longest
+-- retention; returns how many. Their range falls to inbox_past. Postgres must know that inbox_past
+-- fits its wider range, and to read it under the lock might take long. So one call writes down what
+-- holds anyway, without a proof; the next one proves it while consumers go on, and then takes the
+-- lock, under which nothing is read.
 CREATE FUNCTION inbox_drop_weeks() RETURNS int
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -392,12 +411,12 @@ BEGIN
 END
 $$;
 
--- The weeks, from two before this one. Marks that are there already move into them. The functions belong to the owner of the table,
--- and are there for consumers alone: see roles.sql.
+-- The weeks, from two before this one. Marks that are there already move into them. The functions
+-- belong to the owner of the table, and are there for consumers alone: see roles.sql.
 --
--- They trust no name that somebody else may have made in this schema, and no setting of the caller that hides rows. What they name
--- without a schema is the server's own; what is theirs is written out, where "{schema}" stands for the schema until the block puts its
--- name in the place.
+-- They trust no name that somebody else may have made in this schema, and no setting of the caller
+-- that hides rows. What they name without a schema is the server's own; what is theirs is written
+-- out, as "{schema}" until the block puts the name there.
 DO $$
 DECLARE
     owner  text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'inbox'::regclass);
@@ -413,7 +432,8 @@ BEGIN
         EXECUTE replace(replace(pg_get_functiondef(callee), '''"{schema}"', '''' || replace(home, '''', '''''')), '"{schema}"', home);
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', callee);
         EXECUTE format('ALTER FUNCTION %s SET row_security = off', callee);
-        -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to compile it.
+        -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to
+        -- compile it.
         EXECUTE format('ALTER FUNCTION %s SET jit = off', callee);
         EXECUTE (SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', callee, coalesce(string_agg(DISTINCT
                         CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, ', '), 'PUBLIC'))

@@ -1,14 +1,18 @@
--- An outbox partitioned by ranges of id, for high volume: whole partitions are emptied and dropped instead of rows deleted, so
--- there is nothing to vacuum. Optional: three steps, each a transaction, after the numbered migrations. They turn a table that is in
--- use; nothing is copied, and writers wait twice for a moment. Run the files in psql in their order, or relay migrate up --layout partitioned.
+-- An outbox partitioned by ranges of id, for high volume: whole partitions are emptied and dropped
+-- instead of rows deleted, so there is nothing to vacuum. Optional: three steps, each a
+-- transaction, after the numbered migrations. They turn a table that is in use; nothing is copied,
+-- and writers wait twice for a moment. Run the files in psql in their order, or relay migrate up
+-- --layout partitioned.
 --
--- Step 1: the functions that the relay calls to add and drop partitions, and a bound for the rows that are there. The functions
--- run with the rights of the owner of the table, whoever calls them; so they trust nothing that they are told.
+-- Step 1: the functions that the relay calls to add and drop partitions, and a bound for the rows
+-- that are there. The functions run with the rights of the owner of the table, and not of the
+-- caller; so they check everything that they are told.
 
--- The partitions in the order of their ranges. The oldest may have no lower bound; the last one, outbox_overflow, has no upper
--- one: it takes the rows for whose ids there is no other partition, so that no insert ever fails for want of one. It is not a default
--- partition, because then Postgres would not know that the partitions follow one another, and a read in the order of ids would
--- look into all of them.
+-- The partitions in the order of their ranges. The oldest may have no lower bound; the last one,
+-- outbox_overflow, has no upper one: it takes the rows for whose ids there is no other partition,
+-- so that no insert ever fails for want of one. It is not a default partition, because then
+-- Postgres would not know that the partitions follow one another, and a read in the order of ids
+-- would look into all of them.
 CREATE FUNCTION outbox_partitions() RETURNS TABLE (partition regclass, lower bigint, upper bigint)
     LANGUAGE sql STABLE
 AS $$
@@ -20,8 +24,9 @@ AS $$
      ORDER BY bounds[2]::bigint NULLS LAST
 $$;
 
--- Takes the privileges on a table or a sequence from everybody but its owner. Default privileges give them to whatever is new;
--- rows are read and written through outbox as a whole, and so by its privileges alone.
+-- Takes the privileges on a table or a sequence from every role but its owner. Default privileges
+-- give them to whatever is new; rows are read and written through outbox as a whole, and so by its
+-- privileges alone.
 CREATE FUNCTION outbox_private(place regclass) RETURNS void
     LANGUAGE plpgsql VOLATILE
 AS $$
@@ -39,16 +44,19 @@ BEGIN
 END
 $$;
 
--- Adds the next partition unless so many lie ahead of the ids that are drawn now; returns its name, or NULL where nothing was added.
--- Called again and again by the relay. Three ways:
+-- Adds the next partition unless so many lie ahead of the ids that are drawn now; returns its name,
+-- or NULL if nothing was added. Called again and again by the relay. Three ways:
 --
--- Where outbox_overflow is empty, its range is cut: the new partition comes before it. The lock keeps writers out for that moment,
--- since a statement that began before would go on by the old ranges and fail; they wait no longer than lock_timeout allows.
+-- If outbox_overflow is empty, its range is cut: the new partition comes before it. The lock
+-- keeps writers out for that moment, since a statement that began before would go on by the old
+-- ranges and fail; they wait no longer than lock_timeout allows.
 --
--- Where ids have outrun the partitions, outbox_overflow becomes an ordinary partition, and a new one follows it. Postgres must
--- know that no row lies beyond its new upper bound, and to read them all under the lock would take long. So one call adds a
--- constraint that no insert reaches for a long time, the next one validates it while writers go on, and a third one takes it as the
--- proof. Then the sequence jumps to the bound: ids need not be without gaps, and under the lock none is on its way.
+-- If ids have outrun the partitions, outbox_overflow becomes an ordinary partition, and a new
+-- one follows it. Postgres must know that no row is beyond its new upper bound, and to read them
+-- all under the lock would take long. So one call adds a constraint that no insert reaches for a
+-- long time, the next one validates it while writers go on, and a third one takes it as the proof.
+-- Then the sequence jumps to the bound: ids need not be without gaps, and under the lock none is on
+-- its way.
 CREATE FUNCTION outbox_add_partition(ahead int DEFAULT 3) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -126,12 +134,14 @@ BEGIN
 END
 $$;
 
--- Empties the oldest partition of which every row is visible in a snapshot and older than an age, if its range lies below an id
--- and behind the ids that are drawn now; returns its name, or NULL where there is none. It locks that partition alone, which nobody
--- writes to any more: TRUNCATE gives the space back at once, whatever goes on in the rest of the table.
+-- Empties the oldest partition of which every row is visible in a snapshot and older than an age,
+-- if its range is below an id and behind the ids that are drawn now; returns its name, or NULL
+-- if there is none. It locks that partition alone, to which nothing writes any more: TRUNCATE
+-- gives the space back at once, whatever goes on in the rest of the table.
 --
--- The ages are read before the lock. Rows that came after that are not visible in the snapshot, which is older, and visibility
--- is what is checked under the lock, through the index: not visible is what began after the snapshot or ran when it was taken.
+-- The ages are read before the lock. Rows that came after that are not visible in the snapshot,
+-- which is older, and visibility is what is checked under the lock, through the index: not visible
+-- is what began after the snapshot or ran when it was taken.
 CREATE FUNCTION outbox_empty_partition(published pg_snapshot, below bigint, older_than interval) RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -159,7 +169,8 @@ BEGIN
     END IF;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
     FOR part IN SELECT p.partition AS place, c.relname::text AS name FROM "{schema}".outbox_partitions() p JOIN pg_class c ON c.oid = p.partition WHERE p.upper <= least(taken, below) ORDER BY p.upper LOOP
-        -- The row with the highest id tells at little cost that a partition is too young, and so are those after it.
+        -- The row with the highest id tells at little cost that a partition is too young, and so
+        -- are those after it.
         EXECUTE format('SELECT created_at FROM %s ORDER BY id DESC LIMIT 1', part.place) INTO newest;
         CONTINUE WHEN newest IS NULL;
         EXIT WHEN newest > now() - older_than;
@@ -182,8 +193,9 @@ BEGIN
 END
 $$;
 
--- Drops the oldest empty partition whose range lies behind the ids that are drawn now; returns its name, or NULL where there is none.
--- Writers are kept out for that moment, as in outbox_add_partition: one of them might have drawn its id and not inserted it yet.
+-- Drops the oldest empty partition whose range is behind the ids that are drawn now; returns its
+-- name, or NULL if there is none. Writers are kept out for that moment, as in
+-- outbox_add_partition: one of them might have drawn its id and not inserted it yet.
 CREATE FUNCTION outbox_drop_partition() RETURNS text
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET lock_timeout = '100ms'
@@ -215,13 +227,14 @@ BEGIN
 END
 $$;
 
--- The functions belong to the owner of the table, and are there for the relay alone: see roles.sql. They trust no name that somebody
--- else may have made in this schema, and no setting of the caller that hides rows. What they name without a schema is the server's own;
--- what is theirs is written out, where "{schema}" stands for the schema until the block puts its name in the place.
--- ALTER SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
+-- The functions belong to the owner of the table, and are there for the relay alone: see roles.sql.
+-- They trust no name that somebody else may have made in this schema, and no setting of the caller
+-- that hides rows. What they name without a schema is the server's own; what is theirs is written
+-- out, as "{schema}" until the block puts the name there. ALTER
+-- SCHEMA .. RENAME does not change them: docs/security.md says how to write the new name into them.
 --
--- The bound lies so far ahead that no insert reaches it before step 3, which needs it as the proof that it may attach
--- the table as a partition without reading it, and takes it away.
+-- The bound is so far ahead that no insert reaches it before step 3, which needs it as the proof
+-- that it may attach the table as a partition without reading it, and removes it.
 DO $$
 DECLARE
     owner  text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
@@ -245,7 +258,8 @@ BEGIN
         EXECUTE replace(replace(pg_get_functiondef(callee), '''"{schema}"', '''' || replace(home, '''', '''''')), '"{schema}"', home);
         EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', callee);
         EXECUTE format('ALTER FUNCTION %s SET row_security = off', callee);
-        -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to compile it.
+        -- enable_seqscan = off makes a small plan look dear, and Postgres would take a second to
+        -- compile it.
         EXECUTE format('ALTER FUNCTION %s SET jit = off', callee);
         EXECUTE (SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', callee, coalesce(string_agg(DISTINCT
                         CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, ', '), 'PUBLIC'))
@@ -258,7 +272,7 @@ END
 $$;
 
 COMMENT ON FUNCTION outbox_partitions() IS 'The partitions of outbox in the order of their ranges.';
-COMMENT ON FUNCTION outbox_private(regclass) IS 'Takes the privileges on a table or a sequence from everybody but its owner.';
+COMMENT ON FUNCTION outbox_private(regclass) IS 'Takes the privileges on a table or a sequence from every role but its owner.';
 COMMENT ON FUNCTION outbox_add_partition(int) IS
     'Adds the next partition unless so many lie ahead; returns its name, or NULL. Called by relay.';
 COMMENT ON FUNCTION outbox_empty_partition(pg_snapshot, bigint, interval) IS

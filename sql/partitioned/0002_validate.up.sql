@@ -1,2 +1,3 @@
--- Step 2: reads the whole table once to prove that no row lies beyond the bound. Nobody waits for it.
+-- Step 2: reads the whole table once to prove that no row is beyond the bound. No session waits for
+-- it.
 ALTER TABLE outbox VALIDATE CONSTRAINT outbox_before_partitions;

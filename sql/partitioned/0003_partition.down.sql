@@ -1,4 +1,5 @@
--- Back to one table. It copies every retained row while writers and the relay wait: let the retention empty the outbox first.
+-- Back to one table. It copies every retained row while writers and the relay wait: let the
+-- retention empty the outbox first.
 DO $$
 DECLARE
     owner text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
@@ -8,7 +9,8 @@ DECLARE
     drawn aclitem[] := (SELECT relacl FROM pg_class WHERE oid = pg_get_serial_sequence('outbox', 'id')::regclass);
     ids   regclass;
     given record;
-    -- The state of relays, of which a lane is bound to this table by its oid. A table of a stranger is not touched: it may have triggers.
+    -- The state of relays, of which a lane is bound to this table by its oid. A table of a stranger
+    -- is not touched: it may have triggers.
     was   oid := 'outbox'::regclass;
     homes regclass[] := ARRAY(
         SELECT c.oid::regclass FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'table_oid' AND NOT a.attisdropped
@@ -58,7 +60,8 @@ BEGIN
         toast.autovacuum_vacuum_insert_threshold = -1,
         toast.autovacuum_vacuum_cost_limit = 2000
     );
-    -- Exactly the privileges of the old table and its sequence, whatever the default privileges are.
+    -- Exactly the privileges of the old table and its sequence, whatever the default privileges
+    -- are.
     ids := pg_get_serial_sequence('outbox', 'id')::regclass;
     PERFORM outbox_private('outbox'), outbox_private(ids);
     IF (SELECT relacl FROM pg_class WHERE oid = 'outbox_partitioned'::regclass) IS NOT NULL THEN
@@ -89,7 +92,7 @@ BEGIN
             USING HINT = format('As its owner: UPDATE %s SET table_oid = %s WHERE table_oid = %s;', home, 'outbox'::regclass::oid, was);
     END LOOP;
     DROP TABLE outbox_partitioned;
-    -- The bound of step 1, which its way down takes away.
+    -- The bound of step 1, which its way down removes.
     EXECUTE format('ALTER TABLE outbox ADD CONSTRAINT outbox_before_partitions CHECK (id < %s)', next + 1000000000);
 END
 $$;

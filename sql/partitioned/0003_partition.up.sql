@@ -1,14 +1,16 @@
--- Step 3: the table becomes the oldest partition of a new table of the same name, and the ids go on at the bound. A moment of
--- exclusive lock; nothing is copied or read. A table without rows is replaced.
+-- Step 3: the table becomes the oldest partition of a new table of the same name, and the ids go on
+-- at the bound. A moment of exclusive lock; nothing is copied or read. A table without rows is
+-- replaced.
 --
--- One block, so that it is done whole or not at all, in psql too. What hangs on the old table by its identity and would stay
--- with it is refused: move it, or do without.
+-- One block, so that it is done whole or not at all, in psql too. What hangs on the old table by
+-- its identity and would stay with it is refused: move it, or do without.
 DO $$
 DECLARE
     owner text := (SELECT rolname FROM pg_class JOIN pg_roles r ON r.oid = relowner WHERE pg_class.oid = 'outbox'::regclass);
     note  text := obj_description('outbox'::regclass, 'pg_class');
     width bigint := outbox_partition_rows();
-    -- Rows of a partition are not deleted one by one, so there is nothing to vacuum but against wraparound.
+    -- Rows of a partition are not deleted one by one, so there is nothing to vacuum but against
+    -- wraparound.
     quiet text := 'autovacuum_vacuum_insert_threshold = -1, toast.autovacuum_vacuum_insert_threshold = -1';
     bound bigint;
     first bigint;
@@ -17,7 +19,8 @@ DECLARE
     drawn aclitem[] := (SELECT relacl FROM pg_class WHERE oid = pg_get_serial_sequence('outbox', 'id')::regclass);
     ids   regclass;
     given record;
-    -- The state of relays, of which a lane is bound to this table by its oid. A table of a stranger is not touched: it may have triggers.
+    -- The state of relays, of which a lane is bound to this table by its oid. A table of a stranger
+    -- is not touched: it may have triggers.
     was   oid := 'outbox'::regclass;
     homes regclass[] := ARRAY(
         SELECT c.oid::regclass FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'table_oid' AND NOT a.attisdropped
@@ -67,7 +70,8 @@ BEGIN
     ALTER TABLE outbox_before ALTER COLUMN id DROP IDENTITY;
     EXECUTE format('ALTER TABLE outbox ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (START WITH %s CACHE 1)', bound);
 
-    -- Exactly the privileges of the old table and its sequence, whatever the default privileges are.
+    -- Exactly the privileges of the old table and its sequence, whatever the default privileges
+    -- are.
     ids := pg_get_serial_sequence('outbox', 'id')::regclass;
     PERFORM outbox_private('outbox'), outbox_private(ids);
     IF (SELECT relacl FROM pg_class WHERE oid = 'outbox_before'::regclass) IS NOT NULL THEN

@@ -10,9 +10,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// Limits in bytes. Kafka has none for a key or a header but the size of the record; these keep the columns within what a
-// Postgres index can hold (2,704 bytes an entry), which a look at the events of an aggregate needs. The types of the columns
-// in 0001_outbox.up.sql have the same limits.
+// Limits in bytes. Kafka has none for a key or a header but the size of the record; these keep the
+// columns within what a Postgres index can hold (2,704 bytes an entry), which a look at the events
+// of an aggregate needs. The types of the columns in 0001_outbox.up.sql have the same limits.
 const (
 	maxName        = 255   // of an aggregate type and of a type
 	maxAggregateID = 1024  // of an aggregate id
@@ -22,10 +22,11 @@ const (
 	maxHeadersText = 65536 // of all headers, as the text of the jsonb column
 )
 
-// placeholder stands for the aggregate type in a route.
+// placeholder is replaced by the aggregate type in a route.
 const placeholder = "{aggregate_type}"
 
-// reserved are the headers that the relay writes itself: from the columns of a row, and its own name as the source.
+// reserved are the headers that the relay writes itself: from the columns of a row, and its own
+// name as the source.
 var reserved = []string{"msg_id", "source", "type", "aggregate_type", "created_at"}
 
 // Rules are the configurable part of what a message must keep to.
@@ -109,8 +110,8 @@ func checkCharacters(s string) string {
 	return ""
 }
 
-// checkDestination checks the topic that the message will go to. A row whose topic Kafka refuses could never be sent, so
-// a message without a topic is judged by what the route makes of it.
+// checkDestination checks the topic that the message will go to. A row whose topic Kafka refuses
+// could never be sent, so a message without a topic is judged by what the route makes of it.
 func checkDestination(route string, m *Message) (field, reason string) {
 	if m.Topic != "" {
 		return "Topic", checkTopic(m.Topic)
@@ -141,8 +142,8 @@ func checkTopic(name string) string {
 	return ""
 }
 
-// checkHeaders says what is wrong with the headers, in the order of their names. Values are never repeated: they may be
-// secrets.
+// checkHeaders says what is wrong with the headers, in the order of their names. Values are never
+// repeated: they may be secrets.
 func checkHeaders(headers map[string]string) []string {
 	var reasons []string
 	if len(headers) > maxHeaders {
@@ -171,7 +172,8 @@ func checkHeaders(headers map[string]string) []string {
 	return reasons
 }
 
-// jsonbTextSize is how long the headers are as Postgres writes a jsonb: {"name": "value", "name": "value"}.
+// jsonbTextSize is how long the headers are as Postgres writes a jsonb: {"name": "value", "name":
+// "value"}.
 func jsonbTextSize(headers map[string]string) int {
 	size := 2
 	for name, value := range headers {
@@ -194,10 +196,12 @@ func jsonStringSize(s string) int {
 	return size
 }
 
-// CheckRules returns what is wrong with the rules themselves, each as a sentence about the field it begins with.
+// CheckRules returns what is wrong with the rules themselves, each as a sentence about the field it
+// begins with.
 func CheckRules(rules Rules) []string {
 	var reasons []string
-	// A field of a Postgres row ends at 1 GiB, and so does a message of its protocol; hexadecimal takes twice the bytes.
+	// A field of a Postgres row ends at 1 GiB, and so does a message of its protocol; hexadecimal
+	// takes twice the bytes.
 	const most = 256 << 20
 	if rules.MaxBytes < 1 || rules.MaxBytes > most {
 		reasons = append(reasons, fmt.Sprintf("MaxBytes: %d is not between 1 and %d", rules.MaxBytes, most))

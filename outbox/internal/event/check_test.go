@@ -149,7 +149,8 @@ func TestCheckRulesReportsEveryFault(t *testing.T) {
 	}
 }
 
-// Whatever the message, Check ends, and what it lets pass has the properties that Postgres and Kafka ask for.
+// Whatever the message, Check ends, and what it lets pass has the properties that Postgres and
+// Kafka ask for.
 func FuzzCheck(f *testing.F) {
 	f.Add("order", "42", "OrderPlaced", "", "content-type", "text/plain", []byte("{}"))
 	f.Add("Order Line", "\x00", "\xff", "..", "msg_id", "\xc0\x80", []byte(nil))

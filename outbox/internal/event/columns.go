@@ -8,8 +8,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// Columns hold messages the way one INSERT takes them: one array for each column, with one element for each message. A nil
-// element is NULL. The ids and the headers are text, which every driver can send, and which the statement casts.
+// Columns hold messages the way one INSERT takes them: one array for each column, with one element
+// for each message. A nil element is NULL. The ids and the headers are text, which every driver can
+// send, and which the statement casts.
 type Columns struct {
 	IDs            []string
 	AggregateTypes []string
@@ -20,14 +21,16 @@ type Columns struct {
 	Topics         []*string // nil if no message names one
 }
 
-// A statement takes at most so many bytes of messages and so many messages: a message of Postgres's protocol, and an array,
-// end at 1 GiB, and the server holds the arrays in memory. All but huge calls fit one statement.
+// A statement takes at most so many bytes of messages and so many messages: a message of Postgres's
+// protocol, and an array, end at 1 GiB, and the server holds the arrays in memory. All but huge
+// calls fit one statement.
 const (
 	statementBytes    = 32 << 20
 	statementMessages = 50_000
 )
 
-// Statements cuts the messages, in order, into the Columns of as few statements as their sizes allow.
+// Statements cuts the messages, in order, into the Columns of as few statements as their sizes
+// allow.
 func Statements(messages []Message, ids []uuid.UUID) iter.Seq2[Columns, error] {
 	return func(yield func(Columns, error) bool) {
 		for start := 0; start < len(messages); {
@@ -77,7 +80,7 @@ func columnsOf(messages []Message, ids []uuid.UUID) (Columns, error) {
 	return c, nil
 }
 
-// encodeHeaders returns the JSON object of the headers, nil where there are none.
+// encodeHeaders returns the JSON object of the headers, nil if there are none.
 func encodeHeaders(headers map[string]string) (*string, error) {
 	if len(headers) == 0 {
 		return nil, nil

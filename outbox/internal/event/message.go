@@ -17,8 +17,8 @@ type Message struct {
 	Headers       map[string]string
 }
 
-// size is what the message adds to a record, as Rules.MaxBytes counts it: key, value and headers. Of the headers that the
-// relay adds itself, those of a length that the writer chooses.
+// size is what the message adds to a record, as Rules.MaxBytes counts it: key, value and headers.
+// Of the headers that the relay adds itself, those of a length that the writer chooses.
 func (m *Message) size() int {
 	n := len(m.AggregateID) + len(m.Payload) + len(m.Type) + len(m.AggregateType)
 	for name, value := range m.Headers {
@@ -27,8 +27,8 @@ func (m *Message) size() int {
 	return n
 }
 
-// Identities returns the id of each message, and a new UUIDv7 where it is zero. The new ones rise in the order of the
-// messages, and within this process.
+// Identities returns the id of each message, and a new UUIDv7 if it is zero. The new ones rise
+// in the order of the messages, and within this process.
 func Identities(messages []Message) ([]uuid.UUID, error) {
 	ids := make([]uuid.UUID, len(messages))
 	for i := range messages {

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// maxIdentifier is how many bytes of a name Postgres keeps; it cuts longer ones off without an error.
+// maxIdentifier is how many bytes of a name Postgres keeps; it cuts longer ones off without an
+// error.
 const maxIdentifier = 63
 
 // Table is an outbox table, by its schema, which may be empty, and its name.
@@ -13,8 +14,8 @@ type Table struct {
 	schema, name string
 }
 
-// ParseTable reads "outbox" or "billing.outbox". The parts are taken as written: upper case stays upper case, and a name
-// that holds a dot cannot be given.
+// ParseTable reads "outbox" or "billing.outbox". The parts are taken as written: upper case stays
+// upper case, and a name that holds a dot cannot be given.
 func ParseTable(s string) (Table, error) {
 	parts := strings.Split(s, ".")
 	if len(parts) > 2 {
@@ -37,15 +38,16 @@ func ParseTable(s string) (Table, error) {
 	return Table{schema: parts[0], name: parts[1]}, nil
 }
 
-// Inserts are the statements that insert messages. Those without a topic leave the column out, because a service needs no right
-// to it.
+// Inserts are the statements that insert messages. Those without a topic leave the column out,
+// because a service needs no right to it.
 type Inserts struct{ one, many, oneWithTopic, manyWithTopic string }
 
 // Inserts returns the statements for the table.
 //
-// Many takes Columns as arrays, in the order of the fields. It takes any number of messages, so its text never changes, and a
-// cached plan serves every call. ORDER BY is what makes ids rise in the order of the messages: the default of id is computed
-// above the sort. One takes the same values without arrays: less to encode, and no function and no sort to run.
+// Many takes Columns as arrays, in the order of the fields. It takes any number of messages, so its
+// text never changes, and a cached plan serves every call. ORDER BY is what makes ids rise in the
+// order of the messages: the default of id is computed above the sort. One takes the same values
+// without arrays: less to encode, and no function and no sort to run.
 func (t Table) Inserts() Inserts {
 	into := func(columns string) string { return "INSERT INTO " + t.qualified(t.name) + " (" + columns + ")\n" }
 	const columns = "msg_id, aggregate_type, aggregate_id, type, payload, headers"
@@ -83,7 +85,8 @@ func (i Inserts) Many(withTopic bool) string {
 	return i.many
 }
 
-// LockStatement takes an aggregate: its type and its id are the parameters. The function stands in the schema of the table.
+// LockStatement locks an aggregate: its type and its id are the parameters. The function stands in
+// the schema of the table.
 func (t Table) LockStatement() string {
 	return "SELECT " + t.qualified("outbox_lock_aggregate") + "($1::text, $2::text)"
 }

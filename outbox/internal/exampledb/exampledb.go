@@ -9,5 +9,6 @@ import (
 const tables = `CREATE TABLE orders (id text PRIMARY KEY, state text NOT NULL);
 INSERT INTO orders VALUES ('42', 'new');`
 
-// URL makes a database with the outbox and a table orders (id, state), and returns its connection string.
+// URL makes a database with the outbox and a table orders (id, state), and returns its connection
+// string.
 func URL() string { return testpg.Example(tables, migrations.List()) }
