@@ -115,6 +115,7 @@ func (l crashLoop) start(c *inboxCase, n int) *slot {
 	}
 	s.consumer = c.start(fmt.Sprintf("%s:%d:%s", s.point, 1+rand.IntN(12), action), func(settings *victim.Settings) {
 		settings.Batch, settings.CrashLimit = l.batch(), -1 // the messages are not to blame
+		settings.SQL = n%2 == 1                             // both kinds of services share a group
 	})
 	return s
 }

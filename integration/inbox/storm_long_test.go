@@ -128,7 +128,9 @@ func (s *inboxStorm) startConsumer() *kit.RelayProcess {
 	case 1:
 		fail = fmt.Sprintf("%s:%d:%s", victim.AfterCommit, 20+rand.IntN(200), victim.Cut)
 	}
-	return s.c.start(fail, func(settings *victim.Settings) { settings.Batch = rand.IntN(2) == 0 })
+	return s.c.start(fail, func(settings *victim.Settings) {
+		settings.Batch, settings.SQL = rand.IntN(2) == 0, rand.IntN(2) == 0
+	})
 }
 
 func (s *inboxStorm) strike() {

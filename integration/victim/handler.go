@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/outbox-relay/relay/inbox"
 )
 
@@ -25,14 +23,9 @@ type service struct {
 	flaky map[string]int // failures so far
 }
 
-// handle is the effect of one message.
-func (s *service) handle(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
-	return s.handleAll(ctx, tx, []inbox.Message{m})
-}
-
 // handleAll is the effect of many. It writes half of the effect before it looks at whether a message is poisoned, so that a
 // failure leaves something to be undone.
-func (s *service) handleAll(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
+func (s *service) handleAll(ctx context.Context, tx transaction, messages []inbox.Message) error {
 	s.fail.pass(BeforeEffect)
 	poison, err := s.record(ctx, tx, messages)
 	if err != nil {
@@ -56,28 +49,29 @@ func (s *service) handleAll(ctx context.Context, tx pgx.Tx, messages []inbox.Mes
 }
 
 // record writes what happened, and returns the kind of poison in each message.
-func (s *service) record(ctx context.Context, tx pgx.Tx, messages []inbox.Message) ([]string, error) {
-	batch := &pgx.Batch{}
+func (s *service) record(ctx context.Context, tx transaction, messages []inbox.Message) ([]string, error) {
+	var queries []query
 	poison := make([]string, len(messages))
 	for i, m := range messages {
 		version, err := strconv.ParseInt(string(m.Payload), 10, 64)
 		if err != nil {
 			return nil, inbox.Permanent(fmt.Errorf("read version: %w", err))
 		}
-		batch.Queue(`WITH counted AS (
+		queries = append(queries, query{text: `WITH counted AS (
     INSERT INTO progress AS p (consumer, key) VALUES ($1, $4)
     ON CONFLICT (consumer, key) DO UPDATE SET place = p.place + 1 RETURNING place)
 INSERT INTO effect SELECT $1, $2, $3, $4, $5, place, $6 FROM counted`,
-			s.consumer, m.Source, m.ID, string(m.Key), version, os.Getpid())
-		batch.Queue(`SELECT coalesce((SELECT kind FROM poison WHERE key = $1 AND version = $2), '')`, string(m.Key), version).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&poison[i]) })
+			args: []any{s.consumer, m.Source, m.ID, string(m.Key), version, os.Getpid()}}, query{
+			text: `SELECT coalesce((SELECT kind FROM poison WHERE key = $1 AND version = $2), '')`,
+			args: []any{string(m.Key), version}, into: &poison[i],
+		})
 	}
-	return poison, tx.SendBatch(ctx, batch).Close()
+	return poison, tx.run(ctx, queries...)
 }
 
 // move moves the money, in the order of the accounts where there are many messages, so that batches do not deadlock. One
 // message takes its accounts as they come: deadlocks happen, and are none of its business.
-func (s *service) move(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
+func (s *service) move(ctx context.Context, tx transaction, messages []inbox.Message) error {
 	type change struct {
 		account int
 		amount  int64
@@ -94,18 +88,20 @@ func (s *service) move(ctx context.Context, tx pgx.Tx, messages []inbox.Message)
 	if len(messages) > 1 {
 		slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.account, b.account) })
 	}
-	batch := &pgx.Batch{}
+	var queries []query
 	for _, c := range changes {
-		batch.Queue(`UPDATE balance SET amount = amount + $3 WHERE consumer = $1 AND id = $2`, s.consumer, c.account, c.amount)
+		queries = append(queries, query{
+			text: `UPDATE balance SET amount = amount + $3 WHERE consumer = $1 AND id = $2`, args: []any{s.consumer, c.account, c.amount},
+		})
 	}
-	return tx.SendBatch(ctx, batch).Close()
+	return tx.run(ctx, queries...)
 }
 
 // errIgnored is a failure that the handler does not tell of: it returns nil, and the money has not been moved.
 var errIgnored = errors.New("ignored")
 
 // suffer does what poison does.
-func (s *service) suffer(ctx context.Context, tx pgx.Tx, kind string, m inbox.Message) error {
+func (s *service) suffer(ctx context.Context, tx transaction, kind string, m inbox.Message) error {
 	err := fmt.Errorf("%s of key %s version %s", kind, m.Key, m.Payload)
 	switch kind {
 	case "":
@@ -123,7 +119,7 @@ func (s *service) suffer(ctx context.Context, tx pgx.Tx, kind string, m inbox.Me
 	case Deaf:
 		select {}
 	case BadData:
-		_, failed := tx.Exec(ctx, "SELECT 1 / (SELECT 0)")
+		failed := tx.run(ctx, query{text: "SELECT 1 / (SELECT 0)"})
 		return errors.Join(err, failed)
 	case Flaky:
 		return s.flakes(m, err)
@@ -131,12 +127,12 @@ func (s *service) suffer(ctx context.Context, tx pgx.Tx, kind string, m inbox.Me
 		<-ctx.Done()
 		return errIgnored
 	case Swallowing:
-		if _, failed := tx.Exec(ctx, "SELECT 1 / (SELECT 0)"); failed == nil {
+		if failed := tx.run(ctx, query{text: "SELECT 1 / (SELECT 0)"}); failed == nil {
 			return errors.Join(err, errors.New("the statement should have failed"))
 		}
 		return errIgnored
 	case Overloaded, Unreached, Unadmitted, Stopping:
-		_, failed := tx.Exec(ctx, fmt.Sprintf("DO $$ BEGIN RAISE EXCEPTION 'of the handler' USING ERRCODE = '%s'; END $$", raised[kind]))
+		failed := tx.run(ctx, query{text: fmt.Sprintf("DO $$ BEGIN RAISE EXCEPTION 'of the handler' USING ERRCODE = '%s'; END $$", raised[kind])})
 		return errors.Join(err, failed)
 	}
 	return err

@@ -2,6 +2,7 @@ package victim
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,10 +11,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxkafka"
+	"github.com/outbox-relay/relay/inbox/inboxsql"
 )
 
 // Run consumes until ctx ends.
@@ -22,11 +25,6 @@ func Run(ctx context.Context, settings Settings) (err error) {
 	if err != nil {
 		return err
 	}
-	pool, err := connect(settings, fail)
-	if err != nil {
-		return err
-	}
-	defer closeBriefly(pool)
 	s := &service{consumer: settings.Consumer, fail: fail, flaky: make(map[string]int)}
 	if settings.Mails != "" {
 		if s.mails, err = os.OpenFile(settings.Mails, os.O_APPEND|os.O_WRONLY, 0); err != nil {
@@ -34,22 +32,51 @@ func Run(ctx context.Context, settings Settings) (err error) {
 		}
 		defer func() { err = errors.Join(err, s.mails.Close()) }()
 	}
-	in, err := inbox.New(pool, &inbox.Config{Consumer: settings.Consumer, HandlerTimeout: settings.HandlerTimeout})
+	consumer, disconnect, err := s.connect(settings)
 	if err != nil {
 		return err
 	}
-	consumer, err := inboxkafka.New(in, s.handler(settings), s.config(settings))
-	if err != nil {
-		return err
-	}
+	defer briefly(disconnect)
 	return consumer.Run(ctx)
 }
 
-// closeBriefly closes a pool, and does not wait for servers that do not say goodbye: the pool has 15 s of patience with each.
-func closeBriefly(pool *pgxpool.Pool) {
+// connect makes the consumer, on pgx or on database/sql.
+func (s *service) connect(settings Settings) (consumer *inboxkafka.Consumer, disconnect func(), err error) {
+	pool, err := poolConfig(settings, s.fail)
+	if err != nil {
+		return nil, nil, err
+	}
+	config := &inbox.Config{Consumer: settings.Consumer, HandlerTimeout: settings.HandlerTimeout}
+	if settings.SQL {
+		db := stdlib.OpenDB(*pool.ConnConfig)
+		db.SetMaxOpenConns(int(pool.MaxConns))
+		db.SetMaxIdleConns(int(pool.MaxConns))
+		in, err := inboxsql.New(db, config)
+		if err != nil {
+			return nil, nil, err
+		}
+		handler := handler(s, settings, func(tx *sql.Tx) transaction { return sqlTransaction{tx} })
+		consumer, err = inboxkafka.New(in, handler, s.config(settings))
+		return consumer, func() { _ = db.Close() }, err
+	}
+	connections, err := pgxpool.NewWithConfig(context.Background(), pool)
+	if err != nil {
+		return nil, nil, err
+	}
+	in, err := inbox.New(connections, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	handler := handler(s, settings, func(tx pgx.Tx) transaction { return pgxTransaction{tx} })
+	consumer, err = inboxkafka.New(in, handler, s.config(settings))
+	return consumer, connections.Close, err
+}
+
+// briefly disconnects, and does not wait for servers that do not say goodbye: the pool waits 15 s for each.
+func briefly(disconnect func()) {
 	closed := make(chan struct{})
 	go func() {
-		pool.Close()
+		disconnect()
 		close(closed)
 	}()
 	select {
@@ -58,7 +85,7 @@ func closeBriefly(pool *pgxpool.Pool) {
 	}
 }
 
-func connect(settings Settings, fail *failpoint) (*pgxpool.Pool, error) {
+func poolConfig(settings Settings, fail *failpoint) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(settings.DatabaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
@@ -66,17 +93,7 @@ func connect(settings Settings, fail *failpoint) (*pgxpool.Pool, error) {
 	config.MaxConns = int32(max(4, settings.Workers+2))
 	config.ConnConfig.DialFunc = fail.dial
 	config.ConnConfig.ConnectTimeout = 2 * time.Second
-	return pgxpool.NewWithConfig(context.Background(), config)
-}
-
-func (s *service) handler(settings Settings) inboxkafka.Handler[pgx.Tx] {
-	switch {
-	case settings.Mails != "":
-		return inboxkafka.AtMostOnce[pgx.Tx](s.mail)
-	case settings.Batch:
-		return inboxkafka.HandleBatch(s.handleAll)
-	}
-	return inboxkafka.Handle(s.handle)
+	return config, nil
 }
 
 func (s *service) config(settings Settings) *inboxkafka.Config {

@@ -17,6 +17,7 @@ type Settings struct {
 	Topics      []string
 	Consumer    string // also the name of the group
 	Debezium    bool   // messages are identified by header id instead of msg_id and source
+	SQL         bool   // the service uses database/sql, otherwise pgx
 	Batch       bool   // the handler takes many messages at once
 	Mails       string // a file: the effect is a line in it, at most once, and there is no other
 	Fail        string // POINT:N, or POINT:N:ACTION; see Points
