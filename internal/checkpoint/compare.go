@@ -6,8 +6,9 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// differs explains why a lane with lineage l cannot go on under live; it is empty where it can. A raised timeline is a
-// promotion: whether the standby lagged is shown by the sequence numbers and the names of the batches.
+// differs explains why a lane with lineage l cannot go on under live; it is empty where it can. A
+// raised timeline is a promotion: whether the standby lagged is shown by the sequence numbers and
+// the names of the batches.
 func (l ClusterIdentity) differs(live ClusterIdentity) (cause Cause, why, try string) {
 	switch {
 	case l.SystemIdentifier != live.SystemIdentifier:
@@ -51,14 +52,15 @@ func CompareIdentity(lane string, last *Record, live ClusterIdentity) error {
 	return nil
 }
 
-// Compare compares the two logs. The last checkpoint committed in Kafka is the last batch intended in Postgres or the one
-// before it, the very batch and not only its number; anything else means that one of the logs is not the one that the
-// lane was run with.
+// Compare compares the two logs. The last checkpoint committed in Kafka is the last batch intended
+// in Postgres or the one before it, the very batch and not only its number; anything else means
+// that one of the logs is not the one that the lane was run with.
 //
-// Why that is enough after a promotion: the intent of a batch is written after the rows of the batch were read, and takes
-// a transaction id of its own. A server that has the intent therefore has every transaction that the batch's snapshots
-// show as ended, and gives out no id below their xmax again. The number alone would not do: where an intent was withdrawn,
-// its number was used again, and a server that was set back to between the two has the number, but not the batch.
+// Why that is enough after a promotion: the intent of a batch is written after the rows of the
+// batch were read, and takes a transaction id of its own. A server that has the intent therefore
+// has every transaction that the batch's snapshots show as ended, and gives out no id below their
+// xmax again. The number alone would not do: where an intent was withdrawn, its number was used
+// again, and a server that was set back to between the two has the number, but not the batch.
 func Compare(lane string, row Row, last *Record, live ClusterIdentity, now Server) error {
 	// First, because what a choice would do to such rows cannot be said.
 	if err := compareRows(lane, now); err != nil {
@@ -167,7 +169,8 @@ func compareRows(lane string, now Server) error {
 	return ForeignRow(lane, now.Table, now.Newest, now.Xmax)
 }
 
-// ForeignRow is the contradiction that a row bears the id of a transaction which has not ended, although the row is there for everybody.
+// ForeignRow is the contradiction that a row bears the id of a transaction which has not ended,
+// although the row is there for everybody.
 func ForeignRow(lane, table string, xid, xmax uint64) error {
 	return Contradiction(ForeignRows, "as the owner of the table, run UPDATE "+table+" SET xact_id = pg_current_xact_id() "+
 		"WHERE NOT pg_visible_in_snapshot(xact_id, pg_current_snapshot()); then relay recover "+lane+" if the lane still halts",
@@ -176,7 +179,8 @@ func ForeignRow(lane, table string, xid, xmax uint64) error {
 		lane, xid, xmax-1)
 }
 
-// CompareTable halts where a lane that is bound to a table finds another one. A lane that is bound to none takes what it finds.
+// CompareTable halts where a lane that is bound to a table finds another one. A lane that is bound
+// to none takes what it finds.
 func CompareTable(lane string, bound *pg.Table, now pg.Table, describe func() string) error {
 	if bound == nil || now.OID == 0 || bound.OID == now.OID {
 		return nil

@@ -81,7 +81,8 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 	}
 }
 
-// named is a row at seq whose batch, and whose confirmed batch before it, are those of the checkpoints that follow.
+// named is a row at seq whose batch, and whose confirmed batch before it, are those of the
+// checkpoints that follow.
 func named(seq, confirmed int64) Row {
 	owner, epoch := "host/1/a", int64(4)
 	at := position.Position{From: position.Snapshot{Xmin: uint64(100 + seq), Xmax: uint64(100 + seq)}}

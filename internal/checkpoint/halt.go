@@ -4,7 +4,8 @@ import "fmt"
 
 // HaltError stops a lane until a human has acted: going on would be a guess.
 type HaltError struct {
-	// Cause is the kind of the contradiction; empty for a row that cannot be sent, and for what is mended elsewhere.
+	// Cause is the kind of the contradiction; empty for a row that cannot be sent, and for what is
+	// mended elsewhere.
 	Cause Cause
 	// Diagnosis says what contradicts what.
 	Diagnosis string
@@ -15,7 +16,8 @@ type HaltError struct {
 // Error returns the diagnosis and the way on.
 func (e *HaltError) Error() string { return e.Diagnosis + "; " + e.Try }
 
-// OfSettings reports whether other settings mend the fault, those of another process perhaps. Then the lane's lock is given back.
+// OfSettings reports whether other settings mend the fault, those of another process perhaps. Then
+// the lane's lock is given back.
 func (e *HaltError) OfSettings() bool {
 	return e.Cause == AnotherTable || e.Cause == TableTaken || e.Cause == AnotherDeployment
 }
@@ -34,7 +36,8 @@ const (
 	CheckpointLost Cause = "checkpoint-lost"
 	// CheckpointBehind: the checkpoint topic has lost its last records.
 	CheckpointBehind Cause = "checkpoint-behind"
-	// CheckpointUnreadable: the last checkpoint is that of a newer relay, or none that a relay wrote.
+	// CheckpointUnreadable: the last checkpoint is that of a newer relay, or none that a relay
+	// wrote.
 	CheckpointUnreadable Cause = "checkpoint-unreadable"
 	// CheckpointPolicy: the brokers would delete the checkpoint.
 	CheckpointPolicy Cause = "checkpoint-policy"
@@ -46,7 +49,8 @@ const (
 	AnotherBatch Cause = "another-batch"
 	// AnotherDatabase: the lane belongs to another database or server.
 	AnotherDatabase Cause = "another-database"
-	// EarlierTimeline: the lane has gone on on a server that was promoted, and this is the one from before.
+	// EarlierTimeline: the lane has gone on on a server that was promoted, and this is the one from
+	// before.
 	EarlierTimeline Cause = "earlier-timeline"
 	// AnotherCluster: the lane belongs to another Kafka cluster.
 	AnotherCluster Cause = "another-cluster"
@@ -60,7 +64,8 @@ const (
 	AnotherLane Cause = "another-lane"
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
 	ForeignRows Cause = "foreign-rows"
-	// HangingTransaction: a partition holds a transaction of the lane open, and nobody can say whether it was committed.
+	// HangingTransaction: a partition holds a transaction of the lane open, and nobody can say
+	// whether it was committed.
 	HangingTransaction Cause = "hanging-transaction"
 	// UnfinishedRecovery: relay recover was cut short.
 	UnfinishedRecovery Cause = "unfinished-recovery"

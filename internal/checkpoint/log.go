@@ -37,13 +37,15 @@ type Producer interface {
 	Commit(ctx context.Context, r *kgo.Record) error
 }
 
-// checkpointTimeout bounds the reading of the checkpoint. Passing it is an error, never "the end of the log".
+// checkpointTimeout bounds the reading of the checkpoint. Passing it is an error, never "the end of
+// the log".
 const checkpointTimeout = 30 * time.Second
 
 // lookBack is how many offsets before the end are read first: the last checkpoint stands near it.
 const lookBack = 512
 
-// ReadUnfenced returns the last committed checkpoint as far as it can be read now, or nil where there is none. It fences nobody.
+// ReadUnfenced returns the last committed checkpoint as far as it can be read now, or nil where
+// there is none. It fences nobody.
 func (l *Log) ReadUnfenced(ctx context.Context) (*Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
@@ -54,8 +56,9 @@ func (l *Log) ReadUnfenced(ctx context.Context) (*Record, error) {
 	return l.search(ctx, start, end, "")
 }
 
-// ReadFenced returns the last committed checkpoint, or nil if there is none. It writes a sentinel through p, which has been
-// fenced first, and reads until it sees it: whatever the predecessor committed stands before it.
+// ReadFenced returns the last committed checkpoint, or nil if there is none. It writes a sentinel
+// through p, which has been fenced first, and reads until it sees it: whatever the predecessor
+// committed stands before it.
 func (l *Log) ReadFenced(ctx context.Context, p Producer) (*Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
@@ -70,8 +73,9 @@ func (l *Log) ReadFenced(ctx context.Context, p Producer) (*Record, error) {
 	return l.search(ctx, start, end, nonce)
 }
 
-// search reads backwards from the end in growing steps until it finds a checkpoint: the topic may not have been compacted.
-// Only the last one is decoded, because no other counts. If that cannot be, the error is an unreadableError.
+// search reads backwards from the end in growing steps until it finds a checkpoint: the topic may
+// not have been compacted. Only the last one is decoded, because no other counts. If that cannot
+// be, the error is an unreadableError.
 func (l *Log) search(ctx context.Context, start, end int64, sentinel string) (*Record, error) {
 	for back := int64(lookBack); ; back *= 16 {
 		from := max(start, end-back)
@@ -127,8 +131,9 @@ func (l *Log) Bounds(ctx context.Context) (start, end int64, err error) {
 	return l.bounds(ctx, readUncommitted)
 }
 
-// bounds returns the first offset of the partition and its end for a reader of that isolation. It asks about this partition alone: the
-// others of the topic are those of other lanes, and may have no leader.
+// bounds returns the first offset of the partition and its end for a reader of that isolation. It
+// asks about this partition alone: the others of the topic are those of other lanes, and may have
+// no leader.
 func (l *Log) bounds(ctx context.Context, isolation int8) (start, end int64, err error) {
 	if start, err = l.offset(ctx, isolation, firstOffset); err != nil {
 		return 0, 0, fmt.Errorf("list the start of the checkpoint log: %w", err)
@@ -161,10 +166,11 @@ func (l *Log) offset(ctx context.Context, isolation int8, which int64) (int64, e
 	return 0, fmt.Errorf("the cluster did not answer for %s/%d", l.Topic, l.Partition)
 }
 
-// read consumes [from, end) as a read_committed consumer and returns the last record with the key of one. It must see the sentinel,
-// where one is given, and pass the end: an open transaction before it would hold the consumer back. Without a sentinel it
-// returns what it has found once nothing more comes for a moment: the end may lie behind records of an aborted transaction,
-// which are not shown.
+// read consumes [from, end) as a read_committed consumer and returns the last record with the key
+// of one. It must see the sentinel, where one is given, and pass the end: an open transaction
+// before it would hold the consumer back. Without a sentinel it returns what it has found once
+// nothing more comes for a moment: the end may lie behind records of an aborted transaction, which
+// are not shown.
 func (l *Log) read(ctx context.Context, from, end int64, sentinel string) (*kgo.Record, error) {
 	client, err := kgo.NewClient(append(slices.Clone(l.ClientOptions),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: {l.Partition: kgo.NewOffset().At(from)}}),

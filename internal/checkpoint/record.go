@@ -16,19 +16,23 @@ const (
 	sentinelKey = "sentinel"
 )
 
-// Version is raised when the meaning of a field changes; an unknown version of the last checkpoint halts the lane.
+// Version is raised when the meaning of a field changes; an unknown version of the last checkpoint
+// halts the lane.
 const Version = 1
 
-// Record is the record that rides in every Kafka transaction beside the rows: the decision that they are published.
+// Record is the record that rides in every Kafka transaction beside the rows: the decision that
+// they are published.
 type Record struct {
 	Version int    `json:"version"`
 	Lane    string `json:"lane"`
 	Seq     int64  `json:"seq"`
 	position.Position
 	Identity ClusterIdentity `json:"lineage"`
-	// Table is the one that the rows were read from; nil where a version wrote it that did not say so.
+	// Table is the one that the rows were read from; nil where a version wrote it that did not say
+	// so.
 	Table *pg.Table `json:"table,omitempty"`
-	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after an intent was withdrawn.
+	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after
+	// an intent was withdrawn.
 	Owner      string `json:"owner"`
 	OwnerEpoch int64  `json:"owner_epoch"`
 	// Transactions are the last ones of the lane. A checkpoint of an earlier version has none.
@@ -43,7 +47,8 @@ type Record struct {
 	Unreadable bool `json:"-"`
 }
 
-// RecoveryNote tells who settled a contradiction, how and why. The same stands in the table relay_recoveries.
+// RecoveryNote tells who settled a contradiction, how and why. The same stands in the table
+// relay_recoveries.
 type RecoveryNote struct {
 	// Choice is the way on that was chosen.
 	Choice string `json:"choice"`

@@ -15,8 +15,8 @@ type Row struct {
 	Table *pg.Table
 	// Name of the deployment under which the lane was run last; empty if the row does not say.
 	Name string
-	// After is the position after batch Seq, which BatchOwner intended under BatchEpoch. All three are nil
-	// if the row has none.
+	// After is the position after batch Seq, which BatchOwner intended under BatchEpoch. All three
+	// are nil if the row has none.
 	After      *position.Position
 	BatchOwner *string
 	BatchEpoch *int64
@@ -29,8 +29,8 @@ type Row struct {
 	Parked int64
 }
 
-// BoundBy is the state with the table that the lane is bound to: the row's, which the change of layout keeps true, or where it has none
-// the one that the checkpoint names.
+// BoundBy is the state with the table that the lane is bound to: the row's, which the change of
+// layout keeps true, or where it has none the one that the checkpoint names.
 func (r Row) BoundBy(last *Record) Row {
 	if r.Table == nil && last != nil {
 		r.Table = last.Table

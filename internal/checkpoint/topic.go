@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/internal/brief"
 )
 
-// topicSettings: small segments, so that compaction keeps the topic small; a takeover reads only its end.
+// topicSettings: small segments, so that compaction keeps the topic small; a takeover reads only
+// its end.
 var topicSettings = map[string]string{
 	"cleanup.policy":            "compact",
 	"segment.bytes":             "67108864",
@@ -33,11 +34,12 @@ type TopicOptions struct {
 	Logger      *slog.Logger
 }
 
-// TopicName is the compacted topic that holds the checkpoints of the deployment name, one partition a lane.
+// TopicName is the compacted topic that holds the checkpoints of the deployment name, one partition
+// a lane.
 func TopicName(name string) string { return "relay." + name + ".checkpoints" }
 
-// EnsureTopic makes the relay's own topic, one partition a lane, and adds partitions for new lanes. It is no error
-// if it may not, where there are at least need partitions.
+// EnsureTopic makes the relay's own topic, one partition a lane, and adds partitions for new lanes.
+// It is no error if it may not, where there are at least need partitions.
 func EnsureTopic(ctx context.Context, admin *kadm.Client, o TopicOptions, need int) error {
 	topic := o.Topic
 	details, err := admin.ListTopics(ctx, topic)
@@ -90,7 +92,8 @@ func createTopic(ctx context.Context, admin *kadm.Client, o TopicOptions, lanes 
 	return nil
 }
 
-// CheckPolicy halts where brokers would delete old checkpoints: the last one of an idle lane is old.
+// CheckPolicy halts where brokers would delete old checkpoints: the last one of an idle lane is
+// old.
 func CheckPolicy(ctx context.Context, admin *kadm.Client, o TopicOptions) error {
 	topic := o.Topic
 	configs, err := admin.DescribeTopicConfigs(ctx, topic)

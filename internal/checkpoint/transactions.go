@@ -14,20 +14,22 @@ type Transaction struct {
 	EveryTopic bool     // too many to be listed
 }
 
-// PoolSize is how many transactional ids a lane has. It is part of the protocol and no setting: the record
-// names them by number, and whoever takes over must fence all of them.
+// PoolSize is how many transactional ids a lane has. It is part of the protocol and no setting: the
+// record names them by number, and whoever takes over must fence all of them.
 const PoolSize = 6
 
 // mostTopics bounds how many topics the checkpoint lists for one transaction.
 const mostTopics = 64
 
-// Transactions tell a successor which transactions were committed, and where to look for their markers. They do not
-// grow with rows: each transactional id has one transaction, and that lists its topics, by their places in one list.
+// Transactions tell a successor which transactions were committed, and where to look for their
+// markers. They do not grow with rows: each transactional id has one transaction, and that lists
+// its topics, by their places in one list.
 type Transactions struct {
 	Topics []string `json:"topics"`
 	// Last is the last batch of each id.
 	Last []TransactionRecord `json:"last"`
-	// Unseen are earlier ones, of which some partition could not be asked whether it has the marker.
+	// Unseen are earlier ones, of which some partition could not be asked whether it has the
+	// marker.
 	Unseen []TransactionRecord `json:"unseen,omitempty"`
 }
 
@@ -130,7 +132,8 @@ func (l *Transactions) valid() bool {
 	return true
 }
 
-// Committed reports whether a transaction is one of those that the checkpoint knows to be committed.
+// Committed reports whether a transaction is one of those that the checkpoint knows to be
+// committed.
 func (l *Transactions) Committed(producerID int64, epoch int16) bool {
 	if l == nil {
 		return false

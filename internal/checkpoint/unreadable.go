@@ -27,7 +27,8 @@ func (e *UnreadableError) Unwrap() error { return e.fault }
 // longestUnread bounds what is said of the content of a record that anybody may have written.
 const longestUnread = 300
 
-// unreadable makes the error. It may have come from a relay that is newer, so what the record says of itself is looked up.
+// unreadable makes the error. It may have come from a relay that is newer, so what the record says
+// of itself is looked up.
 func unreadable(lane string, record *kgo.Record, cause error) *UnreadableError {
 	e := &UnreadableError{Offset: record.Offset, Written: record.Timestamp}
 	e.Reason = brief.Cut(strings.ToValidUTF8(cause.Error(), "?"), longestUnread)
@@ -48,7 +49,8 @@ func unreadable(lane string, record *kgo.Record, cause error) *UnreadableError {
 // Newer reports whether the record claims to be of a later version than this relay knows.
 func (e *UnreadableError) Newer() bool { return e.Version > Version }
 
-// Placeholder stands for the checkpoint when open transactions are judged: it is there, and tells of none.
+// Placeholder stands for the checkpoint when open transactions are judged: it is there, and tells
+// of none.
 func (e *UnreadableError) Placeholder() *Record {
 	return &Record{Offset: e.Offset, Unreadable: true}
 }

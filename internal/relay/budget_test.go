@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/brief"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // lagOf writes an event of a good topic and returns how long it took until that was published.
@@ -57,7 +58,7 @@ func TestMissingTopicsDoNotHoldUpTheLane(t *testing.T) {
 	if longest := slices.Max(lags); longest > 5*time.Second {
 		t.Errorf("a good row waited for %v: %v", longest, lags)
 	}
-	if stood := s.stood(); stood > 12*2*missingGrace {
+	if stood := s.stood(); stood > 12*2*topics.MissingGrace {
 		t.Errorf("the lane stood for %v", stood)
 	}
 	if reason := s.state().Reason; len(reason) > brief.Longest || !strings.Contains(reason, "and 9 more") {

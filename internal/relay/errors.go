@@ -3,8 +3,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // rowError is a fault of one row: Kafka or the relay refuses it however often it is tried.
@@ -20,12 +18,6 @@ func (e *rowError) Error() string {
 }
 
 func (e *rowError) Unwrap() error { return e.err }
-
-// isRowFault reports whether a produce error condemns the record itself, not the broker, the topic or the permission.
-func isRowFault(err error) bool {
-	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||
-		errors.Is(err, kerr.InvalidRecord)
-}
 
 // errReservedTopic refuses a row for a topic that no event may go to.
 var errReservedTopic = errors.New("the topic is the relay's own or Kafka's")

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/topics"
 	"github.com/outbox-relay/relay/partitioning"
 )
 
@@ -35,7 +36,7 @@ func clientOptions(cfg *Config) []kgo.Opt {
 
 // newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves. The
 // number of partitions is the session's, not the single producer's.
-func newPartitioner(name, pinned string, topics *topicRegistry) (kgo.Partitioner, error) {
+func newPartitioner(name, pinned string, topics *topics.Registry) (kgo.Partitioner, error) {
 	p, err := partitioning.New(name)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func newPartitioner(name, pinned string, topics *topicRegistry) (kgo.Partitioner
 		var partitions int // of the topic, looked up once a producer
 		return func(r *kgo.Record, n int) int {
 			if partitions == 0 {
-				partitions = topics.partitions(topic, n)
+				partitions = topics.KeysSpreadOver(topic, n)
 			}
 			return p.Partition(r.Key, partitions)
 		}
@@ -66,4 +67,11 @@ func (c *Config) checkpointLog(client *kgo.Client, lane string, partition int32)
 	return checkpoint.NewLog(client, checkpoint.LogOptions{
 		Lane: lane, Topic: checkpoint.TopicName(c.Name), Partition: partition, ClientOptions: clientOptions(c),
 	})
+}
+
+// topicOptions say what becomes of topics that do not exist.
+func (c *Config) topicOptions() topics.Options {
+	return topics.Options{
+		Create: c.Topics.Create, Partitions: c.Topics.Partitions, ReplicationFactor: c.Topics.ReplicationFactor, Logger: c.Logger,
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // lane runs one outbox table in this process: it waits until it may, takes over, publishes, and starts over after any
@@ -41,7 +42,7 @@ type lane struct {
 
 	// What is known of topics and rows beyond the session that found it out. Used by the producing goroutine of one session at
 	// a time.
-	outages   *outages
+	outages   *topics.Unavailable
 	condemned map[rowKey]error
 	renewed   int64 // id of the row for which the producers were last made anew
 }
@@ -52,7 +53,7 @@ func newLane(shared *Config, l Lane, owner string, members *membership) *lane {
 	cfg.pace = newPace(cfg.BatchRows)
 	n := &lane{
 		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
-		outages: newOutages(cfg.Topics.Patience), condemned: make(map[rowKey]error),
+		outages: topics.NewUnavailable(cfg.Topics.Patience), condemned: make(map[rowKey]error),
 	}
 	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
 	return n
@@ -259,7 +260,7 @@ func (l *lane) running() {
 	l.mu.Lock()
 	open := l.open
 	l.mu.Unlock()
-	l.change(Running, brief.Join(l.outages.reason(), open, l.strangerReason()))
+	l.change(Running, brief.Join(l.outages.Reason(), open, l.strangerReason()))
 }
 
 // unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to hold them up.

@@ -1,13 +1,11 @@
 package relay
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -108,17 +106,4 @@ func (r *rig) denyWrites(topic string, n int) {
 		left <- count
 		return response, nil, denied
 	})
-}
-
-func TestOutagesAreNoFaultsAndFaultsNoOutages(t *testing.T) {
-	for _, err := range []error{kerr.TopicAuthorizationFailed, kerr.NotEnoughReplicas, kgo.ErrRecordTimeout, kerr.UnknownTopicOrPartition} {
-		if !isOutage(fmt.Errorf("produce: %w", err)) || isRowFault(err) {
-			t.Errorf("%v is no outage", err)
-		}
-	}
-	for _, err := range []error{kerr.MessageTooLarge, kerr.InvalidRecord, kerr.ProducerFenced, kerr.UnknownServerError} {
-		if isOutage(err) {
-			t.Errorf("%v is taken for an outage", err)
-		}
-	}
 }

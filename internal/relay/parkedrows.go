@@ -238,7 +238,7 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey
 				topic = route(aggregateType)
 			}
 			state.topic = topic
-			k.topics.outages.resume(topic, why)
+			k.topics.Unavailable.Suspend(topic, why)
 		}
 		k.add(string(aggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
 	}

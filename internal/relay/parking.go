@@ -8,6 +8,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // parking keeps the order of aggregates that have a row which cannot be sent: that row and all later ones of its aggregate
@@ -17,7 +18,7 @@ import (
 type parking struct {
 	cfg       *Config
 	table     string
-	topics    *topicRegistry
+	topics    *topics.Registry
 	pieces    *pieces
 	condemned map[rowKey]error // rows that the brokers have refused
 	keys      map[string]parkedKey
@@ -141,7 +142,7 @@ func (k *parking) sieve(p *page, from int) *plan {
 			}
 			continue
 		}
-		if away := k.topics.outages.isHeld(record.Topic); away != nil {
+		if away := k.topics.Unavailable.Suspended(record.Topic); away != nil {
 			pl.leaveOut(p, i)
 			pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeTopic, err: away.Error()})
 			pl.park(string(k.scratch), parkedKey{topic: record.Topic})
@@ -162,7 +163,7 @@ func (k *parking) sieve(p *page, from int) *plan {
 // quiet reports whether the page is sent as it is, without a look at its rows.
 func (k *parking) quiet(p *page) bool {
 	return len(k.keys) == 0 && len(p.faults) == 0 && len(k.condemned) == 0 && k.cfg.Check == nil &&
-		len(p.large) == 0 && p.largest <= k.topics.least() && k.pieces.whole(p) && !k.topics.outages.any()
+		len(p.large) == 0 && p.largest <= k.topics.SmallestLimit() && k.pieces.whole(p) && !k.topics.Unavailable.AnySuspended()
 }
 
 // parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
@@ -183,9 +184,9 @@ func (k *parking) refuses(p *page, i int) error {
 		}
 	}
 	// A batch holds more than this; what is only just too large is refused by the client.
-	switch size, most := p.size(i), k.topics.limit(r.Topic); {
-	case size > mostRecordBytes:
-		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, mostRecordBytes)
+	switch size, most := p.size(i), k.topics.Limit(r.Topic); {
+	case size > topics.MaxRecordBytes:
+		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, topics.MaxRecordBytes)
 	case size > most:
 		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
 			kerr.MessageTooLarge, size, r.Topic, most)

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // poison is the text in a payload that the broker of refusePoison does not take.
@@ -419,7 +420,7 @@ func (r *rig) endAt(cfg Config, at Step, n int) {
 }
 
 func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
-	topics := newTopicRegistry(&Config{}, nil, newOutages(time.Hour))
+	topics := topics.NewRegistry(nil, topics.NewUnavailable(time.Hour), topics.Options{})
 	k := &parking{cfg: &Config{Poison: Halt}, topics: topics, pieces: newPieces(topics), keys: map[string]parkedKey{}}
 	d, p := decoder(), &page{}
 	for id := range int64(5) {

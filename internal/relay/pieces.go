@@ -1,13 +1,17 @@
 package relay
 
-import "time"
+import (
+	"time"
+
+	"github.com/outbox-relay/relay/internal/topics"
+)
 
 // pieces bounds how many bytes for one topic go into one transaction. A topic may take smaller batches than it is known to: its
 // limit may not be read, or was changed under way, or the brokers say otherwise. A page is then published in pieces, each a
 // transaction. A piece has one record at least, so halving it ends with a record that was sent alone: no row is given up for
 // the size of a batch. It belongs to the producing goroutine of a session.
 type pieces struct {
-	topics *topicRegistry
+	topics *topics.Registry
 	small  map[string]piece
 	filled map[string]int // bytes of the piece in hand; nil if no topic is bounded
 	sent   int            // records of the piece in hand
@@ -22,16 +26,13 @@ type piece struct {
 // pieceFor is how long a bound that was found by trying holds; a person may have raised the limit since.
 const pieceFor = 10 * time.Minute
 
-// smallPiece is Kafka's default of max.message.bytes, for topics whose setting may not be read.
-const smallPiece = 1048588
-
-func newPieces(topics *topicRegistry) *pieces {
+func newPieces(topics *topics.Registry) *pieces {
 	return &pieces{topics: topics, small: make(map[string]piece)}
 }
 
 // whole reports whether a page needs no pieces.
 func (p *pieces) whole(page *page) bool {
-	return len(p.small) == 0 && (page.bytes <= smallPiece || !p.topics.someUnlimited())
+	return len(p.small) == 0 && (page.bytes <= topics.DefaultBatchBytes || !p.topics.SomeUnlimited())
 }
 
 // begin is called before the first record of a piece.
@@ -70,10 +71,10 @@ func (p *pieces) bound(topic string) int {
 		}
 		delete(p.small, topic)
 	}
-	if known, ok := p.topics.look(topic); ok && known.maxBytes == 0 {
-		return smallPiece
+	if known, ok := p.topics.Known(topic); ok && known.MaxBytes == 0 {
+		return topics.DefaultBatchBytes
 	}
-	return mostRecordBytes
+	return topics.MaxRecordBytes
 }
 
 // halve is told that a topic has refused records together, of that many bytes, which it takes one by one.

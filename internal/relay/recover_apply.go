@@ -16,6 +16,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // Decision is what a person has decided.
@@ -153,7 +154,7 @@ func (r *Recovery) session(owner string, row *laneRow, lineage checkpoint.Cluste
 	l.partition = r.partition
 	return &session{
 		cfg: &r.cfg, lane: l, row: row, client: client, lineage: lineage,
-		topics: newTopicRegistry(&r.cfg, admin, l.outages), admin: admin, log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
+		topics: topics.NewRegistry(admin, l.outages, r.cfg.topicOptions()), admin: admin, log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
 	}, nil
 }
 

@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // errDrained ends a batch that was waiting for a topic when the session was told to drain.
@@ -22,13 +24,13 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 	for {
 		err := s.fill(ctx, b)
 		if err == nil {
-			s.topics.outages.written(b.page.records, b.plan.Load().drop)
+			s.topics.Unavailable.Written(b.page.records, b.plan.Load().drop)
 			return nil
 		}
 		if blocked := (*blockedError)(nil); errors.As(err, &blocked) {
 			for topic, cause := range blocked.topics {
-				s.topics.forget(topic)
-				s.topics.away(topic, cause)
+				s.topics.Forget(topic)
+				s.topics.SetUnavailable(topic, cause)
 			}
 		} else if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.Topic) {
 			return err
@@ -70,12 +72,12 @@ func (t *transaction) refusedOrAway(checkpoints string) bool {
 		return false // some of its records may still be under way
 	}
 	for _, f := range t.failures {
-		if isRowFault(f.err) {
+		if topics.IsRecordFault(f.err) {
 			return true
 		}
 	}
 	for _, f := range t.failures {
-		if !isOutage(f.err) || f.record.Topic == checkpoints {
+		if !topics.IsUnavailable(f.err) || f.record.Topic == checkpoints {
 			return false
 		}
 	}
@@ -88,7 +90,7 @@ func (t *transaction) suspects() []produceFailure {
 	defer t.mu.Unlock()
 	var suspects []produceFailure
 	for _, f := range t.failures {
-		if isRowFault(f.err) {
+		if topics.IsRecordFault(f.err) {
 			suspects = append(suspects, f)
 		}
 	}
@@ -97,14 +99,14 @@ func (t *transaction) suspects() []produceFailure {
 
 // noteAway records which topics a batch has failed for.
 func (s *session) noteAway(b *batch) {
-	defer s.topics.sayHeld()
-	s.topics.outages.spend(time.Since(b.txn.begun))
+	defer s.topics.LogSuspended()
+	s.topics.Unavailable.Spend(time.Since(b.txn.begun))
 	for _, f := range b.txn.failures {
 		topic := f.record.Topic
-		if _, known := s.topics.look(topic); known { // noted once a batch
-			s.topics.forget(topic)
+		if _, known := s.topics.Known(topic); known { // noted once a batch
+			s.topics.Forget(topic)
 			delete(s.parking.trying, topic)
-			s.topics.away(topic, fmt.Errorf("produce to topic %s: %w", topic, f.err))
+			s.topics.SetUnavailable(topic, fmt.Errorf("produce to topic %s: %w", topic, f.err))
 		}
 	}
 }
@@ -145,7 +147,7 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 
 // limitChanged looks whether the limit of the topic that refused a record is another by now. A smaller one applies from now on.
 func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record) (smaller bool, err error) {
-	if err := s.topics.refresh(ctx, refused.Topic); err != nil && !errors.Is(err, errJustCreated) {
+	if err := s.topics.Refresh(ctx, refused.Topic); err != nil && !errors.Is(err, topics.ErrJustCreated) {
 		return false, err
 	}
 	for i := range p.records {
@@ -155,7 +157,7 @@ func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record
 			}
 		}
 	}
-	return s.parking.pieces.atMost(refused.Topic, s.topics.limit(refused.Topic)), nil
+	return s.parking.pieces.atMost(refused.Topic, s.topics.Limit(refused.Topic)), nil
 }
 
 // renew returns an error that begins a new session if the producers go by a limit that has been raised since, and the record
@@ -163,7 +165,7 @@ func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record
 // minds hold up nobody.
 func (s *session) renew(p *page, i int) error {
 	topic, id := p.records[i].Topic, p.ids[i]
-	if s.lane.renewed == id || !s.topics.outgrown(topic, p.size(i)) {
+	if s.lane.renewed == id || !s.topics.Outgrown(topic, p.size(i)) {
 		return nil
 	}
 	s.lane.renewed = id
@@ -212,7 +214,7 @@ func (s *session) probe(ctx context.Context, b *batch, suspects []produceFailure
 			}
 			continue
 		}
-		if !isRowFault(failed) {
+		if !topics.IsRecordFault(failed) {
 			return refused, failed
 		}
 		refused++

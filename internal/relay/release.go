@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // How long the producing goroutine waits before it looks again whether a parked aggregate may go on, and how many batches of
@@ -232,20 +233,20 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 // checkLimits asks for the limits of topics again if a record of the page is larger than what is known. A limit that was raised
 // needs a new session.
 func (s *session) checkLimits(ctx context.Context, p *page) error {
-	if p.largest <= s.topics.least() {
+	if p.largest <= s.topics.SmallestLimit() {
 		return nil
 	}
 	ask := make(map[string]bool)
 	for i := range p.records {
 		topic := p.records[i].Topic
-		if _, known := s.topics.look(topic); known && p.size(i) > s.topics.limit(topic) {
+		if _, known := s.topics.Known(topic); known && p.size(i) > s.topics.Limit(topic) {
 			ask[topic] = true
 		}
 	}
 	if len(ask) == 0 {
 		return nil
 	}
-	if err := s.topics.refresh(ctx, slices.Sorted(maps.Keys(ask))...); err != nil && !errors.Is(err, errJustCreated) {
+	if err := s.topics.Refresh(ctx, slices.Sorted(maps.Keys(ask))...); err != nil && !errors.Is(err, topics.ErrJustCreated) {
 		return err
 	}
 	for i := range p.records {
@@ -282,15 +283,15 @@ func (s *session) awaitCommitted(ctx context.Context) error {
 
 // tryHeldTopics looks whether held topics are back. One that seems to be is tried with the next batch of parked rows.
 func (s *session) tryHeldTopics(ctx context.Context) error {
-	due := s.topics.outages.due()
+	due := s.topics.Unavailable.Due()
 	if len(due) == 0 {
 		return nil
 	}
-	if err := s.topics.refresh(ctx, due...); err != nil && !errors.Is(err, errJustCreated) {
+	if err := s.topics.Refresh(ctx, due...); err != nil && !errors.Is(err, topics.ErrJustCreated) {
 		return err
 	}
 	for _, topic := range due {
-		if _, known := s.topics.look(topic); known {
+		if _, known := s.topics.Known(topic); known {
 			if s.parking.trying == nil {
 				s.parking.trying = make(map[string]bool)
 			}
@@ -322,7 +323,7 @@ func (k *parking) holds(topic string) error {
 	if k.trying[topic] {
 		return nil
 	}
-	return k.topics.outages.isHeld(topic)
+	return k.topics.Unavailable.Suspended(topic)
 }
 
 // gather reads the parked rows of as many tasks as a page takes. What needs no row to be sent is in the plan that it returns.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // ring is the lane's fixed set of transactional producers, used in turn: a broker makes the next transaction of one id
@@ -34,7 +35,7 @@ type producer struct {
 	limit   time.Duration // of a transaction
 }
 
-func newRing(cfg *Config, lane *lane, topics *topicRegistry, clock *databaseClock) (*ring, error) {
+func newRing(cfg *Config, lane *lane, topics *topics.Registry, clock *databaseClock) (*ring, error) {
 	partitioner, err := newPartitioner(cfg.Partitioner, checkpoint.TopicName(cfg.Name), topics)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func newRing(cfg *Config, lane *lane, topics *topicRegistry, clock *databaseCloc
 			kgo.TransactionTimeout(cfg.TransactionTimeout),
 			kgo.RecordPartitioner(partitioner),
 			kgo.ProducerBatchCompression(compressions[cfg.Compression], kgo.NoCompression()),
-			kgo.ProducerBatchMaxBytesFn(topics.batchMaxBytes),
+			kgo.ProducerBatchMaxBytesFn(topics.BatchMaxBytes),
 			kgo.ProducerLinger(0),
 			kgo.MaxBufferedRecords(cfg.BatchRows+checkpoint.PoolSize),
 			// No RecordDeliveryTimeout: it compares the clock of this host with the timestamps of records, which are the

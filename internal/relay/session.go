@@ -15,6 +15,7 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // session is one ownership of a lane, from its takeover to the first doubt. Three goroutines pass a batch on:
@@ -31,7 +32,7 @@ type session struct {
 	client     *kgo.Client // for questions to the cluster
 	ring       *ring
 	reader     *windowReader
-	topics     *topicRegistry
+	topics     *topics.Registry
 	admin      *kadm.Client // on that client
 	log        *checkpoint.Log
 	lineage    checkpoint.ClusterIdentity
@@ -420,7 +421,7 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 		if !forTopics { // the cluster is away, or has just made the topic
 			pause, retry = backoff.Jitter(retry), min(2*retry, s.cfg.RetryMax)
 		}
-		if !errors.Is(err, errJustCreated) {
+		if !errors.Is(err, topics.ErrJustCreated) {
 			waited = true
 			s.lane.failed(Waiting, err)
 			s.lane.log.Warn("lane waits for a topic", "error", err, "retry_in", pause)
@@ -428,7 +429,7 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 		began := time.Now()
 		ready, err := s.waitOrDrain(ctx, pause)
 		if forTopics {
-			s.topics.outages.spend(time.Since(began))
+			s.topics.Unavailable.Spend(time.Since(began))
 		}
 		if !ready {
 			return false, err
@@ -440,17 +441,17 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 // that is a topic.
 func (s *session) topicsPause(ctx context.Context, p *page) (time.Duration, error) {
 	waitFor := []string(nil)
-	if unknown := s.topics.unknown(p); len(unknown) > 0 {
-		if err := s.topics.lookUp(ctx, unknown); err != nil {
+	if unknown := s.topics.Unknown(p.records, faulty(p)); len(unknown) > 0 {
+		if err := s.topics.LookUp(ctx, unknown); err != nil {
 			return 0, err
 		}
-		waitFor = s.topics.unknown(p)
+		waitFor = s.topics.Unknown(p.records, faulty(p))
 	}
-	pause := s.topics.outages.pause(p.records)
+	pause := s.topics.Unavailable.Pause(p.records)
 	if pause > 0 { // also for those that are known, and were refused a moment ago
-		waitFor = topicsOf(p)
+		waitFor = topics.Of(p.records)
 	}
-	return max(pause, time.Millisecond), s.topics.outages.waiting(waitFor)
+	return max(pause, time.Millisecond), s.topics.Unavailable.Waiting(waitFor)
 }
 
 // waitOrDrain reports false if the session was told to drain meanwhile, or has ended.
@@ -478,4 +479,13 @@ func (s *session) sayState(ctx context.Context) error {
 	}
 	s.lane.said = status
 	return nil
+}
+
+// faulty are the places of the records that can never be sent.
+func faulty(p *page) []int {
+	var at []int
+	for _, fault := range p.faults {
+		at = append(at, fault.at)
+	}
+	return at
 }

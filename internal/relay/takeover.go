@@ -13,6 +13,7 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided within it.
@@ -43,7 +44,7 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	admin := kadm.NewClient(client)
-	s := &session{cfg: l.cfg, lane: l, row: row, client: client, admin: admin, lineage: lineage, topics: newTopicRegistry(l.cfg, admin, l.outages)}
+	s := &session{cfg: l.cfg, lane: l, row: row, client: client, admin: admin, lineage: lineage, topics: topics.NewRegistry(admin, l.outages, l.cfg.topicOptions())}
 	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
 	s.lastOf = make(map[int]checkpoint.Transaction)
 	s.parking = &parking{
@@ -203,7 +204,7 @@ func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *ch
 	if s.ring, err = newRing(s.cfg, s.lane, s.topics, clock); err != nil {
 		return nil, err
 	}
-	s.topics.clear = s.ring.markers.clear
+	s.topics.Clear = s.ring.markers.clear
 	c, err := s.closeOpen(ctx, known, false)
 	if err == nil && known != nil && known.Unreadable {
 		err = c.allSeen() // while the coordinators still know what they have decided
