@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -91,10 +92,11 @@ func read(t *testing.T, path string) page {
 	return p
 }
 
-// tests returns the names of all tests of the module.
-func tests(t *testing.T) map[string]bool {
+// tests returns the tests and benchmarks of each folder, as seen from the root.
+func tests(t *testing.T) map[string][]string {
 	t.Helper()
-	names := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Fuzz)\w*)\(`)
+	names := map[string][]string{}
 	walk(t, func(path string) {
 		if !strings.HasSuffix(path, "_test.go") {
 			return
@@ -103,11 +105,13 @@ func tests(t *testing.T) map[string]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range strings.Split(string(content), "\n") {
-			after, found := strings.CutPrefix(s, "func Test")
-			if name, _, ok := strings.Cut(after, "("); found && ok {
-				names["Test"+name] = true
-			}
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder = filepath.ToSlash(folder)
+		for _, found := range declared.FindAllStringSubmatch(string(content), -1) {
+			names[folder] = append(names[folder], found[1])
 		}
 	})
 	return names
