@@ -51,7 +51,7 @@ func run(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 	}
-	// What has begun may end; a client that hangs is not waited for for ever.
+	// Requests in flight may end, but the wait for a client that hangs is bounded.
 	draining, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err = server.Shutdown(draining)

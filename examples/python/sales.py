@@ -1,4 +1,6 @@
-"""Adds up the orders and the turnover of each day: every message once, by inbox_accept() in the transaction of the sums.
+"""Adds up the orders and the turnover of each day.
+
+Every message counts once, because inbox_accept() is called in the transaction of the sums.
 
     python -m venv .venv && .venv/bin/pip install -r requirements.txt
     .venv/bin/python sales.py
@@ -32,7 +34,8 @@ class Sales:
         self.database_url = database_url
         self.topic = topic
         self.database = None
-        self.done: dict[int, int] = {}  # partition -> next offset; what is before it is done, and not committed yet
+        # partition -> next offset; what is before it is done, and not committed yet
+        self.done: dict[int, int] = {}
         self.committed_at = time.monotonic()
         self.stopping = False
         self.consumer = Consumer({
@@ -41,7 +44,8 @@ class Sales:
             "isolation.level": "read_committed",
             # An offset is committed once the database has committed, never by the clock.
             "enable.auto.commit": False,
-            # The default, latest, would pass over what came before the first start and what a new partition already holds.
+            # The default, latest, would skip what came before the first start, and what a new
+            # partition already holds.
             "auto.offset.reset": "earliest",
         })
 
@@ -68,7 +72,7 @@ class Sales:
             self.database.close()
 
     def attempt(self, message) -> None:
-        """Handles a message. One that fails is read again, and so is all that stands behind it in its partition."""
+        """Handles a message. If it fails, it is read again, and so is all that follows it."""
         try:
             self.handle(message)
         except (psycopg.Error, ValueError) as error:
@@ -87,8 +91,8 @@ class Sales:
             if headers.get(name) is None:
                 raise ValueError(f"the record has no header {name}")
         msg_id, source, kind = (headers[name].decode() for name in ("msg_id", "source", "type"))
-        # Left by an exception, the block rolls back. Where the commit itself fails, it may have happened: then the mark is there
-        # the next time.
+        # If an exception leaves the block, it rolls back. If the commit itself fails, it may have
+        # happened: then the mark is there the next time.
         with self.database.transaction():
             (fresh,) = self.database.execute("SELECT inbox_accept(%s, %s, %s)", (CONSUMER, source, msg_id)).fetchone()
             if not fresh:

@@ -13,9 +13,9 @@ import (
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-// site is the servers that the services run on: each service has a database of its own.
+// site is the servers that the services run on: each service has its own database.
 type site struct {
-	postgres *sandbox.Postgres // nil where one was named
+	postgres *sandbox.Postgres // nil if one was named
 	broker   *sandbox.Broker
 	orders   string // connection strings of the two databases
 	billing  string

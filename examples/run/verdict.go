@@ -97,7 +97,7 @@ func look(ctx context.Context, s *site) (*verdict, error) {
 func (v *verdict) String() string {
 	money := func(cents int64) string { return fmt.Sprintf("%d.%02d", cents/100, max(cents, -cents)%100) }
 	return fmt.Sprintf(`  orders:   %d placed, %d of them cancelled
-  billing:  %d invoices, %d of them cancelled; %d messages handled, %d events of its own
+  billing:  %d invoices, %d of them cancelled; %d messages handled, %d follow-up events
   turnover of the orders that stand:  %s
   balance of the shop:                %s
   sum of all accounts:                %s

@@ -26,8 +26,9 @@ import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Gives a customer a point for each full unit of money of an order, and takes them back when the order is cancelled. Points are
- * added up, so a message that had its effect twice would be seen: inbox_accept() in the same transaction sees to that.
+ * Gives a customer a point for each full unit of money of an order, and takes them back when the
+ * order is cancelled. Points are added up, so an effect that happened twice would show:
+ * inbox_accept() in the same transaction prevents it.
  */
 public final class Loyalty implements ConsumerRebalanceListener {
     private static final String CONSUMER = "loyalty";
@@ -46,7 +47,7 @@ public final class Loyalty implements ConsumerRebalanceListener {
     private final String topic;
     private final KafkaConsumer<byte[], byte[]> consumer;
 
-    /** The next offset of each partition whose messages before it are done, and not committed yet. */
+    /** For each partition the next offset: what is before it is done, and not committed yet. */
     private final Map<TopicPartition, OffsetAndMetadata> done = new HashMap<>();
 
     private Connection database;
@@ -61,7 +62,8 @@ public final class Loyalty implements ConsumerRebalanceListener {
         settings.put(ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed");
         // An offset is committed once the database has committed, never by the clock.
         settings.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, "false");
-        // The default, latest, would pass over what came before the first start and what a new partition already holds.
+        // The default, latest, would skip what came before the first start, and what a new
+        // partition already holds.
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
         consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
@@ -107,14 +109,14 @@ public final class Loyalty implements ConsumerRebalanceListener {
         } catch (WakeupException e) {
             System.out.println("loyalty: told to stop");
         } finally {
-            consumer.close(); // tells the listener that the partitions go, which commits the last offsets
+            consumer.close(); // calls the listener, which commits the last offsets
             if (database != null) {
                 database.close();
             }
         }
     }
 
-    /** Handles each partition in its order. What fails is read again, and so is all that stands behind it in the partition. */
+    /** Handles each partition in order. What fails is read again, and so is all that follows it. */
     private void handle(ConsumerRecords<byte[], byte[]> records) throws InterruptedException {
         for (TopicPartition partition : records.partitions()) {
             for (ConsumerRecord<byte[], byte[]> record : records.records(partition)) {
@@ -150,9 +152,9 @@ public final class Loyalty implements ConsumerRebalanceListener {
             try {
                 database.rollback();
             } catch (SQLException lost) {
-                e.addSuppressed(lost); // the connection is gone, is closed now, and has taken the transaction along
+                e.addSuppressed(lost); // the connection is gone, and the transaction with it
             }
-            throw e; // also where the commit may have happened: then the mark is there the next time
+            throw e; // if the commit happened all the same, the mark is there the next time
         }
     }
 
@@ -201,13 +203,13 @@ public final class Loyalty implements ConsumerRebalanceListener {
             consumer.commitSync(done);
             done.clear();
         } catch (RebalanceInProgressException | CommitFailedException | TimeoutException e) {
-            // Tried again after the next poll, which also says whether a partition has gone. What somebody else reads again has
-            // its mark.
+            // Tried again after the next poll, which also says whether a partition was revoked. What
+            // another member reads again has its mark.
             System.err.printf("loyalty: offsets are not committed yet: %s%n", e.getMessage());
         }
     }
 
-    /** The partitions go to another member; nothing is in flight, as this is called by poll and by close. */
+    /** The partitions go to another member. Nothing is in flight: poll and close call this. */
     @Override
     public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
         commitOffsets();
