@@ -32,13 +32,14 @@ func Take(ctx context.Context, client *kgo.Client, id string, timeoutMillis int3
 }
 
 // Finish decides what partitions hold open of a producer id, by a transaction of the transactional id that has that producer
-// id: it adds the partitions without writing to them, and ends. It reports false if the coordinator is busy, or has given
-// the transactional id another producer id meanwhile: nothing has been decided then.
+// id: it adds the partitions without writing to them, and ends. state is what the coordinator said before the partitions
+// were asked. Finish reports false if the coordinator is busy, or if the id was used or got another producer id since then:
+// nothing is decided then, because what is open may be another transaction by now.
 func Finish(
-	ctx context.Context, client *kgo.Client, id string, timeoutMillis int32, producerID int64, open []Open, commit bool,
+	ctx context.Context, client *kgo.Client, id string, timeoutMillis int32, state Coordinated, open []Open, commit bool,
 ) (bool, error) {
-	took, epoch, taken, err := Take(ctx, client, id, timeoutMillis)
-	if err != nil || !taken || took != producerID {
+	producerID, epoch, taken, err := Take(ctx, client, id, timeoutMillis)
+	if err != nil || !taken || producerID != state.ProducerID || epoch != state.Epoch+1 {
 		return false, err
 	}
 	add := kmsg.NewPtrAddPartitionsToTxnRequest()

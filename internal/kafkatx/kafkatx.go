@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,6 +22,13 @@ func (p Place) String() string { return fmt.Sprintf("%s/%d", p.Topic, p.Partitio
 
 // Partitions are partitions of topics.
 type Partitions map[string][]int32
+
+func (p Partitions) size() (n int) {
+	for _, numbers := range p {
+		n += len(numbers)
+	}
+	return n
+}
 
 // Add adds a partition.
 func (p Partitions) Add(place Place) { p[place.Topic] = append(p[place.Topic], place.Partition) }
@@ -72,9 +80,80 @@ type Seen struct {
 	Unseen map[Place]error
 }
 
-// Look asks partitions for the transactions that are open on them. A partition that cannot be asked is in Unseen.
-func Look(ctx context.Context, client *kgo.Client, partitions Partitions) Seen {
+// Look asks partitions for the transactions that are open on them. A partition that cannot be asked is in Unseen, and so is
+// one whose last marker is not on its in-sync replicas yet (ErrUnsettled): a leader that has been replaced and does not know
+// it may show a marker that no other replica has.
+//
+// ends are offsets behind the last acknowledged record of the transactions that are asked about. A partition without one
+// is asked for its high watermark first.
+func Look(ctx context.Context, client *kgo.Client, partitions Partitions, ends map[Place]int64) Seen {
 	seen := Seen{Unseen: make(map[Place]error)}
+	if partitions.size() == 0 {
+		return seen
+	}
+	bounds := make(map[Place]int64, partitions.size())
+	var without Partitions
+	for topic, numbers := range partitions {
+		for _, n := range numbers {
+			if end, ok := ends[Place{topic, n}]; ok {
+				bounds[Place{topic, n}] = end
+				continue
+			}
+			if without == nil {
+				without = make(Partitions)
+			}
+			without.Add(Place{topic, n})
+		}
+	}
+	highs := offsets(ctx, client, without, uncommitted)
+	stable := make(chan map[Place]offset, 1)
+	go func() { stable <- offsets(ctx, client, partitions, committed) }()
+	seen.describe(ctx, client, partitions)
+	maps.Copy(bounds, seen.noted(highs))
+	seen.settle(ctx, client, bounds, <-stable)
+	return seen
+}
+
+// ErrUnsettled says that the end of a transaction is not on all in-sync replicas of a partition yet.
+var ErrUnsettled = errors.New("the end of its last transaction is not on all in-sync replicas yet")
+
+// noted returns the offsets that were learnt. Partitions without one become unseen.
+func (s *Seen) noted(answers map[Place]offset) map[Place]int64 {
+	known := make(map[Place]int64, len(answers))
+	for place, answer := range answers {
+		if answer.err != nil {
+			s.Unseen[place] = cmpOr(s.Unseen[place], answer.err)
+			continue
+		}
+		known[place] = answer.offset
+	}
+	return known
+}
+
+// settle compares the last stable offsets with what they must have reached: the bound, or the first transaction that is
+// open. Kafka counts a transaction as unstable until its marker is below the high watermark.
+func (s *Seen) settle(ctx context.Context, client *kgo.Client, bounds map[Place]int64, answers map[Place]offset) {
+	stable := s.noted(answers)
+	for _, o := range s.Open {
+		if bound, ok := bounds[o.Place]; ok && o.Start < bound {
+			bounds[o.Place] = o.Start
+		}
+	}
+	behind := make(Partitions)
+	for place, bound := range bounds {
+		if s.Unseen[place] == nil && stable[place] < bound {
+			behind.Add(place)
+		}
+	}
+	// A topic that was deleted and made again, or that has lost its end, is shorter than what was acknowledged.
+	for place, high := range s.noted(offsets(ctx, client, behind, uncommitted)) {
+		if stable[place] < min(bounds[place], high) {
+			s.Unseen[place] = ErrUnsettled
+		}
+	}
+}
+
+func (s *Seen) describe(ctx context.Context, client *kgo.Client, partitions Partitions) {
 	request := kmsg.NewPtrDescribeProducersRequest()
 	missing := make(map[Place]bool)
 	for topic, numbers := range partitions {
@@ -85,16 +164,13 @@ func Look(ctx context.Context, client *kgo.Client, partitions Partitions) Seen {
 			missing[Place{topic, n}] = true
 		}
 	}
-	if len(missing) == 0 {
-		return seen
-	}
 	var failed error
 	for _, shard := range client.RequestSharded(ctx, request) {
 		if shard.Err != nil {
 			failed = shard.Err
 			for _, t := range shard.Req.(*kmsg.DescribeProducersRequest).Topics {
 				for _, n := range t.Partitions {
-					seen.Unseen[Place{t.Topic, n}] = shard.Err
+					s.Unseen[Place{t.Topic, n}] = shard.Err
 					delete(missing, Place{t.Topic, n})
 				}
 			}
@@ -104,15 +180,62 @@ func Look(ctx context.Context, client *kgo.Client, partitions Partitions) Seen {
 			for i := range t.Partitions {
 				place := Place{t.Topic, t.Partitions[i].Partition}
 				delete(missing, place)
-				delete(seen.Unseen, place)
-				seen.add(place, &t.Partitions[i])
+				delete(s.Unseen, place)
+				s.add(place, &t.Partitions[i])
 			}
 		}
 	}
 	for place := range missing {
-		seen.Unseen[place] = cmpOr(failed, errNoAnswer)
+		s.Unseen[place] = cmpOr(failed, errNoAnswer)
 	}
-	return seen
+}
+
+// Isolation levels of a question for offsets: the answer is the last stable offset, or the high watermark.
+const (
+	uncommitted int8 = 0
+	committed   int8 = 1
+)
+
+type offset struct {
+	offset int64
+	err    error
+}
+
+// offsets asks partitions for their ends. Each partition is in the answer.
+func offsets(ctx context.Context, client *kgo.Client, partitions Partitions, isolation int8) map[Place]offset {
+	all := make(map[Place]offset, partitions.size())
+	if partitions.size() == 0 {
+		return all
+	}
+	request := kmsg.NewPtrListOffsetsRequest()
+	request.ReplicaID, request.IsolationLevel = -1, isolation
+	for topic, numbers := range partitions {
+		t := kmsg.NewListOffsetsRequestTopic()
+		t.Topic = topic
+		for _, n := range numbers {
+			all[Place{topic, n}] = offset{err: errNoAnswer}
+			p := kmsg.NewListOffsetsRequestTopicPartition()
+			p.Partition, p.Timestamp = n, -1 // the end
+			t.Partitions = append(t.Partitions, p)
+		}
+		request.Topics = append(request.Topics, t)
+	}
+	for _, shard := range client.RequestSharded(ctx, request) {
+		if shard.Err != nil {
+			for _, t := range shard.Req.(*kmsg.ListOffsetsRequest).Topics {
+				for _, p := range t.Partitions {
+					all[Place{t.Topic, p.Partition}] = offset{err: shard.Err}
+				}
+			}
+			continue
+		}
+		for _, t := range shard.Resp.(*kmsg.ListOffsetsResponse).Topics {
+			for _, p := range t.Partitions {
+				all[Place{t.Topic, p.Partition}] = offset{p.Offset, kerr.ErrorForCode(p.ErrorCode)}
+			}
+		}
+	}
+	return all
 }
 
 var errNoAnswer = errors.New("no answer")

@@ -226,7 +226,7 @@ func (c *closing) look(ctx context.Context) (kafkatx.Seen, error) {
 			further[topic] = partitions
 		}
 	}
-	more := m.look(ctx, further)
+	more := m.lookSettled(ctx, further)
 	if cause, ok := more.Unseen[c.own]; ok {
 		return seen, cannotAsk(c.own, cause)
 	}
@@ -276,7 +276,7 @@ func (c *closing) finish(ctx context.Context, id string, open []kafkatx.Open) er
 	}
 	c.wrote = true
 	if same[0].ProducerID == state.ProducerID {
-		_, err := kafkatx.Finish(ctx, c.s.client, id, c.timeoutMillis(), state.ProducerID, same, commit)
+		_, err := kafkatx.Finish(ctx, c.s.client, id, c.timeoutMillis(), state, same, commit)
 		return err
 	}
 	// The coordinator has given the id another producer id since: no transaction of it can end this one.

@@ -57,6 +57,7 @@ type ended struct {
 	id     string
 	commit bool
 	places kafkatx.Partitions
+	ends   map[kafkatx.Place]int64 // the offsets behind its last acknowledged records
 	at     time.Time
 	stuck  map[string]error // why partitions of these topics cannot be asked
 }
@@ -215,8 +216,9 @@ func (m *markers) remember(t checkpoint.Transaction, cause error) {
 func (m *markers) has(t *transaction, commit bool) {
 	e := &ended{
 		Transaction: checkpoint.Transaction{Number: t.producer.number, ProducerID: t.id, Epoch: t.epoch},
-		id:          t.producer.txnID, commit: commit, places: t.places.partitions(), at: time.Now(),
+		id:          t.producer.txnID, commit: commit, at: time.Now(),
 	}
+	e.places, e.ends = t.places.partitions()
 	e.Topics = slices.Sorted(maps.Keys(e.places))
 	m.mu.Lock()
 	defer m.mu.Unlock()

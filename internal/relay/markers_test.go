@@ -88,7 +88,7 @@ func TestAnIDIsUsedAgainOnlyOnceItsTransactionIsClosed(t *testing.T) {
 		t.Fatal("a producer was given out twice, or out of turn")
 	}
 	txn := &transaction{producer: first, id: 7, epoch: 3}
-	txn.places.add(orders, 1)
+	txn.places.add(orders, 1, 0)
 	m.has(txn, true)
 	if p := take(); p != nil {
 		t.Fatalf("%s was given out before its transaction was seen to be closed", p.txnID)
@@ -100,5 +100,23 @@ func TestAnIDIsUsedAgainOnlyOnceItsTransactionIsClosed(t *testing.T) {
 	}
 	if m.note(ended, kafkatx.Seen{}); take() != first {
 		t.Fatal("a producer was not given out although its transaction is closed")
+	}
+}
+
+func TestWhatAFormerCoordinatorSaysIsNotBelieved(t *testing.T) {
+	e := &ended{Transaction: checkpoint.Transaction{ProducerID: 7, Epoch: 3}}
+	for _, c := range []struct {
+		state kafkatx.Coordinated
+		known bool
+	}{
+		{kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 3}, false}, // of the transaction before
+		{kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 4}, true},
+		{kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 5}, true},
+		{kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 8, Epoch: 0}, true}, // the epochs were used up
+		{kafkatx.Coordinated{ProducerID: -1}, true},                                // forgotten
+	} {
+		if known := e.knownIn(c.state); known != c.known {
+			t.Errorf("%+v is about the transaction: %t", c.state, known)
+		}
 	}
 }

@@ -82,8 +82,11 @@ func (m *markers) ask(ctx context.Context, all []*ended) (progress bool) {
 	if len(over) == 0 {
 		return false
 	}
-	places := make(kafkatx.Partitions)
+	places, ends := make(kafkatx.Partitions), make(map[kafkatx.Place]int64)
 	for _, e := range over {
+		for place, end := range e.ends {
+			ends[place] = max(ends[place], end)
+		}
 		for topic, partitions := range e.places {
 			for _, partition := range partitions {
 				if !slices.Contains(places[topic], partition) {
@@ -92,7 +95,7 @@ func (m *markers) ask(ctx context.Context, all []*ended) (progress bool) {
 			}
 		}
 	}
-	seen := m.look(ctx, places)
+	seen := m.look(ctx, places, ends)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -122,17 +125,38 @@ func (m *markers) over(ctx context.Context, all []*ended) (over []*ended) {
 		m.lane.log.Debug("coordinators of transactions do not answer", "error", err)
 	}
 	for _, e := range all {
-		if state, ok := states[e.id]; ok && state.State.Decided() {
+		if state, ok := states[e.id]; ok && state.State.Decided() && e.knownIn(state) {
 			over = append(over, e)
 		}
 	}
 	return over
 }
 
-func (m *markers) look(ctx context.Context, places kafkatx.Partitions) kafkatx.Seen {
+// knownIn reports whether what a coordinator says is about this transaction or a later one. A broker that was the
+// coordinator, and does not know yet that another one is, tells of an earlier one.
+func (e *ended) knownIn(state kafkatx.Coordinated) bool {
+	return state.ProducerID != e.ProducerID || state.Epoch > e.Epoch
+}
+
+// lookSettled asks until what is seen is on all in-sync replicas, for tellAfter at most.
+func (m *markers) lookSettled(ctx context.Context, places kafkatx.Partitions) kafkatx.Seen {
+	began := time.Now()
+	for pause := askAgain; ; pause = min(2*pause, askAgainMost) {
+		seen := m.look(ctx, places, nil)
+		unsettled := false
+		for _, cause := range seen.Unseen {
+			unsettled = unsettled || errors.Is(cause, kafkatx.ErrUnsettled)
+		}
+		if !unsettled || time.Since(began) > tellAfter || backoff.Sleep(ctx, pause) != nil {
+			return seen
+		}
+	}
+}
+
+func (m *markers) look(ctx context.Context, places kafkatx.Partitions, ends map[kafkatx.Place]int64) kafkatx.Seen {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	return kafkatx.Look(ctx, m.client, places)
+	return kafkatx.Look(ctx, m.client, places, ends)
 }
 
 // stillOpen looks again: the first answer may be that of a leader that was replaced meanwhile.
@@ -140,7 +164,7 @@ func (m *markers) stillOpen(ctx context.Context, o kafkatx.Open) bool {
 	if backoff.Sleep(ctx, askAgainMost) != nil {
 		return false
 	}
-	seen := m.look(ctx, kafkatx.Partitions{o.Topic: {o.Partition}})
+	seen := m.look(ctx, kafkatx.Partitions{o.Topic: {o.Partition}}, nil)
 	return slices.ContainsFunc(seen.Open, func(p kafkatx.Open) bool { return p.ProducerID == o.ProducerID && p.Start == o.Start })
 }
 
@@ -150,15 +174,20 @@ func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
 	defer m.mu.Unlock()
 	for _, e := range over {
 		var stuck map[string]error
+		unsettled := false
 		for place, cause := range seen.Unseen {
-			if slices.Contains(e.places[place.Topic], place.Partition) {
+			switch {
+			case !slices.Contains(e.places[place.Topic], place.Partition):
+			case errors.Is(cause, kafkatx.ErrUnsettled) && time.Since(e.at) < tellAfter:
+				unsettled = true
+			default:
 				if stuck == nil {
 					stuck = make(map[string]error)
 				}
 				stuck[place.Topic] = cannotAsk(place, cause)
 			}
 		}
-		open := slices.ContainsFunc(seen.Open, func(o kafkatx.Open) bool { return o.ProducerID == e.ProducerID })
+		open := unsettled || slices.ContainsFunc(seen.Open, func(o kafkatx.Open) bool { return o.ProducerID == e.ProducerID })
 		switch {
 		case stuck != nil:
 			progress = progress || e.stuck == nil
@@ -228,7 +257,7 @@ func (m *markers) lookAt(ctx context.Context, topics ...string) (kafkatx.Seen, e
 	if err != nil {
 		return kafkatx.Seen{}, err
 	}
-	seen := m.look(ctx, partitions)
+	seen := m.lookSettled(ctx, partitions)
 	for place, cause := range missing {
 		seen.Unseen[place] = cause
 	}

@@ -7,33 +7,45 @@ import "github.com/outbox-relay/relay/internal/kafkatx"
 type places struct {
 	lastTopic     string
 	lastPartition int32
-	sets          map[string]map[int32]struct{}
+	lastEnd       *int64
+	ends          map[string]map[int32]*int64 // the offset behind the last record that was acknowledged, 0 if none was
 }
 
-// add is called for each record.
-func (p *places) add(topic string, partition int32) {
-	if p.sets != nil && partition == p.lastPartition && topic == p.lastTopic {
-		return
+// add is called for each record. The offset is that of an acknowledged record, otherwise -1.
+func (p *places) add(topic string, partition int32, offset int64) {
+	if p.lastEnd == nil || partition != p.lastPartition || topic != p.lastTopic {
+		p.turnTo(topic, partition)
 	}
-	if p.sets == nil {
-		p.sets = make(map[string]map[int32]struct{})
-	}
-	set := p.sets[topic]
-	if set == nil {
-		set = make(map[int32]struct{})
-		p.sets[topic] = set
-	}
-	set[partition] = struct{}{}
-	p.lastTopic, p.lastPartition = topic, partition
+	*p.lastEnd = max(*p.lastEnd, offset+1)
 }
 
-// partitions lists them.
-func (p *places) partitions() kafkatx.Partitions {
-	all := make(kafkatx.Partitions, len(p.sets))
-	for topic, set := range p.sets {
-		for partition := range set {
-			all.Add(kafkatx.Place{Topic: topic, Partition: partition})
+func (p *places) turnTo(topic string, partition int32) {
+	if p.ends == nil {
+		p.ends = make(map[string]map[int32]*int64)
+	}
+	ends := p.ends[topic]
+	if ends == nil {
+		ends = make(map[int32]*int64)
+		p.ends[topic] = ends
+	}
+	end := ends[partition]
+	if end == nil {
+		end = new(int64)
+		ends[partition] = end
+	}
+	p.lastTopic, p.lastPartition, p.lastEnd = topic, partition, end
+}
+
+// partitions lists them, with the offsets behind the last acknowledged records.
+func (p *places) partitions() (kafkatx.Partitions, map[kafkatx.Place]int64) {
+	all := make(kafkatx.Partitions, len(p.ends))
+	ends := make(map[kafkatx.Place]int64)
+	for topic, partitions := range p.ends {
+		for partition, end := range partitions {
+			place := kafkatx.Place{Topic: topic, Partition: partition}
+			all.Add(place)
+			ends[place] = *end
 		}
 	}
-	return all
+	return all, ends
 }

@@ -181,8 +181,10 @@ func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 
 // settle is told the outcome of a record.
 func (t *transaction) settle(r *kgo.Record, err error) {
-	t.places.add(r.Topic, r.Partition)
-	if err != nil {
+	if err == nil {
+		t.places.add(r.Topic, r.Partition, r.Offset)
+	} else {
+		t.places.add(r.Topic, r.Partition, -1)
 		if errors.Is(err, context.DeadlineExceeded) && errors.Is(context.Cause(r.Context), kgo.ErrRecordTimeout) {
 			err = kgo.ErrRecordTimeout
 		}

@@ -224,7 +224,7 @@ func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *ch
 // checkpointsClosed sees that the fence has left nothing open on the partition of the checkpoints.
 func (s *session) checkpointsClosed(ctx context.Context) error {
 	own := kafkatx.Place{Topic: s.log.Topic, Partition: s.log.Partition}
-	seen := s.ring.markers.look(ctx, kafkatx.Partitions{own.Topic: {own.Partition}})
+	seen := s.ring.markers.lookSettled(ctx, kafkatx.Partitions{own.Topic: {own.Partition}})
 	if cause, ok := seen.Unseen[own]; ok {
 		return cannotAsk(own, cause)
 	}
