@@ -47,7 +47,7 @@ func run(ctx context.Context) error {
 	consumer, err := inboxkafka.New(in, inboxkafka.Handle(handle), &inboxkafka.Config{
 		Brokers: strings.Split(os.Getenv("BILLING_BROKERS"), ","),
 		Topics:  []string{cmp.Or(os.Getenv("BILLING_TOPIC"), "outbox.event.order")},
-		// With a name of its own, a process that is started again within the session timeout has
+		// With a name here, a process that is started again within the session timeout has
 		// its partitions back at once.
 		Instance: os.Getenv("BILLING_INSTANCE"),
 		Logger:   log,
