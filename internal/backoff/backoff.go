@@ -18,7 +18,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Jitter spreads d over half to one and a half times its length, so that replicas do not retry in step.
+// Jitter spreads d over half to one and a half times its length, so that replicas do not retry in
+// step.
 func Jitter(d time.Duration) time.Duration {
 	return d/2 + time.Duration(rand.Int64N(int64(d)+1))
 }

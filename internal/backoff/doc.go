@@ -1,2 +1,3 @@
-// Package backoff waits between two attempts: for a time that is spread, and never beyond a context.
+// Package backoff waits between two attempts: for a time that is spread, and never beyond a
+// context.
 package backoff

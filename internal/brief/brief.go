@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Named is how many topics a text names; nobody reads more.
+// Named is how many topics a text names; more would not be read.
 const Named = 3
 
 // Longest bounds the text of a state and of a cause, in bytes.

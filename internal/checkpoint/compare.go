@@ -6,7 +6,7 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// differs explains why a lane with lineage l cannot go on under live; it is empty where it can. A
+// differs explains why a lane with identity l cannot continue under live; it is empty if it can. A
 // raised timeline is a promotion: whether the standby lagged is shown by the sequence numbers and
 // the names of the batches.
 func (l ClusterIdentity) differs(live ClusterIdentity) (cause Cause, why, try string) {
@@ -14,19 +14,19 @@ func (l ClusterIdentity) differs(live ClusterIdentity) (cause Cause, why, try st
 	case l.SystemIdentifier != live.SystemIdentifier:
 		return AnotherDatabase, fmt.Sprintf("it was written for the Postgres cluster with system identifier %s, and this is %s: the database "+
 				"was dumped and restored, or upgraded, or is another one under the same name", l.SystemIdentifier, live.SystemIdentifier),
-			"if this is another database, give it a name of its own (setting name); otherwise "
+			"if this is another database, give it another name (setting name); otherwise "
 	case l.DatabaseOID != live.DatabaseOID:
 		return AnotherDatabase, fmt.Sprintf("it was written for database %s (oid %d), and this is %s (oid %d): "+
 				"the database was dumped and restored, or this is a copy of it", l.Database, l.DatabaseOID, live.Database, live.DatabaseOID),
-			"if this is a copy, give it a name of its own (setting name); otherwise "
+			"if this is a copy, give it another name (setting name); otherwise "
 	case l.LanesOID != 0 && live.LanesOID != 0 && l.LanesOID != live.LanesOID && l.LanesSchemaOID != live.LanesSchemaOID:
 		return AnotherDeployment, fmt.Sprintf("it was written by relays whose table relay_lanes is in schema %s, and this one's is in "+
 				"schema %s "+
 				"of the same database: two deployments have one name, which by default is that of the database", l.LanesSchema, live.LanesSchema),
-			"give this deployment a name of its own (setting name); if its schema takes the place of the other, "
+			"give this deployment another name (setting name); if its schema takes the place of the other, "
 	case l.ClusterID != live.ClusterID:
 		return AnotherCluster, fmt.Sprintf("it was written for the Kafka cluster %s, and this is %s", l.ClusterID, live.ClusterID),
-			"point the relay at its own cluster (setting brokers); give a deployment on another cluster a name of its own (setting name); " +
+			"point the relay at its own cluster (setting brokers); give a deployment on another cluster another name (setting name); " +
 				"if the lane is to move, "
 	case l.Timeline > live.Timeline:
 		return EarlierTimeline, fmt.Sprintf("it was written on timeline %d, and this server is on the earlier timeline %d: "+
@@ -36,7 +36,7 @@ func (l ClusterIdentity) differs(live ClusterIdentity) (cause Cause, why, try st
 	return "", "", ""
 }
 
-// CompareIdentity halts where the checkpoint was written for another lane, database or cluster.
+// CompareIdentity halts if the checkpoint was written for another lane, database or cluster.
 func CompareIdentity(lane string, last *Record, live ClusterIdentity) error {
 	if last == nil {
 		return nil
@@ -57,9 +57,9 @@ func CompareIdentity(lane string, last *Record, live ClusterIdentity) error {
 // that one of the logs is not the one that the lane was run with.
 //
 // Why that is enough after a promotion: the intent of a batch is written after the rows of the
-// batch were read, and takes a transaction id of its own. A server that has the intent therefore
+// batch were read, and has its own transaction id. A server that has the intent therefore
 // has every transaction that the batch's snapshots show as ended, and gives out no id below their
-// xmax again. The number alone would not do: where an intent was withdrawn, its number was used
+// xmax again. The number alone would not do: if an intent was withdrawn, its number was used
 // again, and a server that was set back to between the two has the number, but not the batch.
 func Compare(lane string, row Row, last *Record, live ClusterIdentity, now Server) error {
 	// First, because what a choice would do to such rows cannot be said.
@@ -170,7 +170,7 @@ func compareRows(lane string, now Server) error {
 }
 
 // ForeignRow is the contradiction that a row bears the id of a transaction which has not ended,
-// although the row is there for everybody.
+// although the row is visible to all.
 func ForeignRow(lane, table string, xid, xmax uint64) error {
 	return Contradiction(ForeignRows, "as the owner of the table, run UPDATE "+table+" SET xact_id = pg_current_xact_id() "+
 		"WHERE NOT pg_visible_in_snapshot(xact_id, pg_current_snapshot()); then relay recover "+lane+" if the lane still halts",
@@ -179,7 +179,7 @@ func ForeignRow(lane, table string, xid, xmax uint64) error {
 		lane, xid, xmax-1)
 }
 
-// CompareTable halts where a lane that is bound to a table finds another one. A lane that is bound
+// CompareTable halts if a lane that is bound to a table finds another one. A lane that is bound
 // to none takes what it finds.
 func CompareTable(lane string, bound *pg.Table, now pg.Table, describe func() string) error {
 	if bound == nil || now.OID == 0 || bound.OID == now.OID {

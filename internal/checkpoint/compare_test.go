@@ -11,7 +11,7 @@ import (
 
 var live = ClusterIdentity{Identity: pg.Identity{SystemIdentifier: "70", Timeline: 2, Database: "app", DatabaseOID: 16384}, ClusterID: "kafka"}
 
-// checkpointOf is a checkpoint of lane "outbox" at seq, with one thing changed in its lineage.
+// checkpointOf is a checkpoint of lane "outbox" at seq, with one thing changed in its identity.
 func checkpointOf(seq int64, change func(*ClusterIdentity)) *Record {
 	c := &Record{Version: 1, Lane: "outbox", Seq: seq, Position: position.Position{From: position.Beginning}, Identity: live}
 	if change != nil {

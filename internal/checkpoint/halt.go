@@ -13,10 +13,10 @@ type HaltError struct {
 	Try string
 }
 
-// Error returns the diagnosis and the way on.
+// Error returns the diagnosis and what to do.
 func (e *HaltError) Error() string { return e.Diagnosis + "; " + e.Try }
 
-// OfSettings reports whether other settings mend the fault, those of another process perhaps. Then
+// OfSettings reports whether other settings fix the fault, those of another process perhaps. Then
 // the lane's lock is given back.
 func (e *HaltError) OfSettings() bool {
 	return e.Cause == AnotherTable || e.Cause == TableTaken || e.Cause == AnotherDeployment
@@ -76,7 +76,7 @@ func Contradiction(cause Cause, try, format string, args ...any) *HaltError {
 	return &HaltError{Cause: cause, Diagnosis: fmt.Sprintf(format, args...), Try: try}
 }
 
-// RecoverHint is the way on from a contradiction, first what may make it unnecessary.
+// RecoverHint is what to do about a contradiction, first what may make it unnecessary.
 func RecoverHint(lane, before string) string {
-	return before + "relay recover " + lane + " shows what each way on would publish again or skip; nothing is published until one is chosen"
+	return before + "relay recover " + lane + " shows what each choice would publish again or skip; nothing is published until you choose"
 }

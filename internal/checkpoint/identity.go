@@ -4,8 +4,9 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// ClusterIdentity identifies the two logs that a lane joins. A lane that finds another lineage than
-// the one it was started with halts: its checkpoint says nothing about the rows of another server.
+// ClusterIdentity identifies the two logs that a lane joins. A lane that finds another identity
+// than the one it was started with halts: its checkpoint says nothing about the rows of another
+// server.
 type ClusterIdentity struct {
 	pg.Identity
 	// ClusterID of the Kafka cluster.

@@ -32,7 +32,7 @@ type LogOptions struct {
 // NewLog returns the log; it asks its questions with client.
 func NewLog(client *kgo.Client, o LogOptions) *Log { return &Log{client, o} }
 
-// Producer commits one record in a transaction of its own.
+// Producer commits one record in its own transaction.
 type Producer interface {
 	Commit(ctx context.Context, r *kgo.Record) error
 }
@@ -45,7 +45,7 @@ const checkpointTimeout = 30 * time.Second
 const lookBack = 512
 
 // ReadUnfenced returns the last committed checkpoint as far as it can be read now, or nil where
-// there is none. It fences nobody.
+// there is none. It fences no process.
 func (l *Log) ReadUnfenced(ctx context.Context) (*Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
@@ -98,7 +98,7 @@ func (l *Log) decode(record *kgo.Record) (*Record, error) {
 	return &checkpoint, nil
 }
 
-// Write puts a checkpoint on the lane's partition, in a transaction of its own.
+// Write puts a checkpoint on the lane's partition, in its own transaction.
 func (l *Log) Write(ctx context.Context, p Producer, c Record) error {
 	value, err := c.Encode()
 	if err != nil {
@@ -167,7 +167,7 @@ func (l *Log) offset(ctx context.Context, isolation int8, which int64) (int64, e
 }
 
 // read consumes [from, end) as a read_committed consumer and returns the last record with the key
-// of one. It must see the sentinel, where one is given, and pass the end: an open transaction
+// of one. It must see the sentinel, if one is given, and pass the end: an open transaction
 // before it would hold the consumer back. Without a sentinel it returns what it has found once
 // nothing more comes for a moment: the end may lie behind records of an aborted transaction, which
 // are not shown.
@@ -214,7 +214,7 @@ func (l *Log) read(ctx context.Context, from, end int64, sentinel string) (*kgo.
 // quietTime is how long an unfenced read waits for more records.
 const quietTime = time.Second
 
-// pollFetches is one poll, for quietTime at most where it is part of an unfenced read.
+// pollFetches is one poll, for quietTime at most if it is part of an unfenced read.
 func pollFetches(ctx context.Context, client *kgo.Client, unfenced bool) kgo.Fetches {
 	if !unfenced {
 		return client.PollFetches(ctx)

@@ -28,7 +28,7 @@ type Record struct {
 	Seq     int64  `json:"seq"`
 	position.Position
 	Identity ClusterIdentity `json:"lineage"`
-	// Table is the one that the rows were read from; nil where a version wrote it that did not say
+	// Table is the one that the rows were read from; nil if a version wrote it that did not say
 	// so.
 	Table *pg.Table `json:"table,omitempty"`
 	// Owner and OwnerEpoch intended the batch. With Seq they name it: a number is used again after
@@ -43,14 +43,14 @@ type Record struct {
 	// Offset and Written are those of the record that was read.
 	Offset  int64     `json:"-"`
 	Written time.Time `json:"-"`
-	// Unreadable is set if this only stands for a checkpoint that cannot be read.
+	// Unreadable is set if this only represents a checkpoint that cannot be read.
 	Unreadable bool `json:"-"`
 }
 
 // RecoveryNote tells who settled a contradiction, how and why. The same stands in the table
 // relay_recoveries.
 type RecoveryNote struct {
-	// Choice is the way on that was chosen.
+	// Choice is the choice that was made.
 	Choice string `json:"choice"`
 	// Cause is the kind of the contradiction.
 	Cause Cause `json:"cause"`

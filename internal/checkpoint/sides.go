@@ -30,7 +30,7 @@ type Row struct {
 }
 
 // BoundBy is the state with the table that the lane is bound to: the row's, which the change of
-// layout keeps true, or where it has none the one that the checkpoint names.
+// layout keeps true, or if it has none the one that the checkpoint names.
 func (r Row) BoundBy(last *Record) Row {
 	if r.Table == nil && last != nil {
 		r.Table = last.Table
@@ -40,10 +40,10 @@ func (r Row) BoundBy(last *Record) Row {
 
 // Server is what the server itself says, beside the lane's row.
 type Server struct {
-	Xmax   uint64 // no transaction from this id on has ended; 0 where it is not known
-	Newest uint64 // the highest xact_id in the table, 0 where that is empty
+	Xmax   uint64 // no transaction from this id on has ended; 0 if it is unknown
+	Newest uint64 // the highest xact_id in the table, 0 if that is empty
 	Table  string
-	Name   string        // of the deployment; empty where it was not asked
-	Bound  pg.Table      // what the lane's setting leads to; zero where it was not asked
+	Name   string        // of the deployment; empty if it was not asked
+	Bound  pg.Table      // what the lane's setting leads to; zero if it was not asked
 	Old    func() string // says what is left of the table that the lane is bound to
 }

@@ -25,11 +25,11 @@ var topicSettings = map[string]string{
 // TopicOptions say which topic holds the checkpoints of a deployment.
 type TopicOptions struct {
 	Topic string
-	// Broker stands in the commands that a person is told to run.
+	// Broker is named in the commands that a person should run.
 	Broker string
 	// Lanes of the deployment; each has a partition.
 	Lanes int
-	// HaltedRetry is how often a lane that has halted looks again; it is told to people.
+	// HaltedRetry is how often a lane that has halted looks again; texts for people say it.
 	HaltedRetry time.Duration
 	Logger      *slog.Logger
 }
@@ -39,7 +39,7 @@ type TopicOptions struct {
 func TopicName(name string) string { return "relay." + name + ".checkpoints" }
 
 // EnsureTopic makes the relay's own topic, one partition a lane, and adds partitions for new lanes.
-// It is no error if it may not, where there are at least need partitions.
+// It is no error if it may not, and there are at least need partitions.
 func EnsureTopic(ctx context.Context, admin *kadm.Client, o TopicOptions, need int) error {
 	topic := o.Topic
 	details, err := admin.ListTopics(ctx, topic)

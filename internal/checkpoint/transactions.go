@@ -7,7 +7,7 @@ import (
 
 // Transaction is the last batch that a transactional id has committed.
 type Transaction struct {
-	Number     int // of the transactional id in the ring
+	Number     int // of the transactional id in the producer pool
 	ProducerID int64
 	Epoch      int16
 	Topics     []string // all that it may have written to, but for the checkpoint topic
@@ -15,7 +15,7 @@ type Transaction struct {
 }
 
 // PoolSize is how many transactional ids a lane has. It is part of the protocol and no setting: the
-// record names them by number, and whoever takes over must fence all of them.
+// record names them by number, and a takeover must fence all of them.
 const PoolSize = 6
 
 // mostTopics bounds how many topics the checkpoint lists for one transaction.
@@ -35,7 +35,7 @@ type Transactions struct {
 
 // TransactionRecord is a batch as the brokers know it.
 type TransactionRecord struct {
-	// Number is that of the transactional id in the ring.
+	// Number is that of the transactional id in the producer pool.
 	Number     int   `json:"n"`
 	ProducerID int64 `json:"producer_id"`
 	Epoch      int16 `json:"epoch"`

@@ -24,7 +24,7 @@ func (e *UnreadableError) Error() string { return e.fault.Error() }
 
 func (e *UnreadableError) Unwrap() error { return e.fault }
 
-// longestUnread bounds what is said of the content of a record that anybody may have written.
+// longestUnread bounds what is said of the content of a record that any client may have written.
 const longestUnread = 300
 
 // unreadable makes the error. It may have come from a relay that is newer, so what the record says
@@ -49,7 +49,7 @@ func unreadable(lane string, record *kgo.Record, cause error) *UnreadableError {
 // Newer reports whether the record claims to be of a later version than this relay knows.
 func (e *UnreadableError) Newer() bool { return e.Version > Version }
 
-// Placeholder stands for the checkpoint when open transactions are judged: it is there, and tells
+// Placeholder represents the checkpoint when open transactions are judged: it is there, and tells
 // of none.
 func (e *UnreadableError) Placeholder() *Record {
 	return &Record{Offset: e.Offset, Unreadable: true}

@@ -45,7 +45,7 @@ func (c *Config) warnOfClearPasswords() {
 	}
 	if hosts != nil {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("database-url: its sslmode (prefer, unless it says otherwise) allows connections to %s "+
-			"without TLS: whoever is on the way can take the place of the server, get at the password and read every event; "+
+			"without TLS: an attacker on the network can take the place of the server, get at the password and read every event; "+
 			"add sslmode=verify-full, and sslrootcert=FILE for an authority of your own", strings.Join(hosts, ", ")))
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
-// fileValue is a value and the line it stands in.
+// fileValue is a value and its line.
 type fileValue struct {
 	text  string
 	lanes laneList // of the setting lanes in its long form
 	line  int
 }
 
-// readFile returns the values of the file by the name of the setting, and adds the faults of single keys. The error is about
-// the file as a whole.
+// readFile returns the values of the file by the name of the setting, and adds the faults of single
+// keys. The error is about the file as a whole.
 func readFile(path string, faults *faultList) (map[string]fileValue, error) {
 	values := map[string]fileValue{}
 	root, err := parseFile(path)
@@ -33,7 +33,7 @@ func readFile(path string, faults *faultList) (map[string]fileValue, error) {
 	return values, nil
 }
 
-// parseFile returns the root of the file, nil where the file holds nothing.
+// parseFile returns the root of the file, nil if the file holds nothing.
 func parseFile(path string) (*yaml.Node, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -180,7 +180,7 @@ func (s Setting) fromYAML(node *yaml.Node) (string, error) {
 
 func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.Tag == "!!null" }
 
-// resolve follows an alias to what it stands for.
+// resolve follows an alias to its value.
 func resolve(node *yaml.Node) *yaml.Node {
 	for node.Kind == yaml.AliasNode {
 		node = node.Alias

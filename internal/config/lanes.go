@@ -57,7 +57,8 @@ func laneFields(l *relay.Lane) map[string]any {
 	}
 }
 
-// lanes reads the long form of the setting lanes: a mapping of names to tables, or to the lane's own settings.
+// lanes reads the long form of the setting lanes: a mapping of names to tables, or to the lane's
+// own settings.
 func (r fileReader) lanes(line int, node *yaml.Node) {
 	var lanes laneList
 	for i := 0; i+1 < len(node.Content); i += 2 {

@@ -20,7 +20,8 @@ type Source struct {
 	Flags map[string]string
 	// Environ is the environment, NAME=value each, as os.Environ returns it.
 	Environ []string
-	// File is the path of the file given by a flag; empty, RELAY_CONFIG decides, and without it there is no file.
+	// File is the path of the file given by a flag; empty, RELAY_CONFIG decides, and without it
+	// there is no file.
 	File string
 }
 
@@ -40,8 +41,8 @@ const (
 // ErrInvalid is wrapped by every error of Load.
 var ErrInvalid = errors.New("invalid configuration")
 
-// Load reads the configuration. Its error lists every fault that was found, each naming its setting and where the value
-// came from, and wraps ErrInvalid.
+// Load reads the configuration. Its error lists every fault that was found, each naming its setting
+// and where the value came from, and wraps ErrInvalid.
 func Load(src Source, needs Needs) (Config, error) {
 	env := environment(src.Environ)
 	faults := &faultList{}
@@ -106,8 +107,8 @@ type source struct {
 	origin string
 }
 
-// choose picks the value that wins, and says where it came from. A variable that is set to nothing counts as not set, as
-// templates of containers leave it so.
+// choose picks the value that wins, and says where it came from. A variable that is set to nothing
+// counts as not set, as templates of containers leave it so.
 func choose(s Setting, flags, env map[string]string, file map[string]fileValue, path string) (value fileValue, from source) {
 	if v, ok := flags[s.Name]; ok {
 		return fileValue{text: v}, source{3, "--" + s.Flag()}
@@ -121,8 +122,8 @@ func choose(s Setting, flags, env map[string]string, file map[string]fileValue, 
 	return fileValue{}, source{}
 }
 
-// check reports what no single value shows. A setting that already has a fault is left alone: its field holds the
-// default.
+// check reports what no single value shows. A setting that already has a fault is left alone: its
+// field holds the default.
 func (c *Config) check(needs Needs, faults *faultList) {
 	if c.Schema != "" && strings.ContainsRune(c.Schema, 0) {
 		faults.add("schema", errors.New("schema: a name cannot hold a zero byte"))
@@ -142,7 +143,8 @@ func (c *Config) check(needs Needs, faults *faultList) {
 		}
 		return
 	}
-	// What a relay without a name is called is not the matter of every command, and depends on the database.
+	// What a relay without a name is called is not the matter of every command, and depends on the
+	// database.
 	named := c.Relay
 	named.Name = cmp.Or(named.Name, "unnamed")
 	_, err := relay.New(&named)
@@ -191,8 +193,8 @@ func environment(environ []string) map[string]string {
 	return env
 }
 
-// foreign matches variables that are not ours though they begin as ours do: those of the tests, and those that Kubernetes
-// sets in every pod for a Service whose name is relay or begins with relay-.
+// foreign matches variables that are not ours though they begin as ours do: those of the tests, and
+// those that Kubernetes sets in every pod for a Service whose name is relay or begins with relay-.
 var foreign = regexp.MustCompile(`^RELAY_(TEST_.*|CONFIG|FAILPOINT|` +
 	`([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?))$`)
 
@@ -220,7 +222,8 @@ func checkEnvironment(env map[string]string, faults *faultList) {
 	}
 }
 
-// faultList collects faults in the order in which they are found, at most one a subject from validation.
+// faultList collects faults in the order in which they are found, at most one a subject from
+// validation.
 type faultList struct {
 	subjects map[string]bool
 	errs     []error
@@ -234,7 +237,8 @@ func (f *faultList) add(subject string, err error) {
 	f.errs = append(f.errs, err)
 }
 
-// addNamed adds a fault that begins with the name of its setting, unless that one has a fault already.
+// addNamed adds a fault that begins with the name of its setting, unless that one has a fault
+// already.
 func (f *faultList) addNamed(err error) {
 	name, _, _ := strings.Cut(err.Error(), ":")
 	if !f.has(name) {

@@ -1,7 +1,7 @@
 package config
 
-// Nearest returns the name among known that is most like name, or "" where none is like it: more than a third of
-// the letters would have to change.
+// Nearest returns the name among known that is most like name, or "" if none is like it: more
+// than a third of the letters would have to change.
 func Nearest(name string, known []string) string {
 	best, least := "", len(name)/3+1
 	for _, k := range known {
@@ -12,7 +12,8 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
-// distance is the least number of letters to insert, remove or replace to turn a into b (Levenshtein).
+// distance is the least number of letters to insert, remove or replace to turn a into b
+// (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

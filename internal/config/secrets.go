@@ -29,8 +29,8 @@ func Redact(text string) string {
 	return keyword.ReplaceAllString(text, "${1}${2}"+redacted)
 }
 
-// checkDatabaseURL reports what is wrong with a connection string without a word of it: the parts that fail to parse are
-// often the password itself.
+// checkDatabaseURL reports what is wrong with a connection string without a word of it: the parts
+// that fail to parse are often the password itself.
 func checkDatabaseURL(text string) error {
 	const try = "write postgres://USER:PASSWORD@HOST:5432/DATABASE; in the password, percent-encode @ / ? # % and spaces"
 	if isURL(text) {
@@ -88,9 +88,10 @@ func withParameter(text, name, value string) string {
 	}
 	parsed, err := url.Parse(text)
 	if err != nil {
-		return text // a fault of its own, reported by checkDatabaseURL
+		return text // another fault, reported by checkDatabaseURL
 	}
-	// Postgres reads %20 as a space and leaves a plus as it is, so the query is not decoded and encoded as a form.
+	// Postgres reads %20 as a space and leaves a plus as it is, so the query is not decoded and
+	// encoded as a form.
 	query := slices.DeleteFunc(strings.Split(parsed.RawQuery, "&"), func(parameter string) bool {
 		return parameter == "" || strings.HasPrefix(parameter, name+"=")
 	})

@@ -7,7 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// password is made of what a URL does not take as it is, so that each part of it may turn up in an error.
+// password is made of what a URL does not take as it is, so that each part of it may turn up in an
+// error.
 const password = `hunter2 %zz/x@y:z#w?v`
 
 func TestNoErrorHoldsAPassword(t *testing.T) {

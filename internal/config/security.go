@@ -43,7 +43,7 @@ func kafkaSecurity() []Setting {
 			Help:  "file that holds the token for OAUTHBEARER; read again at each authentication",
 			field: func(c *Config) any { return &c.Kafka.SASL.TokenFile }},
 		{Name: "kafka.sasl.without-tls", Kind: Switch,
-			Help:  "allow a PLAIN password or a token on connections without TLS, where the network encrypts by other means",
+			Help:  "allow a PLAIN password or a token on connections without TLS, if the network encrypts by other means",
 			field: func(c *Config) any { return &c.Kafka.SASL.WithoutTLS }},
 	}
 }
@@ -51,8 +51,9 @@ func kafkaSecurity() []Setting {
 // FileSuffix ends the name of a setting that names the file with the value of a secret one.
 const FileSuffix = "-file"
 
-// preferStronger settles a secret that is given both as a value and as a file: the one from the stronger source holds, so that a
-// flag can stand in for a variable of the container. From one source both are a fault.
+// preferStronger settles a secret that is given both as a value and as a file: the one from the
+// stronger source holds, so that a flag can replace a variable of the container. From one
+// source both are a fault.
 func preferStronger(c *Config, given map[string]source, faults *faultList) {
 	for _, s := range table() {
 		if !s.Secret {
@@ -102,8 +103,8 @@ func (c *Config) readDatabaseURL(faults *faultList) {
 	c.Relay.DatabaseURL = url
 }
 
-// ReadDatabaseURL reads the files that hold the connection string and its password, where there are any, and returns the connection
-// string as it is at this moment, without the schema.
+// ReadDatabaseURL reads the files that hold the connection string and its password, if there are
+// any, and returns the connection string as it is at this moment, without the schema.
 func (c Config) ReadDatabaseURL() (string, error) {
 	url, password := c.Relay.DatabaseURL, ""
 	var errURL, errPassword error
@@ -126,7 +127,8 @@ func (c Config) ReadDatabaseURL() (string, error) {
 	return url, nil
 }
 
-// checkKafka reports the faults of the settings of TLS and SASL, and turns them into options of the clients.
+// checkKafka reports the faults of the settings of TLS and SASL, and turns them into options of the
+// clients.
 func (c *Config) checkKafka(faults *faultList) {
 	warnings, err := c.Kafka.Check(c.Relay.Brokers, time.Now())
 	for _, fault := range split(err) {

@@ -57,7 +57,8 @@ func copyOf(t *testing.T, path string) string {
 	return put(t, string(content))
 }
 
-// sampleFiles are three files that the setting may name, and its companions where they are files too.
+// sampleFiles are three files that the setting may name, and its companions where they are files
+// too.
 func sampleFiles(t *testing.T, s Setting) [3]string {
 	t.Helper()
 	certificateFile, keyFile := certificate(t)
@@ -183,7 +184,8 @@ func TestDoubtsAreWarnings(t *testing.T) {
 	}
 }
 
-// Whatever a password is made of, the connection string that it is put into hands it on as it is, and names the same server.
+// Whatever a password is made of, the connection string that it is put into hands it on as it is,
+// and names the same server.
 func FuzzAPasswordIsHandedOnAsItIs(f *testing.F) {
 	for _, seed := range []string{"hunter2", `it's`, `back\slash`, `a@b:c/d?e#f%20g&h=i`, " spaces ", "ünï", `\'`, "+", "%"} {
 		f.Add(seed)

@@ -11,26 +11,29 @@ import (
 
 // Config is the whole configuration of the binary.
 type Config struct {
-	// Relay configures the engine. Its DatabaseURL carries Schema as search_path, and its KafkaOptions carry Kafka.
+	// Relay configures the engine. Its DatabaseURL carries Schema as search_path, and its
+	// KafkaOptions carry Kafka.
 	Relay relay.Config
 
 	// Kafka says how the relay and the brokers know each other.
 	Kafka kafkaauth.Config
 
-	// DatabaseURLFile and DatabasePasswordFile name files that hold the connection string, or its password. They are read anew for each
-	// connection.
+	// DatabaseURLFile and DatabasePasswordFile name files that hold the connection string, or its
+	// password. They are read again for each connection.
 	DatabaseURLFile, DatabasePasswordFile string
 
 	// Warnings are about what works, and perhaps should not.
 	Warnings []string
 
-	// Schema is the schema of the outbox; empty for the first of the role's search_path that holds relay_lanes.
+	// Schema is the schema of the outbox; empty for the first of the role's search_path that holds
+	// relay_lanes.
 	Schema string
 
 	// Admin is the address of the HTTP server for metrics and health, or "off".
 	Admin string
 
-	// ReadyWithin is how long a lane may go without progress before the process counts as not ready.
+	// ReadyWithin is how long a lane may go without progress before the process counts as not
+	// ready.
 	ReadyWithin time.Duration
 
 	// StartTimeout bounds the wait for Postgres and Kafka at the start.
@@ -67,11 +70,12 @@ type Setting struct {
 	Name string
 	// Kind says how the value is written.
 	Kind Kind
-	// Default is the value that holds where nothing is given, as it would be written; empty for none.
+	// Default is the value that counts if nothing is given, as it would be written; empty for
+	// none.
 	Default string
 	// Help is one sentence without a full stop.
 	Help string
-	// Choices are the only values allowed; nil where any goes.
+	// Choices are the only values allowed; nil if any is.
 	Choices []string
 	// Group is the heading under which documentation lists the setting.
 	Group string
@@ -92,9 +96,10 @@ func (s Setting) Env() string {
 // Prefix begins every environment variable of the relay.
 const Prefix = "RELAY_"
 
-// DefaultAdmin is the address that metrics and health are served on unless told otherwise: loopback, since the server
-// asks nobody who they are. The port lies outside 9100 to 9999, where the exporters of Postgres, Kafka and others on the
-// same host listen, and below the ephemeral ports.
+// DefaultAdmin is the address that metrics and health are served on unless told otherwise:
+// loopback, since the server does not authenticate. The port lies outside 9100 to 9999, where
+// the exporters of Postgres, Kafka and others on the same host listen, and below the ephemeral
+// ports.
 const DefaultAdmin = "127.0.0.1:8685"
 
 // Settings returns every setting in the order of the documentation.
@@ -160,13 +165,13 @@ func connections() []Setting {
 			Help:  "the outbox table, optionally with its schema",
 			field: func(c *Config) any { return &c.Relay.Lanes[0].Table }},
 		{Name: "lanes", Kind: List,
-			Help:  "several outbox tables, NAME=TABLE each; in the file a lane may have settings of its own",
+			Help:  "several outbox tables, NAME=TABLE each; in the file a lane may have its own settings",
 			field: func(c *Config) any { return (*laneList)(&c.Relay.Lanes) }},
 		{Name: "brokers", Kind: List,
 			Help:  "bootstrap servers of the Kafka cluster, HOST:PORT each",
 			field: func(c *Config) any { return &c.Relay.Brokers }},
 		{Name: "name", Kind: Text,
-			Help:  "name of the deployment, unique on the cluster, and source of its records, for good; unset, the database's",
+			Help:  "name of the deployment, unique on the cluster, and source of its records, forever; unset, the database's",
 			field: func(c *Config) any { return &c.Relay.Name }},
 	}
 }
@@ -174,7 +179,7 @@ func connections() []Setting {
 func records() []Setting {
 	return []Setting{
 		{Name: "route", Kind: Text,
-			Help:  "topic of a row whose topic column is null; {aggregate_type} stands for that column",
+			Help:  "topic of a row whose topic column is null; {aggregate_type} is replaced by that column",
 			field: func(c *Config) any { return &c.Relay.Route }},
 		{Name: "topics.allow", Kind: List,
 			Help:  "topics that a row's topic column may name, * for any text; unset, those that route makes",
@@ -201,7 +206,7 @@ func records() []Setting {
 			Help:  "compression of record batches",
 			field: func(c *Config) any { return &c.Relay.Compression }},
 		{Name: "content-type", Kind: Text,
-			Help:  "content-type header of a row that has none of its own",
+			Help:  "content-type header of a row that has none",
 			field: func(c *Config) any { return &c.Relay.ContentType }},
 	}
 }

@@ -84,7 +84,8 @@ func writeAnyDuration(d time.Duration) string {
 	return writeDuration(d)
 }
 
-// set parses text into the field of s. The error does not name the setting and does not hold the value of a secret.
+// set parses text into the field of s. The error does not name the setting and does not hold the
+// value of a secret.
 func (s Setting) set(c *Config, text string) error {
 	field := s.field(c)
 	if err := s.setField(field, text); err != nil {
@@ -190,7 +191,8 @@ func setSize(field *sizeOf, text string) error {
 	return nil
 }
 
-// setDuration refuses zero: the engine would take it for "not set", and no setting has a use for it.
+// setDuration refuses zero: the engine would take it for "not set", and no setting has a use for
+// it.
 func setDuration(field *time.Duration, text string) error {
 	d, err := time.ParseDuration(text)
 	switch {

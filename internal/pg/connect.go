@@ -12,23 +12,26 @@ import (
 
 // Options say what a session is for. The zero value works.
 type Options struct {
-	// Application is the application_name of the session. Defaults to that of the connection string.
+	// Application is the application_name of the session. Defaults to that of the connection
+	// string.
 	Application string
 
-	// Settings are the session's own: they are added to the pinned ones or replace them. Each is read back, so a value
-	// must be written as Postgres writes it: 100ms, not 0.1s. Defaults to none.
+	// Settings are the session's own: they are added to the pinned ones or replace them. Each is
+	// read back, so a value must be written as Postgres writes it: 100ms, not 0.1s. Defaults to
+	// none.
 	Settings map[string]string
 
-	// Schema is the one in which names without a schema are found, behind pg_catalog and before pg_temp. Defaults to the
-	// first schema of the search_path that holds the relation Beside, and without one to the first that exists. So the
-	// search_path is looked at once, when the session is opened, and never decides which table a later statement means.
+	// Schema is the one in which names without a schema are found, behind pg_catalog and before
+	// pg_temp. Defaults to the first schema of the search_path that holds the relation Beside, and
+	// without one to the first that exists. So the search_path is looked at once, when the session
+	// is opened, and never decides which table a later statement means.
 	Schema string
 
 	// Beside is a relation whose schema is that of the session. Defaults to none.
 	Beside string
 
-	// Primary refuses standbys, unless target_session_attrs in the connection string says what to take. Of several hosts the
-	// primary is taken, whichever it is now. Defaults to false.
+	// Primary refuses standbys, unless target_session_attrs in the connection string says what to
+	// take. Of several hosts the primary is taken, whichever it is now. Defaults to false.
 	Primary bool
 
 	// ReadOnly refuses writes on the session. Defaults to false.
@@ -41,7 +44,8 @@ type Options struct {
 // connectTimeout bounds the opening of a session whose connection string has no connect_timeout.
 const connectTimeout = 10 * time.Second
 
-// Connect opens a session of its own. There is no pool: each session has one user and may hold state.
+// Connect opens a session. There is no pool: each session has one user and may hold
+// state.
 func Connect(ctx context.Context, address string, options Options) (*pgx.Conn, error) {
 	cfg, err := Config(address, options)
 	if err != nil {
@@ -50,8 +54,8 @@ func Connect(ctx context.Context, address string, options Options) (*pgx.Conn, e
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
-// Config returns the configuration of sessions that are opened otherwise, such as by a pool. Each of them is checked as it is
-// opened. Errors may hold the connection string.
+// Config returns the configuration of sessions that are opened otherwise, such as by a pool. Each
+// of them is checked as it is opened. Errors may hold the connection string.
 func Config(address string, options Options) (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(address)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 
 // Database opens all sessions of one owner: on the primary, and in one schema.
 type Database struct {
-	// URL returns the connection string of each new session, because passwords change while the relay runs.
+	// URL returns the connection string of each new session, because passwords change while the
+	// relay runs.
 	URL func() (string, error)
 	// Beside is the relation whose schema is that of the sessions.
 	Beside string
@@ -18,8 +19,8 @@ type Database struct {
 	schema string
 }
 
-// ConnectFirst opens a session in the schema that the search_path leads to now. Connect opens the later ones in the same
-// schema, whatever becomes of the role's search_path meanwhile.
+// ConnectFirst opens a session in the schema that the search_path leads to now. Connect opens the
+// later ones in the same schema, whatever becomes of the role's search_path meanwhile.
 func (d *Database) ConnectFirst(ctx context.Context, options Options) (*pgx.Conn, error) {
 	d.schema = "" // the tables may have moved since the last time
 	conn, err := d.Connect(ctx, options)
@@ -33,7 +34,8 @@ func (d *Database) ConnectFirst(ctx context.Context, options Options) (*pgx.Conn
 	return conn, nil
 }
 
-// Connect opens a session of its own on the primary. There is no pool: each session has one user and holds state.
+// Connect opens a session on the primary. There is no pool: each session has one user
+// and holds state.
 func (d *Database) Connect(ctx context.Context, options Options) (*pgx.Conn, error) {
 	url, err := d.URL()
 	if err != nil {

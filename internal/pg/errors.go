@@ -7,8 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Refusal is the error of a session that does not fit, or must not be used as it is: a SettingError, an EncodingError or a
-// HiddenError. Its text holds neither the connection string nor a secret. Waiting does not mend it.
+// Refusal is the error of a session that does not fit, or must not be used as it is: a
+// SettingError, an EncodingError or a HiddenError. Its text holds neither the connection string nor
+// a secret. Waiting does not fix it.
 type Refusal interface {
 	error
 	// Problem says what is wrong and what that means.
@@ -43,7 +44,7 @@ func (e *SettingError) Problem() string {
 
 // Try says what to do.
 func (e *SettingError) Try() string {
-	return "connect to Postgres itself, and take the setting away from the role, the database or the trigger"
+	return "connect to Postgres itself, and remove the setting from the role, the database or the trigger"
 }
 
 // EncodingError says that the database does not store text as UTF-8.

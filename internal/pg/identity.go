@@ -18,8 +18,9 @@ type Identity struct {
 	// Database is the name, DatabaseOID the object id: a restored dump has another one.
 	Database    string `json:"database"`
 	DatabaseOID uint32 `json:"database_oid"`
-	// LanesSchema is the schema of relay_lanes, LanesSchemaOID and LanesOID the object ids of both: they tell deployments in one
-	// database apart. Either id may change, by a move of the table or a dump of it, and it is the same deployment.
+	// LanesSchema is the schema of relay_lanes, LanesSchemaOID and LanesOID the object ids of both:
+	// they tell deployments in one database apart. Either id may change, by a move of the table or
+	// a dump of it, and it is the same deployment.
 	LanesSchema    string `json:"lanes_schema,omitempty"`
 	LanesSchemaOID uint32 `json:"lanes_schema_oid,omitempty"`
 	LanesOID       uint32 `json:"lanes_oid,omitempty"`
@@ -36,8 +37,8 @@ type Server struct {
 	Started time.Time
 }
 
-// ErrStandby says that Identify was asked about a standby: its snapshots say nothing about transactions that run on the
-// primary.
+// ErrStandby says that Identify was asked about a standby: its snapshots say nothing about
+// transactions that run on the primary.
 var ErrStandby = errors.New("this Postgres server is a standby; the relay reads on the primary, and waits for one")
 
 // Identify reads which server the session talks to. A standby is ErrStandby.
@@ -63,8 +64,8 @@ FROM pg_control_system() LEFT JOIN pg_class c ON c.oid = to_regclass('relay_lane
 	return s, nil
 }
 
-// CheckServer checks that the session talks to the server want. A name may stand for several servers, and rows of one must
-// not be published under the intents of another.
+// CheckServer checks that the session talks to the server want. A name may stand for several
+// servers, and rows of one must not be published under the intents of another.
 func CheckServer(ctx context.Context, conn *pgx.Conn, want Server) error {
 	ctx, cancel := context.WithTimeout(ctx, StatementTimeout)
 	defer cancel()

@@ -21,7 +21,8 @@ var socket string
 
 func TestMain(m *testing.M) {
 	var err error
-	// Not the folder of the test binary: the path of a socket has at most 107 bytes, and the server may run as another user.
+	// Not the folder of the test binary: the path of a socket has at most 107 bytes, and the server
+	// may run as another user.
 	if socket, err = os.MkdirTemp("/tmp", "pg"); err == nil {
 		err = os.Chmod(socket, 0o777)
 	}
@@ -61,7 +62,7 @@ func setting(t *testing.T, conn *pgx.Conn, name string) (value string) {
 	return value
 }
 
-// database makes an empty one, with a login whose settings nobody else has.
+// database makes an empty one, with a login that has its own settings.
 func database(t *testing.T, name, options string) (admin *pgx.Conn, role, address string) {
 	t.Helper()
 	first := connect(t, testpg.URL(t), Options{})
@@ -95,7 +96,8 @@ func other(name, value string) string {
 	}[name]
 }
 
-// Wherever a setting comes from, a session has the pinned value, and nothing else that the user has set is lost.
+// Wherever a setting comes from, a session has the pinned value, and nothing else that the user has
+// set is lost.
 func TestASessionHasThePinnedSettingsWhereverOthersComeFrom(t *testing.T) {
 	admin, role, address := database(t, "pinned", "")
 	sources := map[string]func(name, value string){
@@ -147,7 +149,8 @@ func TestASessionsOwnSettingsReplaceThePinnedOnes(t *testing.T) {
 	}
 }
 
-// transaction_timeout ends a session whose transaction lasts too long. Servers before 17 do not know it.
+// transaction_timeout ends a session whose transaction lasts too long. Servers before 17 do not
+// know it.
 func TestTransactionsHaveNoTimeLimitOfTheRole(t *testing.T) {
 	admin, role, address := database(t, "limits", "")
 	if majorVersion(admin.PgConn()) < 17 {
@@ -162,7 +165,8 @@ func TestTransactionsHaveNoTimeLimitOfTheRole(t *testing.T) {
 	}
 }
 
-// A setting that only a superuser may change, or that something in between has dropped, is told by its name.
+// A setting that only a superuser may change, or that something in between has dropped, is told by
+// its name.
 func TestASessionWithoutAPinnedSettingIsRefused(t *testing.T) {
 	admin, role, address := database(t, "refused", "")
 	exec(t, admin, `ALTER ROLE `+role+` SET session_replication_role = replica`)
@@ -203,7 +207,8 @@ func TestADatabaseThatIsNotUTF8IsRefused(t *testing.T) {
 	}
 }
 
-// The search_path chooses a schema when the session is opened, and never decides about a single table.
+// The search_path chooses a schema when the session is opened, and never decides about a single
+// table.
 func TestNamesAreFoundInOneSchema(t *testing.T) {
 	admin, role, address := database(t, "schemas", "")
 	exec(t, admin, `

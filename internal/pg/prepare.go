@@ -12,8 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// prepare makes a session what was asked for, and checks that it is. Until the search_path is pinned, every name in its
-// statements has its schema: another one may stand before pg_catalog.
+// prepare makes a session what was asked for, and checks that it is. Until the search_path is
+// pinned, every name in its statements has its schema: another one may stand before pg_catalog.
 func prepare(ctx context.Context, conn *pgconn.PgConn, o Options, settings map[string]string) error {
 	if encoding := conn.ParameterStatus("server_encoding"); encoding != "UTF8" && !o.AnyEncoding {
 		return &EncodingError{encoding}
@@ -40,7 +40,8 @@ func prepare(ctx context.Context, conn *pgconn.PgConn, o Options, settings map[s
 		}
 	}
 	if schema != "" {
-		// pg_catalog comes first unless it is named, and pg_temp too. No temporary table shall stand for one of the relay's.
+		// pg_catalog comes first unless it is named, and pg_temp too. No temporary table shall
+		// be taken for one of the relay's.
 		if err := set(ctx, conn, settings, "search_path", pgx.Identifier{schema}.Sanitize()+", pg_temp"); err != nil {
 			return err
 		}
@@ -58,8 +59,9 @@ func set(ctx context.Context, conn *pgconn.PgConn, settings map[string]string, n
 	return nil
 }
 
-// findSchema returns the first schema of the search_path that holds a relation, or the first that exists; empty for none. It
-// leaves the session with a search_path in which no schema of users stands.
+// findSchema returns the first schema of the search_path that holds a relation, or the first that
+// exists; empty for none. It leaves the session with a search_path in which no schema of users
+// stands.
 func findSchema(ctx context.Context, conn *pgconn.PgConn, relation string) (string, error) {
 	path, err := query(ctx, conn, `SELECT s::pg_catalog.text FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) AS s`)
 	if err != nil {
@@ -93,8 +95,8 @@ WHERE relname = $1::text::name`, relation)
 	return schemas[0], nil
 }
 
-// readBack compares the session's settings with what they must be. A setting that the server does not know is left out: it
-// is of a later version.
+// readBack compares the session's settings with what they must be. A setting that the server does
+// not know is left out: it is of a later version.
 func readBack(ctx context.Context, conn *pgconn.PgConn, settings map[string]string) error {
 	names := slices.Sorted(maps.Keys(settings))
 	list := "{" + strings.Join(names, ",") + "}" // names of settings need no quotes
@@ -124,7 +126,7 @@ func query(ctx context.Context, conn *pgconn.PgConn, statement string, args ...s
 	return result.Rows, result.Err
 }
 
-// majorVersion of the server; 0 where it does not say.
+// majorVersion of the server; 0 if it does not say.
 func majorVersion(conn *pgconn.PgConn) int {
 	text := conn.ParameterStatus("server_version")
 	end := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' })

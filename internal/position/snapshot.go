@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Snapshot is a pg_snapshot value: which transactions had ended when it was taken. A transaction is visible in it when
-// its id is below Xmax and not in Xip, whether it committed or aborted; aborted rows are hidden by Postgres itself.
+// Snapshot is a pg_snapshot value: which transactions had ended when it was taken. A transaction is
+// visible in it when its id is below Xmax and not in Xip, whether it committed or aborted; aborted
+// rows are hidden by Postgres itself.
 //
 // Source: the documentation of PostgreSQL, "Transaction ID and Snapshot Information Functions".
 type Snapshot struct {
@@ -52,7 +53,8 @@ func ParseSnapshot(text string) (Snapshot, error) {
 	return s, nil
 }
 
-// ParseXID reads a transaction id in its canonical form: decimal, positive, no sign and no leading zero.
+// ParseXID reads a transaction id in its canonical form: decimal, positive, no sign and no leading
+// zero.
 func ParseXID(text string) (uint64, error) {
 	xid, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {

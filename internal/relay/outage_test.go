@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A topic that is away holds its own aggregates only, and they go out by themselves.
+// If a topic is unavailable, only its own aggregates wait, and they go out by themselves.
 func TestATopicThatIsAwayHoldsItsAggregatesOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -27,7 +27,7 @@ func TestATopicThatIsAwayHoldsItsAggregatesOnly(t *testing.T) {
 	onto("c", "late", "1")
 	r.putEvent("b", "2")
 	s.awaitRows(t, 2)
-	if status := s.state(); status.State != Running || !strings.Contains(status.Reason, "topic late is away") {
+	if status := s.state(); status.State != Running || !strings.Contains(status.Reason, "topic late is unavailable") {
 		t.Errorf("the lane says %s: %s", status.State, status.Reason)
 	}
 	s.stop()

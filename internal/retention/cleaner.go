@@ -17,9 +17,10 @@ import (
 
 // Options say what a Cleaner removes, and from where.
 type Options struct {
-	// Lane is the name of the lane, for its session and for what is told.
+	// Lane is the name of the lane, for its session and for the log.
 	Lane string
-	// Table is the outbox, "table" or "schema.table", and OID the table that this name has to lead to; 0 for any.
+	// Table is the outbox, "table" or "schema.table", and OID the table that this name has to lead
+	// to; 0 for any.
 	Table string
 	OID   uint32
 	// Age is how old a published row has to be. Defaults to 0: it goes at once.
@@ -27,7 +28,7 @@ type Options struct {
 	// Database opens the connection, and Server is the one that it has to lead to.
 	Database *pg.Database
 	Server   pg.Server
-	// Logger and Removed are told what was removed and what failed.
+	// Logger and Removed receive what was removed and what failed.
 	Logger  *slog.Logger
 	Removed func(Removal)
 }
@@ -37,13 +38,16 @@ type Removal struct {
 	Lane string
 	// Rows that were deleted one by one; those of partitions are not counted.
 	Rows int64
-	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all three.
+	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all
+	// three.
 	Added, Emptied, Dropped int
-	// Err is why the round ended early; nil if all was removed that was due. Publishing goes on either way.
+	// Err is why the round ended early; nil if all was removed that was due. Publishing goes on
+	// either way.
 	Err error
 }
 
-// Cleaner removes published rows that are older than the retention. A failure is logged, told, and tried again later.
+// Cleaner removes published rows that are older than the retention. A failure is logged, told, and
+// tried again later.
 type Cleaner struct {
 	o         Options
 	published atomic.Pointer[position.Position] // committed in Kafka
@@ -56,8 +60,8 @@ type Cleaner struct {
 	parts *partitions // of a partitioned one
 }
 
-// The pauses of a Cleaner: between two rounds, a hundredth of the retention or longer if nothing is due, and after a
-// failure. With retention 0 a batch that is committed ends a long pause.
+// The pauses of a Cleaner: between two rounds, a hundredth of the retention or longer if nothing is
+// due, and after a failure. With retention 0 a batch that is committed ends a long pause.
 const (
 	shortRound   = 250 * time.Millisecond
 	longRound    = 10 * time.Second
@@ -65,8 +69,9 @@ const (
 	lastFailure  = time.Minute
 )
 
-// settings bound what the Cleaner may cost others. Its own commits need not be durable: a row that comes back in a
-// crash is removed again. A plan that reads the whole table is forbidden, as in the reader's session. Package pg pins the rest.
+// settings bound what the Cleaner may cost others. Its own commits need not be durable: a row that
+// comes back in a crash is removed again. A plan that reads the whole table is forbidden, as in the
+// reader's session. Package pg pins the rest.
 var settings = map[string]string{
 	"synchronous_commit":              "off",
 	"lock_timeout":                    "100ms",
@@ -80,7 +85,8 @@ var settings = map[string]string{
 	"jit":                             "off",
 }
 
-// Start starts a Cleaner that goes by a position which is committed in Kafka. The caller has to Stop it.
+// Start starts a Cleaner that goes by a position which is committed in Kafka. The caller has to
+// Stop it.
 func Start(ctx context.Context, o Options, published position.Position) *Cleaner {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &Cleaner{o: o, news: make(chan struct{}, 1), cancel: cancel, ended: make(chan struct{})}
@@ -100,7 +106,7 @@ func (c *Cleaner) Stop() {
 	}
 }
 
-// Published is told the position of a batch that is committed in Kafka.
+// Published receives the position of a batch that is committed in Kafka.
 func (c *Cleaner) Published(p position.Position) {
 	if c == nil {
 		return
@@ -197,7 +203,7 @@ func (c *Cleaner) round(ctx context.Context, published position.Position) (remov
 	return removal
 }
 
-// connect opens the connection where it has none.
+// connect opens the connection if it has none.
 func (c *Cleaner) connect(ctx context.Context) error {
 	if c.conn != nil {
 		return nil

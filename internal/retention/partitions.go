@@ -12,9 +12,9 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// partitions adds and drops the partitions of an outbox that is partitioned by id. The work is done by functions in the table's
-// schema that belong to the table's owner, as the relay does not; they check everything again under the lock. Their names
-// begin with that of the table.
+// partitions adds and drops the partitions of an outbox that is partitioned by id. The work is done
+// by functions in the table's schema that belong to the table's owner, as the relay does not; they
+// check everything again under the lock. Their names begin with that of the table.
 type partitions struct {
 	table string
 }

@@ -79,7 +79,8 @@ func TestPartitionsAreAddedAheadAndDroppedBehind(t *testing.T) {
 	expectLayout(t, conn, "outbox_p2000:501 outbox_p3000:0 outbox_p4000:0 outbox_p5000:0 outbox_overflow:0")
 }
 
-// A partition stays as long as a single row of it is unpublished, younger than the retention, or not committed yet.
+// A partition stays as long as a single row of it is unpublished, younger than the retention, or
+// not committed yet.
 func TestAPartitionGoesWithItsLastRow(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -114,7 +115,8 @@ func TestAPartitionGoesWithItsLastRow(t *testing.T) {
 	}
 }
 
-// Ids that outrun the partitions lose no row: what took them becomes a partition like any other, and ids jump behind it.
+// Ids that outrun the partitions lose no row: what took them becomes a partition like any other,
+// and ids jump behind it.
 func TestRowsWithoutAPartitionAreKeptAndPassed(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -147,7 +149,8 @@ func TestRowsWithoutAPartitionAreKeptAndPassed(t *testing.T) {
 	}
 }
 
-// A transaction that has written keeps partitions from being added and dropped, and no writer waits for long behind that.
+// A transaction that has written keeps partitions from being added and dropped, and no writer waits
+// for long behind that.
 func TestAddingAndDroppingGiveWayToWriters(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -161,7 +164,7 @@ func TestAddingAndDroppingGiveWayToWriters(t *testing.T) {
 		t.Errorf("add beside a writer: %v, want a lock timeout", err)
 	}
 	if n, err := (&partitions{table: "outbox"}).empty(t.Context(), cleaner, r); n != 1 || err != nil {
-		t.Errorf("%d partitions were emptied beside a writer, %v; want the one that nobody writes to", n, err)
+		t.Errorf("%d partitions were emptied beside a writer, %v; want the one without a writer", n, err)
 	}
 	if _, err := (&partitions{table: "outbox"}).drop(t.Context(), cleaner); !isLockTimeout(err) {
 		t.Errorf("drop beside a writer: %v, want a lock timeout", err)
@@ -202,7 +205,7 @@ func TestATableInUseIsPartitionedAndTakenBack(t *testing.T) {
 	}
 }
 
-// Whoever may call the functions gains nothing by strange arguments.
+// A role that may call the functions gains nothing by strange arguments.
 func TestThePartitionFunctionsTrustNoArgument(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)

@@ -25,19 +25,22 @@ const lockNotAvailable = "55P03"
 
 // How a sweep goes through the table.
 const (
-	sweepRows  = 1000        // the most rows of a statement, which is a transaction of its own
+	sweepRows  = 1000        // the most rows of a statement, which is a transaction
 	sweepAgain = time.Minute // how often it begins again at the lowest id, at least
-	// sweepShare bounds what beginning again costs: a hundredth of the time. Until a vacuum has passed, the first look walks
-	// the index entries of all rows that were deleted; an old snapshot anywhere can keep a vacuum from removing them for hours.
+	// sweepShare bounds what beginning again costs: a hundredth of the time. Until a vacuum has
+	// passed, the first look walks the index entries of all rows that were deleted; an old snapshot
+	// anywhere can keep a vacuum from removing them for hours.
 	sweepShare = 100
 )
 
-// sweepQuery deletes what may go of the next rows after an id. It tells how many rows it looked at, how many of them it
-// deleted, and the highest id of those. A row that does not belong to the windows published so far, or is too young, stays. So
-// does every row of a table that is not the one with the oid $7, if that is not 0: what is published of one says nothing of another.
+// sweepQuery deletes what may go of the next rows after an id. It tells how many rows it looked at,
+// how many of them it deleted, and the highest id of those. A row that does not belong to the
+// windows published so far, or is too young, stays. So does every row of a table that is not the
+// one with the oid $7, if that is not 0: what is published of one says nothing of another.
 //
-// It does not say FOR UPDATE SKIP LOCKED: that needs the right to update the row, and with it to give it another id, and
-// writes each lock to the log beside the delete. See sweep.next for how a locked row is passed over.
+// It does not say FOR UPDATE SKIP LOCKED: that needs the right to update the row, and with it to
+// give it another id, and writes each lock to the log beside the delete. See sweep.next for how a
+// locked row is passed over.
 func sweepQuery(table string) string {
 	return `WITH seen AS MATERIALIZED (
     SELECT id, created_at <= now() - $3::float8 * interval '1 second' AND
@@ -49,9 +52,10 @@ func sweepQuery(table string) string {
 SELECT count(*), (SELECT count(*) FROM gone), coalesce(max(id) FILTER (WHERE due), 0) FROM seen`
 }
 
-// sweep goes through a table in the order of ids, from the oldest row on, and remembers where it was: the index entries of
-// deleted rows stay until a vacuum has passed, and are not walked again each time. Rows that were passed over (a low id
-// that committed late, a locked row) are found when it begins again.
+// sweep goes through a table in the order of ids, from the oldest row on, and remembers where it
+// was: the index entries of deleted rows stay until a vacuum has passed, and are not walked again
+// each time. Rows that were passed over (a low id that committed late, a locked row) are found when
+// it begins again.
 type sweep struct {
 	table string // quoted
 	oid   uint32 // of the table that may be swept; 0 for any
@@ -89,8 +93,9 @@ func (w *sweep) round(ctx context.Context, conn *pgx.Conn, r rule) (removed int6
 	}
 }
 
-// next runs one statement and moves on behind what it deleted. Where a row is locked by somebody else the statement gives up
-// after the lock_timeout; fewer and fewer rows find out which row it is, and that one is passed over.
+// next runs one statement and moves on behind what it deleted. If a row is locked by somebody
+// else the statement gives up after the lock_timeout; fewer and fewer rows find out which row it
+// is, and that one is passed over.
 func (w *sweep) next(ctx context.Context, conn *pgx.Conn, r rule) (removed int64, more bool, err error) {
 	from, to, last := r.published.Columns()
 	var seen, due int64

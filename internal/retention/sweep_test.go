@@ -123,7 +123,8 @@ func TestALockedRowIsPassedOverAndGoesLater(t *testing.T) {
 	expectIDs(t, conn)
 }
 
-// A row with a low id whose transaction ends late is found when the sweep begins again, and never before it is published.
+// A row with a low id whose transaction ends late is found when the sweep begins again, and never
+// before it is published.
 func TestALowIDThatCommitsLateGoesWithALaterSweep(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -147,8 +148,8 @@ func TestALowIDThatCommitsLateGoesWithALaterSweep(t *testing.T) {
 	}
 }
 
-// Rows that were deleted and not vacuumed yet are not walked again: a round in the middle of the table costs what it
-// looks at. The plans are those of an index, whatever the statistics.
+// Rows that were deleted and not vacuumed yet are not walked again: a round in the middle of the
+// table costs what it looks at. The plans are those of an index, whatever the statistics.
 func TestASweepCostsWhatItLooksAt(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -173,7 +174,8 @@ func TestASweepCostsWhatItLooksAt(t *testing.T) {
 			plan := outboxtest.Explain(t, cleaner, true, "sweep", slices.Clone(args)...)
 			outboxtest.Exec(t, cleaner, `ROLLBACK`)
 			plan.ExpectScans(t, 2, "outbox_pkey", false, "id")
-			// Each row is found once through the index, read and changed; the dead ones before it are 100 times as many.
+			// Each row is found once through the index, read and changed; the dead ones before it
+			// are 100 times as many.
 			if plan.Buffers() > 6000 {
 				t.Errorf("%s: deleting a thousand rows touches %d buffers", mode, plan.Buffers())
 			}

@@ -22,7 +22,7 @@ func IsUnavailable(err error) bool {
 	return false
 }
 
-// IsRecordFault reports whether a produce error condemns the record itself, not the broker, the
+// IsRecordFault reports whether a produce error is about the record itself, not the broker, the
 // topic or the permission.
 func IsRecordFault(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge) ||

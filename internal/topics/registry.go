@@ -194,7 +194,7 @@ func (t *Registry) Unknown(records []kgo.Record, except []int) []string {
 	return unknown
 }
 
-// LookUp learns about topics, and makes those that are missing where the configuration says so. A
+// LookUp learns about topics, and creates those that are missing if the configuration says so. A
 // topic that is unavailable is noted as such. The error is that of the cluster as a whole; the
 // caller waits and asks again.
 func (t *Registry) LookUp(ctx context.Context, topics []string) error {
@@ -233,7 +233,7 @@ func (t *Registry) LookUp(ctx context.Context, topics []string) error {
 	return t.create(ctx, missing)
 }
 
-// Refresh reads the limits of topics anew. Nothing is known of one that cannot be written to now.
+// Refresh reads the limits of topics again. Nothing is known of one that cannot be written to now.
 func (t *Registry) Refresh(ctx context.Context, topics ...string) error {
 	for _, topic := range topics {
 		t.Forget(topic)
@@ -267,12 +267,12 @@ func (t *Registry) LogSuspended() {
 	if len(t.newlySuspended) == 0 {
 		return
 	}
-	t.Logger.Error("topics are away; their aggregates are parked until they are back, all others go on",
+	t.Logger.Error("topics are unavailable; their aggregates are parked until they are back, all others go on",
 		"topics", len(t.newlySuspended), "error", brief.Some(t.newlySuspended, "; "))
 	t.newlySuspended = nil
 }
 
-// learn reads max.message.bytes of the topics, where the relay may.
+// learn reads max.message.bytes of the topics, if the relay may.
 func (t *Registry) learn(ctx context.Context, topics map[string]Topic) error {
 	configs, err := t.describe(ctx, slices.Sorted(maps.Keys(topics)))
 	if err != nil {
@@ -319,7 +319,7 @@ func (t *Registry) learn(ctx context.Context, topics map[string]Topic) error {
 }
 
 // describe reads the settings of topics. The library takes a denial for one topic for that of the
-// whole question, so where there is one each topic is asked about alone.
+// whole question, so if there is one each topic is asked about alone.
 func (t *Registry) describe(ctx context.Context, topics []string) (kadm.ResourceConfigs, error) {
 	configs, err := t.admin.DescribeTopicConfigs(ctx, topics...)
 	denied := (*kadm.AuthError)(nil)

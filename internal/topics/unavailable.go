@@ -56,9 +56,9 @@ const MissingGrace = 200 * time.Millisecond
 // refill is how long the lane goes on without waiting for each unit of time that it may wait again.
 const refill = 50
 
-// maxUnavailable bounds what is remembered of topics: anybody who may write a row may invent one. A
-// suspended topic that is forgotten is looked up again when one of its rows comes up, and suspended
-// again.
+// maxUnavailable bounds what is remembered of topics: a login that may write a row may invent one.
+// A suspended topic that is forgotten is looked up again when one of its rows comes up, and
+// suspended again.
 const maxUnavailable = 10_000
 
 // mostDue bounds how many suspended topics are looked up in one request.
@@ -213,7 +213,7 @@ func (u *Unavailable) AnySuspended() bool {
 	return u.suspended > 0
 }
 
-// Waiting returns the topics that are unavailable and not held.
+// Waiting returns the topics that are unavailable and not suspended.
 func (u *Unavailable) Waiting(topics []string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -259,7 +259,7 @@ func (u *Unavailable) Reason() string {
 		switch out := u.byName[topic]; {
 		case !out.suspended:
 		case len(held) < brief.Named:
-			held = append(held, fmt.Sprintf("topic %s is away, and its aggregates are parked until it is back: %v", topic, out.cause))
+			held = append(held, fmt.Sprintf("topic %s is unavailable, and its aggregates are parked until it is back: %v", topic, out.cause))
 		default:
 			held = append(held, "")
 		}

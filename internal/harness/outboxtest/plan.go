@@ -14,8 +14,8 @@ import (
 // Retained is how many published rows the table of the plan tests holds.
 const Retained = 200_000
 
-// FillRetained fills the outbox with rows of 20,000 transactions that ended long ago. Nothing gathers statistics by
-// itself.
+// FillRetained fills the outbox with rows of 20,000 transactions that ended long ago. Nothing
+// gathers statistics by itself.
 func FillRetained(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
 	Exec(t, conn, `ALTER TABLE outbox SET (autovacuum_enabled = off)`)
@@ -63,7 +63,8 @@ func Explain(t testing.TB, conn *pgx.Conn, analyze bool, statement string, args 
 		t.Fatalf("%s: %v", sql, err)
 	}
 	var plans []struct{ Plan Plan }
-	// A column whose type is a domain is shown with the type below it, which the index is made for all the same.
+	// A column whose type is a domain is shown with the type below it, which the index is made for
+	// all the same.
 	text := bytes.ReplaceAll(results[0].Rows[0][0], []byte("(xact_id)::xid8"), []byte("xact_id"))
 	if err := json.Unmarshal(text, &plans); err != nil {
 		t.Fatal(err)
@@ -81,8 +82,8 @@ func (n *Plan) Walk(visit func(*Plan)) {
 
 func (n *Plan) Buffers() int { return n.Hit + n.Read }
 
-// ExpectScans checks that the plan touches the table in so many places, always through the index with a condition on each
-// of the columns, and sorts only where it may.
+// ExpectScans checks that the plan touches the table in so many places, always through the index
+// with a condition on each of the columns, and sorts only if it may.
 func (n *Plan) ExpectScans(t *testing.T, count int, index string, maySort bool, columns ...string) {
 	t.Helper()
 	found := 0
@@ -128,7 +129,8 @@ func FillRetainedPartitions(t testing.TB, conn *pgx.Conn) {
 	}
 }
 
-// ExpectPartitionScans checks that every scan of a partition goes through the index of that kind with a condition on the column.
+// ExpectPartitionScans checks that every scan of a partition goes through the index of that kind
+// with a condition on the column.
 func (n *Plan) ExpectPartitionScans(t *testing.T, index string, maySort bool, column string) (scans int) {
 	t.Helper()
 	n.Walk(func(scan *Plan) {

@@ -9,7 +9,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// Unguard takes away what refuses rows of other transactions, for tests of what happens where they came in all the same.
+// Unguard removes what refuses rows of other transactions, for tests of what happens where they
+// came in all the same.
 func Unguard(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
 	Exec(t, conn, `ALTER DOMAIN outbox_xact_id DROP CONSTRAINT IF EXISTS outbox_xact_id_must_be_of_this_transaction`)

@@ -22,8 +22,8 @@ func URL(t testing.TB) string {
 	return postgres.URL
 }
 
-// Database makes a database, carries the migrations out in it, and returns its URL as the superuser.
-// It is dropped when the test ends, with the sessions in it.
+// Database makes a database, carries the migrations out in it, and returns its URL as the
+// superuser. It is dropped when the test ends, with the sessions in it.
 func Database(t testing.TB, wanted ...[]migrations.Migration) string {
 	t.Helper()
 	postgres, err := start()
@@ -47,7 +47,7 @@ func Database(t testing.TB, wanted ...[]migrations.Migration) string {
 }
 
 // Example makes a database for an example function: with the migrations, and with what more the
-// script makes. It panics if it cannot, because an example has nobody to report to.
+// script makes. It panics if it cannot, because an example cannot report it.
 func Example(more string, wanted ...[]migrations.Migration) string {
 	ctx := context.Background()
 	postgres, err := start()

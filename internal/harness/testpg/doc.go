@@ -9,7 +9,7 @@
 // The server starts with the first test that asks for it, so `go test -run` of a test that needs
 // none starts none. It belongs to the test binary alone, because transactions, roles and prepared
 // transactions of one server are seen from all its databases: two packages that shared a server
-// would wait for each other. Main stops it, and reports goroutines that nobody joined.
+// would wait for each other. Main stops it, and reports goroutines that were not joined.
 //
 // An example function has no *testing.T; Example gives it a database.
 //

@@ -19,8 +19,8 @@ import (
 
 // Options says what the tests of a package need. The zero value works.
 type Options struct {
-	// Parameters are settings of the server. They win over those of this package, which let it forget
-	// commits when the machine crashes, and allow prepared transactions. Defaults to none.
+	// Parameters are settings of the server. They win over those of this package, which let it
+	// forget commits when the machine crashes, and allow prepared transactions. Defaults to none.
 	Parameters map[string]string
 
 	// Parallel is how many tests that call t.Parallel run at a time. Tests that wait for servers
@@ -82,7 +82,7 @@ func stop() error {
 	return server.postgres.Stop()
 }
 
-// start returns the server of this test binary, which it starts if nobody did.
+// start returns the server of this test binary, which it starts if it does not run yet.
 func start() (*sandbox.Postgres, error) {
 	server.mu.Lock()
 	defer server.mu.Unlock()
