@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/topicname"
 	"github.com/outbox-relay/relay/partitioning"
 )
 
@@ -310,11 +310,11 @@ var compressions = []string{"gzip", "lz4", "none", "snappy", "zstd"}
 
 // validate adds the faults of what a lane may have for itself, each after the prefix.
 func (l Lane) validate(prefix string, f *faults) {
-	if err := engine.CheckRoute(l.Route); err != nil {
+	if err := topicname.CheckRoute(l.Route); err != nil {
 		f.add(true, prefix+"route: %w", err)
 	}
 	for _, pattern := range l.TopicsAllow {
-		if err := engine.CheckAllowed(pattern); err != nil {
+		if err := topicname.CheckAllowed(pattern); err != nil {
 			f.add(true, prefix+"topics.allow: %w", err)
 		}
 	}

@@ -122,3 +122,29 @@ func FuzzParseSnapshot(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkSnapshot(b *testing.B) {
+	for _, running := range []int{0, 50} {
+		s := position.Snapshot{Xmin: 4_000_000_000, Xmax: 4_000_000_000 + uint64(2*running) + 1}
+		for i := range running {
+			s.Xip = append(s.Xip, s.Xmin+uint64(2*i))
+		}
+		text := s.String()
+		b.Run(fmt.Sprintf("parse/%d transactions running", running), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := position.ParseSnapshot(text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("format/%d transactions running", running), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if s.String() == "" {
+					b.Fatal("no text")
+				}
+			}
+		})
+	}
+}

@@ -3,6 +3,8 @@ package relay
 import (
 	"strings"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/topicname"
 )
 
 // The column topic leads nowhere but where the route or topics.allow say so, however a row got there.
@@ -44,7 +46,7 @@ func TestARowMayNameOnlyTopicsThatAreAllowed(t *testing.T) {
 			}
 			for _, topic := range c.parked {
 				why := query[string](t, r.conn, `SELECT cause || ' ' || error FROM outbox_parked WHERE aggregate_id = $1`, "of "+topic)
-				if !strings.HasPrefix(why, "refused ") || !reservedTopic(topic) && !strings.Contains(why, "topics.allow") {
+				if !strings.HasPrefix(why, "refused ") || !topicname.Reserved(topic) && !strings.Contains(why, "topics.allow") {
 					t.Errorf("a row for %s is parked: %s", topic, why)
 				}
 			}

@@ -10,8 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/pg"
-	"github.com/outbox-relay/relay/internal/position"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -153,36 +151,6 @@ func TestATableThatIsSwappedUnderARunningRelayHalts(t *testing.T) {
 				t.Errorf("%d rows of the new table are left of 8", n)
 			}
 		})
-	}
-}
-
-// Each kind of read notices by itself, in the very statement that reads.
-func TestEveryReadNoticesAnotherTable(t *testing.T) {
-	t.Parallel()
-	url := newDatabase(t)
-	conn := open(t, url)
-	exec(t, conn, `CREATE TABLE outbox2 (LIKE outbox INCLUDING ALL)`)
-	for range 30 {
-		insert(t, conn, "a", "b")
-	}
-	exec(t, conn, `INSERT INTO outbox2 OVERRIDING SYSTEM VALUE SELECT * FROM outbox`)
-	whole := follow(t, url, position.Position{From: position.Beginning}, 10, 1<<20)
-	whole.reader.table = query[uint32](t, conn, `SELECT 'outbox'::regclass::oid`)
-	whole.step(t) // opens a window, and drains the first page
-	if !whole.at.Open() {
-		t.Fatalf("no window is open at %+v", whole.at)
-	}
-	exec(t, conn, `BEGIN; ALTER TABLE outbox RENAME TO outbox3; ALTER TABLE outbox2 RENAME TO outbox; COMMIT`)
-	for name, at := range map[string]position.Position{"tail": {From: position.Beginning}, "drain": whole.at} {
-		if page, err := whole.reader.next(t.Context(), at); !errors.Is(err, pg.ErrSwapped) {
-			t.Errorf("%s: got %+v, %v", name, page, err)
-		}
-	}
-	exec(t, conn, `BEGIN; ALTER TABLE outbox RENAME TO outbox2; ALTER TABLE outbox3 RENAME TO outbox; COMMIT`)
-	for !whole.step(t) {
-	}
-	if len(whole.seen) != 30 {
-		t.Errorf("%d rows were read", len(whole.seen))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
+	"github.com/outbox-relay/relay/internal/topicname"
 )
 
 // closing sees to it, in a takeover, that no partition holds a transaction of the lane open that has been decided. It runs
@@ -348,11 +349,11 @@ func (c *closing) follow() {
 // transaction there, and so it would pass for an aborted one when the topic is back.
 func (c *closing) allSeen() error {
 	cfg := c.s.cfg
-	mayName := append([]string{strings.ReplaceAll(cfg.Route, routePlaceholder, anyText)}, cfg.allowedTopics()...)
+	mayName := append([]string{topicname.PatternOf(cfg.Route)}, topicname.Allowed(cfg.Topics.Allow, cfg.Route)...)
 	for _, topic := range slices.Sorted(maps.Keys(c.unseen)) {
 		cause := c.unseen[topic]
 		// What the relay may not read it has not written to, and a topic that was deleted has nothing open.
-		notMine := checkNamed(topic, mayName) != nil || errors.Is(cause, kerr.TopicAuthorizationFailed)
+		notMine := topicname.CheckNamed(topic, mayName) != nil || errors.Is(cause, kerr.TopicAuthorizationFailed)
 		if notMine || errors.Is(cause, kerr.UnknownTopicOrPartition) {
 			continue
 		}

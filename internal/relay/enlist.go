@@ -21,11 +21,11 @@ func (e *blockedError) Error() string {
 func (s *session) enlist(b *batch, pl *plan) (*checkpoint.Transactions, error) {
 	topics := make(map[string]struct{})
 	last := ""
-	for i := range b.page.records {
+	for i := range b.page.Records {
 		if pl.drop != nil && pl.drop[i] {
 			continue
 		}
-		if topic := b.page.records[i].Topic; topic != last {
+		if topic := b.page.Records[i].Topic; topic != last {
 			last = topic
 			topics[topic] = struct{}{}
 		}

@@ -19,8 +19,5 @@ func (e *rowError) Error() string {
 
 func (e *rowError) Unwrap() error { return e.err }
 
-// errReservedTopic refuses a row for a topic that no event may go to.
-var errReservedTopic = errors.New("the topic is the relay's own or Kafka's")
-
 // errLost says that another process has taken the lane over.
 var errLost = errors.New("another relay has taken the lane over")

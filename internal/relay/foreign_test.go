@@ -2,7 +2,6 @@ package relay
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,19 +11,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
-	"github.com/outbox-relay/relay/internal/position"
 )
-
-// foreignRows are ways by which a row gets the id of a transaction that has not ended, while the relay runs.
-func foreignRows(t *testing.T, url string, conn *pgx.Conn) map[string]string {
-	running := open(t, url)
-	exec(t, running, `BEGIN; SELECT pg_current_xact_id()`)
-	now := query[uint64](t, conn, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint`)
-	return map[string]string{
-		"of the future":        fmt.Sprint(now + 1_000_000),
-		"of one that runs now": query[string](t, running, `SELECT pg_current_xact_id()::text`),
-	}
-}
 
 // A row of a transaction that has not ended would be published at every look: 99,000 times in a minute. It is not published once.
 func TestARowOfAnotherTransactionHaltsTheRunningLane(t *testing.T) {
@@ -49,43 +36,6 @@ VALUES ('order', 'foreign', 'Changed', 'foreign', '4000000000')`)
 	exec(t, r.conn, statement)
 	r.goesOn()
 	r.expect(orders, merge(want, map[string][]string{"foreign": {"foreign"}}, theEnd))
-}
-
-// A page, a window and a backlog of many pages: each row that is read is judged, wherever it stands.
-func TestEveryRowThatIsReadIsJudged(t *testing.T) {
-	t.Parallel()
-	for _, rows := range []int{1, 5000} { // of a page
-		url := newDatabase(t)
-		conn := open(t, url)
-		outboxtest.Unguard(t, conn)
-		for name, xid := range foreignRows(t, url, conn) {
-			f := follow(t, url, position.Position{From: position.Beginning}, rows, 8<<20)
-			f.catchUp(t)
-			exec(t, conn, `DELETE FROM outbox`)
-			outboxtest.Events(t, conn, 10)
-			exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id) VALUES ('order', 'foreign', 'T', $1::text::xid8)`, xid)
-			outboxtest.Events(t, conn, 10)
-			var err error
-			for range 100 {
-				var p *page
-				if p, err = f.reader.next(t.Context(), f.at); err != nil {
-					break
-				}
-				for i := range p.records {
-					if string(p.records[i].Key) == "foreign" {
-						t.Errorf("pages of %d rows, a row %s: it is in a page", rows, name)
-					}
-				}
-				f.at = p.after
-				f.reader.put(p)
-			}
-			if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || fault.Cause != checkpoint.ForeignRows || !strings.Contains(fault.Diagnosis, xid) {
-				t.Errorf("pages of %d rows, a row %s: %v", rows, name, err)
-			}
-			exec(t, conn, `DELETE FROM outbox WHERE aggregate_id = 'foreign'`)
-			f.catchUp(t)
-		}
-	}
 }
 
 // Whoever writes xact_id is refused, in both layouts, whatever the way: such a row would never be published, and be removed as if it had been.

@@ -3,46 +3,10 @@ package relay
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
-	"time"
 
-	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
-
-// An address may lead to several servers, one after the other: rows of one must not go out under the intents of another.
-func TestTheReaderMustBeOnTheServerOfTheLanesSession(t *testing.T) {
-	url := newDatabase(t)
-	f := followAll(t, url)
-	row := laneOwner(t, url, "one")
-	announce(t, row)
-	if err := f.reader.checkServer(t.Context(), row.server); err != nil {
-		t.Errorf("the same server: %v", err)
-	}
-	for name, change := range map[string]func(*pg.Server){
-		"another cluster":  func(s *pg.Server) { s.SystemIdentifier = "1" },
-		"another database": func(s *pg.Server) { s.DatabaseOID++ },
-		"a promotion":      func(s *pg.Server) { s.Timeline++ },
-		"a restart":        func(s *pg.Server) { s.Started = s.Started.Add(-time.Second) },
-	} {
-		other := row.server
-		change(&other)
-		if err := f.reader.checkServer(t.Context(), other); err == nil || !strings.Contains(err.Error(), "two different servers") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
-// A snapshot older than the last one comes from a server that lags: its rows may be ones that were published already.
-func TestASnapshotThatGoesBackwardsIsRefused(t *testing.T) {
-	f := followAll(t, newDatabase(t))
-	ahead := f.at
-	ahead.From = position.Snapshot{Xmin: 1 << 40, Xmax: 1 << 40}
-	if _, err := f.reader.next(t.Context(), ahead); err == nil || !strings.Contains(err.Error(), "another server") {
-		t.Errorf("got %v", err)
-	}
-}
 
 // VACUUM FULL and pg_repack move the row under its owner.
 func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -43,7 +44,7 @@ type lane struct {
 	// What is known of topics and rows beyond the session that found it out. Used by the producing goroutine of one session at
 	// a time.
 	outages   *topics.Unavailable
-	condemned map[rowKey]error
+	condemned map[outboxread.RowKey]error
 	renewed   int64 // id of the row for which the producers were last made anew
 }
 
@@ -53,7 +54,7 @@ func newLane(shared *Config, l Lane, owner string, members *membership) *lane {
 	cfg.pace = newPace(cfg.BatchRows)
 	n := &lane{
 		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
-		outages: topics.NewUnavailable(cfg.Topics.Patience), condemned: make(map[rowKey]error),
+		outages: topics.NewUnavailable(cfg.Topics.Patience), condemned: make(map[outboxread.RowKey]error),
 	}
 	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
 	return n

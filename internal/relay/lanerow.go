@@ -42,6 +42,9 @@ type laneRow struct {
 	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
 
+// longTimeout bounds what cannot be made smaller, because it undoes, settles or reads everything.
+const longTimeout = 30 * time.Minute
+
 // openLaneRow opens the session. Its schema becomes that of all sessions of the lane that cfg opens after it.
 func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
 	conn, err := cfg.sessions().ConnectFirst(ctx, pg.Options{Application: LaneSession(lane.Name)})
@@ -162,7 +165,7 @@ func (l *laneRow) identify(ctx context.Context) (err error) {
 // became a commit is thereby withdrawn, with what it parked and released.
 func (l *laneRow) claim(ctx context.Context, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
 	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled cannot be made smaller.
-	return l.inTransaction(ctx, readTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
+	return l.inTransaction(ctx, longTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
 }
 
 func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -100,34 +100,9 @@ WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 RETUR
 	return err
 }
 
-// nowQuery is one statement, so that no row that it sees can be newer than its snapshot.
-func nowQuery(table string) string {
-	return `SELECT pg_snapshot_xmax(pg_current_snapshot())::text,
-       coalesce((SELECT newest::text
-                 FROM (SELECT xact_id AS newest FROM ` + pg.QuoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
-}
-
-// now asks the server on the reader's session, whose settings find the newest row in the index.
-func (r *windowReader) now(ctx context.Context, table string) (checkpoint.Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return readNow(ctx, r.conn, table)
-}
-
-func readNow(ctx context.Context, q interface {
-	QueryRow(context.Context, string, ...any) pgx.Row
-}, table string) (checkpoint.Server, error) {
-	now := checkpoint.Server{Table: table}
-	var xmax, newest string
-	err := q.QueryRow(ctx, nowQuery(table)).Scan(&xmax, &newest)
-	if err == nil {
-		now.Xmax, err = position.ParseXID(xmax)
-	}
-	if err == nil && newest != "0" {
-		now.Newest, err = position.ParseXID(newest)
-	}
-	if err != nil {
-		return now, fmt.Errorf("read the newest transaction of %s: %w", table, err)
-	}
-	return now, nil
+// readNow asks on a session whose settings find the newest row in the index, such as the reader's.
+func readNow(ctx context.Context, q pg.Rower, table string) (now checkpoint.Server, err error) {
+	now.Table = table
+	now.Xmax, now.Newest, err = outboxread.Newest(ctx, q, table)
+	return now, err
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/harness/testpg"
-	migrations "github.com/outbox-relay/relay/sql"
 )
 
 // The tests that run side by side wait for servers most of the time.
@@ -49,6 +48,3 @@ func insert(t failer, conn *pgx.Conn, key, value string) {
 	t.Helper()
 	outboxtest.Insert(t, conn, key, value)
 }
-
-// outboxMigration is the text of the migration that makes the outbox.
-func outboxMigration() string { return migrations.List()[0].Up }

@@ -89,62 +89,6 @@ func TestRowsLargerThanAPageAreFetchedOneByOne(t *testing.T) {
 	}
 }
 
-// What is remembered of rows is bounded, whatever somebody writes.
-func TestWhatIsRememberedOfRowsIsBounded(t *testing.T) {
-	d, p := decoder(), &page{}
-	long := strings.Repeat("x", 100<<10)
-	for i := range 3 * maxInterned {
-		text := fmt.Appendf(nil, "%d", i)
-		if i%100 == 0 {
-			text = append(text, long...)
-		}
-		row := binaryRow(int64(i+1), func(values [][]byte) {
-			values[colType], values[colAggregateType] = text, text
-			if i%3 == 0 {
-				values[colTopic] = text
-			}
-		})
-		if err := d.add(p, row); err != nil {
-			t.Fatal(err)
-		}
-		if i%1000 == 0 {
-			p.reset()
-		}
-	}
-	bytes := 0
-	for key := range d.strings {
-		bytes += 3 * len(key)
-	}
-	for key, to := range d.routes {
-		bytes += len(key) + len(to.topic)
-	}
-	for key, to := range d.named {
-		bytes += len(key) + len(to.topic)
-	}
-	if n := max(len(d.strings), len(d.routes), len(d.named)); n > maxInterned || bytes > 16<<20 {
-		t.Errorf("%d strings of %d bytes are remembered", n, bytes)
-	}
-}
-
-// A page gives back what a large row made it grow by.
-func TestAPageGivesBackWhatItDoesNotNeed(t *testing.T) {
-	d, p := decoder(), &page{}
-	var headers strings.Builder
-	for i := range 2000 {
-		fmt.Fprintf(&headers, `, "h%d": ""`, i)
-	}
-	row := binaryRow(1, withHeaders("{"+headers.String()[2:]+"}"))
-	for range 500 {
-		if err := d.add(p, row); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.reset()
-	if cap(p.headers) > keptHeaders || cap(p.arena) > 8<<20 {
-		t.Errorf("an empty page keeps %d headers and %d bytes", cap(p.headers), cap(p.arena))
-	}
-}
-
 // More aggregates are parked than memory is for. The lane says so and publishes nothing new until there are fewer, also after a
 // change of the owner; requests are carried out meanwhile, for each of them.
 func TestParkedAggregatesAreBoundedInMemory(t *testing.T) {

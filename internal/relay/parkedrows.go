@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -141,7 +142,7 @@ func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, placed bool,
 	ids, msgIDs := make([]int64, len(rows)), make([]string, len(rows))
 	causes, errs := make([]string, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
-		ids[i], msgIDs[i], causes[i], errs[i] = r.id, r.msgID, r.cause, storable(r.err)
+		ids[i], msgIDs[i], causes[i], errs[i] = r.ID, r.MsgID, r.cause, storable(r.err)
 		if placed {
 			ids[i] = r.place
 		}
@@ -209,7 +210,7 @@ func ParkedKeyOf(aggregateType, aggregateID string) string {
 
 // loadParked reads which aggregates are parked, on the reader's session, once the lane is claimed.
 func loadParked(ctx context.Context, conn *pgx.Conn, lane string, k *parking, route func(aggregateType string) string) error {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, longTimeout)
 	defer cancel()
 	rows, err := conn.Query(ctx, `
 SELECT DISTINCT ON (`+ParkedKey+`, aggregate_type, aggregate_id)
@@ -240,7 +241,7 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey
 			state.topic = topic
 			k.topics.Unavailable.Suspend(topic, why)
 		}
-		k.add(string(aggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
+		k.add(string(outboxread.AggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read what is parked: %w", err)

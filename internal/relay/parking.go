@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -20,7 +21,7 @@ type parking struct {
 	table     string
 	topics    *topics.Registry
 	pieces    *pieces
-	condemned map[rowKey]error // rows that the brokers have refused
+	condemned map[outboxread.RowKey]error // rows that the brokers have refused
 	keys      map[string]parkedKey
 	bytes     int             // what keys hold, about
 	partial   bool            // keys are not all that are parked: there are more than memory is for
@@ -68,7 +69,7 @@ type plan struct {
 
 // aside is a row that is not sent, and why. A row that is parked already is named by its place.
 type aside struct {
-	rowKey
+	outboxread.RowKey
 	place      int64
 	cause, err string
 }
@@ -90,13 +91,13 @@ func (p *plan) works() bool {
 // empty reports whether the batch would do nothing at all.
 func (p *plan) empty() bool { return p.sent == 0 && !p.works() }
 
-func (p *plan) leaveOut(pg *page, i int) {
+func (p *plan) leaveOut(pg *outboxread.Page, i int) {
 	if p.drop == nil {
-		p.drop = make([]bool, len(pg.records))
+		p.drop = make([]bool, len(pg.Records))
 	}
 	p.drop[i] = true
 	p.sent--
-	p.bytes -= recordBytes(&pg.records[i])
+	p.bytes -= outboxread.RecordBytes(&pg.Records[i])
 }
 
 func (p *plan) park(key string, k parkedKey) {
@@ -108,8 +109,8 @@ func (p *plan) park(key string, k parkedKey) {
 
 // sieve decides for each row of a page that was read from the outbox, from a place on, whether it is sent. It may be asked again
 // about the same page, once more rows are condemned, more topics are held or pieces are smaller.
-func (k *parking) sieve(p *page, from int) *plan {
-	pl := &plan{sent: len(p.records), bytes: p.bytes, after: p.after, next: len(p.records)}
+func (k *parking) sieve(p *outboxread.Page, from int) *plan {
+	pl := &plan{sent: len(p.Records), bytes: p.Bytes, after: p.After, next: len(p.Records)}
 	if from == 0 && k.quiet(p) {
 		return pl
 	}
@@ -117,20 +118,20 @@ func (k *parking) sieve(p *page, from int) *plan {
 		pl.leaveOut(p, i)
 	}
 	k.pieces.begin(p)
-	faults := p.faults
-	for i := from; i < len(p.records); i++ {
-		record := &p.records[i]
-		for len(faults) > 0 && faults[0].at < i {
+	faults := p.Faults
+	for i := from; i < len(p.Records); i++ {
+		record := &p.Records[i]
+		for len(faults) > 0 && faults[0].At < i {
 			faults = faults[1:]
 		}
 		var refused error
-		if len(faults) > 0 && faults[0].at == i {
-			refused = faults[0].err
+		if len(faults) > 0 && faults[0].At == i {
+			refused = faults[0].Err
 		}
-		k.scratch = aggregateOf(k.scratch[:0], record)
+		k.scratch = outboxread.AggregateOf(k.scratch[:0], record)
 		if k.parked(pl) {
 			pl.leaveOut(p, i)
-			pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeBehind})
+			pl.parks = append(pl.parks, aside{RowKey: p.Key(i), cause: causeBehind})
 			continue
 		}
 		if refused == nil {
@@ -144,15 +145,15 @@ func (k *parking) sieve(p *page, from int) *plan {
 		}
 		if away := k.topics.Unavailable.Suspended(record.Topic); away != nil {
 			pl.leaveOut(p, i)
-			pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeTopic, err: away.Error()})
+			pl.parks = append(pl.parks, aside{RowKey: p.Key(i), cause: causeTopic, err: away.Error()})
 			pl.park(string(k.scratch), parkedKey{topic: record.Topic})
 			continue
 		}
-		if k.pieces.ends(p, i) || p.isLarge(i) && i > from {
+		if k.pieces.ends(p, i) || p.IsLarge(i) && i > from {
 			k.cut(p, pl, i)
 			return pl
 		}
-		if p.isLarge(i) && p.fetched != i+1 {
+		if p.IsLarge(i) && !p.Fetched(i) {
 			pl.fetch = true
 			return pl
 		}
@@ -161,9 +162,9 @@ func (k *parking) sieve(p *page, from int) *plan {
 }
 
 // quiet reports whether the page is sent as it is, without a look at its rows.
-func (k *parking) quiet(p *page) bool {
-	return len(k.keys) == 0 && len(p.faults) == 0 && len(k.condemned) == 0 && k.cfg.Check == nil &&
-		len(p.large) == 0 && p.largest <= k.topics.SmallestLimit() && k.pieces.whole(p) && !k.topics.Unavailable.AnySuspended()
+func (k *parking) quiet(p *outboxread.Page) bool {
+	return len(k.keys) == 0 && len(p.Faults) == 0 && len(k.condemned) == 0 && k.cfg.Check == nil &&
+		!p.HasLarge() && p.Largest <= k.topics.SmallestLimit() && k.pieces.whole(p) && !k.topics.Unavailable.AnySuspended()
 }
 
 // parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
@@ -176,33 +177,33 @@ func (k *parking) parked(pl *plan) bool {
 }
 
 // refuses returns why the record at a place can never be sent, or nil.
-func (k *parking) refuses(p *page, i int) error {
-	r := &p.records[i]
+func (k *parking) refuses(p *outboxread.Page, i int) error {
+	r := &p.Records[i]
 	if len(k.condemned) > 0 {
-		if err := k.condemned[p.key(i)]; err != nil {
+		if err := k.condemned[p.Key(i)]; err != nil {
 			return err
 		}
 	}
 	// A batch holds more than this; what is only just too large is refused by the client.
-	switch size, most := p.size(i), k.topics.Limit(r.Topic); {
+	switch size, most := p.Size(i), k.topics.Limit(r.Topic); {
 	case size > topics.MaxRecordBytes:
 		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, topics.MaxRecordBytes)
 	case size > most:
 		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
 			kerr.MessageTooLarge, size, r.Topic, most)
 	}
-	if k.cfg.Check != nil && (!p.isLarge(i) || p.fetched == i+1) {
+	if k.cfg.Check != nil && (!p.IsLarge(i) || p.Fetched(i)) {
 		return k.cfg.Check(r)
 	}
 	return nil
 }
 
 // refuse applies the policy to the row at place i, whose aggregate is in scratch. It reports whether the page ends before it.
-func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
-	fault := &rowError{id: p.ids[i], msgID: string(p.records[i].Headers[placeMsgID].Value), topic: p.records[i].Topic, err: why}
+func (k *parking) refuse(p *outboxread.Page, pl *plan, i int, why error) (ends bool) {
+	fault := &rowError{id: p.IDs[i], msgID: p.Key(i).MsgID, topic: p.Records[i].Topic, err: why}
 	switch k.cfg.Poison {
 	case Halt:
-		delete(k.condemned, p.key(i)) // at the next look it may have been corrected, or the topic changed
+		delete(k.condemned, p.Key(i)) // at the next look it may have been corrected, or the topic changed
 		k.cut(p, pl, i)
 		pl.halted = &checkpoint.HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
@@ -212,11 +213,11 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 		return true
 	case Skip:
 		pl.leaveOut(p, i)
-		pl.skips = append(pl.skips, aside{rowKey: p.key(i), cause: causeRefused, err: why.Error()})
+		pl.skips = append(pl.skips, aside{RowKey: p.Key(i), cause: causeRefused, err: why.Error()})
 		pl.refused = append(pl.refused, fault)
 	default:
 		pl.leaveOut(p, i)
-		pl.parks = append(pl.parks, aside{rowKey: p.key(i), cause: causeRefused, err: why.Error()})
+		pl.parks = append(pl.parks, aside{RowKey: p.Key(i), cause: causeRefused, err: why.Error()})
 		pl.park(string(k.scratch), parkedKey{})
 		pl.refused = append(pl.refused, fault)
 	}
@@ -224,13 +225,13 @@ func (k *parking) refuse(p *page, pl *plan, i int, why error) (ends bool) {
 }
 
 // cut ends the page before place i: it publishes the window up to there.
-func (k *parking) cut(p *page, pl *plan, i int) {
-	for j := i; j < len(p.records); j++ {
+func (k *parking) cut(p *outboxread.Page, pl *plan, i int) {
+	for j := i; j < len(p.Records); j++ {
 		pl.leaveOut(p, j)
 	}
-	pl.after, pl.next = p.window, i
+	pl.after, pl.next = p.Window, i
 	if i > 0 {
-		pl.after.LastID = p.ids[i-1]
+		pl.after.LastID = p.IDs[i-1]
 	}
 }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -422,14 +424,12 @@ func (r *rig) endAt(cfg Config, at Step, n int) {
 func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
 	topics := topics.NewRegistry(nil, topics.NewUnavailable(time.Hour), topics.Options{})
 	k := &parking{cfg: &Config{Poison: Halt}, topics: topics, pieces: newPieces(topics), keys: map[string]parkedKey{}}
-	d, p := decoder(), &page{}
+	p := &outboxread.Page{Faults: []outboxread.Fault{{At: 3, Err: errors.New("not a row")}}}
 	for id := range int64(5) {
-		if err := d.add(p, binaryRow(id+10, nil)); err != nil {
-			t.Fatal(err)
-		}
+		p.IDs = append(p.IDs, id+10)
+		p.Records = append(p.Records, kgo.Record{Topic: "t", Key: []byte("k"), Headers: make([]kgo.RecordHeader, 6)})
 	}
-	p.faults = []rowFault{{3, errShape}}
-	p.window, p.after = position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 9, Xmax: 9}}, position.Position{From: position.Snapshot{Xmin: 9, Xmax: 9}}
+	p.Window, p.After = position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 9, Xmax: 9}}, position.Position{From: position.Snapshot{Xmin: 9, Xmax: 9}}
 	pl := k.sieve(p, 0)
 	if pl.halted == nil || pl.sent != 3 || pl.after.LastID != 12 || !pl.after.Open() || !slices.Equal(pl.drop, []bool{false, false, false, true, true}) {
 		t.Errorf("%+v", pl)

@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -31,12 +32,12 @@ func newPieces(topics *topics.Registry) *pieces {
 }
 
 // whole reports whether a page needs no pieces.
-func (p *pieces) whole(page *page) bool {
-	return len(p.small) == 0 && (page.bytes <= topics.DefaultBatchBytes || !p.topics.SomeUnlimited())
+func (p *pieces) whole(page *outboxread.Page) bool {
+	return len(p.small) == 0 && (page.Bytes <= topics.DefaultBatchBytes || !p.topics.SomeUnlimited())
 }
 
 // begin is called before the first record of a piece.
-func (p *pieces) begin(page *page) {
+func (p *pieces) begin(page *outboxread.Page) {
 	p.filled, p.sent, p.alone = nil, 0, false
 	if !p.whole(page) {
 		p.filled = make(map[string]int)
@@ -44,9 +45,9 @@ func (p *pieces) begin(page *page) {
 }
 
 // ends reports whether the piece ends before the record at a place. If not, the record is one of it.
-func (p *pieces) ends(page *page, i int) bool {
-	large := page.isLarge(i)
-	if p.alone || p.sent > 0 && large || p.outgrows(page.records[i].Topic, page.size(i)) {
+func (p *pieces) ends(page *outboxread.Page, i int) bool {
+	large := page.IsLarge(i)
+	if p.alone || p.sent > 0 && large || p.outgrows(page.Records[i].Topic, page.Size(i)) {
 		return true
 	}
 	p.sent, p.alone = p.sent+1, large

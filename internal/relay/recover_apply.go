@@ -305,7 +305,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
 // recovered gives the lane's row the checkpoint that Kafka has, and ends the record.
 func (l *laneRow) recovered(ctx context.Context, id int64, c checkpoint.Record) error {
 	// Longer than a statement of a batch may take: it reads the whole table.
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	ctx, cancel := context.WithTimeout(ctx, longTimeout)
 	defer cancel()
 	return pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
 		// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.

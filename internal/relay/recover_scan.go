@@ -12,7 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/topicname"
 )
 
 // Scan is what was read from the data topics.
@@ -45,20 +47,20 @@ func (i *inspection) scan(ctx context.Context, tx pgx.Tx, known []knowledge) (*S
 	if err != nil {
 		return nil, fmt.Errorf("find the rows in doubt: %w", err)
 	}
-	decoder := newRowDecoder(&i.cfg)
+	decoder := outboxread.NewDecoder(i.cfg.recordOptions())
 	seen := map[string]bool{}
 	var topic *string
 	var aggregateType string
 	var oldest time.Time
 	_, err = pgx.ForEachRow(rows, []any{&topic, &aggregateType, &oldest}, func() error {
-		name := decoder.routed(aggregateType)
+		name := decoder.Routed(aggregateType)
 		if topic != nil {
 			name = *topic
 		}
 		if since := oldest.Add(-scanSlack); scan.Since == nil || since.Before(*scan.Since) {
 			scan.Since = &since
 		}
-		if !seen[name] && checkTopic(name) == nil {
+		if !seen[name] && topicname.Check(name) == nil {
 			seen[name] = true
 			scan.Topics = append(scan.Topics, name)
 		}
@@ -146,7 +148,7 @@ func (s *Scan) read(ctx context.Context, client *kgo.Client, left map[int32]int6
 // messageID finds the identity of the message in its headers.
 func messageID(record *kgo.Record) (uuid.UUID, bool) {
 	for _, header := range record.Headers {
-		if header.Key == headerMsgID {
+		if header.Key == outboxread.HeaderMsgID {
 			id, err := uuid.ParseBytes(header.Value)
 			return id, err == nil
 		}

@@ -238,11 +238,11 @@ func TestAnIntentThatWasNotConfirmedIsDoneAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	more := r.insertOrders(3, "two")
-	page, err := s.reader.next(t.Context(), s.last.Position)
+	page, err := s.reader.Next(t.Context(), s.last.Position)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.intent(t.Context(), s.last.Seq+1, &plan{after: page.after}, false); err != nil {
+	if err := s.row.intent(t.Context(), s.last.Seq+1, &plan{after: page.After}, false); err != nil {
 		t.Fatal(err)
 	}
 	if f := r.inspect(); f.Cause != "" {
@@ -266,11 +266,11 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := r.insertOrders(2, "one")
-	page, err := s.reader.next(t.Context(), s.last.Position)
+	page, err := s.reader.Next(t.Context(), s.last.Position)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.intent(t.Context(), s.last.Seq+1, &plan{after: page.after}, false); err != nil {
+	if err := s.row.intent(t.Context(), s.last.Seq+1, &plan{after: page.After}, false); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, r.conn, `CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
@@ -410,31 +410,5 @@ func TestFindingsAreJSON(t *testing.T) {
 		if !strings.Contains(string(text), part) {
 			t.Errorf("%s is not in %s", part, text)
 		}
-	}
-}
-
-// A takeover asks for the newest transaction of the table: by its number, not by its text, and without reading the table.
-func TestTheNewestTransactionIsFoundInTheIndex(t *testing.T) {
-	t.Parallel()
-	url := newDatabase(t)
-	f, conn := followAll(t, url), open(t, url)
-	outboxtest.Unguard(t, conn)
-	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id)
-SELECT 'order', 'x', 'T', (90 + n)::text::xid8 FROM generate_series(1, 20) n`)
-	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, xact_id)
-SELECT 'order', 'x', 'T', '50' FROM generate_series(1, 20000)`)
-	if got, err := f.reader.now(t.Context(), "outbox"); err != nil || got.Newest != 110 || got.Xmax <= 110 {
-		t.Errorf("got %+v, %v; want the newest to be 110", got, err)
-	}
-	results, err := f.reader.conn.PgConn().Exec(t.Context(), "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "+nowQuery("outbox")).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var plans []struct{ Plan outboxtest.Plan }
-	if err := json.Unmarshal(results[0].Rows[0][0], &plans); err != nil {
-		t.Fatal(err)
-	}
-	if plan := plans[0].Plan; plan.Buffers() > 10 {
-		t.Errorf("the newest of 20,020 rows touches %d buffers", plan.Buffers())
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -24,7 +25,7 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 	for {
 		err := s.fill(ctx, b)
 		if err == nil {
-			s.topics.Unavailable.Written(b.page.records, b.plan.Load().drop)
+			s.topics.Unavailable.Written(b.page.Records, b.plan.Load().drop)
 			return nil
 		}
 		if blocked := (*blockedError)(nil); errors.As(err, &blocked) {
@@ -119,7 +120,9 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 		return nil
 	}
 	// The largest first: of records that are too large none behind the first good one is bad.
-	slices.SortStableFunc(suspects, func(a, c produceFailure) int { return cmp.Compare(recordBytes(c.record), recordBytes(a.record)) })
+	slices.SortStableFunc(suspects, func(a, c produceFailure) int {
+		return cmp.Compare(outboxread.RecordBytes(c.record), outboxread.RecordBytes(a.record))
+	})
 	topic, size := suspects[0].record.Topic, tooLarge(suspects[0].err)
 	// One topic and fault at a time: the limit of one topic says nothing about another. What is left is refused again.
 	suspects = slices.DeleteFunc(suspects, func(f produceFailure) bool { return f.record.Topic != topic || tooLarge(f.err) != size })
@@ -137,7 +140,7 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 	}
 	bytes := 0
 	for _, f := range suspects {
-		bytes += recordBytes(f.record)
+		bytes += outboxread.RecordBytes(f.record)
 	}
 	s.parking.pieces.halve(topic, bytes)
 	s.lane.log.Warn("a topic refuses records together that it takes one by one: the page is published in smaller pieces",
@@ -146,12 +149,12 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 }
 
 // limitChanged looks whether the limit of the topic that refused a record is another by now. A smaller one applies from now on.
-func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record) (smaller bool, err error) {
+func (s *session) limitChanged(ctx context.Context, p *outboxread.Page, refused *kgo.Record) (smaller bool, err error) {
 	if err := s.topics.Refresh(ctx, refused.Topic); err != nil && !errors.Is(err, topics.ErrJustCreated) {
 		return false, err
 	}
-	for i := range p.records {
-		if &p.records[i] == refused {
+	for i := range p.Records {
+		if &p.Records[i] == refused {
 			if err := s.renew(p, i); err != nil {
 				return false, err
 			}
@@ -163,9 +166,9 @@ func (s *session) limitChanged(ctx context.Context, p *page, refused *kgo.Record
 // renew returns an error that begins a new session if the producers go by a limit that has been raised since, and the record
 // at a place needs the new one: they asked for it once and for all. It does so once for a row, so that brokers that change their
 // minds hold up nobody.
-func (s *session) renew(p *page, i int) error {
-	topic, id := p.records[i].Topic, p.ids[i]
-	if s.lane.renewed == id || !s.topics.Outgrown(topic, p.size(i)) {
+func (s *session) renew(p *outboxread.Page, i int) error {
+	topic, id := p.Records[i].Topic, p.IDs[i]
+	if s.lane.renewed == id || !s.topics.Outgrown(topic, p.Size(i)) {
 		return nil
 	}
 	s.lane.renewed = id
@@ -178,9 +181,9 @@ func tooLarge(err error) bool {
 
 // condemn remembers that a record of the batch can never be sent.
 func (s *session) condemn(b *batch, f produceFailure) error {
-	for i := range b.page.records {
-		if &b.page.records[i] == f.record {
-			s.parking.condemned[b.page.key(i)] = f.err
+	for i := range b.page.Records {
+		if &b.page.Records[i] == f.record {
+			s.parking.condemned[b.page.Key(i)] = f.err
 			return nil
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -27,7 +28,7 @@ const gatherTime = 50 * time.Millisecond
 
 // parkedQueue reads outbox_parked, on a connection of its own.
 type parkedQueue struct {
-	*windowReader
+	*outboxread.Reader
 	lane string
 }
 
@@ -48,14 +49,16 @@ func openParkedQueue(ctx context.Context, cfg *Config, lane Lane, server pg.Serv
 	if err != nil {
 		return nil, err
 	}
-	q := &parkedQueue{newWindowReader(cfg, conn), lane.Name}
-	if err = q.checkServer(ctx, server); err == nil {
-		if _, err = conn.PgConn().Prepare(ctx, queueStatement, queueQuery(tableColumns(wholePayload(cfg))), nil); err != nil {
+	q := &parkedQueue{outboxread.NewReader(conn, outboxread.Options{
+		Lane: lane.Name, Rows: cfg.BatchRows, Bytes: cfg.BatchBytes, Records: cfg.recordOptions(),
+	}), lane.Name}
+	if err = q.CheckServer(ctx, server); err == nil {
+		if _, err = q.Conn().PgConn().Prepare(ctx, queueStatement, queueQuery(outboxread.Columns(cfg.BatchBytes)), nil); err != nil {
 			err = fmt.Errorf("prepare the read of parked rows: %w", err)
 		}
 	}
 	if err != nil {
-		q.close()
+		q.Close()
 		return nil, err
 	}
 	return q, nil
@@ -74,7 +77,7 @@ type task struct {
 func (q *parkedQueue) requests(ctx context.Context) ([]task, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	rows, err := q.conn.Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text, requested_at
+	rows, err := q.Conn().Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text, requested_at
 FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'skip' ORDER BY request LIMIT 1000`, q.lane)
 	if err != nil {
 		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
@@ -82,7 +85,7 @@ FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'ski
 	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (task, error) {
 		var t task
 		err := row.Scan(&t.request, &t.action, &t.aggregateType, &t.aggregateID, &t.msgID, &t.requestedAt)
-		t.key = string(aggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
+		t.key = string(outboxread.AggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
 		return t, err
 	})
 	if err != nil {
@@ -106,7 +109,7 @@ func (s *session) reloadParked(ctx context.Context) error {
 	if err := s.awaitCommitted(ctx); err != nil {
 		return err
 	}
-	if err := loadParked(ctx, s.queue.conn, s.lane.Name, s.parking, s.queue.decoder.routed); err != nil {
+	if err := loadParked(ctx, s.queue.Conn(), s.lane.Name, s.parking, s.queue.Routed); err != nil {
 		return err
 	}
 	if !s.parking.full() {
@@ -124,7 +127,7 @@ func (s *session) openQueue(ctx context.Context) (err error) {
 }
 
 // planned makes a plan. If it begins with a large row that can be sent, as far as is known, that row's payload is read first.
-func (s *session) planned(ctx context.Context, p *page, first int, sieve func() *plan) (*plan, error) {
+func (s *session) planned(ctx context.Context, p *outboxread.Page, first int, sieve func() *plan) (*plan, error) {
 	pl := sieve()
 	if !pl.fetch {
 		return pl, nil
@@ -136,25 +139,25 @@ func (s *session) planned(ctx context.Context, p *page, first int, sieve func() 
 }
 
 // fetchLarge reads the payload of a large row from where the page was read.
-func (s *session) fetchLarge(ctx context.Context, p *page, i int) error {
+func (s *session) fetchLarge(ctx context.Context, p *outboxread.Page, i int) error {
 	if err := s.openQueue(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	query, args := `SELECT payload FROM `+pg.QuoteTable(s.lane.Table)+` WHERE id = $1`, []any{p.ids[i]}
-	if len(p.places) > 0 {
-		query, args = `SELECT payload FROM outbox_parked WHERE lane = $1 AND place = $2`, []any{s.lane.Name, p.places[i]}
+	query, args := `SELECT payload FROM `+pg.QuoteTable(s.lane.Table)+` WHERE id = $1`, []any{p.IDs[i]}
+	if len(p.Places) > 0 {
+		query, args = `SELECT payload FROM outbox_parked WHERE lane = $1 AND place = $2`, []any{s.lane.Name, p.Places[i]}
 	}
 	var payload []byte
-	err := s.queue.conn.QueryRow(ctx, query, args...).Scan(&payload)
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && len(payload) != p.unread(i) {
+	err := s.queue.Conn().QueryRow(ctx, query, args...).Scan(&payload)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && len(payload) != p.Unread(i) {
 		err = errRowsGone
 	}
 	if err != nil {
-		return fmt.Errorf("read the payload of row id %d: %w", p.ids[i], err)
+		return fmt.Errorf("read the payload of row id %d: %w", p.IDs[i], err)
 	}
-	p.fetch(i, payload)
+	p.Fetch(i, payload)
 	return nil
 }
 
@@ -220,26 +223,26 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 		return false, err
 	}
 	if pl.empty() {
-		s.queue.put(p)
+		s.queue.Put(p)
 		return false, nil
 	}
 	if _, err = s.send(ctx, p, pl, sieve, batches); err != nil {
 		return false, err // the client may still hold records of the page
 	}
-	s.queue.put(p)
+	s.queue.Put(p)
 	return true, nil
 }
 
 // checkLimits asks for the limits of topics again if a record of the page is larger than what is known. A limit that was raised
 // needs a new session.
-func (s *session) checkLimits(ctx context.Context, p *page) error {
-	if p.largest <= s.topics.SmallestLimit() {
+func (s *session) checkLimits(ctx context.Context, p *outboxread.Page) error {
+	if p.Largest <= s.topics.SmallestLimit() {
 		return nil
 	}
 	ask := make(map[string]bool)
-	for i := range p.records {
-		topic := p.records[i].Topic
-		if _, known := s.topics.Known(topic); known && p.size(i) > s.topics.Limit(topic) {
+	for i := range p.Records {
+		topic := p.Records[i].Topic
+		if _, known := s.topics.Known(topic); known && p.Size(i) > s.topics.Limit(topic) {
 			ask[topic] = true
 		}
 	}
@@ -249,8 +252,8 @@ func (s *session) checkLimits(ctx context.Context, p *page) error {
 	if err := s.topics.Refresh(ctx, slices.Sorted(maps.Keys(ask))...); err != nil && !errors.Is(err, topics.ErrJustCreated) {
 		return err
 	}
-	for i := range p.records {
-		if ask[p.records[i].Topic] {
+	for i := range p.Records {
+		if ask[p.Records[i].Topic] {
 			if err := s.renew(p, i); err != nil {
 				return err
 			}
@@ -327,15 +330,15 @@ func (k *parking) holds(topic string) error {
 }
 
 // gather reads the parked rows of as many tasks as a page takes. What needs no row to be sent is in the plan that it returns.
-func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *plan, error) {
-	p, pl := s.queue.page(), &plan{after: s.progress}
-	p.after = s.progress
+func (s *session) gather(ctx context.Context, tasks []task) (*outboxread.Page, []segment, *plan, error) {
+	p, pl := s.queue.Page(), &plan{after: s.progress}
+	p.After = s.progress
 	var segments []segment
 	taken := make(map[string]bool)
 	began, most := time.Now(), s.cfg.pace.rows()
 	for _, t := range tasks {
 		// What is discarded counts as well: the intent of the batch has to be written in time.
-		if taken[t.key] || len(p.ids)+len(pl.releases) >= most || time.Since(began) > gatherTime {
+		if taken[t.key] || len(p.IDs)+len(pl.releases) >= most || time.Since(began) > gatherTime {
 			continue
 		}
 		taken[t.key] = true
@@ -347,22 +350,21 @@ func (s *session) gather(ctx context.Context, tasks []task) (*page, []segment, *
 			continue
 		}
 		if t.action == "discard" {
-			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], most-len(p.ids)-len(pl.releases)); err != nil {
-				s.queue.put(p)
+			if err := s.queue.discard(ctx, t, pl, s.parking.keys[t.key], most-len(p.IDs)-len(pl.releases)); err != nil {
+				s.queue.Put(p)
 				return nil, nil, nil, err
 			}
 			continue
 		}
-		from, room := len(p.ids), min(most-len(p.ids)-len(pl.releases), s.queue.limit())
-		result, err := s.queue.query(ctx, queueStatement, p, readRequest{
-			params: [][]byte{[]byte(s.lane.Name), []byte(t.aggregateType), []byte(t.aggregateID), intParam(int64(room) + 1)},
-		})
+		from, room := len(p.IDs), min(most-len(p.IDs)-len(pl.releases), s.queue.Limit())
+		rows, cut, err := s.queue.ReadInto(ctx, queueStatement, p,
+			[]byte(s.lane.Name), []byte(t.aggregateType), []byte(t.aggregateID), outboxread.IntParam(int64(room)+1))
 		if err != nil { // the page has been put back
 			return nil, nil, nil, fmt.Errorf("read parked rows: %w", err)
 		}
-		segments = append(segments, segment{t, from, len(p.ids), result.rows <= room && !result.cut})
-		for i := from; i < len(p.ids); i++ {
-			delete(s.parking.condemned, p.key(i)) // it is tried again
+		segments = append(segments, segment{t, from, len(p.IDs), rows <= room && !cut})
+		for i := from; i < len(p.IDs); i++ {
+			delete(s.parking.condemned, p.Key(i)) // it is tried again
 		}
 	}
 	return p, segments, pl, nil
@@ -373,7 +375,7 @@ func (q *parkedQueue) discard(ctx context.Context, t task, pl *plan, state parke
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	// A row that came after the request is not meant: nobody had seen it.
-	rows, err := q.conn.Query(ctx, `SELECT place, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
+	rows, err := q.Conn().Query(ctx, `SELECT place, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
 WHERE lane = $1 AND `+ParkedKey+` = `+ParkedKeyOf("$2", "$3")+` AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL
 ORDER BY seq, id LIMIT $6`,
 		q.lane, t.aggregateType, t.aggregateID, t.requestedAt, t.msgID, discardLimit(t, most))
@@ -429,11 +431,11 @@ func discardLimit(t task, most int) *int {
 
 // sieveParked decides about a page of parked rows: each aggregate goes on up to the first row that is refused again. It
 // adds to the plan, which it is given by value.
-func (k *parking) sieveParked(p *page, segments []segment, pl plan) *plan {
-	pl.sent, pl.bytes = len(p.records), p.bytes
-	faults := make(map[int]error, len(p.faults))
-	for _, f := range p.faults {
-		faults[f.at] = f.err
+func (k *parking) sieveParked(p *outboxread.Page, segments []segment, pl plan) *plan {
+	pl.sent, pl.bytes = len(p.Records), p.Bytes
+	faults := make(map[int]error, len(p.Faults))
+	for _, f := range p.Faults {
+		faults[f.At] = f.Err
 	}
 	// The slices are those of the plan that every attempt starts from.
 	pl.releases, pl.done, pl.freed = pl.releases[:len(pl.releases):len(pl.releases)], pl.done[:len(pl.done):len(pl.done)],
@@ -444,21 +446,21 @@ func (k *parking) sieveParked(p *page, segments []segment, pl plan) *plan {
 		pl.park(key, state)
 	}
 	k.pieces.begin(p)
-	pl.next = len(p.records)
+	pl.next = len(p.Records)
 	for _, seg := range segments {
 		k.sieveSegment(p, seg, &pl, faults)
 	}
 	return &pl
 }
 
-func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]error) {
+func (k *parking) sieveSegment(p *outboxread.Page, seg segment, pl *plan, faults map[int]error) {
 	stopped := false
 	for i := seg.from; i < seg.to; i++ {
 		if stopped || i >= pl.next {
 			pl.leaveOut(p, i)
 			continue
 		}
-		place, record := p.places[i], &p.records[i]
+		place, record := p.Places[i], &p.Records[i]
 		refused := faults[i]
 		if refused == nil {
 			refused = k.refuses(p, i)
@@ -475,9 +477,9 @@ func (k *parking) sieveSegment(p *page, seg segment, pl *plan, faults map[int]er
 			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: away.Error()})
 			pl.park(seg.key, parkedKey{topic: record.Topic})
 			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
-		case p.isLarge(i) && i > 0, k.pieces.ends(p, i):
+		case p.IsLarge(i) && i > 0, k.pieces.ends(p, i):
 			pl.next = i // the rest comes with the next batch
-		case p.isLarge(i) && p.fetched != i+1:
+		case p.IsLarge(i) && !p.Fetched(i):
 			pl.next, pl.fetch = i, true
 		default:
 			pl.releases = append(pl.releases, release{place, seg.request})

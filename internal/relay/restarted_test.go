@@ -7,8 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/harness/outboxtest"
-	"github.com/outbox-relay/relay/internal/position"
 )
 
 // putBad writes an event that can never be sent as it is.
@@ -65,22 +63,6 @@ func TestARecoveryTakesBackNoOtherRowWithTheID(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.expectParked(map[string][]string{"a": {"refused 1"}})
-}
-
-// A window is being drained when ids begin again: every new row is published once.
-func TestIDsMayBeginAgainInsideAWindow(t *testing.T) {
-	t.Parallel()
-	url := newDatabase(t)
-	conn := open(t, url)
-	outboxtest.Events(t, conn, 20)
-	f := follow(t, url, position.Position{From: position.Beginning}, 5, 8<<20)
-	for !f.at.Open() {
-		f.step(t)
-	}
-	exec(t, conn, `TRUNCATE outbox RESTART IDENTITY`)
-	insert(t, conn, "new", "new 1")
-	insert(t, conn, "new", "new 2")
-	expectValues(t, f.catchUp(t), "new 1", "new 2")
 }
 
 // A row whose columns are too long for an index is parked all the same; older tables may hold such rows.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -31,11 +32,11 @@ type producer struct {
 	txnID   string
 	number  int // in the ring
 	markers *markers
-	clock   *databaseClock
+	clock   *outboxread.Clock
 	limit   time.Duration // of a transaction
 }
 
-func newRing(cfg *Config, lane *lane, topics *topics.Registry, clock *databaseClock) (*ring, error) {
+func newRing(cfg *Config, lane *lane, topics *topics.Registry, clock *outboxread.Clock) (*ring, error) {
 	partitioner, err := newPartitioner(cfg.Partitioner, checkpoint.TopicName(cfg.Name), topics)
 	if err != nil {
 		return nil, err
@@ -175,7 +176,7 @@ func (t *transaction) deadline(ctx context.Context) (context.Context, context.Ca
 // produce hands a record to the client; its outcome is known after flush. The context is that of deadline.
 func (t *transaction) produce(ctx context.Context, r *kgo.Record) {
 	t.produced++
-	r.Context, r.Timestamp = ctx, t.producer.clock.now()
+	r.Context, r.Timestamp = ctx, t.producer.clock.Now()
 	t.producer.client.TryProduce(ctx, r, t.promise)
 }
 

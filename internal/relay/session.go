@@ -13,6 +13,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
 	"github.com/outbox-relay/relay/internal/topics"
@@ -31,7 +32,7 @@ type session struct {
 	row        *laneRow
 	client     *kgo.Client // for questions to the cluster
 	ring       *ring
-	reader     *windowReader
+	reader     *outboxread.Reader
 	topics     *topics.Registry
 	admin      *kadm.Client // on that client
 	log        *checkpoint.Log
@@ -53,7 +54,7 @@ type session struct {
 // batch is one Kafka transaction on its way from the producing to the committing goroutine.
 type batch struct {
 	seq    int64
-	page   *page
+	page   *outboxread.Page
 	oldest time.Time
 	begun  time.Time
 	// plan and txn are replaced where the batch is begun anew without rows that were refused; they are final once flushed has
@@ -74,7 +75,7 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 		s.cleaner = retention.Start(ctx, s.cleanerOptions(), s.last.Position)
 		defer s.cleaner.Stop()
 	}
-	pages := make(chan *page)
+	pages := make(chan *outboxread.Page)
 	// One place: the next batch is produced while the last one commits.
 	batches := make(chan *batch, 1)
 	group.Go(func() error {
@@ -97,6 +98,22 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	return s.unsendable
 }
 
+func (s *session) readerOptions() outboxread.Options {
+	return outboxread.Options{
+		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.table.OID, Rows: s.cfg.BatchRows, Bytes: s.cfg.BatchBytes,
+		RowsNow: s.cfg.pace.rows, Records: s.cfg.recordOptions(), Database: s.cfg.sessions(),
+		Clock: outboxread.NewClock(outboxread.ClockOptions{
+			Lane: s.lane.Name, Logger: s.cfg.Logger, Read: s.cfg.Hooks.clockRead, Changed: s.cfg.databaseTime,
+		}),
+		Foreign: func(xid, xmax uint64) error { return checkpoint.ForeignRow(s.lane.Name, s.lane.Table, xid, xmax) },
+	}
+}
+
+// recordOptions say what records the lane makes of rows.
+func (c *Config) recordOptions() outboxread.RecordOptions {
+	return outboxread.RecordOptions{Source: c.Name, Route: c.Route, Allowed: c.Topics.Allow, ContentType: c.ContentType}
+}
+
 func (s *session) cleanerOptions() retention.Options {
 	return retention.Options{
 		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.table.OID, Age: max(0, s.cfg.Retention),
@@ -105,7 +122,7 @@ func (s *session) cleanerOptions() retention.Options {
 }
 
 // read follows the outbox. An empty read moves the progress in memory only.
-func (s *session) read(ctx context.Context, pages chan<- *page) error {
+func (s *session) read(ctx context.Context, pages chan<- *outboxread.Page) error {
 	progress := s.last.Position
 	pause := s.cfg.PollMin
 	timer := time.NewTimer(0)
@@ -119,13 +136,13 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 		default:
 		}
 		s.cfg.Step(BeforeRead)
-		page, err := s.reader.next(ctx, progress)
+		page, err := s.reader.Next(ctx, progress)
 		if err != nil {
 			return err
 		}
 		s.lane.progressed()
-		progress = page.after
-		if len(page.records) > 0 {
+		progress = page.After
+		if len(page.Records) > 0 {
 			s.cfg.Step(AfterRead)
 			pause = s.cfg.PollMin
 			select {
@@ -139,7 +156,7 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 			}
 			continue
 		}
-		s.reader.put(page)
+		s.reader.Put(page)
 		if progress.Open() {
 			continue
 		}
@@ -160,7 +177,7 @@ func (s *session) read(ctx context.Context, pages chan<- *page) error {
 
 // produce opens a transaction for each page. It waits for the acknowledgements of one page before it begins the next. In
 // between it looks after what is parked.
-func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<- *batch) error {
+func (s *session) produce(ctx context.Context, pages <-chan *outboxread.Page, batches chan<- *batch) error {
 	defer close(s.produced)
 	s.lane.parked.Store(int64(len(s.parking.keys)))
 	look := time.NewTimer(0)
@@ -204,8 +221,8 @@ func (s *session) produce(ctx context.Context, pages <-chan *page, batches chan<
 }
 
 // sendPage publishes what was read from the outbox, in one batch or in several. It reports whether the session ends with it.
-func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) (ends bool, err error) {
-	for from := 0; from < len(p.records); {
+func (s *session) sendPage(ctx context.Context, p *outboxread.Page, batches chan<- *batch) (ends bool, err error) {
+	for from := 0; from < len(p.Records); {
 		if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
 			return true, err
 		}
@@ -227,20 +244,20 @@ func (s *session) sendPage(ctx context.Context, p *page, batches chan<- *batch) 
 			return true, err
 		}
 		from = pl.next
-		p.release()
+		p.Release()
 	}
-	s.reader.put(p)
+	s.reader.Put(p)
 	return false, nil
 }
 
 // send makes a batch of a page and hands it to the committing goroutine. It returns the plan that was carried out.
-func (s *session) send(ctx context.Context, p *page, pl *plan, sieve func() *plan, batches chan<- *batch) (*plan, error) {
+func (s *session) send(ctx context.Context, p *outboxread.Page, pl *plan, sieve func() *plan, batches chan<- *batch) (*plan, error) {
 	txn, err := s.beginTransaction(ctx)
 	if err != nil {
 		return pl, err
 	}
 	s.seq++
-	b := &batch{seq: s.seq, page: p, oldest: p.oldest, begun: txn.begun, txn: txn, flushed: make(chan error, 1)}
+	b := &batch{seq: s.seq, page: p, oldest: p.Oldest, begun: txn.begun, txn: txn, flushed: make(chan error, 1)}
 	b.plan.Store(pl)
 	// The committing goroutine may write the intent while this one produces.
 	select {
@@ -290,9 +307,9 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	records, given := b.txn.deadline(ctx)
 	defer given()
 	s.cfg.Step(BeforeProduce)
-	for i := range b.page.records {
+	for i := range b.page.Records {
 		if pl.drop == nil || !pl.drop[i] {
-			b.txn.produce(records, &b.page.records[i])
+			b.txn.produce(records, &b.page.Records[i])
 		}
 	}
 	b.txn.produce(records, s.log.Message(value))
@@ -403,7 +420,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 
 // awaitTopics waits until every topic of the page can be written to or is held. It reports false where the session was told
 // to drain first.
-func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
+func (s *session) awaitTopics(ctx context.Context, p *outboxread.Page) (bool, error) {
 	retry := s.cfg.RetryMin
 	waited := false
 	for {
@@ -439,17 +456,17 @@ func (s *session) awaitTopics(ctx context.Context, p *page) (bool, error) {
 
 // topicsPause looks up the topics of a page that are not known. The error says what the page waits for; the pause is 0 unless
 // that is a topic.
-func (s *session) topicsPause(ctx context.Context, p *page) (time.Duration, error) {
+func (s *session) topicsPause(ctx context.Context, p *outboxread.Page) (time.Duration, error) {
 	waitFor := []string(nil)
-	if unknown := s.topics.Unknown(p.records, faulty(p)); len(unknown) > 0 {
+	if unknown := s.topics.Unknown(p.Records, faulty(p)); len(unknown) > 0 {
 		if err := s.topics.LookUp(ctx, unknown); err != nil {
 			return 0, err
 		}
-		waitFor = s.topics.Unknown(p.records, faulty(p))
+		waitFor = s.topics.Unknown(p.Records, faulty(p))
 	}
-	pause := s.topics.Unavailable.Pause(p.records)
+	pause := s.topics.Unavailable.Pause(p.Records)
 	if pause > 0 { // also for those that are known, and were refused a moment ago
-		waitFor = topics.Of(p.records)
+		waitFor = topics.Of(p.Records)
 	}
 	return max(pause, time.Millisecond), s.topics.Unavailable.Waiting(waitFor)
 }
@@ -482,10 +499,10 @@ func (s *session) sayState(ctx context.Context) error {
 }
 
 // faulty are the places of the records that can never be sent.
-func faulty(p *page) []int {
+func faulty(p *outboxread.Page) []int {
 	var at []int
-	for _, fault := range p.faults {
-		at = append(at, fault.at)
+	for _, fault := range p.Faults {
+		at = append(at, fault.At)
 	}
 	return at
 }

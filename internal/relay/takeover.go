@@ -12,6 +12,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -53,9 +54,8 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	s.log = l.cfg.checkpointLog(client, l.Name, l.partition)
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
 	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
-		if s.reader, err = openReader(ctx, l.cfg, l.Lane); err == nil {
-			s.reader.table = row.table.OID
-			err = s.reader.checkServer(ctx, row.server)
+		if s.reader, err = outboxread.Open(ctx, s.readerOptions()); err == nil {
+			err = s.reader.CheckServer(ctx, row.server)
 		}
 		return err
 	})
@@ -72,10 +72,10 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 // close frees what the session holds, but for the lane's row.
 func (s *session) close() {
 	if s.reader != nil {
-		s.reader.close()
+		s.reader.Close()
 	}
 	if s.queue != nil {
-		s.queue.close()
+		s.queue.Close()
 	}
 	if s.ring != nil {
 		s.ring.close()
@@ -102,7 +102,7 @@ func (s *session) claim(ctx context.Context) error {
 	}
 	var now checkpoint.Server
 	err = s.row.pingWhile(ctx, func(ctx context.Context) (err error) {
-		now, err = s.reader.now(ctx, s.lane.Table)
+		now, err = readNow(ctx, s.reader.Conn(), s.lane.Table)
 		return err
 	})
 	if err != nil {
@@ -137,7 +137,7 @@ func (s *session) claim(ctx context.Context) error {
 	}
 	s.lane.tellSettings(s.row)
 	return s.row.pingWhile(ctx, func(ctx context.Context) error {
-		return loadParked(ctx, s.reader.conn, s.lane.Name, s.parking, s.reader.decoder.routed)
+		return loadParked(ctx, s.reader.Conn(), s.lane.Name, s.parking, s.reader.Routed)
 	})
 }
 
@@ -168,7 +168,7 @@ func (s *session) fenceAndRead(ctx context.Context) (*checkpoint.Record, error) 
 		return nil, err
 	}
 	bound := s.row.before.BoundBy(known)
-	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.table, func() string { return describeOld(ctx, s.reader.conn, bound) })
+	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.table, func() string { return describeOld(ctx, s.reader.Conn(), bound) })
 	if err != nil {
 		return nil, err
 	}
@@ -197,9 +197,9 @@ func (s *session) meet(ctx context.Context) error {
 // fence takes the ring and returns the last checkpoint, which is final then. Before that it closes what brokers have left
 // open: a marker of a later transaction would decide it, also that of the fence or of the sentinel.
 func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *checkpoint.Record, err error) {
-	var clock *databaseClock
+	var clock *outboxread.Clock
 	if s.reader != nil { // a recovery writes checkpoints only
-		clock = s.reader.clock
+		clock = s.reader.Clock()
 	}
 	if s.ring, err = newRing(s.cfg, s.lane, s.topics, clock); err != nil {
 		return nil, err

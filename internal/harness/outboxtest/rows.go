@@ -32,3 +32,14 @@ func Events(t testing.TB, conn *pgx.Conn, n int) {
 	Exec(t, conn, fmt.Sprintf(`INSERT INTO outbox (aggregate_type, aggregate_id, type, payload)
 		SELECT 'order', 'o-' || n %% 5, 'Changed', convert_to('v' || n, 'UTF8') FROM generate_series(1, %d) n`, n))
 }
+
+// ForeignRows are ways by which a row gets the id of a transaction that has not ended, while the relay runs.
+func ForeignRows(t *testing.T, url string, conn *pgx.Conn) map[string]string {
+	running := Open(t, url)
+	Exec(t, running, `BEGIN; SELECT pg_current_xact_id()`)
+	now := Query[uint64](t, conn, `SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint`)
+	return map[string]string{
+		"of the future":        fmt.Sprint(now + 1_000_000),
+		"of one that runs now": Query[string](t, running, `SELECT pg_current_xact_id()::text`),
+	}
+}

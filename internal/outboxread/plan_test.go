@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"fmt"
@@ -7,17 +7,18 @@ import (
 
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
+	migrations "github.com/outbox-relay/relay/sql"
 )
 
 // The plan must be right whatever the planner believes of the table: that it is empty, that it knows nothing, or the truth.
 func TestPlansHoldWhateverTheStatistics(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t)
-	f, conn := followAll(t, url), open(t, url)
+	url := outboxtest.Database(t)
+	f, conn := followAll(t, url), outboxtest.Open(t, url)
 	check := func(t *testing.T) {
-		next := query[string](t, conn, `SELECT pg_current_xact_id()::text`)
+		next := outboxtest.Query[string](t, conn, `SELECT pg_current_xact_id()::text`)
 		for _, mode := range []string{"force_generic_plan", "force_custom_plan", "auto"} {
-			exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
+			outboxtest.Exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 			for what, at := range map[string][2]string{
 				"nothing ran":                    {next, "{}"},
 				"some ran":                       {next, "{5000,15000,19000}"},
@@ -36,18 +37,18 @@ func TestPlansHoldWhateverTheStatistics(t *testing.T) {
 			}
 		}
 	}
-	t.Run("of an empty table", func(t *testing.T) { exec(t, conn, `ANALYZE outbox`); check(t) })
+	t.Run("of an empty table", func(t *testing.T) { outboxtest.Exec(t, conn, `ANALYZE outbox`); check(t) })
 	outboxtest.FillRetained(t, conn)
 	t.Run("stale", check)
-	t.Run("fresh", func(t *testing.T) { exec(t, conn, `ANALYZE outbox`); check(t) })
-	t.Run("fresh and vacuumed", func(t *testing.T) { exec(t, conn, `VACUUM (ANALYZE) outbox`); check(t) })
+	t.Run("fresh", func(t *testing.T) { outboxtest.Exec(t, conn, `ANALYZE outbox`); check(t) })
+	t.Run("fresh and vacuumed", func(t *testing.T) { outboxtest.Exec(t, conn, `VACUUM (ANALYZE) outbox`); check(t) })
 	t.Run("of a table that was once full", func(t *testing.T) {
-		exec(t, conn, `DELETE FROM outbox WHERE id > 10`)
+		outboxtest.Exec(t, conn, `DELETE FROM outbox WHERE id > 10`)
 		check(t)
 	})
 	t.Run("none", func(t *testing.T) {
 		// A table of its own, because statistics cannot be forgotten.
-		exec(t, conn, `DROP TABLE outbox; DROP FUNCTION outbox_refuse_row(); `+outboxTable(t)+`; ALTER TABLE outbox SET (autovacuum_enabled = off)`)
+		outboxtest.Exec(t, conn, `DROP TABLE outbox; DROP FUNCTION outbox_refuse_row(); `+outboxTable(t)+`; ALTER TABLE outbox SET (autovacuum_enabled = off)`)
 		outboxtest.Fill(t, conn)
 		f = followAll(t, url)
 		check(t)
@@ -57,7 +58,7 @@ func TestPlansHoldWhateverTheStatistics(t *testing.T) {
 // outboxTable is the part of the migration that makes the table and its index.
 func outboxTable(t testing.TB) string {
 	t.Helper()
-	text := outboxMigration()
+	text := migrations.List()[0].Up
 	start, end := strings.Index(text, "CREATE TABLE outbox"), strings.Index(text, "COMMENT ON TABLE outbox")
 	if start < 0 || end < start {
 		t.Fatal("the migration of the outbox has another form than this test knows")
@@ -68,15 +69,15 @@ func outboxTable(t testing.TB) string {
 // The work of a read follows what is new, never what is outboxtest.Retained.
 func TestReadsTouchNoMoreThanTheyReturn(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t)
-	f, conn := followAll(t, url), open(t, url)
+	url := outboxtest.Database(t)
+	f, conn := followAll(t, url), outboxtest.Open(t, url)
 	outboxtest.FillRetained(t, conn)
-	exec(t, conn, `VACUUM (ANALYZE) outbox`)
-	table := query[int](t, conn, `SELECT (pg_relation_size('outbox') / 8192)::int`)
-	at := query[string](t, conn, `SELECT pg_current_xact_id()::text`)
+	outboxtest.Exec(t, conn, `VACUUM (ANALYZE) outbox`)
+	table := outboxtest.Query[int](t, conn, `SELECT (pg_relation_size('outbox') / 8192)::int`)
+	at := outboxtest.Query[string](t, conn, `SELECT pg_current_xact_id()::text`)
 	everything := at + ":" + at + ":"
 	for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
-		exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
+		outboxtest.Exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 		for _, xip := range []string{"{}", "{" + at + "}"} {
 			idle := outboxtest.Explain(t, f.reader.conn, true, tailStatement, at, xip, "1001")
 			if idle.Buffers() > 20 || idle.Rows != 1 {
@@ -97,15 +98,15 @@ func TestReadsTouchNoMoreThanTheyReturn(t *testing.T) {
 // The least id of a window behind many outboxtest.Retained rows is found through the index, before a vacuum has passed as well.
 func TestTheLeastIDIsFoundInTheIndex(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t)
-	f, conn := followAll(t, url), open(t, url)
+	url := outboxtest.Database(t)
+	f, conn := followAll(t, url), outboxtest.Open(t, url)
 	outboxtest.FillRetained(t, conn)
-	exec(t, conn, `ANALYZE outbox`)
+	outboxtest.Exec(t, conn, `ANALYZE outbox`)
 	from := now(t, f)
-	exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'order', 'x', 'T' FROM generate_series(1, 2000)`)
+	outboxtest.Exec(t, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'order', 'x', 'T' FROM generate_series(1, 2000)`)
 	to := now(t, f)
 	for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
-		exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
+		outboxtest.Exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 		least := outboxtest.Explain(t, f.reader.conn, true, leastStatement, fmt.Sprint(from.From.Xmax), "{}", to.From.String(), fmt.Sprint(outboxtest.Retained+500))
 		if least.Buffers() > 60 {
 			t.Errorf("%s: finding the least of 2000 new ids touches %d buffers", mode, least.Buffers())

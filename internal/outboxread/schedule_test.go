@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"fmt"
@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
+
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 )
 
 // schedule drives writers through a random interleaving beside a reader, with a model that knows in which order the
@@ -60,7 +62,7 @@ func (s *schedule) pick(t *rapid.T, open bool) *scheduled {
 
 func (s *schedule) begin(t *rapid.T) {
 	w := s.idle(t)
-	exec(t, w.conn, `BEGIN`)
+	outboxtest.Exec(t, w.conn, `BEGIN`)
 	w.open, w.levels = true, []level{{}}
 }
 
@@ -101,13 +103,13 @@ func (s *schedule) write(t *rapid.T) {
 		s.expected[name] = append(s.expected[name], value)
 		s.fate[value] = false
 	}
-	exec(t, w.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload)
+	outboxtest.Exec(t, w.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload)
 		SELECT 'order', $1, 'Changed', p FROM unnest($2::bytea[]) WITH ORDINALITY u (p, n) ORDER BY n`, name, burst)
 }
 
 func (s *schedule) savepoint(t *rapid.T) {
 	w := s.busy(t)
-	exec(t, w.conn, fmt.Sprintf(`SAVEPOINT s%d`, len(w.levels)))
+	outboxtest.Exec(t, w.conn, fmt.Sprintf(`SAVEPOINT s%d`, len(w.levels)))
 	w.levels = append(w.levels, level{})
 }
 
@@ -117,7 +119,7 @@ func (s *schedule) rollbackTo(t *rapid.T) {
 		t.Skip("no savepoint")
 	}
 	to := rapid.IntRange(1, len(w.levels)-1).Draw(t, "savepoint")
-	exec(t, w.conn, fmt.Sprintf(`ROLLBACK TO s%d`, to))
+	outboxtest.Exec(t, w.conn, fmt.Sprintf(`ROLLBACK TO s%d`, to))
 	for _, l := range w.levels[to:] {
 		s.undo(l.taken, l.written)
 	}
@@ -129,7 +131,7 @@ func (s *schedule) release(t *rapid.T) {
 	if len(w.levels) == 1 {
 		t.Skip("no savepoint")
 	}
-	exec(t, w.conn, fmt.Sprintf(`RELEASE s%d`, len(w.levels)-1))
+	outboxtest.Exec(t, w.conn, fmt.Sprintf(`RELEASE s%d`, len(w.levels)-1))
 	last := *w.top()
 	w.levels = w.levels[:len(w.levels)-1]
 	w.top().taken = append(w.top().taken, last.taken...)
@@ -167,13 +169,13 @@ func (w *scheduled) end() (taken, written []string) {
 
 func (s *schedule) commit(t *rapid.T) {
 	w := s.busy(t)
-	exec(t, w.conn, `COMMIT`)
+	outboxtest.Exec(t, w.conn, `COMMIT`)
 	s.keep(w.end())
 }
 
 func (s *schedule) rollback(t *rapid.T) {
 	w := s.busy(t)
-	exec(t, w.conn, `ROLLBACK`)
+	outboxtest.Exec(t, w.conn, `ROLLBACK`)
 	s.undo(w.end())
 }
 
@@ -184,7 +186,7 @@ func (s *schedule) prepare(t *rapid.T) {
 	}
 	s.events++
 	p := &preparedTxn{name: fmt.Sprintf("%s %d", s.prefix, s.events)}
-	exec(t, w.conn, fmt.Sprintf(`PREPARE TRANSACTION '%s'`, p.name))
+	outboxtest.Exec(t, w.conn, fmt.Sprintf(`PREPARE TRANSACTION '%s'`, p.name))
 	p.taken, p.written = w.end()
 	for _, name := range p.taken {
 		s.holder[name] = p
@@ -199,7 +201,7 @@ func (s *schedule) decide(t *rapid.T, verb string, then func(taken, written []st
 	}
 	i := rapid.IntRange(0, len(s.prepared)-1).Draw(t, "prepared")
 	p := s.prepared[i]
-	exec(t, w.conn, fmt.Sprintf(`%s PREPARED '%s'`, verb, p.name))
+	outboxtest.Exec(t, w.conn, fmt.Sprintf(`%s PREPARED '%s'`, verb, p.name))
 	s.prepared = slices.Delete(s.prepared, i, i+1)
 	then(p.taken, p.written)
 }
@@ -254,12 +256,12 @@ func isPrefix(part, whole []string) bool {
 func (s *schedule) finish(t *rapid.T) {
 	for _, w := range s.writers {
 		if w.open {
-			exec(t, w.conn, `ROLLBACK`)
+			outboxtest.Exec(t, w.conn, `ROLLBACK`)
 			s.undo(w.end())
 		}
 	}
 	for _, p := range s.prepared {
-		exec(t, s.writers[0].conn, fmt.Sprintf(`COMMIT PREPARED '%s'`, p.name))
+		outboxtest.Exec(t, s.writers[0].conn, fmt.Sprintf(`COMMIT PREPARED '%s'`, p.name))
 		s.keep(p.taken, p.written)
 	}
 	s.prepared = nil
@@ -276,10 +278,10 @@ func (s *schedule) finish(t *rapid.T) {
 // clean leaves nothing open behind a schedule that failed, for the next one that looks for a shorter failure.
 func (s *schedule) clean(t testing.TB, conn *pgx.Conn) {
 	for _, w := range s.writers {
-		exec(t, w.conn, `ROLLBACK`)
+		outboxtest.Exec(t, w.conn, `ROLLBACK`)
 	}
 	for _, p := range s.prepared {
-		exec(t, conn, fmt.Sprintf(`ROLLBACK PREPARED '%s'`, p.name))
+		outboxtest.Exec(t, conn, fmt.Sprintf(`ROLLBACK PREPARED '%s'`, p.name))
 	}
 }
 
@@ -288,12 +290,12 @@ func (s *schedule) clean(t testing.TB, conn *pgx.Conn) {
 // order in which its transactions took it, as soon as they have committed.
 func TestAnySchedule(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t)
+	url := outboxtest.Database(t)
 	admin := withAggregates(t, url)
 	reader := followAll(t, url)
 	writers := make([]*pgx.Conn, 4)
 	for i := range writers {
-		writers[i] = open(t, url)
+		writers[i] = outboxtest.Open(t, url)
 	}
 	run := 0
 	for part := range 3 { // each of as many schedules as -rapid.checks says, a hundred by default

@@ -1,4 +1,4 @@
-package relay
+package topicname
 
 import (
 	"errors"
@@ -17,19 +17,27 @@ func CheckRoute(template string) error {
 	if strings.ContainsAny(rest, "{}") {
 		return fmt.Errorf("%q: the only placeholder is %s", template, routePlaceholder)
 	}
-	if err := checkTopic(rest); err != nil {
+	if err := Check(rest); err != nil {
 		return fmt.Errorf("%q: %w", template, err)
 	}
 	return nil
 }
 
-// allowedTopics are the patterns of topics that the column topic may name.
-func (c *Config) allowedTopics() []string {
-	if len(c.Topics.Allow) > 0 {
-		return c.Topics.Allow
+// Allowed are the patterns of topics that the column topic may name: those that are configured, or what the route makes.
+func Allowed(configured []string, route string) []string {
+	if len(configured) > 0 {
+		return configured
 	}
-	return []string{strings.ReplaceAll(c.Route, routePlaceholder, anyText)}
+	return []string{PatternOf(route)}
 }
+
+// OfRoute is the topic of an aggregate type by a route.
+func OfRoute(route, aggregateType string) string {
+	return strings.ReplaceAll(route, routePlaceholder, aggregateType)
+}
+
+// PatternOf is the pattern of all topics that a route makes.
+func PatternOf(route string) string { return OfRoute(route, anyText) }
 
 // anyText stands for any text in a pattern of topics.
 const anyText = "*"
@@ -37,22 +45,22 @@ const anyText = "*"
 // CheckAllowed refuses a pattern that no topic can match, or only one that is always refused.
 func CheckAllowed(pattern string) error {
 	name := strings.ReplaceAll(pattern, anyText, "a")
-	if err := checkTopic(name); err != nil {
+	if err := Check(name); err != nil {
 		return fmt.Errorf("%q: %w", pattern, err)
 	}
-	if reservedTopic(pattern) {
-		return fmt.Errorf("%q: %w", pattern, errReservedTopic)
+	if Reserved(pattern) {
+		return fmt.Errorf("%q: %w", pattern, ErrReserved)
 	}
 	return nil
 }
 
-// checkNamed returns why a row may not name a topic.
-func checkNamed(topic string, allowed []string) error {
-	if err := checkTopic(topic); err != nil {
+// CheckNamed returns why a row may not name a topic.
+func CheckNamed(topic string, allowed []string) error {
+	if err := Check(topic); err != nil {
 		return err
 	}
-	if reservedTopic(topic) {
-		return errReservedTopic
+	if Reserved(topic) {
+		return ErrReserved
 	}
 	for _, pattern := range allowed {
 		if matches(pattern, topic) {
@@ -69,13 +77,13 @@ func matches(pattern, topic string) bool {
 	return err == nil && ok
 }
 
-// reservedTopic reports whether no event may go there: the checkpoints of any deployment, and Kafka's internal topics.
-func reservedTopic(name string) bool {
+// Reserved reports whether no event may go there: the checkpoints of any deployment, and Kafka's internal topics.
+func Reserved(name string) bool {
 	return strings.HasPrefix(name, "__") || strings.HasPrefix(name, "relay.") && strings.HasSuffix(name, ".checkpoints")
 }
 
-// checkTopic applies Kafka's rule for the names of topics.
-func checkTopic(name string) error {
+// Check applies Kafka's rule for the names of topics.
+func Check(name string) error {
 	switch {
 	case name == "":
 		return errors.New("the name of the topic is empty")
@@ -91,3 +99,6 @@ func checkTopic(name string) error {
 	}
 	return nil
 }
+
+// ErrReserved refuses a row for a topic that no event may go to.
+var ErrReserved = errors.New("the topic is the relay's own or Kafka's")

@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"encoding/json"
@@ -38,7 +38,7 @@ func TestPlainHeadersAreReadAsTheParserReadsThem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, reserved := range []string{headerMsgID, headerSource, headerType, headerAggregateType, headerCreatedAt, headerContentType} {
+		for _, reserved := range []string{HeaderMsgID, headerSource, headerType, headerAggregateType, headerCreatedAt, headerContentType} {
 			delete(want, reserved)
 		}
 		own, _, err := d.ownHeaders(column)

@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"fmt"
@@ -8,13 +8,14 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/position/positiontest"
 )
 
 func TestSnapshotVisibleAgreesWithPostgres(t *testing.T) {
 	t.Parallel()
-	conn := open(t, newDatabase(t))
+	conn := outboxtest.Open(t, outboxtest.Database(t))
 	rapid.Check(t, func(t *rapid.T) {
 		s := positiontest.Snapshot(t)
 		if s.Xmax+2 > math.MaxInt64 { // a signed series of probes is enough
@@ -35,14 +36,14 @@ func TestSnapshotVisibleAgreesWithPostgres(t *testing.T) {
 				want = append(want, int64(xid))
 			}
 		}
-		got := query[[]int64](t, conn, `
+		got := outboxtest.Query[[]int64](t, conn, `
 SELECT coalesce(array_agg(x ORDER BY x), '{}') FROM (
     SELECT generate_series(1, 2)::bigint UNION ALL SELECT generate_series(greatest($2::bigint, 3), $3::bigint + 2)) probe (x)
 WHERE pg_visible_in_snapshot(x::text::xid8, $1::text::pg_snapshot)`, s.String(), int64(s.Xmin), int64(s.Xmax))
 		if !slices.Equal(got, want) {
 			t.Fatalf("%s: Postgres says %v, Visible says %v", s, got, want)
 		}
-		if echo := query[string](t, conn, `SELECT $1::text::pg_snapshot::text`, s.String()); echo != s.String() {
+		if echo := outboxtest.Query[string](t, conn, `SELECT $1::text::pg_snapshot::text`, s.String()); echo != s.String() {
 			t.Fatalf("Postgres reads %s as %s", s, echo)
 		}
 	})
@@ -50,7 +51,7 @@ WHERE pg_visible_in_snapshot(x::text::xid8, $1::text::pg_snapshot)`, s.String(),
 
 func TestPublishedInSQLAgreesWithItsDefinition(t *testing.T) {
 	t.Parallel()
-	conn := open(t, newDatabase(t))
+	conn := outboxtest.Open(t, outboxtest.Database(t))
 	rapid.Check(t, func(t *rapid.T) {
 		small := rapid.Custom(func(t *rapid.T) position.Snapshot {
 			s := position.Snapshot{Xmin: rapid.Uint64Range(3, 6).Draw(t, "xmin")}
@@ -76,11 +77,11 @@ func TestPublishedInSQLAgreesWithItsDefinition(t *testing.T) {
 		}
 		condition, params := p.Published(1)
 		const rows = ` FROM (SELECT x, x::text::xid8 AS xact_id, id FROM generate_series(3, 11) x, generate_series(1, 4) id) o `
-		got := query[[]string](t, conn, `SELECT coalesce(array_agg(format('%s/%s', x, id) ORDER BY x, id), '{}')`+rows+`WHERE `+condition, params...)
+		got := outboxtest.Query[[]string](t, conn, `SELECT coalesce(array_agg(format('%s/%s', x, id) ORDER BY x, id), '{}')`+rows+`WHERE `+condition, params...)
 		if !slices.Equal(got, want) {
 			t.Fatalf("%+v: Postgres says %v, want %v", p, got, want)
 		}
-		if n := query[int64](t, conn, `SELECT count(*)`+rows+`WHERE (`+condition+`) IS NULL`, params...); n != 0 {
+		if n := outboxtest.Query[int64](t, conn, `SELECT count(*)`+rows+`WHERE (`+condition+`) IS NULL`, params...); n != 0 {
 			t.Fatalf("%+v: the condition is null for %d rows", p, n)
 		}
 	})

@@ -1,4 +1,4 @@
-package relay
+package topicname
 
 import (
 	"strings"
@@ -7,12 +7,12 @@ import (
 
 func TestCheckTopic(t *testing.T) {
 	for _, name := range []string{"a", "A.b_c-9", "...", "_", strings.Repeat("x", 249), "outbox.event.order"} {
-		if err := checkTopic(name); err != nil {
+		if err := Check(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	for _, name := range []string{"", ".", "..", strings.Repeat("x", 250), "a b", "a/b", "a\x00", "ä", "a\n", "a:b", "{a}", "\xff"} {
-		if err := checkTopic(name); err == nil {
+		if err := Check(name); err == nil {
 			t.Errorf("%q is taken for the name of a topic", name)
 		}
 	}
@@ -38,7 +38,7 @@ func FuzzCheckTopic(f *testing.F) {
 	const legal = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 	f.Fuzz(func(t *testing.T, name string) {
 		want := len(name) > 0 && len(name) <= 249 && name != "." && name != ".." && onlyOf(name, legal)
-		if got := checkTopic(name) == nil; got != want {
+		if got := Check(name) == nil; got != want {
 			t.Fatalf("%q: legal %t, want %t", name, got, want)
 		}
 		if CheckRoute(name) == nil && !strings.Contains(name, routePlaceholder) && !want {

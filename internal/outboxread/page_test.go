@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/topicname"
 )
 
 var (
@@ -43,19 +43,16 @@ func with(column int, value []byte) func([][]byte) {
 
 func withHeaders(text string) func([][]byte) { return with(colHeaders, append([]byte{1}, text...)) }
 
-func decoder() *rowDecoder {
-	cfg := Config{Name: "app"}.WithDefaults()
-	return newRowDecoder(&cfg)
-}
+func decoder() *Decoder { return NewDecoder(records) }
 
 // record decodes one row that can be sent.
 func record(t testing.TB, change func([][]byte)) *kgo.Record {
 	t.Helper()
-	p := &page{}
+	p := &Page{}
 	if err := decoder().add(p, binaryRow(7, change)); err != nil {
 		t.Fatal(err)
 	}
-	return &p.records[0]
+	return &p.Records[0]
 }
 
 func headerList(r *kgo.Record) []string {
@@ -89,12 +86,12 @@ func TestPayloadNullIsATombstoneAndEmptyIsNot(t *testing.T) {
 		t.Errorf("an empty payload becomes %v", r.Value)
 	}
 	// Also where the page's memory is used already, and where it is just full.
-	p, d := &page{arena: make([]byte, 3)}, decoder()
+	p, d := &Page{arena: make([]byte, 3)}, decoder()
 	for _, payload := range [][]byte{{}, nil, {}} {
 		if err := d.add(p, binaryRow(1, with(colPayload, payload))); err != nil {
 			t.Fatal(err)
 		}
-		if got := p.records[len(p.records)-1].Value; (got == nil) != (payload == nil) {
+		if got := p.Records[len(p.Records)-1].Value; (got == nil) != (payload == nil) {
 			t.Errorf("%v becomes %v", payload, got)
 		}
 	}
@@ -117,16 +114,16 @@ func TestTopicOfARow(t *testing.T) {
 		{with(colTopic, bytes.Repeat([]byte("x"), 250)), "250"},
 		{with(colAggregateType, []byte("заказ")), "character"},
 		{with(colAggregateType, bytes.Repeat([]byte("x"), 240)), "253"},
-		{with(colTopic, []byte(checkpoint.TopicName("app"))), "relay's own"},
+		{with(colTopic, []byte("relay.app.checkpoints")), "relay's own"},
 	} {
-		p := &page{}
+		p := &Page{}
 		if err := decoder().add(p, binaryRow(7, c.change)); err != nil {
 			t.Fatal(err)
 		}
-		if len(p.faults) != 1 || !strings.Contains(p.faults[0].err.Error(), c.says) || p.ids[0] != 7 {
-			t.Errorf("want a fault of row 7 that says %q, got %+v", c.says, p.faults)
+		if len(p.Faults) != 1 || !strings.Contains(p.Faults[0].Err.Error(), c.says) || p.IDs[0] != 7 {
+			t.Errorf("want a fault of row 7 that says %q, got %+v", c.says, p.Faults)
 		}
-		if id := string(p.records[0].Headers[placeMsgID].Value); id != rowMsgID.String() {
+		if id := string(p.Records[0].Headers[placeMsgID].Value); id != rowMsgID.String() {
 			t.Errorf("the place of the row is that of %s", id)
 		}
 	}
@@ -161,15 +158,15 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 		{}, {1}, {2, '{', '}'}, []byte("{}"), []byte("\x01[]"), []byte("\x01\"x\""), []byte("\x011"), []byte("\x01{"), []byte(`` + "\x01" + `{"a":null}`),
 		[]byte("\x01" + `{"a":{}}`), []byte("\x01" + `{"a":[1]}`), []byte("\x01" + `{"":"x"}`),
 	} {
-		p := &page{}
+		p := &Page{}
 		if err := decoder().add(p, binaryRow(7, with(colHeaders, column))); err != nil {
 			t.Fatal(err)
 		}
-		if len(p.faults) != 1 || p.faults[0].at != 0 || !strings.Contains(p.faults[0].err.Error(), "headers") {
-			t.Errorf("%q: %+v", column, p.faults)
+		if len(p.Faults) != 1 || p.Faults[0].At != 0 || !strings.Contains(p.Faults[0].Err.Error(), "headers") {
+			t.Errorf("%q: %+v", column, p.Faults)
 		}
-		if len(p.records) != 1 || len(p.ids) != 1 || p.records[0].Value != nil || string(p.records[0].Key) == "" {
-			t.Errorf("%q: the row has no place in the page: %+v", column, p.records)
+		if len(p.Records) != 1 || len(p.IDs) != 1 || p.Records[0].Value != nil || string(p.Records[0].Key) == "" {
+			t.Errorf("%q: the row has no place in the page: %+v", column, p.Records)
 		}
 	}
 }
@@ -183,14 +180,14 @@ func TestRowsOfAnotherShapeAreRefused(t *testing.T) {
 		"a narrow msg_id": binaryRow(1, with(colMsgID, make([]byte, 15))),
 		"a null time":     binaryRow(1, with(colCreatedAt, nil)),
 	} {
-		if err := decoder().add(&page{}, values); !errors.Is(err, errShape) {
+		if err := decoder().add(&Page{}, values); !errors.Is(err, errShape) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestPageKnowsItsOldestRowAndItsSize(t *testing.T) {
-	p, d := &page{}, decoder()
+	p, d := &Page{}, decoder()
 	at := func(offset time.Duration) []byte {
 		return binary.BigEndian.AppendUint64(nil, uint64(rowCreated.Add(offset).UnixMicro()-pgEpoch.UnixMicro()))
 	}
@@ -199,16 +196,16 @@ func TestPageKnowsItsOldestRowAndItsSize(t *testing.T) {
 		if err := d.add(p, binaryRow(int64(i), with(colCreatedAt, at(offset)))); err != nil {
 			t.Fatal(err)
 		}
-		size += recordBytes(&p.records[i])
+		size += RecordBytes(&p.Records[i])
 	}
-	if !p.oldest.Equal(rowCreated.Add(-time.Hour)) || p.bytes != size || !slices.Equal(p.ids, []int64{0, 1, 2}) {
-		t.Errorf("oldest %v, %d bytes (want %d), ids %v", p.oldest, p.bytes, size, p.ids)
+	if !p.Oldest.Equal(rowCreated.Add(-time.Hour)) || p.Bytes != size || !slices.Equal(p.IDs, []int64{0, 1, 2}) {
+		t.Errorf("oldest %v, %d bytes (want %d), ids %v", p.Oldest, p.Bytes, size, p.IDs)
 	}
 }
 
 // Records point into the page's memory: it grows without moving them.
 func TestPageMemoryGrowsInPlace(t *testing.T) {
-	p, d := &page{}, decoder()
+	p, d := &Page{}, decoder()
 	fill := func(round int) {
 		for i := range 4000 {
 			payload := fmt.Appendf(nil, "%d/%d %s", round, i, strings.Repeat("x", i%300))
@@ -227,8 +224,8 @@ func TestPageMemoryGrowsInPlace(t *testing.T) {
 	}
 	for round := range 3 {
 		fill(round)
-		for i := range p.records {
-			r := &p.records[i]
+		for i := range p.Records {
+			r := &p.Records[i]
 			if want := fmt.Sprintf("%d/%d ", round, i); !bytes.HasPrefix(r.Value, make([]byte, len(want))) && !strings.HasPrefix(string(r.Value), want) {
 				t.Fatalf("row %d of round %d has the value %.20q", i, round, r.Value)
 			}
@@ -240,14 +237,14 @@ func TestPageMemoryGrowsInPlace(t *testing.T) {
 			}
 		}
 		p.reset()
-		if len(p.records)+len(p.ids)+len(p.headers)+len(p.arena)+p.bytes != 0 || !p.oldest.IsZero() || p.after.Open() {
+		if len(p.Records)+len(p.IDs)+len(p.headers)+len(p.arena)+p.Bytes != 0 || !p.Oldest.IsZero() || p.After.Open() {
 			t.Fatalf("reset left %+v", p)
 		}
 	}
 }
 
 func TestAPageThatWasResetUsesItsMemoryAgain(t *testing.T) {
-	p, d := &page{}, decoder()
+	p, d := &Page{}, decoder()
 	rows := make([][][]byte, 1000)
 	for i := range rows {
 		rows[i] = binaryRow(int64(i), nil)
@@ -263,9 +260,9 @@ func TestAPageThatWasResetUsesItsMemoryAgain(t *testing.T) {
 	for range 4 { // memory grows until one block of each kind holds a whole page
 		again()
 	}
-	key, first, header := &p.records[0].Key[0], &p.records[0], &p.records[0].Headers[0]
+	key, first, header := &p.Records[0].Key[0], &p.Records[0], &p.Records[0].Headers[0]
 	again()
-	if key != &p.records[0].Key[0] || first != &p.records[0] || header != &p.records[0].Headers[0] {
+	if key != &p.Records[0].Key[0] || first != &p.Records[0] || header != &p.Records[0].Headers[0] {
 		t.Error("a page that was reset does not use its memory again")
 	}
 	if allocs := testing.AllocsPerRun(5, again) / float64(len(rows)); allocs > 5 {
@@ -275,12 +272,12 @@ func TestAPageThatWasResetUsesItsMemoryAgain(t *testing.T) {
 
 func TestStringsAreRememberedWithinBounds(t *testing.T) {
 	t.Parallel()
-	d, p := decoder(), &page{}
+	d, p := decoder(), &Page{}
 	for i := range 3 * maxInterned {
 		if err := d.add(p, binaryRow(1, with(colType, fmt.Appendf(nil, "type %d", i)))); err != nil {
 			t.Fatal(err)
 		}
-		if got := string(p.records[len(p.records)-1].Headers[2].Value); got != fmt.Sprintf("type %d", i) {
+		if got := string(p.Records[len(p.Records)-1].Headers[2].Value); got != fmt.Sprintf("type %d", i) {
 			t.Fatalf("type %d became %q", i, got)
 		}
 		p.reset()
@@ -289,7 +286,7 @@ func TestStringsAreRememberedWithinBounds(t *testing.T) {
 		if err := d.add(p, binaryRow(1, with(colAggregateType, fmt.Appendf(nil, "t%d", i)))); err != nil {
 			t.Fatal(err)
 		}
-		if got := p.records[len(p.records)-1].Topic; got != fmt.Sprintf("outbox.event.t%d", i) {
+		if got := p.Records[len(p.Records)-1].Topic; got != fmt.Sprintf("outbox.event.t%d", i) {
 			t.Fatalf("aggregate type %d went to %q", i, got)
 		}
 		p.reset()
@@ -315,15 +312,15 @@ func FuzzRowDecoder(f *testing.F) {
 				values[column] = nil
 			}
 		}
-		p, d := &page{}, decoder()
+		p, d := &Page{}, decoder()
 		if err := d.add(p, values); err != nil {
-			if len(p.records)+len(p.ids)+p.bytes != 0 {
+			if len(p.Records)+len(p.IDs)+p.Bytes != 0 {
 				t.Fatalf("%v, and the page was changed", err)
 			}
 			return
 		}
-		r := &p.records[0]
-		if len(p.faults) > 0 {
+		r := &p.Records[0]
+		if len(p.Faults) > 0 {
 			if r.Value != nil || !bytes.Equal(r.Key, values[colAggregateID]) || len(r.Headers) != ownHeaders {
 				t.Fatalf("the place of a row that cannot be sent is %+v", r)
 			}
@@ -332,7 +329,7 @@ func FuzzRowDecoder(f *testing.F) {
 		if !bytes.Equal(r.Key, values[colAggregateID]) || !bytes.Equal(r.Value, values[colPayload]) || (r.Value == nil) != (values[colPayload] == nil) {
 			t.Fatalf("key %q value %q", r.Key, r.Value)
 		}
-		if checkTopic(r.Topic) != nil || r.Topic == checkpoint.TopicName("app") || len(r.Headers) < ownHeaders || p.bytes != recordBytes(r) {
+		if topicname.Check(r.Topic) != nil || topicname.Reserved(r.Topic) || len(r.Headers) < ownHeaders || p.Bytes != RecordBytes(r) {
 			t.Fatalf("record %+v", r)
 		}
 		seen := make(map[string]bool)
@@ -352,7 +349,7 @@ func BenchmarkRowDecoder(b *testing.B) {
 		"headers": func(v [][]byte) { v[colPayload] = payload; withHeaders(`{"traceparent":"00-4bf9-00f0-01"}`)(v) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			p, d, row := &page{}, decoder(), binaryRow(1, change)
+			p, d, row := &Page{}, decoder(), binaryRow(1, change)
 			b.ReportAllocs()
 			b.SetBytes(int64(rowSize(row)))
 			for i := 0; b.Loop(); i++ {

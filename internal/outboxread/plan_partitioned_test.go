@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"fmt"
@@ -10,14 +10,14 @@ import (
 // Through the partitions the reads keep to the indexes of the plain table, whatever the statistics.
 func TestPlansHoldOnPartitionsWhateverTheStatistics(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t)
-	conn := open(t, url)
+	url := outboxtest.Database(t)
+	conn := outboxtest.Open(t, url)
 	outboxtest.FillRetainedPartitions(t, conn)
 	f := followAll(t, url)
 	check := func(t *testing.T) {
-		next := query[string](t, conn, `SELECT pg_current_xact_id()::text`)
+		next := outboxtest.Query[string](t, conn, `SELECT pg_current_xact_id()::text`)
 		for _, mode := range []string{"force_generic_plan", "force_custom_plan", "auto"} {
-			exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
+			outboxtest.Exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 			for _, at := range [][2]string{{next, "{}"}, {next, "{5000,15000,19000}"}, {"1", "{}"}, {"10000", "{9000,9001,9999}"}} {
 				tail := outboxtest.Explain(t, f.reader.conn, false, tailStatement, at[0], at[1], "1001")
 				tail.ExpectPartitionScans(t, "xact_id", true, "xact_id")
@@ -29,26 +29,26 @@ func TestPlansHoldOnPartitionsWhateverTheStatistics(t *testing.T) {
 		}
 	}
 	t.Run("none", check)
-	exec(t, conn, `ANALYZE outbox`)
+	outboxtest.Exec(t, conn, `ANALYZE outbox`)
 	t.Run("fresh", check)
-	exec(t, conn, `VACUUM (ANALYZE) outbox`)
+	outboxtest.Exec(t, conn, `VACUUM (ANALYZE) outbox`)
 	t.Run("fresh and vacuumed", check)
-	exec(t, conn, `DELETE FROM outbox WHERE id > 10`)
+	outboxtest.Exec(t, conn, `DELETE FROM outbox WHERE id > 10`)
 	t.Run("of a table that was once full", check)
 }
 
 // A page reads the partitions that hold it, not those before it; an idle tail read looks into each index once.
 func TestReadsOfPartitionsTouchNoMoreThanTheyReturn(t *testing.T) {
 	t.Parallel()
-	url := newDatabase(t)
-	conn := open(t, url)
+	url := outboxtest.Database(t)
+	conn := outboxtest.Open(t, url)
 	outboxtest.FillRetainedPartitions(t, conn)
 	f := followAll(t, url)
-	exec(t, conn, `VACUUM (ANALYZE) outbox`)
-	all := query[int](t, conn, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'outbox'::regclass`)
-	at := query[string](t, conn, `SELECT pg_current_xact_id()::text`)
+	outboxtest.Exec(t, conn, `VACUUM (ANALYZE) outbox`)
+	all := outboxtest.Query[int](t, conn, `SELECT count(*) FROM pg_inherits WHERE inhparent = 'outbox'::regclass`)
+	at := outboxtest.Query[string](t, conn, `SELECT pg_current_xact_id()::text`)
 	for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
-		exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
+		outboxtest.Exec(t, f.reader.conn, `SET plan_cache_mode = `+mode)
 		for _, xip := range []string{"{}", "{" + at + "}"} {
 			idle := outboxtest.Explain(t, f.reader.conn, true, tailStatement, at, xip, "1001")
 			if idle.Buffers() > 6*all || idle.Rows != 1 {
@@ -67,22 +67,22 @@ func TestReadsOfPartitionsTouchNoMoreThanTheyReturn(t *testing.T) {
 func BenchmarkTailRead(b *testing.B) {
 	for _, partitions := range []int{0, 4, 30, 100} {
 		b.Run(fmt.Sprintf("partitions=%d", partitions), func(b *testing.B) {
-			url := newDatabase(b)
-			conn := open(b, url)
+			url := outboxtest.Database(b)
+			conn := outboxtest.Open(b, url)
 			if partitions > 0 {
 				outboxtest.Partition(b, conn, 1000)
-				exec(b, conn, fmt.Sprintf(`SELECT outbox_add_partition(100) FROM generate_series(5, %d)`, partitions))
+				outboxtest.Exec(b, conn, fmt.Sprintf(`SELECT outbox_add_partition(100) FROM generate_series(5, %d)`, partitions))
 			}
-			exec(b, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'order', 'x', 'T' FROM generate_series(1, 900)`)
+			outboxtest.Exec(b, conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type) SELECT 'order', 'x', 'T' FROM generate_series(1, 900)`)
 			f := followAll(b, url)
 			at := now(b, f)
 			b.ResetTimer()
 			for range b.N {
-				p, err := f.reader.next(b.Context(), at)
+				p, err := f.reader.Next(b.Context(), at)
 				if err != nil {
 					b.Fatal(err)
 				}
-				f.reader.put(p)
+				f.reader.Put(p)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package relay
+package outboxread
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ type ownHeader struct {
 
 // ownHeaders reads the headers column: sorted by name, and without those that the relay sets itself. The content type comes
 // apart, nil where the row names none. The result is valid until the next call.
-func (d *rowDecoder) ownHeaders(column []byte) (own []ownHeader, contentType []byte, err error) {
+func (d *Decoder) ownHeaders(column []byte) (own []ownHeader, contentType []byte, err error) {
 	d.own = d.own[:0]
 	if column == nil {
 		return nil, nil, nil
@@ -34,7 +34,7 @@ func (d *rowDecoder) ownHeaders(column []byte) (own []ownHeader, contentType []b
 		case headerContentType:
 			contentType = h.value
 			return true
-		case headerMsgID, headerSource, headerType, headerAggregateType, headerCreatedAt:
+		case HeaderMsgID, headerSource, headerType, headerAggregateType, headerCreatedAt:
 			return true
 		}
 		return false
@@ -46,7 +46,7 @@ func (d *rowDecoder) ownHeaders(column []byte) (own []ownHeader, contentType []b
 // plainHeaders reads an object of strings without escapes, as nearly all are, into d.own, and allocates nothing for it.
 // jsonb has at most one space, after a colon or a comma. It reports false where the column is anything else, which is then left
 // to the JSON parser.
-func (d *rowDecoder) plainHeaders(column []byte) bool {
+func (d *Decoder) plainHeaders(column []byte) bool {
 	if len(column) < 3 || column[0] != 1 || column[1] != '{' || column[len(column)-1] != '}' {
 		return false
 	}
