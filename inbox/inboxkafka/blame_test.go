@@ -32,20 +32,20 @@ func (s slowBatches) HandleBatch(
 
 // A batch that is not done in time says nothing about any of its messages: none is parked that was never tried alone.
 func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	fake := newFakeInbox()
 	g.store, g.cfg.Attempts = handling[pgx.Tx]{slowBatches{fake}, Handle(nothing)}, 1
 	var log bytes.Buffer
 	g.log = slog.New(slog.NewTextHandler(&log, nil))
 	j := &job{}
-	p := newPartition(t.Context(), place{topic, 0})
+	p := newPartition(t.Context(), topicPartition{topic, 0})
 	for n := range 5 {
 		i := &item{message: inbox.Message{Source: "shop", ID: fmt.Sprint(n), Topic: topic, Key: fmt.Append(nil, n)}}
 		j.items, j.queues = append(j.items, i), append(j.queues, &keyQueue{part: p})
 	}
 	for n, v := range g.handle(j) {
 		if i := j.items[n]; v.decided || i.parking != nil || i.attempts != 0 || !i.lone {
-			t.Errorf("message %d: verdict %+v, parking %+v, %d attempts, alone %v", n, v, i.parking, i.attempts, i.lone)
+			t.Errorf("message %d: decision %+v, parking %+v, %d attempts, alone %v", n, v, i.parking, i.attempts, i.lone)
 		}
 	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "messages=5") {
@@ -62,7 +62,7 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 func TestOneCrashCondemnsNobody(t *testing.T) {
 	r := newRig(t, 1)
 	r.sendMany(20, 0, "a", "b", "c", "d")
-	r.inbox.sessions[place{topic, 0}] = "crashed"
+	r.inbox.sessions[topicPartition{topic, 0}] = "crashed"
 	for n := range 8 {
 		r.inbox.started[fmt.Sprint("shop\x00m-", n)] = 1
 	}

@@ -123,13 +123,13 @@ func TestWhichPartitionsArePaused(t *testing.T) {
 	old, now := time.Now().Add(-2*stuckAfter), time.Now().Add(time.Hour)
 	var parts []*partition
 	for n, held := range []int{700, 200, 90, 50} {
-		p := newPartition(t.Context(), place{topic, int32(n)})
+		p := newPartition(t.Context(), topicPartition{topic, int32(n)})
 		for offset := range held {
 			p.tracker.add(int64(offset), 0)
 		}
 		p.held, p.moved = held, old
 		s.held += held
-		s.partitions[p.place] = p
+		s.partitions[p.topicPartition] = p
 		parts = append(parts, p)
 	}
 	want := func(what string, waited bool, paused ...*partition) {
@@ -146,10 +146,10 @@ func TestWhichPartitionsArePaused(t *testing.T) {
 	want("only small ones are stuck", true, parts[2])
 	parts[2].moved, parts[3].moved = now, now
 	want("all move", true)
-	s.gate.state = shut
+	s.breaker.state = open
 	parts[0].moved = old
 	want("the database is away", true)
-	s.gate.state = open
+	s.breaker.state = closed
 	for paused, want := range []int{750, 875, 938, 969} {
 		if records, _ := s.limits(); records != want {
 			t.Errorf("with %d paused, %d records may be held, want %d", paused, records, want)

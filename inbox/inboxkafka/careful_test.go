@@ -23,7 +23,7 @@ func TestAfterACrashMessagesBeginWithCare(t *testing.T) {
 			r.sendMany(50, 0, "a", "b", "c", "d", "e")
 			r.sendMany(50, 1, "f", "g", "h")
 			source := "shop\x00"
-			r.inbox.sessions[place{topic, 0}] = "crashed"
+			r.inbox.sessions[topicPartition{topic, 0}] = "crashed"
 			r.inbox.started[source+"m-5"] = 1
 			r.inbox.started[source+"m-11"] = 2
 			r.inbox.started[source+"m-22"] = 3
@@ -96,7 +96,7 @@ func TestAfterACrashMessagesBeginWithCare(t *testing.T) {
 // Care ends with what the process before may have had in flight.
 func TestCareIsBounded(t *testing.T) {
 	r := newRig(t, 1)
-	r.inbox.sessions[place{topic, 0}] = "crashed"
+	r.inbox.sessions[topicPartition{topic, 0}] = "crashed"
 	for n := range 30 { // handled before the crash, and not committed
 		r.inbox.marks["shop\x00m-"+fmt.Sprint(n)] = true
 	}
@@ -235,7 +235,7 @@ func TestPausedPartitionsGoOnInAReplay(t *testing.T) {
 
 // Once nothing was seen before, nothing is looked up; once results are mostly duplicates, it is again.
 func TestLookingUpIsForReplaysOnly(t *testing.T) {
-	p := newPartition(t.Context(), place{topic, 0})
+	p := newPartition(t.Context(), topicPartition{topic, 0})
 	p.checking = false
 	for range checkWindow {
 		p.resulted(inbox.Processed)

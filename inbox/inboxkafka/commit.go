@@ -38,8 +38,8 @@ var errMember = errors.New("the group has made this process a new member meanwhi
 func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	c.committing.Lock()
 	defer c.committing.Unlock()
-	offsets, partitions, member, since := c.watermarks(gone)
-	if len(offsets) == 0 {
+	marks, member, since := c.sched.watermarks(gone)
+	if len(marks) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
@@ -48,59 +48,39 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	// after the crash says nothing about what was committed before it.
 	if err := c.store.Flush(ctx, since); err != nil {
 		if errors.Is(err, inboxloop.ErrForgotten) {
-			c.forgotten()
+			c.sched.forgotten()
 		}
-		c.committed(offsets, partitions, nil, err)
+		c.committed(marks, nil, err)
 		return
 	}
-	c.flushed(offsets, partitions)
+	c.sched.flushed(marks)
+	asked := offsets{}
+	for p, mark := range marks {
+		asked.add(p.topicPartition, mark)
+	}
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		if req.MemberID != member {
 			return errMember
 		}
 		return nil
 	})
-	client.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
-		c.committed(offsets, partitions, answers(req, resp), err)
+	client.CommitOffsetsSync(ctx, asked, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+		c.committed(marks, answers(req, resp), err)
 	})
 }
 
 type offsets map[string]map[int32]kgo.EpochOffset
 
-// watermarks are the positions to commit, their partitions, the member that has them, and the incarnation in which all before them was
-// decided.
-func (c *Consumer) watermarks(gone []closing) (offsets, map[place]*partition, string, inboxloop.Incarnation) {
-	s := c.sched
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	marks, partitions := offsets{}, map[place]*partition{}
-	add := func(p *partition) {
-		mark, known := p.tracker.watermark()
-		if !known || mark == p.committed || p.lost || p.incarnation != s.incarnation {
-			return
-		}
-		if marks[p.topic] == nil {
-			marks[p.topic] = map[int32]kgo.EpochOffset{}
-		}
-		marks[p.topic][p.number] = kgo.EpochOffset{Epoch: mark.epoch, Offset: mark.offset}
-		partitions[p.place] = p
+func (o offsets) add(at topicPartition, p position) {
+	if o[at.topic] == nil {
+		o[at.topic] = map[int32]kgo.EpochOffset{}
 	}
-	if gone == nil {
-		for _, p := range s.partitions {
-			if !p.closed {
-				add(p)
-			}
-		}
-	}
-	for _, p := range gone {
-		add(p.partition)
-	}
-	return marks, partitions, c.member, s.incarnation
+	o[at.topic][at.number] = kgo.EpochOffset{Epoch: p.epoch, Offset: p.offset}
 }
 
 // answers are what the broker says of each partition. Newer brokers name a topic by its id alone.
-func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map[place]error {
-	results := map[place]error{}
+func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map[topicPartition]error {
+	results := map[topicPartition]error{}
 	if resp == nil {
 		return results
 	}
@@ -114,31 +94,28 @@ func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map
 			name = names[t.TopicID]
 		}
 		for _, p := range t.Partitions {
-			results[place{name, p.Partition}] = kerr.ErrorForCode(p.ErrorCode)
+			results[topicPartition{name, p.Partition}] = kerr.ErrorForCode(p.ErrorCode)
 		}
 	}
 	return results
 }
 
 // committed takes the answer to a commit.
-func (c *Consumer) committed(asked offsets, partitions map[place]*partition, results map[place]error, err error) {
-	for at, p := range partitions {
-		mark := asked[at.topic][at.number]
-		failed, answered := results[at]
+func (c *Consumer) committed(marks map[*partition]position, results map[topicPartition]error, err error) {
+	for p, mark := range marks {
+		failed, answered := results[p.topicPartition]
 		switch {
 		case err != nil:
 			failed = err
 		case !answered:
 			failed = fmt.Errorf("the broker did not say")
 		}
-		c.hooks.committed(at, mark.Offset, failed)
+		c.hooks.committed(p.topicPartition, mark.offset, failed)
 		if failed != nil {
-			c.log.Warn("offset not committed; it is tried again", "topic", at.topic, "partition", at.number,
-				"offset", mark.Offset, "error", failed)
+			c.log.Warn("offset not committed; it is tried again", "topic", p.topic, "partition", p.number,
+				"offset", mark.offset, "error", failed)
 			continue
 		}
-		c.sched.mu.Lock()
-		p.committed = position{mark.Offset, mark.Epoch}
-		c.sched.mu.Unlock()
+		c.sched.committed(p, mark)
 	}
 }

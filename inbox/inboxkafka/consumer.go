@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -34,9 +35,8 @@ type Consumer struct {
 
 	balancing  sync.Mutex // while fetching is paused and resumed
 	committing sync.Mutex // while offsets are committed
-	member     string     // that the partitions were assigned to; under the scheduler's lock
 	largest    int64      // bytes of the largest record lately; of the goroutine that fetches
-	ran        bool       // under the scheduler's lock
+	ran        atomic.Bool
 
 	// keep is how long marks are kept, 0 being for ever, unless that is unsettled. Of Run before it begins, then of the sweeper.
 	keep      time.Duration
@@ -149,12 +149,9 @@ func (c *Consumer) checkStore(ctx context.Context) error {
 
 // begin allows one Run.
 func (c *Consumer) begin() error {
-	c.sched.mu.Lock()
-	defer c.sched.mu.Unlock()
-	if c.ran {
+	if c.ran.Swap(true) {
 		return errors.New("inboxkafka: Run was called before; make a new Consumer")
 	}
-	c.ran = true
 	return nil
 }
 
@@ -210,12 +207,8 @@ const leaveTimeout = 3 * time.Second
 // closeAll closes what is still assigned.
 func (c *Consumer) closeAll() []closing {
 	all := map[string][]int32{}
-	c.sched.mu.Lock()
-	for at, p := range c.sched.partitions {
-		if !p.closed {
-			all[at.topic] = append(all[at.topic], at.number)
-		}
+	for _, at := range c.sched.assignedNow() {
+		all[at.topic] = append(all[at.topic], at.number)
 	}
-	c.sched.mu.Unlock()
 	return c.close(all, false)
 }

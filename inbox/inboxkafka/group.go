@@ -30,22 +30,7 @@ import (
 // assigned begins with new partitions. It is called at each rebalance, also with none.
 func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions map[string][]int32) {
 	member, _ := client.GroupMetadata()
-	s := c.sched
-	var begun []*partition
-	s.mu.Lock()
-	c.member = member
-	for topic, numbers := range partitions {
-		for _, n := range numbers {
-			at := place{topic, n}
-			if s.draining || s.partitions[at] != nil {
-				continue
-			}
-			p := c.newPartition(at)
-			s.partitions[at] = p
-			begun = append(begun, p)
-		}
-	}
-	s.mu.Unlock()
+	begun := c.sched.assign(member, partitions, c.newPartition)
 	// Paused partitions stay paused in the client, also those that went and come back. A pause of the old one that is being
 	// decided right now comes before.
 	c.balancing.Lock()
@@ -94,10 +79,7 @@ type closing struct {
 func (c *Consumer) close(partitions map[string][]int32, lost bool) (gone []closing) {
 	for topic, numbers := range partitions {
 		for _, n := range numbers {
-			c.sched.mu.Lock()
-			p := c.sched.partitions[place{topic, n}]
-			c.sched.mu.Unlock()
-			if p != nil {
+			if p := c.sched.find(topicPartition{topic, n}); p != nil {
 				gone = append(gone, closing{p, c.sched.closePartition(p, lost)})
 			}
 		}
@@ -141,11 +123,7 @@ func (c *Consumer) drainPartitions(gone []closing, timeout time.Duration) {
 // forget takes partitions out.
 func (c *Consumer) forget(gone []closing, lost bool) {
 	for _, p := range gone {
-		c.sched.mu.Lock()
-		delete(c.sched.partitions, p.place)
-		delete(c.sched.paused, p.partition)
-		c.sched.room.Signal()
-		c.sched.mu.Unlock()
+		c.sched.remove(p.partition)
 		c.log.Info("partition gone", "topic", p.topic, "partition", p.number, "lost", lost)
 		c.hooks.revoked(p.partition, lost)
 	}

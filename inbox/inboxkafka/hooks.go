@@ -88,7 +88,7 @@ func (h *hooks) revoked(p *partition, lost bool) {
 	}
 }
 
-func (h *hooks) committed(at place, offset int64, err error) {
+func (h *hooks) committed(at topicPartition, offset int64, err error) {
 	if h.Committed != nil {
 		h.Committed(h.ctx, at.topic, at.number, offset, err)
 	}

@@ -29,9 +29,7 @@ func (c *Consumer) takeIn(p *partition) {
 		// Of what that process had in flight nothing lay further from its watermark than its MaxRecords, which we take to be ours:
 		// where it was larger, a message that ends the process may be met unprepared once more, and is careful's the next time.
 		p.careful = c.cfg.MaxRecords
-		c.sched.mu.Lock()
-		p.crashed = true
-		c.sched.mu.Unlock()
+		c.sched.noteCrash(p)
 		c.log.Warn("the process before did not end well; its messages are begun with care",
 			"topic", p.topic, "partition", p.number, "messages", p.careful)
 	}
@@ -67,43 +65,10 @@ func (c *Consumer) passMarkers(p *partition, items []*item) []*item {
 	return rest
 }
 
-func (s *scheduler) passMarkers(p *partition, items []*item) (rest []*item, resume bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, i := range items {
-		if !i.marker {
-			rest = append(rest, i)
-			continue
-		}
-		s.letGo(p, i)
-		if !p.closed {
-			p.done(i.place)
-		}
-	}
-	s.room.Signal()
-	return rest, s.resumable()
-}
-
-// arrivals takes up to most records that have come in.
-func (s *scheduler) arrivals(p *partition, most int) []*item {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := min(most, len(p.incoming))
-	items := p.incoming[:n:n]
-	p.incoming = p.incoming[n:]
-	if len(p.incoming) == 0 {
-		p.incoming = nil
-	}
-	return items
-}
-
 // lookUp returns the messages that are to be handled. Where it fails the partition is on its way out, and what was taken is let go.
 func (c *Consumer) lookUp(p *partition, items []*item) ([]*item, error) {
-	c.sched.mu.Lock()
-	checking := p.checking || p.careful > 0
-	c.sched.mu.Unlock()
 	var err error
-	if checking {
+	if c.sched.looksUp(p) {
 		items, err = c.skipSeen(p, items)
 	}
 	if err == nil && p.careful > 0 {
@@ -113,14 +78,6 @@ func (c *Consumer) lookUp(p *partition, items []*item) ([]*item, error) {
 		c.sched.abandon(p, items)
 	}
 	return items, err
-}
-
-func (s *scheduler) abandon(p *partition, items []*item) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, i := range items {
-		s.letGo(p, i)
-	}
 }
 
 // skipSeen ends those that were handled before, and returns the others. Once few of them were, nothing is looked up any more.
@@ -151,31 +108,6 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 		c.hooks.handled(i.message, inbox.Duplicate, 0, 0)
 	}
 	return rest, nil
-}
-
-// skip ends messages that were handled before, and returns the rest, and whether there is a partition to resume.
-func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) (rest []*item, resume bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p.closed {
-		return items, false, context.Canceled
-	}
-	p.checking = 10*len(skip) >= len(items)
-	if len(skip) == 0 {
-		return items, false, nil
-	}
-	rest = make([]*item, 0, len(items)-len(skip))
-	for _, i := range items {
-		if !skip[i] {
-			rest = append(rest, i)
-			continue
-		}
-		p.done(i.place)
-		s.letGo(p, i)
-		s.stats.Skipped++
-	}
-	s.room.Signal()
-	return rest, s.resumable(), nil
 }
 
 // countStarts marks messages as careful, with how often each was begun.
@@ -225,7 +157,7 @@ func messages(items []*item) []inbox.Message {
 // persist runs something that needs the database until it succeeds or ctx ends. While the database is away the consumer pauses.
 func (c *Consumer) persist(ctx context.Context, what string, run func(context.Context) error) error {
 	for failures := 0; ; {
-		if err := c.sched.awaitGate(ctx); err != nil {
+		if err := c.sched.awaitBreaker(ctx); err != nil {
 			return err
 		}
 		err := run(ctx)

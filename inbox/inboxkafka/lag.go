@@ -28,18 +28,6 @@ func (c *Consumer) lagLoop(ctx context.Context, admin *kadm.Client) {
 	}
 }
 
-// endMissing reports whether there is a partition of which nobody has said where it ends.
-func (s *scheduler) endMissing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.partitions {
-		if p.stable < 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // readEnds asks once. Where there is no answer, what is known stays.
 func (c *Consumer) readEnds(ctx context.Context, admin *kadm.Client) {
 	limited, cancel := context.WithTimeout(ctx, commitTimeout)
@@ -48,7 +36,9 @@ func (c *Consumer) readEnds(ctx context.Context, admin *kadm.Client) {
 	if err == nil {
 		var ends kadm.ListedOffsets
 		if ends, err = admin.ListCommittedOffsets(limited, c.cfg.Topics...); err == nil {
-			c.sched.setEnds(starts, ends)
+			for _, p := range c.sched.assignedNow() {
+				c.sched.setEnds(p, listed(starts, p), listed(ends, p))
+			}
 		}
 	}
 	if err != nil && ctx.Err() == nil {
@@ -56,42 +46,15 @@ func (c *Consumer) readEnds(ctx context.Context, admin *kadm.Client) {
 	}
 }
 
-func (s *scheduler) setEnds(starts, ends kadm.ListedOffsets) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for at, p := range s.partitions {
-		if o, found := starts.Lookup(at.topic, at.number); found && o.Err == nil {
-			p.start = o.Offset
-		}
-		if o, found := ends.Lookup(at.topic, at.number); found && o.Err == nil {
-			p.stable = max(p.stable, o.Offset)
-		}
-	}
-}
-
-// reached is the offset up to which all of a partition is done, -1 where that is not known.
-func (s *scheduler) reached(p *partition) int64 {
-	reached := int64(-1)
-	mark, known := p.tracker.watermark()
-	next, begun := s.next[p.place]
-	switch {
-	case known:
-		reached = mark.offset
-	case p.tracker.window() > 0:
-		reached = p.tracker.entries[0].offset
-	case begun:
-		reached = next
-	case s.fromStart:
-		reached = p.start
-	}
-	if reached >= 0 {
-		// What the topic has deleted nobody waits for.
-		reached = max(reached, min(p.start, p.stable))
-	}
-	return reached
-}
-
 // atStart reports whether a group without an offset begins at the start of the log.
 func atStart(o kgo.Offset) bool {
 	return o.EpochOffset().Offset == kgo.NewOffset().AtStart().EpochOffset().Offset
+}
+
+// listed is what was listed for a partition, -1 if there is nothing.
+func listed(offsets kadm.ListedOffsets, at topicPartition) int64 {
+	if o, found := offsets.Lookup(at.topic, at.number); found && o.Err == nil {
+		return o.Offset
+	}
+	return -1
 }

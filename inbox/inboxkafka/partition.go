@@ -8,8 +8,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// place names a partition.
-type place struct {
+// topicPartition names a partition.
+type topicPartition struct {
 	topic  string
 	number int32
 }
@@ -17,6 +17,8 @@ type place struct {
 // item is one record that is held: waiting, or in flight.
 type item struct {
 	message inbox.Message
+	offset  int64
+	epoch   int32 // of the leader that wrote it
 	place   int64 // in the tracker of its partition
 	bytes   int64
 
@@ -82,7 +84,7 @@ type keyQueue struct {
 	state    queueState
 	stopWait func() bool // where a timer runs
 
-	// wait and front are gathered from the verdicts of a job.
+	// wait and front are gathered from the decisions of a job.
 	wait  time.Duration
 	front bool
 }
@@ -90,7 +92,7 @@ type keyQueue struct {
 // partition is one assigned partition, from its assignment to its revocation. A partition that comes back is a new one, so that
 // nothing of the old one can count for it. Its fields belong to the scheduler's lock, unless they never change.
 type partition struct {
-	place
+	topicPartition
 
 	// handling ends when what is in flight may not go on; intake when no more may begin.
 	handling   context.Context
@@ -134,9 +136,9 @@ type partition struct {
 	stable    int64 // its last stable offset, when they were heard of last; -1 before that
 }
 
-func newPartition(parent context.Context, at place) *partition {
+func newPartition(parent context.Context, at topicPartition) *partition {
 	p := &partition{
-		place: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}), drained: make(chan struct{}),
+		topicPartition: at, arrived: make(chan struct{}, 1), intakeDone: make(chan struct{}), drained: make(chan struct{}),
 		queues: map[*keyQueue]struct{}{}, byKey: map[string]*keyQueue{},
 		checking: true, committed: position{offset: -1}, start: -1, stable: -1,
 	}

@@ -145,18 +145,14 @@ func (c *Consumer) retried(r inboxloop.Retried) bool {
 	if r.Busy {
 		return false // another process has it
 	}
-	c.sched.mu.Lock()
-	c.sched.stats.Retried++
-	c.sched.mu.Unlock()
+	c.sched.count(func(s *Stats) { s.Retried++ })
 	c.hooks.retried(r.Message, r.Result, nil)
 	return r.Left
 }
 
 // endRetry gives a request up. The message stays parked, and its key with it.
 func (c *Consumer) endRetry(ctx context.Context, key inboxloop.ParkedKey, why error) {
-	c.sched.mu.Lock()
-	c.sched.stats.RetriesFailed++
-	c.sched.mu.Unlock()
+	c.sched.count(func(s *Stats) { s.RetriesFailed++ })
 	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error { return c.store.RetryFailed(ctx, key, why) })
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.log.Error("the retry stays asked for", "topic", key.Topic, "error", err)

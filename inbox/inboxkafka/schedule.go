@@ -21,8 +21,9 @@ type scheduler struct {
 	slots sync.Cond // for calls of handlers beside the workers
 	room  sync.Cond // for the goroutine that fetches
 
-	partitions map[place]*partition
-	next       map[place]int64 // the offset that the client reads next, where it is known
+	partitions map[topicPartition]*partition
+	member     string                   // that the partitions were assigned to
+	next       map[topicPartition]int64 // the offset that the client reads next, where it is known
 	ready      deque[*keyQueue]
 	inFlight   int  // jobs and slots
 	alone      bool // a suspect is in flight: nothing else is
@@ -36,8 +37,8 @@ type scheduler struct {
 	maxHeld  int
 	maxBytes int64
 
-	gate  gate
-	stats Stats
+	breaker breaker
+	stats   Stats
 
 	// incarnation is the one of the database in which messages are decided. rewinding is whether it has ended, so that nothing begins
 	// until what may be forgotten is read once more; stopPoll ends the poll under way.
@@ -58,7 +59,7 @@ func after(d time.Duration, call func()) (stop func() bool) { return time.AfterF
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
 	s := &scheduler{
-		partitions: map[place]*partition{}, next: map[place]int64{}, holding: map[heldKey]bool{}, paused: map[*partition]struct{}{},
+		partitions: map[topicPartition]*partition{}, next: map[topicPartition]int64{}, holding: map[heldKey]bool{}, paused: map[*partition]struct{}{},
 		maxHeld: maxHeld, maxBytes: maxBytes, after: after,
 	}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
@@ -131,7 +132,7 @@ func (s *scheduler) take(most int) *job {
 
 // pick returns the next job, or nil where nothing may begin now.
 func (s *scheduler) pick(most int) *job {
-	if s.alone || s.rewinding || s.gate.closed() {
+	if s.alone || s.rewinding || s.breaker.blocks() {
 		return nil
 	}
 	s.skipIdle()
@@ -212,7 +213,7 @@ func (s *scheduler) popIdle() {
 
 func (s *scheduler) begin(j *job) {
 	s.inFlight++
-	s.alone, j.trial = j.alone, s.gate.begin()
+	s.alone, j.trial = j.alone, s.breaker.begin()
 	s.turn++
 	for n, q := range j.queues {
 		q.part.inUse++
@@ -220,8 +221,8 @@ func (s *scheduler) begin(j *job) {
 	}
 }
 
-// verdict is what became of one message of a job.
-type verdict struct {
+// decision is what became of one message of a job.
+type decision struct {
 	// decided messages leave, with their result.
 	decided bool
 	result  inbox.Result
@@ -231,9 +232,9 @@ type verdict struct {
 	front bool
 }
 
-// finish takes the verdicts on the messages of a job, in their order. It reports whether there is a partition to resume; see
+// finish takes the decisions on the messages of a job, in their order. It reports whether there is a partition to resume; see
 // Consumer.balance.
-func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
+func (s *scheduler) finish(j *job, decisions []decision) (resume bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inFlight--
@@ -241,10 +242,10 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 		s.alone = false
 	}
 	if j.trial {
-		s.gate.trial = false
+		s.breaker.trial = false
 	}
 	for n, i := range j.items {
-		q, v := j.queues[n], verdicts[n]
+		q, v := j.queues[n], decisions[n]
 		q.part.inUse--
 		switch {
 		case v.decided:
@@ -270,30 +271,12 @@ func (s *scheduler) finish(j *job, verdicts []verdict) (resume bool) {
 	return s.resumable()
 }
 
-// resumable reports whether there is a partition that is not fetched from and may be now. Room may come from any other one.
-func (s *scheduler) resumable() bool {
-	for p := range s.paused {
-		if !p.closed && s.eased(p) {
-			return true
-		}
-	}
-	return false
-}
-
 // decide takes a message out that is done.
 func (s *scheduler) decide(p *partition, i *item, result inbox.Result) {
 	p.done(i.place)
 	p.resulted(result)
 	s.letGo(p, i)
 	s.stats.count(result)
-}
-
-// letGo takes a message out of what is held.
-func (s *scheduler) letGo(p *partition, i *item) {
-	s.held--
-	s.bytes -= i.bytes
-	p.held--
-	p.bytes -= i.bytes
 }
 
 // putBack says what a key does next whose messages come back from a job.
@@ -362,58 +345,6 @@ func (s *scheduler) close(p *partition, lost bool) (drained <-chan struct{}) {
 	p.noteDrained()
 	s.wake()
 	return p.drained
-}
-
-// slot is a place in flight beside the workers.
-type slot struct {
-	trial bool
-	turn  int64
-}
-
-// enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended. last is
-// the slot that the caller had before: of two trials in a row the second one is for somebody else, if there is anybody.
-func (s *scheduler) enter(ctx context.Context, last slot) (taken slot, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	defer context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.slots.Broadcast()
-	})()
-	for !s.draining && ctx.Err() == nil {
-		if s.mayEnter(last) {
-			s.inFlight++
-			s.turn++
-			return slot{s.gate.begin(), s.turn}, true
-		}
-		s.slots.Wait()
-	}
-	return slot{}, false
-}
-
-// mayEnter reports whether a slot may begin now whose caller had the last one.
-func (s *scheduler) mayEnter(last slot) bool {
-	secondTrial := s.gate.state == half && last.turn > 0 && s.turn == last.turn && s.ready.len() > 0
-	return !s.alone && !s.gate.closed() && !s.suspectNext() && !secondTrial
-}
-
-// suspectNext reports whether a suspect waits for all others to end.
-func (s *scheduler) suspectNext() bool {
-	s.skipIdle()
-	return s.ready.len() > 0 && s.ready.front().items[0].suspect()
-}
-
-func (s *scheduler) leave(taken slot) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inFlight--
-	if taken.trial {
-		s.gate.trial = false
-	}
-	if s.inFlight == 0 || taken.trial {
-		s.work.Broadcast()
-	}
-	s.slots.Broadcast()
 }
 
 // drain lets nothing more begin.

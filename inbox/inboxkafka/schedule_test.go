@@ -101,7 +101,7 @@ func (w *world) end() {
 	n := rapid.IntRange(0, len(w.jobs)-1).Draw(w.t, "job")
 	j := w.jobs[n]
 	w.jobs = slices.Delete(w.jobs, n, n+1)
-	verdicts := make([]verdict, len(j.items))
+	decisions := make([]decision, len(j.items))
 	failed := map[string]bool{}
 	for n, i := range j.items {
 		p := int(i.message.Partition)
@@ -110,19 +110,19 @@ func (w *world) end() {
 		switch outcome := rapid.IntRange(0, 4).Draw(w.t, "outcome"); {
 		case i.message.Key != nil && failed[key]: // deferred
 		case outcome == 0:
-			verdicts[n].wait = time.Duration(rapid.IntRange(1, 50).Draw(w.t, "wait")) * time.Millisecond
+			decisions[n].wait = time.Duration(rapid.IntRange(1, 50).Draw(w.t, "wait")) * time.Millisecond
 			i.lone, failed[key] = true, true
 		case outcome == 1:
-			verdicts[n].front, failed[key] = true, true
+			decisions[n].front, failed[key] = true, true
 		default:
-			verdicts[n] = verdict{decided: true, result: inbox.Processed}
+			decisions[n] = decision{decided: true, result: inbox.Processed}
 			if i.message.Key != nil {
 				w.order[key] = w.order[key][1:]
 			}
 			w.undone[p] = slices.DeleteFunc(w.undone[p], func(o int64) bool { return o == i.message.Offset })
 		}
 	}
-	w.s.finish(j, verdicts)
+	w.s.finish(j, decisions)
 }
 
 // pass lets time pass: the oldest wait ends.
@@ -170,8 +170,8 @@ func TestScheduleKeepsItsPromises(t *testing.T) {
 			return func() bool { return true }
 		}
 		for n := range 2 {
-			w.parts = append(w.parts, newPartition(t.Context(), place{topic, int32(n)}))
-			w.s.partitions[w.parts[n].place] = w.parts[n]
+			w.parts = append(w.parts, newPartition(t.Context(), topicPartition{topic, int32(n)}))
+			w.s.partitions[w.parts[n].topicPartition] = w.parts[n]
 		}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
 			switch rapid.IntRange(0, 4).Draw(t, "step") {
@@ -195,9 +195,9 @@ func (w *world) finishAll() {
 	for range 10_000 {
 		w.begin()
 		for _, j := range w.jobs {
-			verdicts := make([]verdict, len(j.items))
+			decisions := make([]decision, len(j.items))
 			for n, i := range j.items {
-				verdicts[n] = verdict{decided: true, result: inbox.Processed}
+				decisions[n] = decision{decided: true, result: inbox.Processed}
 				key := w.keyOf(int(i.message.Partition), i.message)
 				delete(w.busy, key)
 				if i.message.Key != nil {
@@ -205,7 +205,7 @@ func (w *world) finishAll() {
 				}
 				w.undone[int(i.message.Partition)] = slices.DeleteFunc(w.undone[int(i.message.Partition)], func(o int64) bool { return o == i.message.Offset })
 			}
-			w.s.finish(j, verdicts)
+			w.s.finish(j, decisions)
 		}
 		w.jobs = nil
 		w.check()
@@ -225,8 +225,8 @@ func (w *world) finishAll() {
 // A key with many messages does not delay the others by more than a turn.
 func TestBusyKeyIsFairToOthers(t *testing.T) {
 	s := newScheduler(10_000, 1<<20)
-	p := newPartition(t.Context(), place{topic, 0})
-	s.partitions[p.place] = p
+	p := newPartition(t.Context(), topicPartition{topic, 0})
+	s.partitions[p.topicPartition] = p
 	var items []*item
 	for n := range 500 {
 		items = append(items, &item{message: inbox.Message{Key: []byte("busy"), Offset: int64(n)}, place: p.tracker.add(int64(n), 0)})
@@ -242,7 +242,7 @@ func TestBusyKeyIsFairToOthers(t *testing.T) {
 	for range 20 {
 		j := s.take(1)
 		turns[string(j.items[0].message.Key)]++
-		s.finish(j, []verdict{{decided: true, result: inbox.Processed}})
+		s.finish(j, []decision{{decided: true, result: inbox.Processed}})
 	}
 	if turns["busy"] != 10 || len(turns) != 11 {
 		t.Errorf("turns: %v; want all keys, and the busy one in between", turns)
@@ -256,8 +256,8 @@ func TestBusyKeyIsFairToOthers(t *testing.T) {
 // Closing lets go of all that is not in flight, and tells when the rest is done.
 func TestClosedPartitionDrains(t *testing.T) {
 	s := newScheduler(100, 1<<20)
-	p := newPartition(t.Context(), place{topic, 0})
-	s.partitions[p.place] = p
+	p := newPartition(t.Context(), topicPartition{topic, 0})
+	s.partitions[p.topicPartition] = p
 	var items []*item
 	for n := range 10 {
 		items = append(items, &item{message: inbox.Message{Key: []byte{byte('a' + n%3)}}, place: p.tracker.add(int64(n), 0), bytes: 1})
@@ -270,13 +270,13 @@ func TestClosedPartitionDrains(t *testing.T) {
 	if s.held != 2 || p.held != 2 {
 		t.Errorf("%d records are held, want the 2 in flight", s.held)
 	}
-	s.finish(second, []verdict{{wait: time.Hour}})
+	s.finish(second, []decision{{wait: time.Hour}})
 	select {
 	case <-drained:
 		t.Fatal("drained with a message in flight")
 	default:
 	}
-	s.finish(first, []verdict{{decided: true, result: inbox.Processed}})
+	s.finish(first, []decision{{decided: true, result: inbox.Processed}})
 	<-drained
 	if mark, _ := p.tracker.watermark(); mark.offset != 1 || s.held != 0 || s.bytes != 0 || s.inFlight != 0 {
 		t.Errorf("watermark %+v, %d held, %d bytes, %d in flight", mark, s.held, s.bytes, s.inFlight)

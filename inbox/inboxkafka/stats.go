@@ -73,19 +73,27 @@ func (s *Stats) count(result inbox.Result) {
 }
 
 // Stats returns a snapshot. It may be called at any time.
-func (c *Consumer) Stats() Stats {
-	s := c.sched
+func (c *Consumer) Stats() Stats { return c.sched.snapshot() }
+
+// count changes the counters.
+func (s *scheduler) count(change func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.stats)
+}
+
+func (s *scheduler) snapshot() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stats := s.stats
-	stats.Held, stats.HeldBytes, stats.InFlight, stats.PausedSince = s.held, s.bytes, s.inFlight, s.gate.since
+	stats.Held, stats.HeldBytes, stats.InFlight, stats.PausedSince = s.held, s.bytes, s.inFlight, s.breaker.since
 	for _, p := range s.partitions {
-		stats.Partitions = append(stats.Partitions, s.snapshot(p))
+		stats.Partitions = append(stats.Partitions, s.snapshotOf(p))
 	}
 	return stats
 }
 
-func (s *scheduler) snapshot(p *partition) PartitionStats {
+func (s *scheduler) snapshotOf(p *partition) PartitionStats {
 	stats := PartitionStats{
 		Topic: p.topic, Partition: p.number, Watermark: s.reached(p), Committed: p.committed.offset,
 		Stable: p.stable, Lag: -1, Held: p.held, Paused: p.paused,

@@ -19,34 +19,12 @@ var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than 
 func (c *Consumer) positions(
 	_ context.Context, offsets map[string]map[int32]kgo.Offset,
 ) (map[string]map[int32]kgo.Offset, error) {
-	s := c.sched
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for topic, partitions := range offsets {
 		for number, offset := range partitions {
-			at := place{topic, number}
-			delete(s.next, at)
-			if n := offset.EpochOffset().Offset; n >= 0 {
-				s.next[at] = n
-			}
+			c.sched.setNext(topicPartition{topic, number}, offset.EpochOffset().Offset)
 		}
 	}
 	return offsets, nil
-}
-
-// deleted returns how many offsets of a partition the brokers deleted before this group had read them, and where the first one
-// was. It is called with everything that is entered, in order. An offset may have been that of a marker of a transaction, so it is
-// the most that records can be.
-func (s *scheduler) deleted(f kgo.FetchTopicPartition) (from, gone int64) {
-	at := place{f.Topic, f.Partition}
-	next, known := s.next[at]
-	first, last := f.Records[0].Offset, f.Records[len(f.Records)-1].Offset
-	s.next[at] = last + 1
-	if !known || f.LogStartOffset <= next || first < f.LogStartOffset {
-		return 0, 0
-	}
-	s.stats.Deleted += f.LogStartOffset - next
-	return next, f.LogStartOffset - next
 }
 
 // reportDeleted tells of records that nobody will handle.
@@ -67,19 +45,10 @@ func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
 		ErrTooLarge, e.Offset, e.NextOffset-1, e.Topic, e.Partition)
 	m := inbox.Message{Topic: e.Topic, Partition: e.Partition, Offset: e.Offset}
 	m.Source, m.ID = placeName(m)
-	s := c.sched
-	s.mu.Lock()
-	at := place{e.Topic, e.Partition}
-	p := s.partitions[at]
-	if p == nil || p.closed {
-		s.mu.Unlock()
+	i := &item{message: m, parking: &parking{cause: inbox.CauseSize, why: why}, bytes: itemOverhead, offset: e.Offset, epoch: e.Epoch}
+	if !c.sched.admitUnread(topicPartition{e.Topic, e.Partition}, i, e.NextOffset) {
 		return
 	}
-	i := &item{message: m, parking: &parking{cause: inbox.CauseSize, why: why}, bytes: itemOverhead}
-	s.hold(p, i, e.Offset, e.NextOffset-1, e.Epoch)
-	p.arrive([]*item{i})
-	s.next[at] = e.NextOffset
-	s.mu.Unlock()
 	c.log.Error("a batch of records is too large once it is decompressed; it is parked unread, and reading goes on behind it",
 		"topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "next", e.NextOffset, "limit_bytes", c.mostDecompressed())
 	c.hooks.fetchError(e.Topic, e.Partition, why)

@@ -17,15 +17,15 @@ func (c *Consumer) worker() {
 		if j == nil {
 			return
 		}
-		verdicts := c.handle(j)
-		if c.sched.finish(j, verdicts) {
+		decisions := c.handle(j)
+		if c.sched.finish(j, decisions) {
 			c.balance(false)
 		}
 	}
 }
 
 // handle carries a job out.
-func (c *Consumer) handle(j *job) []verdict {
+func (c *Consumer) handle(j *job) []decision {
 	ctx, cancel := j.context(c.store.Bind(c.handling, j.queues[0].part.incarnation))
 	defer cancel()
 	began := time.Now()
@@ -57,7 +57,7 @@ func (c *Consumer) handle(j *job) []verdict {
 			outcomes[n].Err = err
 		}
 	}
-	verdicts := make([]verdict, len(j.items))
+	decisions := make([]decision, len(j.items))
 	var late []inbox.Outcome
 	for n, i := range j.items {
 		if len(j.items) > 1 && isLate(ctx, outcomes[n]) {
@@ -67,12 +67,12 @@ func (c *Consumer) handle(j *job) []verdict {
 			continue
 		}
 		i.raised = raised.Load()
-		verdicts[n] = c.judge(ctx, i, outcomes[n], took)
+		decisions[n] = c.assess(ctx, i, outcomes[n], took)
 	}
 	if len(late) > 0 {
 		c.log.Warn("a batch was not done in time; its messages are tried one by one", "messages", len(late), "error", late[0].Err)
 	}
-	return verdicts
+	return decisions
 }
 
 // isLate reports whether a call was not done in time, with nothing else that it is about.
@@ -107,21 +107,21 @@ func (j *job) context(parent context.Context) (context.Context, context.CancelFu
 	}
 }
 
-// untried is the verdict on messages that could not even begin.
-func (c *Consumer) untried(ctx context.Context, j *job, err error) []verdict {
+// untried is the decision on messages that could not even begin.
+func (c *Consumer) untried(ctx context.Context, j *job, err error) []decision {
 	if ctx.Err() == nil && inbox.IsUnavailable(err) {
 		c.unavailable(err)
 	}
-	verdicts := make([]verdict, len(j.items))
+	decisions := make([]decision, len(j.items))
 	for n, i := range j.items {
-		verdicts[n] = verdict{front: true}
+		decisions[n] = decision{front: true}
 		if ctx.Err() == nil && !inbox.IsUnavailable(err) {
 			c.log.Error("message cannot begin; it is tried again", "topic", i.message.Topic, "partition", i.message.Partition,
 				"offset", i.message.Offset, "error", err)
-			verdicts[n] = verdict{wait: c.backoff(10)}
+			decisions[n] = decision{wait: c.backoff(10)}
 		}
 	}
-	return verdicts
+	return decisions
 }
 
 // handleOne handles or parks one message.
@@ -145,11 +145,11 @@ func (c *Consumer) handleOne(ctx context.Context, i *item, raised *atomic.Bool) 
 	return inbox.Outcome{Result: result, Err: err}
 }
 
-// judge says what follows from an outcome.
-func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took time.Duration) verdict {
+// assess says what follows from an outcome.
+func (c *Consumer) assess(ctx context.Context, i *item, o inbox.Outcome, took time.Duration) decision {
 	switch {
 	case o.Result == inbox.Deferred:
-		return verdict{}
+		return decision{}
 	case o.Result != inbox.Failed:
 		if o.Result == inbox.Processed {
 			c.sched.processed(i.turn)
@@ -157,10 +157,10 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 		// A message that is audited ran no handler, and would let the next one begin during an outage.
 		c.available(o.Result != inbox.Audited)
 		c.hooks.handled(i.message, o.Result, i.attempts, took)
-		return verdict{decided: true, result: o.Result}
+		return decision{decided: true, result: o.Result}
 	case ctx.Err() != nil:
 		// The partition goes, or the process: the message was not to blame.
-		return verdict{front: true}
+		return decision{front: true}
 	case o.Err == nil:
 		o.Err = errors.New("no outcome")
 	case inbox.IsUnavailable(o.Err):
@@ -168,12 +168,12 @@ func (c *Consumer) judge(ctx context.Context, i *item, o inbox.Outcome, took tim
 			return c.failed(i, o.Err, took)
 		}
 		c.unavailable(o.Err)
-		return verdict{}
+		return decision{}
 	case errors.Is(o.Err, inbox.ErrTimeout):
 		// A handler that hangs is to blame, unless it hangs on a database that does not answer.
 		if err := c.probe(ctx); err != nil {
 			c.unavailable(err)
-			return verdict{}
+			return decision{}
 		}
 	}
 	c.available(true) // the database answers
@@ -194,8 +194,8 @@ func (c *Consumer) probe(ctx context.Context) error {
 // probeTimeout bounds the answer to a small question.
 const probeTimeout = 5 * time.Second
 
-// failed is the verdict on a message that was tried and failed.
-func (c *Consumer) failed(i *item, err error, took time.Duration) verdict {
+// failed is the decision on a message that was tried and failed.
+func (c *Consumer) failed(i *item, err error, took time.Duration) decision {
 	i.lone, i.started = true, false
 	i.attempts++
 	wait := c.backoff(i.attempts)
@@ -203,7 +203,7 @@ func (c *Consumer) failed(i *item, err error, took time.Duration) verdict {
 	if i.parking != nil {
 		c.log.Error("message cannot be parked; it is tried again", "topic", i.message.Topic, "partition", i.message.Partition,
 			"offset", i.message.Offset, "wait", wait, "error", err)
-		return verdict{wait: wait}
+		return decision{wait: wait}
 	}
 	tooOften := c.cfg.Attempts > 0 && i.attempts >= c.cfg.Attempts
 	tooLong := c.cfg.AttemptsFor > 0 && i.spent >= c.cfg.AttemptsFor
@@ -211,22 +211,16 @@ func (c *Consumer) failed(i *item, err error, took time.Duration) verdict {
 	case errors.Is(err, inbox.ErrInvalid):
 		i.message.Source, i.message.ID = placeName(i.message)
 		i.parking = &parking{inbox.CauseIdentity, 0, err}
-		return verdict{front: true}
+		return decision{front: true}
 	case tooOften, tooLong:
 		i.parking = &parking{inbox.CauseAttempts, i.attempts, err}
-		return verdict{front: true}
+		return decision{front: true}
 	}
-	c.sched.failure()
+	c.sched.count(func(s *Stats) { s.Failures++ })
 	c.hooks.failed(i.message, i.attempts, wait, err)
 	c.log.Warn("message failed; its key waits", "topic", i.message.Topic, "partition", i.message.Partition,
 		"offset", i.message.Offset, "msg_id", i.message.ID, "failures", i.attempts, "wait", wait, "error", err)
-	return verdict{wait: wait}
-}
-
-func (s *scheduler) failure() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.Failures++
+	return decision{wait: wait}
 }
 
 // crashes reports whether the process has ended too often while a message was handled. The first start of it that was recorded was

@@ -10,15 +10,15 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// gated is a consumer whose pauses end when the test says so.
-type gated struct {
+// pausing is a consumer whose pauses end when the test says so.
+type pausing struct {
 	*Consumer
 	fake   *fakeInbox
 	pauses []time.Duration
 	ends   []func()
 }
 
-func newGated(t *testing.T) *gated {
+func newPausing(t *testing.T) *pausing {
 	t.Helper()
 	fake := newFakeInbox()
 	c, err := settings{Handler: nothing, Config: Config{
@@ -27,7 +27,7 @@ func newGated(t *testing.T) *gated {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gated{Consumer: c, fake: fake}
+	g := &pausing{Consumer: c, fake: fake}
 	c.sched.after = func(d time.Duration, call func()) func() bool {
 		g.pauses, g.ends = append(g.pauses, d), append(g.ends, call)
 		return func() bool { return true }
@@ -36,18 +36,18 @@ func newGated(t *testing.T) *gated {
 }
 
 // add puts a message of a key of its own into the line.
-func (g *gated) add(t *testing.T, key string) {
-	p := g.sched.partitions[place{topic, 0}]
+func (g *pausing) add(t *testing.T, key string) {
+	p := g.sched.partitions[topicPartition{topic, 0}]
 	if p == nil {
-		p = newPartition(t.Context(), place{topic, 0})
-		g.sched.partitions[p.place] = p
+		p = newPartition(t.Context(), topicPartition{topic, 0})
+		g.sched.partitions[p.topicPartition] = p
 	}
 	p.held, g.sched.held = p.held+1, g.sched.held+1
 	g.sched.release(p, []*item{{message: inbox.Message{Key: []byte(key)}, place: p.tracker.add(int64(p.tracker.window()), 0)}})
 }
 
 // pick returns the next job, or nil where none may begin.
-func (g *gated) pick() *job {
+func (g *pausing) pick() *job {
 	g.sched.mu.Lock()
 	defer g.sched.mu.Unlock()
 	j := g.sched.pick(1)
@@ -59,16 +59,16 @@ func (g *gated) pick() *job {
 
 var errAway = inbox.Unavailable(errors.New("away"))
 
-var done = []verdict{{decided: true, result: inbox.Processed}}
+var done = []decision{{decided: true, result: inbox.Processed}}
 
 // One trial ends a pause, also where a job from before hangs; until then nothing else begins.
 func TestOneTrialEndsAPause(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	for _, key := range []string{"hangs", "a", "b", "c"} {
 		g.add(t, key)
 	}
 	if g.pick() == nil {
-		t.Fatal("nothing begins although the gate is open")
+		t.Fatal("nothing begins although the breaker is closed")
 	}
 	g.unavailable(errAway)
 	if g.pick() != nil || g.sched.allowance(1) != 0 {
@@ -83,7 +83,7 @@ func TestOneTrialEndsAPause(t *testing.T) {
 		t.Fatal("a second job begins beside the trial")
 	}
 	g.unavailable(errAway)
-	g.sched.finish(trial, []verdict{{front: true}})
+	g.sched.finish(trial, []decision{{front: true}})
 	g.ends[2]() // of the second pause; before it was the time that the trial had
 	trial = g.pick()
 	g.ends[3]()
@@ -99,7 +99,7 @@ func TestOneTrialEndsAPause(t *testing.T) {
 
 // A query that succeeds does not end the pause of a handler that says something else is away, as long as there is a message to try.
 func TestOwnQueriesSayNothingAboutHandlers(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	g.add(t, "a")
 	g.unavailable(errAway)
 	g.ends[0]()
@@ -114,19 +114,19 @@ func TestOwnQueriesSayNothingAboutHandlers(t *testing.T) {
 	}
 }
 
-// Pauses double up to the greatest, also where a success in between did not last; they begin anew after it did.
+// Pauses double up to the greatest, also where a success in between did not last; they start from the least again after one that did.
 func TestPausesDouble(t *testing.T) {
-	g := gate{}
+	g := breaker{}
 	var longest []time.Duration
 	for range 3 {
-		g.shutFor(time.Second, 4*time.Second)
+		g.trip(time.Second, 4*time.Second)
 		longest = append(longest, g.pause)
 	}
-	g.state, g.since, g.opened = open, time.Time{}, time.Now()
-	g.shutFor(time.Second, 4*time.Second)
+	g.state, g.since, g.healed = closed, time.Time{}, time.Now()
+	g.trip(time.Second, 4*time.Second)
 	longest = append(longest, g.pause)
-	g.state, g.since, g.opened = open, time.Time{}, time.Now().Add(-time.Minute)
-	if pause := g.shutFor(time.Second, 4*time.Second); pause < time.Second/2 || pause > time.Second {
+	g.state, g.since, g.healed = closed, time.Time{}, time.Now().Add(-time.Minute)
+	if pause := g.trip(time.Second, 4*time.Second); pause < time.Second/2 || pause > time.Second {
 		t.Errorf("a pause of %v, want half a second to one", pause)
 	}
 	want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 4 * time.Second}
@@ -137,7 +137,7 @@ func TestPausesDouble(t *testing.T) {
 
 // A message is parked for attempts or for time, whichever comes first; never while it is not to blame.
 func TestWhenAMessageIsParked(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	fail := errors.New("no")
 	for _, test := range []struct {
 		name        string
@@ -157,7 +157,7 @@ func TestWhenAMessageIsParked(t *testing.T) {
 			if i.parking != nil {
 				at = n
 				if !v.front || i.parking.cause != inbox.CauseAttempts || i.parking.attempts != n || !errors.Is(i.parking.why, fail) {
-					t.Errorf("%s: verdict %+v, parking %+v", test.name, v, i.parking)
+					t.Errorf("%s: decision %+v, parking %+v", test.name, v, i.parking)
 				}
 			} else if v.wait <= 0 {
 				t.Errorf("%s: the key does not wait after failure %d", test.name, n)
@@ -171,36 +171,36 @@ func TestWhenAMessageIsParked(t *testing.T) {
 
 // A handler that hangs since the database does not answer is not to blame.
 func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	i := &item{}
 	timeout := inbox.Outcome{Result: inbox.Failed, Err: inbox.ErrTimeout}
 	fake := g.fake
 	fake.setAway(true)
-	if v := g.judge(t.Context(), i, timeout, 0); v.wait != 0 || i.attempts != 0 || g.Stats().PausedSince.IsZero() {
-		t.Errorf("verdict %+v, %d attempts", v, i.attempts)
+	if v := g.assess(t.Context(), i, timeout, 0); v.wait != 0 || i.attempts != 0 || g.Stats().PausedSince.IsZero() {
+		t.Errorf("decision %+v, %d attempts", v, i.attempts)
 	}
 	fake.setAway(false)
-	if v := g.judge(t.Context(), i, timeout, 0); v.front || i.attempts != 1 {
-		t.Errorf("verdict %+v, %d attempts", v, i.attempts)
+	if v := g.assess(t.Context(), i, timeout, 0); v.front || i.attempts != 1 {
+		t.Errorf("decision %+v, %d attempts", v, i.attempts)
 	}
 	// Nor is it an outage where every connection of the pool is in use: the inbox has seen that the database answers.
 	fake.mu.Lock()
 	fake.away = context.DeadlineExceeded
 	fake.mu.Unlock()
-	if v := g.judge(t.Context(), i, timeout, 0); v.front || i.attempts != 2 {
-		t.Errorf("no free connection: verdict %+v, %d attempts", v, i.attempts)
+	if v := g.assess(t.Context(), i, timeout, 0); v.front || i.attempts != 2 {
+		t.Errorf("no free connection: decision %+v, %d attempts", v, i.attempts)
 	}
 }
 
-// raise is the verdict on a message whose handler said that something is away.
-func (g *gated) raise(t *testing.T, i *item) verdict {
+// raise is the decision on a message whose handler said that something is away.
+func (g *pausing) raise(t *testing.T, i *item) decision {
 	t.Helper()
 	i.raised = true
-	return g.judge(t.Context(), i, inbox.Outcome{Result: inbox.Failed, Err: errAway}, 0)
+	return g.assess(t.Context(), i, inbox.Outcome{Result: inbox.Failed, Err: errAway}, 0)
 }
 
 // trial ends the pause, and returns the job that begins then.
-func (g *gated) trial(t *testing.T) *job {
+func (g *pausing) trial(t *testing.T) *job {
 	t.Helper()
 	for _, end := range g.ends {
 		end()
@@ -216,7 +216,7 @@ func (g *gated) trial(t *testing.T) *job {
 // An outage costs no message an attempt, however often it is tried meanwhile. But what a message
 // says after others were handled is its own failure.
 func TestOnlyAMessageThatOthersRefuteHasFailed(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	for _, key := range []string{"a", "b"} {
 		g.add(t, key)
 	}
@@ -224,46 +224,46 @@ func TestOnlyAMessageThatOthersRefuteHasFailed(t *testing.T) {
 	for n := range 5 {
 		v := g.raise(t, a.items[0])
 		if v.wait != 0 || v.front || a.items[0].attempts != 0 || g.Stats().PausedSince.IsZero() {
-			t.Fatalf("trial %d: verdict %+v, %d attempts", n, v, a.items[0].attempts)
+			t.Fatalf("trial %d: decision %+v, %d attempts", n, v, a.items[0].attempts)
 		}
-		g.sched.finish(a, []verdict{v})
+		g.sched.finish(a, []decision{v})
 		b := g.trial(t)
 		if string(b.items[0].message.Key) != "b" {
 			t.Fatal("the same key is tried twice in a row")
 		}
-		g.sched.finish(b, []verdict{g.raise(t, b.items[0])})
+		g.sched.finish(b, []decision{g.raise(t, b.items[0])})
 		a = g.trial(t)
 	}
-	g.sched.finish(a, []verdict{g.raise(t, a.items[0])})
+	g.sched.finish(a, []decision{g.raise(t, a.items[0])})
 	b := g.trial(t)
-	g.sched.finish(b, []verdict{g.judge(t.Context(), b.items[0], inbox.Outcome{Result: inbox.Processed}, 0)})
+	g.sched.finish(b, []decision{g.assess(t.Context(), b.items[0], inbox.Outcome{Result: inbox.Processed}, 0)})
 	a = g.pick()
 	v := g.raise(t, a.items[0])
 	if v.wait == 0 || a.items[0].attempts != 1 || !g.Stats().PausedSince.IsZero() {
-		t.Fatalf("verdict %+v, %d attempts, paused since %v; want a failure and no pause", v, a.items[0].attempts, g.Stats().PausedSince)
+		t.Fatalf("decision %+v, %d attempts, paused since %v; want a failure and no pause", v, a.items[0].attempts, g.Stats().PausedSince)
 	}
 	// That it was refuted once says nothing about the next outage.
 	if v := g.raise(t, a.items[0]); v.wait != 0 || a.items[0].attempts != 1 {
-		t.Fatalf("verdict %+v, %d attempts", v, a.items[0].attempts)
+		t.Fatalf("decision %+v, %d attempts", v, a.items[0].attempts)
 	}
 }
 
 // What the inbox's own statements say is no failure of a message, whatever others say meanwhile.
 func TestWhatNoHandlerSaidIsNeverAFailure(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	i := &item{}
 	for range 3 {
-		v := g.judge(t.Context(), i, inbox.Outcome{Result: inbox.Failed, Err: errAway}, 0)
+		v := g.assess(t.Context(), i, inbox.Outcome{Result: inbox.Failed, Err: errAway}, 0)
 		g.sched.processed(1 << 40)
 		if v.wait != 0 || i.attempts != 0 {
-			t.Fatalf("verdict %+v, %d attempts", v, i.attempts)
+			t.Fatalf("decision %+v, %d attempts", v, i.attempts)
 		}
 	}
 }
 
 // A retry of a parked key has no two trials in a row either, as long as another key is there.
 func TestARetryLeavesTheNextTrialToOthers(t *testing.T) {
-	g := newGated(t)
+	g := newPausing(t)
 	g.add(t, "a")
 	g.unavailable(errAway)
 	g.ends[0]()
@@ -281,7 +281,7 @@ func TestARetryLeavesTheNextTrialToOthers(t *testing.T) {
 	if j == nil {
 		t.Fatal("nothing else begins")
 	}
-	g.sched.finish(j, []verdict{{}})
+	g.sched.finish(j, []decision{{}})
 	if !g.sched.mayEnter(taken) {
 		t.Error("the retry does not have its turn")
 	}

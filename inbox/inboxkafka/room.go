@@ -1,0 +1,143 @@
+package inboxkafka
+
+import (
+	"context"
+	"time"
+)
+
+// What is held, how much more may come in, and which partitions are not fetched from for that.
+
+// awaitRoom is Consumer.awaitRoom, but returns when it has waited for so long that a partition may be why.
+func (s *scheduler) awaitRoom(ctx context.Context, largest int64) (most int, stuck bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	late := false
+	var stop func() bool
+	for !s.draining && !s.rewinding && ctx.Err() == nil && !late {
+		if most := s.allowance(largest); most > 0 {
+			return most, false
+		}
+		if stop == nil {
+			stop = s.after(stuckAfter, func() {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				late = true
+				s.room.Signal()
+			})
+			defer stop()
+		}
+		s.room.Wait()
+	}
+	return 0, late && !s.draining && !s.rewinding && ctx.Err() == nil
+}
+
+// stuckAfter is how long a partition's watermark stands still until it is taken for stuck: a key of it waits, or its handler takes long.
+const stuckAfter = 500 * time.Millisecond
+
+func (p *partition) stuck(now time.Time) bool {
+	return p.tracker.window() > 0 && now.Sub(p.moved) >= stuckAfter
+}
+
+// limits are how much may be held now. A quarter is kept back for the case that a partition is stuck and holds all the rest: then
+// it is paused, and the others get a half of what was kept back, and so on with a second one.
+func (s *scheduler) limits() (records int, bytes int64) {
+	if len(s.partitions) < 2 {
+		return s.maxHeld, s.maxBytes
+	}
+	back := min(2+len(s.paused), 62)
+	return s.maxHeld - s.maxHeld>>back, s.maxBytes - s.maxBytes>>back
+}
+
+// allowance is how many records may come in without any bound being passed, where none is larger than the largest lately.
+func (s *scheduler) allowance(largest int64) int {
+	records, bytes := s.limits()
+	most := min(records-s.held, mostPolled)
+	if s.breaker.state == open || most <= 0 {
+		return 0
+	}
+	if s.held > 0 {
+		most = min(most, int((bytes-s.bytes)/largest))
+	} else {
+		most = min(most, max(1, int(bytes/largest)))
+	}
+	for _, p := range s.partitions {
+		if !p.paused && !p.closed {
+			most = min(most, s.maxHeld-p.tracker.window())
+		}
+	}
+	return max(most, 0)
+}
+
+// balance decides which partitions are not fetched from any more, and which are again.
+func (s *scheduler) balance(waited bool) (pause, resume map[string][]int32) {
+	pause, resume = map[string][]int32{}, map[string][]int32{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.tooFull(waited) {
+		p.paused = true
+		s.paused[p] = struct{}{}
+		pause[p.topic] = append(pause[p.topic], p.number)
+	}
+	for p := range s.paused {
+		if !p.closed && s.eased(p) {
+			p.paused = false
+			delete(s.paused, p)
+			resume[p.topic] = append(resume[p.topic], p.number)
+		}
+	}
+	s.room.Signal()
+	return pause, resume
+}
+
+// tooFull returns the partitions to pause: stuck ones at the end of their window, or with more than half a share, or else the
+// fullest of them.
+func (s *scheduler) tooFull(waited bool) (full []*partition) {
+	if !waited || s.breaker.state == open {
+		return nil
+	}
+	now := time.Now()
+	var fullest *partition
+	for _, p := range s.partitions {
+		if p.closed || p.paused || !p.stuck(now) {
+			continue
+		}
+		if 8*p.tracker.window() >= 7*s.maxHeld || s.overHalfShare(p) {
+			full = append(full, p)
+		} else if fullest == nil || p.held > fullest.held {
+			fullest = p
+		}
+	}
+	if len(full) == 0 && fullest != nil && len(s.partitions) > 1 {
+		full = append(full, fullest)
+	}
+	return full
+}
+
+func (s *scheduler) overHalfShare(p *partition) bool {
+	shares := len(s.partitions)
+	return shares > 1 && (2*p.held*shares > s.maxHeld || 2*p.bytes*int64(shares) > s.maxBytes)
+}
+
+// eased reports whether a paused partition may be fetched again.
+func (s *scheduler) eased(p *partition) bool {
+	roomy := 4*s.held < s.maxHeld && 4*s.bytes < s.maxBytes
+	return 2*p.tracker.window() < s.maxHeld && (roomy || !s.overHalfShare(p) && !p.stuck(time.Now()))
+}
+
+// resumable reports whether there is a partition that is not fetched from and may be now. Room may come from any other one.
+func (s *scheduler) resumable() bool {
+	for p := range s.paused {
+		if !p.closed && s.eased(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// letGo takes a message out of what is held.
+func (s *scheduler) letGo(p *partition, i *item) {
+	s.held--
+	s.bytes -= i.bytes
+	p.held--
+	p.bytes -= i.bytes
+}
