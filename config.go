@@ -17,100 +17,114 @@ import (
 	"github.com/outbox-relay/relay/partitioning"
 )
 
-// Config says what a Relay reads, where it publishes to, and how. Only DatabaseURL and Brokers are required; the zero
-// value of every other field works.
+// Config says what a Relay reads, where it publishes to, and how. Only DatabaseURL and Brokers are
+// required; the zero value of every other field works.
 type Config struct {
-	// DatabaseURL is the connection string of the primary that holds the outbox, as a URL or as keyword=value pairs.
-	// Connect directly: a pooler in transaction mode has no session that the relay can hold. Required.
+	// DatabaseURL is the connection string of the primary that holds the outbox, as a URL or as
+	// keyword=value pairs. Connect directly: a pooler in transaction mode has no session that the
+	// relay can hold. Required.
 	DatabaseURL string
 
-	// DatabaseURLFunc returns the connection string of each new session, for passwords that change while the relay runs.
-	// It must name the same database as DatabaseURL. If it fails, the relay treats that as a failed connection and tries
-	// again. Defaults to nil: every session uses DatabaseURL.
+	// DatabaseURLFunc returns the connection string of each new session, for passwords that change
+	// while the relay runs. It must name the same database as DatabaseURL. If it fails, the relay
+	// treats that as a failed connection and tries again. Defaults to nil: every session uses
+	// DatabaseURL.
 	DatabaseURLFunc func() (string, error)
 
 	// Brokers are the bootstrap servers of the Kafka cluster, HOST:PORT each. Required.
 	Brokers []string
 
-	// Name identifies the deployment on the Kafka cluster: the transactional ids, the consumer group and the checkpoint
-	// topic contain it. It must be unique for each database, and must not change while rows are unpublished. It is also
-	// the header "source" of every record, by which consumers recognize duplicates: after a change, they take a message
-	// that is published again for a new one. Letters, digits, '.', '_' and '-'; at most 100 characters.
-	// Defaults to the name of the database.
+	// Name identifies the deployment on the Kafka cluster: the transactional ids, the consumer group
+	// and the checkpoint topic contain it. It must be unique for each database, and must not change
+	// while rows are unpublished. It is also the header "source" of every record, by which consumers
+	// recognize duplicates: after a change, they take a message that is published again for a new
+	// one. Letters, digits, '.', '_' and '-'; at most 100 characters. Defaults to the name of the
+	// database.
 	Name string
 
-	// Lanes are the outbox tables to publish. Each is published in its own order, with its own transactions.
-	// Defaults to one lane named "outbox" on the table "outbox" in the schema of relay_lanes.
+	// Lanes are the outbox tables to publish. Each is published in its own order, with its own
+	// transactions. Defaults to one lane named "outbox" on the table "outbox" in the schema of
+	// relay_lanes.
 	Lanes []Lane
 
-	// Route is the topic of a row whose column topic is null; {aggregate_type} stands for that column.
-	// Defaults to "outbox.event.{aggregate_type}".
+	// Route is the topic of a row whose column topic is null; {aggregate_type} is replaced by that
+	// column. Defaults to "outbox.event.{aggregate_type}".
 	Route string
 
 	// Topics says which topics a row may name, and what happens if a topic is missing or unavailable.
 	Topics Topics
 
-	// Partitioner names the rule by which the key of a record chooses its partition; see package partitioning. A change
-	// moves keys to other partitions, so their records may be read out of order once. Defaults to "murmur2", the rule of
-	// Java clients.
+	// Partitioner names the rule by which the key of a record chooses its partition; see package
+	// partitioning. A change moves keys to other partitions, so their records may be read out of
+	// order once. Defaults to "murmur2", the rule of Java clients.
 	Partitioner string
 
 	// Compression of record batches: "none", "gzip", "snappy", "lz4" or "zstd". Defaults to "lz4".
 	Compression string
 
-	// ContentType is the header "content-type" of a row that has none in its headers. Defaults to "application/json".
+	// ContentType is the header "content-type" of a row that has none in its headers. Defaults to
+	// "application/json".
 	ContentType string
 
 	// Poison says what happens to a row that can never be sent. Defaults to Park.
 	Poison Policy
 
-	// Check is asked about each record before it is sent, for example to validate it against a schema. An error means
-	// that the row can never be sent: Poison then applies to it, with the error as the reason. Check is called on the
-	// goroutine that publishes the lane, so it must be quick; it must not change or keep the record. It must be safe for
-	// concurrent use if there are several lanes. Defaults to nil: no check.
+	// Check is asked about each record before it is sent, for example to validate it against a
+	// schema. An error means that the row can never be sent: Poison then applies to it, with the
+	// error as the reason. Check is called on the goroutine that publishes the lane, so it must be
+	// quick; it must not change or keep the record. It must be safe for concurrent use if there are
+	// several lanes. Defaults to nil: no check.
 	Check func(*kgo.Record) error
 
-	// BatchRows is the most rows in one Kafka transaction, from 1 to 100,000. More rows drain a backlog faster and need
-	// more memory. Defaults to 5,000.
+	// BatchRows is the most rows in one Kafka transaction, from 1 to 100,000. More rows drain a
+	// backlog faster and need more memory. Defaults to 5,000.
 	BatchRows int
 
-	// BatchBytes is the most bytes of keys, payloads and headers in one Kafka transaction, from 1 KiB to 1 GiB. A row
-	// that is larger goes alone. The relay needs about three times as much memory for each lane. Defaults to 8 MiB.
+	// BatchBytes is the most bytes of keys, payloads and headers in one Kafka transaction, from 1 KiB
+	// to 1 GiB. A row that is larger goes alone. The relay needs about three times as much memory for
+	// each lane. Defaults to 8 MiB.
 	BatchBytes int
 
-	// Retention is how long a published row stays in the outbox, measured from its created_at by the clock of Postgres.
-	// RemoveAtOnce deletes rows as soon as they are published, KeepForever never does. Defaults to 24 h.
+	// Retention is how long a published row stays in the outbox, measured from its created_at by the
+	// clock of Postgres. RemoveAtOnce deletes rows as soon as they are published, KeepForever never
+	// does. Defaults to 24 h.
 	Retention time.Duration
 
-	// PollMin is the pause after the first read that finds no row; it doubles with each further one up to PollMax.
-	// A shorter pause costs Postgres more queries. At least 100 µs. Defaults to 2 ms.
+	// PollMin is the pause after the first read that finds no row; it doubles with each further one
+	// up to PollMax. A shorter pause costs Postgres more queries. At least 100 µs. Defaults to 2 ms.
 	PollMin time.Duration
 
-	// PollMax is the longest pause between two reads of an idle outbox. The first row after a quiet time waits up to
-	// this long. Defaults to 50 ms.
+	// PollMax is the longest pause between two reads of an idle outbox. The first row after a quiet
+	// time waits up to this long. Defaults to 50 ms.
 	PollMax time.Duration
 
-	// TransactionTimeout is how long brokers let a Kafka transaction stay open before they abort it. If a relay freezes
-	// and no other takes over, read_committed consumers wait up to this long. At least 1 s. Defaults to 15 s.
+	// TransactionTimeout is how long brokers let a Kafka transaction stay open before they abort it.
+	// If a relay freezes and no other takes over, read_committed consumers wait up to this long. At
+	// least 1 s. Defaults to 15 s.
 	TransactionTimeout time.Duration
 
-	// SessionTimeout is how long a relay may be silent before the others of its group take its lanes over. Brokers refuse
-	// less than their group.min.session.timeout.ms, which is 6 s unless it was changed. At least 1 s. Defaults to 6 s.
+	// SessionTimeout is how long a relay may be silent before the others of its group take its lanes
+	// over. Brokers refuse less than their group.min.session.timeout.ms, which is 6 s unless it was
+	// changed. At least 1 s. Defaults to 6 s.
 	SessionTimeout time.Duration
 
-	// DrainTimeout is how long Run waits for the batches in flight after its context is cancelled. What is not done by
-	// then is left to the next owner of the lane; nothing is lost. Defaults to 10 s.
+	// DrainTimeout is how long Run waits for the batches in flight after its context is cancelled.
+	// What is not done by then is left to the next owner of the lane; nothing is lost. Defaults to
+	// 10 s.
 	DrainTimeout time.Duration
 
-	// RetryMin and RetryMax bound the pause before the relay takes a lane over again after a failure. The pause doubles
-	// with each failure and has jitter. RetryMin is at least 1 ms. Default to 100 ms and 5 s.
+	// RetryMin and RetryMax bound the pause before the relay takes a lane over again after a failure.
+	// The pause doubles with each failure and has jitter. RetryMin is at least 1 ms. Default to
+	// 100 ms and 5 s.
 	RetryMin, RetryMax time.Duration
 
-	// KafkaOptions are added to those of every Kafka client, for example for TLS and SASL. They must not set what the
-	// relay itself sets, such as transactional ids or acknowledgements. Defaults to none: no TLS, no authentication.
+	// KafkaOptions are added to those of every Kafka client, for example for TLS and SASL. They must
+	// not set what the relay itself sets, such as transactional ids or acknowledgements. Defaults to
+	// none: no TLS, no authentication.
 	KafkaOptions []kgo.Opt
 
-	// Logger receives what happens. Attributes never hold a payload or a secret. Defaults to a logger that discards.
+	// Logger receives what happens. Attributes never hold a payload or a secret. Defaults to a logger
+	// that discards.
 	Logger *slog.Logger
 
 	// Hooks are called when batches are committed and when lanes change. Defaults to none.
@@ -122,7 +136,8 @@ type Policy string
 
 // The policies.
 const (
-	// Park moves the row and all later rows of its aggregate to outbox_parked, in order. All other aggregates go on.
+	// Park moves the row and all later rows of its aggregate to outbox_parked, in order. All other
+	// aggregates go on.
 	Park Policy = "park"
 	// Skip leaves the row out, records that in outbox_parked_audit, and goes on with the next row.
 	Skip Policy = "skip"
@@ -133,7 +148,7 @@ const (
 // Policies lists every Policy.
 func Policies() []Policy { return []Policy{Park, Skip, Halt} }
 
-// Values of Retention that are no durations. The zero value stands for the default.
+// Values of Retention that are no durations. The zero value means the default.
 const (
 	// RemoveAtOnce deletes a row as soon as it is published.
 	RemoveAtOnce = time.Duration(-1)
@@ -141,14 +156,16 @@ const (
 	KeepForever = time.Duration(math.MaxInt64)
 )
 
-// Lane is one outbox table and the records that are made of it. All fields but Name and Table are settings of the lane
-// in place of those of Config with the same name; the zero value means that of Config.
+// Lane is one outbox table and the records that are made of it. All fields but Name and Table are
+// settings of the lane in place of those of Config with the same name; the zero value means that of
+// Config.
 type Lane struct {
-	// Name of the lane: letters, digits, '_' and '-', at most 100 characters. The transactional ids contain it.
+	// Name of the lane: letters, digits, '_' and '-', at most 100 characters. The transactional ids
+	// contain it.
 	Name string
 
-	// Table is the outbox table: "outbox", or with its schema "billing.outbox". Without a schema it is the table beside
-	// relay_lanes, in the first schema of the search_path that has that.
+	// Table is the outbox table: "outbox", or with its schema "billing.outbox". Without a schema it
+	// is the table beside relay_lanes, in the first schema of the search_path that has that.
 	Table string
 
 	Route       string
@@ -168,13 +185,14 @@ type Lane struct {
 
 // Topics says which topics a row may name, and what happens if a topic is missing or unavailable.
 type Topics struct {
-	// Allow lists the topics that the column topic of a row may name; * stands for any text. A row that names another is
-	// treated as Poison says, because otherwise everybody who may insert rows could write to every topic that the relay
-	// may write to. Kafka's and the relay's own topics are always refused. Defaults to what Route can make.
+	// Allow lists the topics that the column topic of a row may name; * matches any text. A row that
+	// names another is treated as Poison says, because otherwise every login that may insert rows
+	// could write to every topic that the relay may write to. Kafka's and the relay's own topics are
+	// always refused. Defaults to what Route can make.
 	Allow []string
 
-	// Create makes a topic that does not exist. Defaults to false: the rows of a missing topic are parked until it
-	// exists, and the status of the lane names it.
+	// Create makes a topic that does not exist. Defaults to false: the rows of a missing topic are
+	// parked until it exists, and the status of the lane names it.
 	Create bool
 
 	// Partitions of a topic that is created. Defaults to 0: the cluster's default.
@@ -183,15 +201,17 @@ type Topics struct {
 	// ReplicationFactor of a topic that is created. Defaults to 0: the cluster's default.
 	ReplicationFactor int16
 
-	// Timeout is how long a lane waits for unavailable topics: those that deny access, have no leader, or have too few
-	// replicas in sync. It is one budget for all topics of the lane, and refills 50 times slower than it is used. Once it
-	// is used up, the rows of such a topic are parked with all later rows of their aggregates, and everything else goes
-	// on. They go out on their own, in order, once the topic is available. A missing topic is not waited for.
-	// Defaults to 10 s.
+	// Timeout is how long a lane waits for unavailable topics: those that deny access, have no
+	// leader, or have too few replicas in sync. It is one budget for all topics of the lane, and
+	// refills 50 times slower than it is used. Once it is used up, the rows of such a topic are
+	// parked with all later rows of their aggregates, and everything else goes on. They go out on
+	// their own, in order, once the topic is available. A missing topic is not waited for. Defaults
+	// to 10 s.
 	Timeout time.Duration
 }
 
-// WithDefaults returns a copy with every unset field at its default. New does so by itself. It may be called on nil.
+// WithDefaults returns a copy with every unset field at its default. New does so by itself. It may
+// be called on nil.
 func (c *Config) WithDefaults() *Config {
 	var d Config
 	if c != nil {
@@ -332,7 +352,7 @@ func (l Lane) validate(prefix string, f *faults) {
 	f.add(l.PollMax < l.PollMin, prefix+"poll.max: %v is less than poll.min (%v)", l.PollMax, l.PollMin)
 }
 
-// validName reports whether s can stand in a transactional id, a group and a topic.
+// validName reports whether s may be in a transactional id, a group and a topic.
 func validName(s string) bool {
 	return s != "" && len(s) <= 100 && !strings.ContainsFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')

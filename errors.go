@@ -6,11 +6,11 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// HaltError says why a lane has halted: going on without a person's decision would lose or repeat events. It is found
-// with errors.As in LaneStatus.Err and in the error of the hook TookOver.
+// HaltError says why a lane has halted: going on without a person's decision would lose or repeat
+// events. It is found with errors.As in LaneStatus.Err and in the error of the hook TookOver.
 type HaltError struct {
-	// Cause is the kind of the contradiction, for programs. It is empty if a row cannot be sent and Config.Poison is
-	// Halt, and for faults that are not mended by a recovery.
+	// Cause is the kind of the contradiction, for programs. It is empty if a row cannot be sent and
+	// Config.Poison is Halt, and for faults that are not mended by a recovery.
 	Cause Cause
 	// Diagnosis says what contradicts what.
 	Diagnosis string
@@ -50,7 +50,8 @@ const (
 	AnotherBatch = Cause(checkpoint.AnotherBatch)
 	// AnotherDatabase: the lane belongs to another database or server.
 	AnotherDatabase = Cause(checkpoint.AnotherDatabase)
-	// EarlierTimeline: a standby was promoted and the lane went on there; this is the server from before.
+	// EarlierTimeline: a standby was promoted and the lane went on there; this is the server from
+	// before.
 	EarlierTimeline = Cause(checkpoint.EarlierTimeline)
 	// AnotherCluster: the lane belongs to another Kafka cluster.
 	AnotherCluster = Cause(checkpoint.AnotherCluster)
@@ -64,7 +65,8 @@ const (
 	AnotherLane = Cause(checkpoint.AnotherLane)
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
 	ForeignRows = Cause(checkpoint.ForeignRows)
-	// HangingTransaction: a transaction of the lane is open, and it cannot be found out whether it was committed.
+	// HangingTransaction: a transaction of the lane is open, and it cannot be found out whether it
+	// was committed.
 	HangingTransaction = Cause(checkpoint.HangingTransaction)
 	// UnfinishedRecovery: a recovery was interrupted; run it again.
 	UnfinishedRecovery = Cause(checkpoint.UnfinishedRecovery)

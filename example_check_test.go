@@ -12,8 +12,8 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// Check refuses records that must not reach Kafka. The aggregate of a refused row is parked: its later rows wait behind
-// it, in order, and all other aggregates go on.
+// Check refuses records that must not reach Kafka. The aggregate of a refused row is parked: its
+// later rows wait behind it, in order, and all other aggregates go on.
 func ExampleConfig_check() {
 	databaseURL, brokers := servers()
 	ctx, stop := context.WithCancel(context.Background())

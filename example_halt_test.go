@@ -8,8 +8,8 @@ import (
 	"github.com/outbox-relay/relay"
 )
 
-// A lane halts if Postgres and Kafka contradict each other. The hook Changed is the place for an alert; a person then
-// compares the choices and applies one.
+// A lane halts if Postgres and Kafka contradict each other. The hook Changed is the place for an
+// alert; a person then compares the choices and applies one.
 func ExampleRecovery() {
 	databaseURL, brokers := servers()
 	ctx, stop := context.WithCancel(context.Background())

@@ -12,8 +12,9 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// A service runs the relay in its own process: New, then Run until the context of the service ends. Every replica of the
-// service does the same; one of them publishes, and another takes over when that one ends.
+// A service runs the relay in its own process: New, then Run until the context of the service ends.
+// Every replica of the service does the same; one of them publishes, and another takes over when
+// that one ends.
 func Example() {
 	databaseURL, brokers := servers() // a database with the tables of the relay, and a broker
 	ctx, stop := context.WithCancel(context.Background())

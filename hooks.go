@@ -7,10 +7,12 @@ import (
 	"github.com/outbox-relay/relay/internal/retention"
 )
 
-// Hooks are functions that a Relay calls when something happens, for metrics and alerts. Each may be nil.
+// Hooks are functions that a Relay calls when something happens, for metrics and alerts. Each may
+// be nil.
 //
-// The relay calls them on the goroutines that publish, and waits for them: a hook that takes long slows its lane down, so
-// hand work to another goroutine. Several lanes call the same hook at the same time.
+// The relay calls them on the goroutines that publish, and waits for them: a hook that takes long
+// slows its lane down, so hand work to another goroutine. Several lanes call the same hook at the
+// same time.
 type Hooks struct {
 	// Committed is called after each committed Kafka transaction.
 	Committed func(Batch)
@@ -18,15 +20,16 @@ type Hooks struct {
 	// Changed is called when a lane changes its State or its Reason, with the new ones.
 	Changed func(LaneStatus)
 
-	// TookOver is called after each attempt to become the owner of a lane, with the time that it took. If it failed, err
-	// says why, and the relay tries again; errors.As finds a *HaltError in err if the lane has halted.
+	// TookOver is called after each attempt to become the owner of a lane, with the time that it
+	// took. If it failed, err says why, and the relay tries again; errors.As finds a *HaltError in
+	// err if the lane has halted.
 	TookOver func(lane string, took time.Duration, err error)
 
 	// Removed is called after each round of retention, also if there was nothing to remove.
 	Removed func(Removal)
 
-	// ClockRead is called after each reading of the clock of Postgres, which records are stamped with. The deviation is
-	// positive if the clock of this host is ahead.
+	// ClockRead is called after each reading of the clock of Postgres, which records are stamped
+	// with. The deviation is positive if the clock of this host is ahead.
 	ClockRead func(lane string, deviation time.Duration)
 }
 
@@ -38,7 +41,8 @@ type Batch struct {
 	// Rows were sent, with so many Bytes of keys, payloads and headers.
 	Rows  int
 	Bytes int
-	// Parked and Skipped rows were not sent. Released ones had been parked, and were published or discarded.
+	// Parked and Skipped rows were not sent. Released ones had been parked, and were published or
+	// discarded.
 	Parked, Skipped, Released int
 	// Oldest is the created_at of the oldest row; zero if there is none.
 	Oldest time.Time
@@ -54,7 +58,8 @@ type Removal struct {
 	Rows int64
 	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all three.
 	Added, Emptied, Dropped int
-	// Err is why the round ended early; nil if all was removed that was due. Publishing goes on either way.
+	// Err is why the round ended early; nil if all was removed that was due. Publishing goes on
+	// either way.
 	Err error
 }
 

@@ -13,7 +13,8 @@ import (
 // Recovery settles a contradiction that has halted a lane, by a choice that a person has made.
 type Recovery struct{ engine *engine.Recovery }
 
-// The errors of NewRecovery, CheckPlace, Inspect and Apply that are not failures of a server; errors.Is finds them.
+// The errors of NewRecovery, CheckPlace, Inspect and Apply that are not failures of a server;
+// errors.Is finds them.
 var (
 	// ErrNoLane is returned by NewRecovery if the Config has no lane of that name.
 	ErrNoLane = engine.ErrNoLane
@@ -23,11 +24,13 @@ var (
 	ErrClosed = engine.ErrClosed
 	// ErrBusy is returned by Apply if a relay that has not halted runs the lane.
 	ErrBusy = engine.ErrBusy
-	// ErrPlace is returned by CheckPlace, Inspect and Apply if ChooseRestartFrom cannot start at that place.
+	// ErrPlace is returned by CheckPlace, Inspect and Apply if ChooseRestartFrom cannot start at that
+	// place.
 	ErrPlace = engine.ErrPlace
 )
 
-// NewRecovery returns the Recovery of one lane of the Config. It connects to nothing. Give it the Config of the relay.
+// NewRecovery returns the Recovery of one lane of the Config. It connects to nothing. Give it the
+// Config of the relay.
 func NewRecovery(config *Config, lane string) (*Recovery, error) {
 	cfg, err := config.forEngine()
 	if err != nil {
@@ -60,8 +63,8 @@ func Choices() []Choice {
 	return []Choice{ChooseKafka, ChoosePostgres, ChooseRestartFrom, ChooseSkipToNow}
 }
 
-// CheckPlace reports whether ChooseRestartFrom can read a place: an id, a time as RFC 3339, or "beginning". The error
-// wraps ErrPlace.
+// CheckPlace reports whether ChooseRestartFrom can read a place: an id, a time as RFC 3339, or
+// "beginning". The error wraps ErrPlace.
 func CheckPlace(from string) error {
 	_, _, err := engine.ParsePlace(from)
 	return err
@@ -69,22 +72,23 @@ func CheckPlace(from string) error {
 
 // Look says what Inspect looks at.
 type Look struct {
-	// From is where ChooseRestartFrom starts: an id, a time as RFC 3339, or "beginning". Defaults to "beginning".
+	// From is where ChooseRestartFrom starts: an id, a time as RFC 3339, or "beginning". Defaults to
+	// "beginning".
 	From string
-	// Scan reads the data topics back to the oldest row in doubt, and counts by what is in them. This may take minutes.
-	// Defaults to false: rows are counted by what the two logs say.
+	// Scan reads the data topics back to the oldest row in doubt, and counts by what is in them. This
+	// may take minutes. Defaults to false: rows are counted by what the two logs say.
 	Scan bool
 	// Only leaves all other choices out of Findings.Choices. Defaults to "": all that are open.
 	Only Choice
 }
 
-// Findings is what Postgres and Kafka say about a lane, and the choices. As JSON it has every detail, as docs/recovery.md
-// describes it; String returns them for people.
+// Findings is what Postgres and Kafka say about a lane, and the choices. As JSON it has every
+// detail, as docs/recovery.md describes it; String returns them for people.
 type Findings struct {
 	// Lane is the name of the lane, Table its outbox table.
 	Lane, Table string
-	// Cause is the kind of the contradiction; empty if the logs agree. Diagnosis says what contradicts what, Try what to
-	// do.
+	// Cause is the kind of the contradiction; empty if the logs agree. Diagnosis says what
+	// contradicts what, Try what to do.
 	Cause          Cause
 	Diagnosis, Try string
 	// Choices are those that are open; none if the logs agree.
@@ -95,7 +99,8 @@ type Findings struct {
 	found *engine.Findings
 }
 
-// Recoverable reports whether there is a contradiction that a Choice settles. If there is another one, Try says how.
+// Recoverable reports whether there is a contradiction that a Choice settles. If there is another
+// one, Try says how.
 func (f *Findings) Recoverable() bool { return f.found.Recoverable() }
 
 // MarshalJSON returns all that was found.
@@ -109,7 +114,8 @@ type Option struct {
 	Choice Choice
 	// From is the place that ChooseRestartFrom starts at, as it was given.
 	From string
-	// Meaning says in a sentence what the choice does, Caution when it would be wrong; Caution may be empty.
+	// Meaning says in a sentence what the choice does, Caution when it would be wrong; Caution may be
+	// empty.
 	Meaning, Caution string
 	// New rows would be published, and are not known to be published already.
 	New Rows
@@ -169,7 +175,8 @@ type Outcome struct {
 	Seq  int64
 	// Chosen is what was done, counted just before.
 	Chosen Option
-	// Evicted is whether the session of a halted relay was ended for it. That relay takes the lane over by itself.
+	// Evicted is whether the session of a halted relay was ended for it. That relay takes the lane
+	// over by itself.
 	Evicted bool
 
 	done *engine.Outcome
@@ -181,8 +188,9 @@ func (o *Outcome) MarshalJSON() ([]byte, error) { return json.Marshal(o.done) }
 // String returns all that was done as text of several lines, for people.
 func (o *Outcome) String() string { return o.done.String() }
 
-// Apply inspects the lane again and applies the choice, if it is open. A relay that has halted need not be stopped. If
-// Apply is interrupted, the lane halts with UnfinishedRecovery until it is applied again.
+// Apply inspects the lane again and applies the choice, if it is open. A relay that has halted need
+// not be stopped. If Apply is interrupted, the lane halts with UnfinishedRecovery until it is
+// applied again.
 func (r *Recovery) Apply(ctx context.Context, decision Decision) (*Outcome, error) {
 	done, err := r.engine.Apply(ctx, engine.Decision{
 		Choice: engine.Choice(decision.Choice), From: decision.From, Who: decision.Who, Why: decision.Why,

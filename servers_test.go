@@ -27,7 +27,8 @@ func TestMain(m *testing.M) {
 	}})
 }
 
-// servers makes a database with the tables of the relay and starts a broker; both end with the tests.
+// servers makes a database with the tables of the relay and starts a broker; both end with the
+// tests.
 func servers() (databaseURL string, addresses []string) {
 	broker, err := sandbox.StartBroker(context.Background(), sandbox.BrokerOptions{})
 	must(err)
@@ -41,7 +42,8 @@ func must(err error) {
 	}
 }
 
-// publishAndForget publishes two events, one after the other, and then deletes the checkpoint topic.
+// publishAndForget publishes two events, one after the other, and then deletes the checkpoint
+// topic.
 func publishAndForget(ctx context.Context, config *relay.Config) {
 	ctx, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()
