@@ -28,6 +28,10 @@ type Options struct {
 	// Dir is where data and logs lie; it is kept by Stop. Defaults to a temporary folder that Stop removes.
 	Dir string
 
+	// Measured starts brokers as Kafka's own scripts do, for measurements of throughput. Defaults to a Java that starts sooner and
+	// runs slower.
+	Measured bool
+
 	// StartTimeout is how long a start may take before it is an error. Defaults to 2 minutes.
 	StartTimeout time.Duration
 }
@@ -39,6 +43,8 @@ type Cluster struct {
 
 	options Options
 	jars    string
+	quick   string   // folder, see quick; empty while that is being made
+	java    []string // arguments of Java for a broker
 	dir     string
 	scratch *scratch.Folder // nil where Options.Dir named one
 	id      string
@@ -58,7 +64,7 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if options.StartTimeout == 0 {
 		options.StartTimeout = 2 * time.Minute
 	}
-	libraries, err := jars(ctx)
+	base, err := prepare(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,16 +72,47 @@ func Start(ctx context.Context, options Options) (*Cluster, error) {
 	defer cancel()
 	const tries = 3
 	for try := 1; ; try++ {
-		c, err := start(ctx, options, libraries)
+		c, err := start(ctx, options, base)
 		if err == nil || try == tries || !errors.Is(err, errPortTaken) {
 			return c, err
 		}
 	}
 }
 
+// prepare returns a cluster without nodes: Kafka is there, and what makes it start sooner.
+func prepare(ctx context.Context) (*Cluster, error) {
+	java, err := checkJava(ctx)
+	if err != nil {
+		return nil, err
+	}
+	libraries, err := jars(ctx)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := quick(ctx, libraries, java)
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{jars: libraries, quick: folder}, nil
+}
+
+// Named returns a cluster that somebody else has started, for its addresses and tools. It has no nodes to kill.
+func Named(ctx context.Context, bootstrap []string) (*Cluster, error) {
+	c, err := prepare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.Bootstrap = bootstrap
+	return c, nil
+}
+
 // start tries to start a cluster, once.
-func start(ctx context.Context, options Options, libraries string) (*Cluster, error) {
-	c := &Cluster{options: options, jars: libraries, dir: options.Dir, id: randomID()}
+func start(ctx context.Context, options Options, base *Cluster) (*Cluster, error) {
+	c := &Cluster{options: options, jars: base.jars, quick: base.quick, dir: options.Dir, id: randomID()}
+	c.java = c.quickly()
+	if options.Measured {
+		c.java = []string{"-XX:+UseG1GC"}
+	}
 	var err error
 	if c.dir == "" {
 		if c.scratch, err = scratch.New("", "relay-kafka-"); err != nil {
@@ -83,19 +120,23 @@ func start(ctx context.Context, options Options, libraries string) (*Cluster, er
 		}
 		c.dir = c.scratch.Path
 	}
-	err = c.configure(ctx)
-	for _, n := range c.nodes {
-		if err == nil {
-			err = n.launch()
-		}
-	}
-	if err == nil {
-		err = c.await(ctx, c.nodes)
-	}
-	if err != nil {
+	if err := c.launchAll(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start Kafka: %w", err), c.Stop())
 	}
 	return c, nil
+}
+
+// launchAll starts every node and waits until they know each other.
+func (c *Cluster) launchAll(ctx context.Context) error {
+	if err := c.configure(ctx); err != nil {
+		return err
+	}
+	for _, n := range c.nodes {
+		if err := n.launch(); err != nil {
+			return err
+		}
+	}
+	return c.await(ctx, c.nodes)
 }
 
 // Stop ends every broker and removes the data, unless Options.Dir named the folder. A second call does nothing.
@@ -173,20 +214,12 @@ func (c *Cluster) with(id int, do func(*node) error) error {
 // Tool runs one of Kafka's own command line tools by its Java class, such as org.apache.kafka.tools.TopicCommand, and
 // returns what it wrote to standard output. The tool is not told where the cluster is: most take --bootstrap-server.
 func (c *Cluster) Tool(ctx context.Context, class string, args ...string) ([]byte, error) {
-	return tool(ctx, c.jars, class, args...)
+	return c.ToolInput(ctx, nil, class, args...)
 }
 
 // ToolInput is Tool for one that reads its standard input, such as the console producer.
 func (c *Cluster) ToolInput(ctx context.Context, input io.Reader, class string, args ...string) ([]byte, error) {
-	return toolInput(ctx, c.jars, input, class, args...)
-}
-
-func tool(ctx context.Context, jars, class string, args ...string) ([]byte, error) {
-	return toolInput(ctx, jars, nil, class, args...)
-}
-
-func toolInput(ctx context.Context, jars string, input io.Reader, class string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, "java", append(javaArguments(jars, "256m", class), args...)...)
+	cmd := exec.CommandContext(ctx, "java", append(javaArguments(c.jars, "256m", class, c.quickly()...), args...)...)
 	cmd.Stdin = input
 	output, err := cmd.Output()
 	var exit *exec.ExitError
@@ -200,12 +233,12 @@ func toolInput(ctx context.Context, jars string, input io.Reader, class string, 
 }
 
 // javaArguments are those of a Java process that runs a class of Kafka with a heap of the given size.
-func javaArguments(jars, heap, class string) []string {
-	return []string{
+func javaArguments(jars, heap, class string, more ...string) []string {
+	return append(more, []string{
 		"-Xmx" + heap, "-Xms" + heap, "-Djava.awt.headless=true", "-XX:-UsePerfData",
 		"-Dlog4j2.configurationFile=" + filepath.Join(jars, "logging.properties"),
 		"-cp", filepath.Join(jars, "*"), class,
-	}
+	}...)
 }
 
 // BootstrapServers are the addresses as Kafka's own tools take them, separated by commas.

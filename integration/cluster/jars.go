@@ -34,9 +34,6 @@ var logging []byte
 // jars returns the folder that holds Kafka's jars and the settings of its log. They are fetched
 // with Maven once, and compared with the digests in jars.sha256.
 func jars(ctx context.Context) (string, error) {
-	if err := checkJava(ctx); err != nil {
-		return "", err
-	}
 	digests, err := pinned.Parse(jarDigests)
 	if err != nil {
 		return "", err
@@ -85,18 +82,19 @@ func fetch(ctx context.Context, dir string) error {
 
 var javaVersion = regexp.MustCompile(`version "(\d+)`)
 
-func checkJava(ctx context.Context) error {
+// checkJava returns what Java says of its version.
+func checkJava(ctx context.Context) (string, error) {
 	const hint = "install Java 17 or later (for example: apt-get install default-jre-headless)"
 	output, err := exec.CommandContext(ctx, "java", "-version").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("run Java: %w; %s", err, hint)
+		return "", fmt.Errorf("run Java: %w; %s", err, hint)
 	}
 	match := javaVersion.FindSubmatch(output)
 	if match == nil {
-		return fmt.Errorf("run Java: its version is not understood: %s; %s", bytes.TrimSpace(output), hint)
+		return "", fmt.Errorf("run Java: its version is not understood: %s; %s", bytes.TrimSpace(output), hint)
 	}
 	if major, err := strconv.Atoi(string(match[1])); err != nil || major < oldestJava {
-		return fmt.Errorf("run Java: version %s is too old for Kafka %s; %s", match[1], Version, hint)
+		return "", fmt.Errorf("run Java: version %s is too old for Kafka %s; %s", match[1], Version, hint)
 	}
-	return nil
+	return string(output), nil
 }

@@ -30,6 +30,7 @@ type node struct {
 	further []string // addresses of Options.Listeners
 	dir     string
 	jars    string
+	java    []string         // arguments
 	process *process.Process // nil before the first launch
 }
 
@@ -49,7 +50,7 @@ func (c *Cluster) configure(ctx context.Context) error {
 	for i, port := range brokerPorts {
 		n := &node{
 			id: i + 1, address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-			dir: filepath.Join(c.dir, strconv.Itoa(i+1)), jars: c.jars,
+			dir: filepath.Join(c.dir, strconv.Itoa(i+1)), jars: c.jars, java: c.java,
 		}
 		c.nodes = append(c.nodes, n)
 		c.Bootstrap = append(c.Bootstrap, n.address)
@@ -95,22 +96,22 @@ func (c *Cluster) settings() map[string]string {
 }
 
 // format writes what a broker wants to find in its data folder. Kafka's tool takes a second of Java a node and writes, but
-// for the ids, the same for each: so it formats the first, and the others are copies with ids of their own.
+// for the ids, the same each time: so it formats one node once (see quick), and all others are copies with ids of their own.
 func (c *Cluster) format(ctx context.Context) error {
-	first := c.nodes[0]
-	if _, err := tool(ctx, c.jars, "kafka.tools.StorageTool", "format", "-t", c.id, "-c", first.settingsFile()); err != nil {
+	if c.quick == "" {
+		_, err := c.Tool(ctx, "kafka.tools.StorageTool", "format", "-t", c.id, "-c", c.nodes[0].settingsFile())
 		return err
 	}
-	features, err := os.ReadFile(filepath.Join(first.data(), "bootstrap.checkpoint"))
+	features, err := os.ReadFile(filepath.Join(c.quick, featuresFile))
 	if err != nil {
 		return fmt.Errorf("format storage: %w", err)
 	}
-	for _, n := range c.nodes[1:] {
+	for _, n := range c.nodes {
 		meta := fmt.Sprintf("version=1\ncluster.id=%s\nnode.id=%d\ndirectory.id=%s\n", c.id, n.id, randomID())
 		err := errors.Join(
 			os.MkdirAll(n.data(), 0o755),
 			os.WriteFile(filepath.Join(n.data(), "meta.properties"), []byte(meta), 0o644),
-			os.WriteFile(filepath.Join(n.data(), "bootstrap.checkpoint"), features, 0o644))
+			os.WriteFile(filepath.Join(n.data(), featuresFile), features, 0o644))
 		if err != nil {
 			return fmt.Errorf("format storage: %w", err)
 		}
@@ -144,7 +145,7 @@ func (n *node) launch() error {
 		return fmt.Errorf("open the log of node %d: %w", n.id, err)
 	}
 	defer func() { _ = log.Close() }() // written by the child only
-	arguments := append([]string{"-XX:+UseG1GC"}, javaArguments(n.jars, "512m", "kafka.Kafka")...)
+	arguments := javaArguments(n.jars, "512m", "kafka.Kafka", n.java...)
 	cmd := exec.Command("java", append(arguments, n.settingsFile())...)
 	cmd.Dir = n.dir
 	cmd.Stdout, cmd.Stderr = log, log
