@@ -5,8 +5,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-# Two test binaries at a time: some of them start servers.
+# Two test binaries at a time beside each other: most of them wait for servers.
 TEST_FLAGS ?= -p 2
+PACKAGES = $$(go list ./... | grep -v /integration)
 
 .PHONY: help
 help: ## show this text
@@ -17,12 +18,20 @@ setup: ## fetch or install what the tests need
 	./integration/setup.sh
 
 .PHONY: test
-test: setup ## every test but the long ones, on real servers, with the race detector
-	go test -race -timeout 30m $(TEST_FLAGS) ./...
+test: setup ## every test but the long ones, on real servers; the packages with the race detector
+	go run ./integration/servers \
+	  -- go test -timeout 20m $(TEST_FLAGS) ./integration/... \
+	  -- go test -race -timeout 20m $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: test-long
 test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
-	go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
+	RELAY_TEST_BACKLOG_ROWS=2000000 RELAY_TEST_KILLS=48 RELAY_TEST_POISON_KEYS=10000 go run ./integration/servers \
+	  -- go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
+
+.PHONY: test-race
+test-race: setup ## relays and consumers, built with the race detector, are killed at every step
+	RELAY_TEST_RACE=1 go run ./integration/servers \
+	  -- go test -count=1 -timeout 10m -run KilledAtEveryStep $(TEST_FLAGS) ./integration/relay ./integration/inbox
 
 .PHONY: test-examples
 test-examples: setup ## the examples in Go, Java and Python on real servers; needs a JDK, and Python with pip
@@ -47,7 +56,7 @@ bench-retention: setup ## millions of rows through both layouts with a short ret
 
 .PHONY: test-unit
 test-unit: ## the tests outside of integration/: no Kafka is started
-	go test -race -timeout 5m $$(go list ./... | grep -v /integration)
+	go test -race -timeout 10m $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: vet
 vet: ## go vet, with every build tag

@@ -14,6 +14,12 @@ import (
 	"github.com/outbox-relay/relay/internal/scratch"
 )
 
+// Variable names the bootstrap servers of a Kafka that is there already, separated by commas.
+const Variable = "RELAY_TEST_BROKERS"
+
+// ShortSessions are properties that let a consumer that was killed be given up after a second or two: 6 s is the least by default.
+var ShortSessions = map[string]string{"group.min.session.timeout.ms": "1000"}
+
 // Options says what cluster Start starts. The zero value works.
 type Options struct {
 	// Brokers is how many nodes there are: 1, or 3 for what needs replication. Defaults to 1.

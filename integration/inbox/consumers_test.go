@@ -50,9 +50,6 @@ func (c *inboxCase) openAccounts(consumer string) {
 	kit.Execute(c.t, c.url, fmt.Sprintf("SELECT open_accounts('%s')", consumer))
 }
 
-// sharedVictim is the program of the consumers.
-var sharedVictim = kit.Built("victim", "github.com/outbox-relay/relay/integration/victim/process")
-
 // start runs a consumer with a failpoint, or with "", and with other settings.
 func (c *inboxCase) start(fail string, changes ...func(*victim.Settings)) *kit.RelayProcess {
 	c.t.Helper()
@@ -61,11 +58,7 @@ func (c *inboxCase) start(fail string, changes ...func(*victim.Settings)) *kit.R
 	for _, change := range changes {
 		change(&settings)
 	}
-	binary, err := sharedVictim()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return kit.StartCommand(c.t, binary, []string{settings.Environment()})
+	return kit.StartCommand(c.t, kit.VictimBinary(c.t), []string{settings.Environment()})
 }
 
 // stop ends consumers in order.

@@ -14,6 +14,7 @@ import (
 // crashLoop is one run of consumers that end at every step.
 type crashLoop struct {
 	kills    int
+	most     int           // messages of the sender; 0 for no end
 	slots    int           // consumers at a time
 	pause    time.Duration // between the transactions of the sender
 	deadline time.Duration // for the kills, and for what is left after them
@@ -33,7 +34,9 @@ func (l crashLoop) run(t *testing.T) {
 	name := kit.UniqueName(t)
 	load := kit.StartWorkload(t, orders, 2, &kit.Workload{Pause: 3 * l.pause, Accounts: 60})
 	r := kit.StartRelay(t, kit.RelaySettings(t, orders, c.bootstrap, route, "RELAY_NAME="+name), "run")
-	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", 80).start(l.pause)
+	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", 80)
+	s.most = l.most
+	s.start(l.pause)
 	again := startRepeater(t, c.bootstrap, 300, c.settings.Topics...)
 
 	began := time.Now()
@@ -154,5 +157,5 @@ func (s *slot) ended(done *killed) bool {
 // has given them up.
 func TestConsumersKilledAtEveryStepEffectsHappenOnceAndInOrder(t *testing.T) {
 	t.Parallel()
-	crashLoop{kills: 16, slots: 3, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)
+	crashLoop{kills: 16, most: 5000, slots: 3, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)
 }

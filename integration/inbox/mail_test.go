@@ -24,6 +24,7 @@ func TestAnEffectThatNobodyRollsBackHappensAtMostOnceThroughKills(t *testing.T) 
 	}
 	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", 30)
 	again := startRepeater(t, c.bootstrap, 50, c.settings.Topics...)
+	s.most = 2000 // each copy of which is begun with care: a slow machine must not let them pile up
 	s.start(20 * time.Millisecond)
 	points := []victim.Point{victim.BeforeEffect, victim.AfterEffect, victim.BeforeAccept, victim.AfterCommit, victim.BeforeCommit, victim.AfterOffset}
 	for _, point := range points {
@@ -34,7 +35,7 @@ func TestAnEffectThatNobodyRollsBackHappensAtMostOnceThroughKills(t *testing.T) 
 	}
 	s.stop()
 	again.finish(len(s.sent))
-	records := c.drain(time.Minute)
+	records := c.drain(2 * time.Minute)
 	requireTwice(t, s.sent, records)
 	mailed := c.mailed()
 	lost, twice, unknown := 0, 0, 0

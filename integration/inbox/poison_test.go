@@ -109,7 +109,7 @@ func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testin
 	const sickOnes, few = 20, 6
 	c := newInboxCase(t, 6)
 	c.settings.Attempts, c.settings.Backoff = 3, 100*time.Millisecond
-	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", kit.BenchNumber(t, "RELAY_TEST_POISON_KEYS", 10_000))
+	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", kit.BenchNumber(t, "RELAY_TEST_POISON_KEYS", 2_000))
 	kills := kit.BenchNumber(t, "RELAY_TEST_POISON_KILLS", few)
 	sick := newSickKeys(c, s, sickOnes, 2)
 	again := startRepeater(t, c.bootstrap, 500, c.settings.Topics...)
@@ -128,6 +128,7 @@ func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testin
 	before := len(s.sent)
 	again = startRepeater(t, c.bootstrap, 100, c.settings.Topics...)
 	s.choose = func() []string { return append(sick.keys(), s.random(5)...) }
+	s.most = len(s.sent) + 3000
 	s.start(20 * time.Millisecond)
 	if status := c.askForRetry("0"); status != 0 {
 		t.Errorf("the command that does not wait ended with status %d", status)

@@ -31,6 +31,7 @@ type sender struct {
 	aborted   int
 
 	choose   func() []string // the keys of the next transaction
+	most     int             // start sends nothing more after so many messages; 0 for no end
 	stopping context.CancelFunc
 	running  sync.WaitGroup
 }
@@ -52,7 +53,9 @@ func (s *sender) start(pause time.Duration) *sender {
 	s.stopping = cancel
 	s.running.Go(func() {
 		for ctx.Err() == nil {
-			s.transaction(s.choose(), rand.IntN(5) > 0)
+			if s.most == 0 || len(s.sent) < s.most {
+				s.transaction(s.choose(), rand.IntN(5) > 0)
+			}
 			kit.Wait(ctx, time.Duration(rand.Int64N(int64(2*pause))))
 		}
 	})

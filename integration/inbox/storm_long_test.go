@@ -82,7 +82,7 @@ func TestInboxStorm(t *testing.T) {
 
 func newInboxStorm(t *testing.T) (*inboxStorm, *kit.Workload) {
 	t.Helper()
-	kafka := kit.OwnCluster(t, cluster.Options{Brokers: 3, Properties: kit.ShortSessions})
+	kafka := kit.OwnCluster(t, cluster.Options{Brokers: 3, Properties: cluster.ShortSessions})
 	postgres, orders := kit.OwnPostgres(t)
 	effects, empty := consumersPostgres(t)
 	kit.CreateTopic(t, kafka.Bootstrap, "outbox.event.account", 8)

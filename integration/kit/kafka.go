@@ -3,9 +3,7 @@ package kit
 import (
 	"context"
 	"errors"
-	"os"
 	"regexp"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,9 +17,6 @@ import (
 // Brokers are the bootstrap servers of the Kafka of this run.
 func Brokers(t testing.TB) []string {
 	t.Helper()
-	if named := os.Getenv(brokersVariable); named != "" {
-		return strings.Split(named, ",")
-	}
 	return OneBroker(t).Bootstrap
 }
 
@@ -30,7 +25,7 @@ func OneBroker(t testing.TB) *cluster.Cluster {
 	t.Helper()
 	kafka, err := sharedKafka()
 	if err != nil {
-		t.Fatalf("no Kafka: %v\nset %s to use brokers of your own", err, brokersVariable)
+		t.Fatalf("no Kafka: %v\nset %s to use brokers of your own", err, cluster.Variable)
 	}
 	return kafka
 }

@@ -12,36 +12,48 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/integration/programs"
 	"github.com/outbox-relay/relay/internal/process"
 	"github.com/outbox-relay/relay/internal/scratch"
 )
 
-var sharedRelay = Built("relay", "-tags", "failpoint", "github.com/outbox-relay/relay/cmd/relay")
+var (
+	sharedRelay  = built(programs.Relay)
+	sharedVictim = built(programs.Victim)
+)
 
-// RelayBinary builds the command once a run, with the failpoints in it, and returns its path.
+// RelayBinary is the path of the command, with the failpoints in it. It is built once a run.
 func RelayBinary(t testing.TB) string {
 	t.Helper()
-	path, err := sharedRelay()
+	return path(t, sharedRelay)
+}
+
+// VictimBinary is the path of a consumer that tests kill. It is built once a run.
+func VictimBinary(t testing.TB) string {
+	t.Helper()
+	return path(t, sharedVictim)
+}
+
+func path(t testing.TB, program func() (string, error)) string {
+	t.Helper()
+	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-// Built builds a command once a run, with the arguments of go build. RELAY_TEST_RACE=1 builds it with the race detector.
-func Built(name string, arguments ...string) func() (path string, err error) {
+func built(program programs.Program) func() (path string, err error) {
 	return Share(func() (path string, remove func() error, err error) {
+		if folder := os.Getenv(programs.Variable); folder != "" {
+			return filepath.Join(folder, program.Name), func() error { return nil }, nil
+		}
 		folder, err := scratch.New("", "relay-binary-")
 		if err != nil {
 			return "", nil, err
 		}
-		path = filepath.Join(folder.Path, name)
-		options := []string{"build", "-o", path}
-		if os.Getenv("RELAY_TEST_RACE") == "1" {
-			options = append(options, "-race")
-		}
-		if output, err := exec.Command("go", append(options, arguments...)...).CombinedOutput(); err != nil {
-			return "", nil, errors.Join(fmt.Errorf("build %s: %w\n%s", name, err, output), folder.Remove())
+		if path, err = program.Build(context.Background(), folder.Path); err != nil {
+			return "", nil, errors.Join(err, folder.Remove())
 		}
 		return path, folder.Remove, nil
 	})

@@ -3,10 +3,12 @@ package kit
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,13 +19,10 @@ import (
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-// The environment that names servers to test against.
-const (
-	databaseVariable = "RELAY_TEST_DATABASE_URL"
-	brokersVariable  = "RELAY_TEST_BROKERS"
-)
+// databaseVariable names a database of a server to test against.
+const databaseVariable = "RELAY_TEST_DATABASE_URL"
 
-// shared are the servers and programs of this run. Each is started on first use, and is not tried again if it cannot be started.
+// The servers of this run. Each is started on first use, and is not tried again if it cannot be started.
 var (
 	sharedPostgres = Share(startPostgres)
 	sharedKafka    = Share(startKafka)
@@ -82,7 +81,13 @@ func runAll(m *testing.M) int {
 			os.Exit(130)
 		}
 	}()
-	status := m.Run()
+	// Tests that run side by side wait for servers most of the time. The command line may say otherwise.
+	status := 1
+	if err := flag.Set("test.parallel", "6"); err == nil {
+		status = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, err)
+	}
 	signal.Stop(interrupts)
 	close(interrupts)
 	if err := stop(); err != nil {
@@ -111,21 +116,24 @@ func startPostgres() (url string, stop func() error, err error) {
 
 // PostgresOptions are those of the servers of tests.
 func PostgresOptions() sandbox.PostgresOptions {
+	parameters := map[string]string{"max_connections": "300", "max_prepared_transactions": "20"}
+	if !measured {
+		// Tests kill processes, not the machine: what was written is there when the server comes back.
+		parameters["fsync"] = "off"
+	}
 	return sandbox.PostgresOptions{
-		Version: os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
-		Parameters: map[string]string{
-			"max_connections":           "200",
-			"max_prepared_transactions": "20",
-		},
-		Notice: func(line string) { fmt.Fprintln(os.Stderr, line) },
+		Version:    os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
+		Parameters: parameters,
+		Notice:     func(line string) { fmt.Fprintln(os.Stderr, line) },
 	}
 }
 
-// ShortSessions lets a consumer that was killed be given up after a second or two: 6 s is the least by default.
-var ShortSessions = map[string]string{"group.min.session.timeout.ms": "1000"}
-
 func startKafka() (*cluster.Cluster, func() error, error) {
-	kafka, err := cluster.Start(context.Background(), cluster.Options{Properties: ShortSessions})
+	if named := os.Getenv(cluster.Variable); named != "" {
+		kafka, err := cluster.Named(context.Background(), strings.Split(named, ","))
+		return kafka, func() error { return nil }, err
+	}
+	kafka, err := cluster.Start(context.Background(), cluster.Options{Properties: cluster.ShortSessions, Measured: measured})
 	if err != nil {
 		return nil, nil, err
 	}

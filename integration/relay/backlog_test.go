@@ -15,9 +15,6 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// backlogRows is how many rows of 200 bytes wait when the relay of the memory test starts.
-const backlogRows = 2_000_000
-
 // fillOutbox inserts rows of 200 bytes whose payload begins with the row's number, 8 bytes, for 10,000 aggregates.
 func fillOutbox(t testing.TB, url string, rows int) {
 	t.Helper()
@@ -40,8 +37,11 @@ FROM generate_series(%d::bigint, %d::bigint) i`, from, min(from+step, rows)-1))
 }
 
 func TestABacklogOfMillionsOfRowsStreamsInFlatMemory(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
+	// Rows of 200 bytes. The default is what the relay could not hold in the memory that it may use.
+	backlogRows := kit.BenchNumber(t, "RELAY_TEST_BACKLOG_ROWS", 750_000)
 	fillOutbox(t, url, backlogRows)
 	began := time.Now()
 	r := kit.StartRelay(t, kit.RelaySettings(t, url, kit.Brokers(t), route), "run")
@@ -69,7 +69,7 @@ func TestABacklogOfMillionsOfRowsStreamsInFlatMemory(t *testing.T) {
 	took := time.Since(began)
 	peak := residentBytes(t, r.ID(), "VmHWM")
 	t.Logf("%d rows in %v, %.0f rows/s with the start of the relay and a consumer on the same machine; resident: %d MB in the first third, %d MB in the last, %d MB at most",
-		backlogRows, took.Round(time.Millisecond), backlogRows/took.Seconds(), early>>20, late>>20, peak>>20)
+		backlogRows, took.Round(time.Millisecond), float64(backlogRows)/took.Seconds(), early>>20, late>>20, peak>>20)
 	if tally.duplicated > 0 || tally.reordered > 0 {
 		t.Errorf("%d duplicated, %d reordered", tally.duplicated, tally.reordered)
 	}

@@ -15,6 +15,7 @@ import (
 // A relay is killed with SIGKILL before and after each step of a batch, in a loop, on real Kafka and real Postgres, while
 // writers write. RELAY_TEST_KILLS sets how often; the default fits make test.
 func TestKilledAtEveryStepNothingIsLostDoubledOrOutOfOrder(t *testing.T) {
+	t.Parallel()
 	kills := 24
 	if text := os.Getenv("RELAY_TEST_KILLS"); text != "" {
 		var err error

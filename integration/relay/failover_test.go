@@ -80,6 +80,7 @@ func TestWithSeveralRelaysAnotherGoesOnWithinTheSessionTimeout(t *testing.T) {
 
 // Three relays, of which a random one is killed, paused, stopped in order or started, while writers write.
 func TestRelaysComeAndGo(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=200")
@@ -96,6 +97,7 @@ func TestRelaysComeAndGo(t *testing.T) {
 			relays[i].Kill()
 			relays[i] = kit.StartRelay(t, settings, "run")
 		case 1:
+			relays[i].AwaitLog(time.Minute, "level=INFO") // before that, SIGTERM ends a process at once
 			relays[i].Terminate()
 			if status := relays[i].Wait(time.Minute); status != 0 {
 				t.Errorf("SIGTERM ended the relay with status %d", status)

@@ -75,6 +75,7 @@ AND (l.classid::bigint << 32 | l.objid::bigint) = `+relay.LockKey("r.lane")+` WH
 // Several outbox tables of one database are lanes of their own: replicas share them evenly, one that halts stops no other,
 // and the lanes of a replica that is killed go on at the others.
 func TestLanesAreSharedEvenlyAndStopNoOther(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	schemas := laneTables(t, url, 6)
 	prefix := kit.UniqueName(t)
@@ -152,6 +153,7 @@ func shares(m map[string]int) string {
 
 // The order of the lanes in the configuration is free: each keeps its partition of the checkpoint topic.
 func TestLanesMayChangePlacesAndBeAdded(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	schemas := laneTables(t, url, 3)
 	prefix := kit.UniqueName(t)
@@ -181,6 +183,7 @@ func TestLanesMayChangePlacesAndBeAdded(t *testing.T) {
 
 // Two databases on one cluster have nothing in common but the cluster.
 func TestTwoDatabasesShareACluster(t *testing.T) {
+	t.Parallel()
 	bootstrap := kit.Brokers(t)
 	prefix := kit.UniqueName(t)
 	for range 2 {

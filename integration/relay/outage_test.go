@@ -24,6 +24,7 @@ func survived(t *testing.T, load *kit.Workload, r *kit.RelayProcess, settings []
 // The only broker is killed. Kafka 4.3.1 then forgets, now and then, a transaction of which it has written that it is to be committed:
 // once back, it notes that the transaction is complete and writes none of its markers. The relay does (see Markers in DESIGN.md).
 func TestTheOnlyBrokerGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
 	kafka := kit.OwnCluster(t, cluster.Options{})
 	url := kit.Database(t)
 	settings := kit.RelaySettings(t, url, kafka.Bootstrap)
@@ -66,6 +67,7 @@ func TestBrokersOfThreeAreKilledInTurn(t *testing.T) {
 }
 
 func TestPostgresCrashesAndComesBack(t *testing.T) {
+	t.Parallel()
 	server, url := kit.OwnPostgres(t)
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route)

@@ -121,6 +121,7 @@ func smallTopic(t testing.TB, admin *kadm.Client, name string) {
 // goes out; a retry is refused again as long as the cause is there; then one is discarded, and the others are retried
 // by the command while the relay is killed twice in the middle of it.
 func TestParkedAggregatesAreRetriedAndDiscardedWhileTheRelayIsKilled(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	admin := kadm.NewClient(kit.KafkaClient(t, kit.Brokers(t)))

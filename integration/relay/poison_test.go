@@ -48,6 +48,7 @@ func (p poisoned) versions() int { return p.rows / p.accounts }
 // written and the relay is killed. RELAY_TEST_POISON_ROWS sets the size of the backlog: at a million rows there are 100 bad
 // ones in 50 aggregates.
 func TestPoisonParksItsAggregatesThroughKillsAndTheyComeBackInOrder(t *testing.T) {
+	t.Parallel()
 	p, most := poisoned{rows: 40_000, accounts: 200, bad: 10}, 5
 	if text := os.Getenv("RELAY_TEST_POISON_ROWS"); text != "" {
 		rows, err := strconv.Atoi(text)
@@ -176,6 +177,7 @@ func count(t testing.TB, url, query string) (n int) {
 // A topic that does not exist holds its own aggregates only, through a change of the owner, and they go out in order once it
 // is made.
 func TestATopicThatIsMissingHoldsNobodyElse(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	bootstrap := kit.Brokers(t)

@@ -17,6 +17,7 @@ import (
 
 // What stands in a row stands on the record, byte for byte.
 func TestTheRecordIsTheRow(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	named := kit.UniqueName(t) + ".named"
@@ -84,6 +85,7 @@ func TestTheRecordIsTheRow(t *testing.T) {
 // Kafka's own Java producer and consumer are the witnesses: the same keys go to the same partitions, and what its consumer
 // prints is what was written.
 func TestAJavaClientAgreesOnPartitionsAndContents(t *testing.T) {
+	t.Parallel()
 	kafka := kit.OneBroker(t)
 	url := kit.Database(t)
 	route, ours := kit.RouteOf(t)

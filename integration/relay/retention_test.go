@@ -15,6 +15,7 @@ import (
 func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 	for name, make := range kit.Layouts {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			url := make(t)
 			route, topic := kit.RouteOf(t)
 			settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=100", "RELAY_RETENTION=0")
@@ -42,6 +43,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 
 // What keeps a row for now does not keep it for good, and keeps no other.
 func TestRowsGoBesideLocksAndOldSnapshots(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	conn := kit.Connect(t, url)
@@ -78,6 +80,7 @@ func TestRowsGoBesideLocksAndOldSnapshots(t *testing.T) {
 func TestAnOldRowThatIsNotPublishedStays(t *testing.T) {
 	for name, make := range kit.Layouts {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			url := make(t)
 			route, topic := kit.RouteOf(t)
 			kit.Execute(t, url, "INSERT INTO outbox (aggregate_type, aggregate_id, type, created_at) "+

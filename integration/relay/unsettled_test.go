@@ -25,6 +25,7 @@ import (
 // To make them without a crash, a record is appended behind the coordinator's back under the identity of the relay's last
 // transaction, by a request of the time when brokers did not check that.
 func TestATakeoverEndsWhatBrokersHaveLeftOpen(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	name := kit.UniqueName(t)

@@ -38,6 +38,7 @@ func values(records []*kgo.Record) string {
 }
 
 func TestAnOpenTransactionLosesNothingAndDelaysNobody(t *testing.T) {
+	t.Parallel()
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	kit.StartRelay(t, kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_TOPICS_PARTITIONS=1"), "run")
