@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/harness/child"
 	"github.com/outbox-relay/relay/internal/process"
 )
 
@@ -39,12 +40,7 @@ func (p *programs) close() error { return os.RemoveAll(p.folder) }
 // Postgres client otherwise is left out.
 func (p *programs) command(environ []string, name string, arguments ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.folder, name), arguments...)
-	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, "RELAY_") && !strings.HasPrefix(entry, "PG") {
-			cmd.Env = append(cmd.Env, entry)
-		}
-	}
-	cmd.Env = append(cmd.Env, environ...)
+	cmd.Env = append(child.Environ(os.Environ()), environ...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }

@@ -135,7 +135,7 @@ func (b *bench) latencies(ctx context.Context, p *place, r *Result) (err error) 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.stop()) }()
+	defer func() { err = errors.Join(err, c.Stop(context.Background())) }()
 	for _, rate := range b.cfg.Rates {
 		found, err := b.steady(ctx, p, rate)
 		if err != nil {

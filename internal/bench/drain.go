@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/harness/child"
 )
 
 // drainLimit bounds a drain: half a minute, and a millisecond a row.
@@ -34,16 +36,16 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 		return Drain{}, err
 	}
 	began := time.Now()
-	start, err := usageOf(c.process.ID())
+	start, err := usageOf(c.ID())
 	if err == nil {
 		err = b.awaitPublished(ctx, c, p, xid, topic, rows, what)
 	}
 	took := time.Since(began)
 	if err != nil {
-		return Drain{}, errors.Join(err, c.stop())
+		return Drain{}, errors.Join(err, c.Stop(context.Background()))
 	}
-	end, err := usageOf(c.process.ID())
-	if err = errors.Join(err, c.stop()); err != nil {
+	end, err := usageOf(c.ID())
+	if err = errors.Join(err, c.Stop(context.Background())); err != nil {
 		return Drain{}, err
 	}
 	d := Drain{RowsPerSecond: round(float64(rows)/took.Seconds(), 0), PeakRSSMB: end.megabytes(end.peak)}
@@ -55,12 +57,12 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 
 // awaitPublished returns once every row up to the transaction xid is committed on the topic: the lane's row says which
 // rows are intended, and the topic has nothing undecided.
-func (b *bench) awaitPublished(ctx context.Context, c *child, p *place, xid, topic string, rows int, what string) error {
+func (b *bench) awaitPublished(ctx context.Context, c *child.Child, p *place, xid, topic string, rows int, what string) error {
 	const query = `SELECT snapshot_to IS NULL AND snapshot_from IS NOT NULL AND pg_visible_in_snapshot($1::text::xid8, snapshot_from)
 FROM relay_lanes`
 	began := time.Now()
 	err := poll(ctx, 10*time.Millisecond, drainLimit(rows), what+": everything is published", func() (done bool, err error) {
-		if err := c.lives(); err != nil {
+		if err := lives(c); err != nil {
 			return false, err
 		}
 		if err := p.conn.QueryRow(ctx, query, xid).Scan(&done); err != nil && !errors.Is(err, pgx.ErrNoRows) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/harness/child"
 )
 
 // settleTime is how long a relay that has published its last row is left alone before it counts as idle.
@@ -11,7 +13,7 @@ const settleTime = 3 * time.Second
 
 // idle watches a relay that has nothing to publish. The queries are counted by the server, in transactions, for the whole
 // database: sessions of others that work meanwhile count too, those of the bench do not.
-func (b *bench) idle(ctx context.Context, c *child, p *place) (*Idle, error) {
+func (b *bench) idle(ctx context.Context, c *child.Child, p *place) (*Idle, error) {
 	b.progress("an idle relay: %.0f s", (settleTime + b.cfg.Idle).Seconds())
 	if err := pause(ctx, settleTime); err != nil {
 		return nil, err
@@ -45,11 +47,11 @@ type idleSample struct {
 	usage        usage
 }
 
-func (b *bench) idleSample(ctx context.Context, c *child, p *place) (s idleSample, err error) {
-	if err := c.lives(); err != nil {
+func (b *bench) idleSample(ctx context.Context, c *child.Child, p *place) (s idleSample, err error) {
+	if err := lives(c); err != nil {
 		return s, err
 	}
-	if s.usage, err = usageOf(c.process.ID()); err != nil {
+	if s.usage, err = usageOf(c.ID()); err != nil {
 		return s, err
 	}
 	err = p.conn.QueryRow(ctx, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()").

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/harness/child"
 )
 
 // How the consumer is killed.
@@ -41,7 +43,7 @@ type banks struct {
 }
 
 func bankSettings(environ []string, databaseURL string, brokers []string) []string {
-	return append(ownEnviron(environ), bankDatabaseVariable+"="+databaseURL, bankBrokersVariable+"="+strings.Join(brokers, ","))
+	return append(child.Environ(environ), bankDatabaseVariable+"="+databaseURL, bankBrokersVariable+"="+strings.Join(brokers, ","))
 }
 
 // look follows what the bank does, until ctx ends.
@@ -69,7 +71,7 @@ func (b *banks) look(ctx context.Context) (err error) {
 
 // run kills the consumer count times while it handles messages, and once while it starts, and returns the last one, which is left
 // alone.
-func (b *banks) run(ctx context.Context, count int) (*child, error) {
+func (b *banks) run(ctx context.Context, count int) (*running, error) {
 	c, err := b.start()
 	if err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func (b *banks) run(ctx context.Context, count int) (*child, error) {
 	for i := range count {
 		share := b.messages / (count + 1)
 		if err := b.await(ctx, c, i*share+1+rand.IntN(max(share, 1))); err != nil {
-			return nil, errors.Join(err, c.process.Kill())
+			return nil, errors.Join(err, c.Kill())
 		}
 		if c, err = b.replaceAfter(ctx, c, rand.N(lateKillBy)); err != nil {
 			return nil, err
@@ -92,19 +94,19 @@ func (b *banks) run(ctx context.Context, count int) (*child, error) {
 	return c, nil
 }
 
-func (b *banks) start() (*child, error) {
-	return startChild("consumer", b.command, b.environ, int(b.booked.Load()))
+func (b *banks) start() (*running, error) {
+	return run("consumer", b.command, b.environ, int(b.booked.Load()))
 }
 
 // await waits until the consumer has done about so much.
-func (b *banks) await(ctx context.Context, c *child, booked int) error {
+func (b *banks) await(ctx context.Context, c *running, booked int) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for int(b.booked.Load()) < booked {
 		select {
 		case <-tick.C:
-		case <-c.process.Done():
-			return c.endedByItself()
+		case <-c.Done():
+			return c.EndedByItself()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -113,11 +115,11 @@ func (b *banks) await(ctx context.Context, c *child, booked int) error {
 }
 
 // replaceAfter kills c after a while, and starts a successor.
-func (b *banks) replaceAfter(ctx context.Context, c *child, d time.Duration) (*child, error) {
-	if err := c.live(ctx, d); err != nil {
-		return nil, errors.Join(err, c.process.Kill())
+func (b *banks) replaceAfter(ctx context.Context, c *running, d time.Duration) (*running, error) {
+	if err := c.Live(ctx, d); err != nil {
+		return nil, errors.Join(err, c.Kill())
 	}
-	if err := c.kill(); err != nil {
+	if err := c.Crash(); err != nil {
 		return nil, err
 	}
 	number, booked := b.killed.Add(1), int(b.booked.Load())
@@ -130,12 +132,12 @@ func (b *banks) replaceAfter(ctx context.Context, c *child, d time.Duration) (*c
 		return nil, err
 	}
 	b.events(fmt.Sprintf("consumer kill %d: consumer %d ended by SIGKILL %s, %s messages booked; consumer %d takes over",
-		number, c.process.ID(), when, grouped(booked), successor.process.ID()))
+		number, c.ID(), when, grouped(booked), successor.ID()))
 	return successor, nil
 }
 
 // awaitEnds waits until the group of the consumer has committed offsets up to the ends of the partitions.
-func (b *banks) awaitEnds(ctx context.Context, brokers []string, c *child, ends map[int32]int64) error {
+func (b *banks) awaitEnds(ctx context.Context, brokers []string, c *running, ends map[int32]int64) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID("demo-offsets"))
 	if err != nil {
 		return fmt.Errorf("create client: %w", err)
@@ -159,8 +161,8 @@ func (b *banks) awaitEnds(ctx context.Context, brokers []string, c *child, ends 
 		}
 		select {
 		case <-tick.C:
-		case <-c.process.Done():
-			return c.endedByItself()
+		case <-c.Done():
+			return c.EndedByItself()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -226,7 +226,7 @@ func (p *play) act(ctx context.Context, reader *consumer, duplicates *echo) (err
 	for i := range p.cfg.Writers {
 		group.Go(func() error { return write(acting, i, p.stage.databaseURL, p.gate, p.ledger) })
 	}
-	var relay, bank *child
+	var relay, bank *running
 	defer func() { err = errors.Join(err, relay.end(), bank.end()) }()
 	group.Go(func() (err error) {
 		relay, err = p.relays.run(acting, p.kills)
@@ -247,9 +247,9 @@ func (p *play) act(ctx context.Context, reader *consumer, duplicates *echo) (err
 }
 
 // finish stops the last relay, so that nothing can follow, reads to the end what there is, and waits until the consumer has done so.
-func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, relay, bank *child) (err error) {
+func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, relay, bank *running) (err error) {
 	p.cfg.View.Event("everything written has been read; the last relay is stopped in order, and the topic read to its end")
-	if err := relay.stop(ctx); err != nil {
+	if err := relay.Stop(ctx); err != nil {
 		return err
 	}
 	if err := reader.readToEnd(ctx); err != nil {
@@ -270,7 +270,7 @@ func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, r
 	if err := p.banks.awaitEnds(ctx, p.stage.broker.Addresses, bank, reader.lastMessages()); err != nil {
 		return err
 	}
-	return bank.stop(ctx)
+	return bank.Stop(ctx)
 }
 
 // watch ends the demo where nothing is published or booked for too long.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/harness/child"
 )
 
 // How the relay is killed.
@@ -40,7 +42,7 @@ type relays struct {
 
 // settings is the environment of a relay: ours without what would configure a relay or a Postgres client otherwise.
 func settings(environ []string, databaseURL string, brokers []string) []string {
-	return append(ownEnviron(environ),
+	return append(child.Environ(environ),
 		"RELAY_DATABASE_URL="+databaseURL,
 		"RELAY_BROKERS="+strings.Join(brokers, ","),
 		"RELAY_TOPICS_CREATE=true",
@@ -58,7 +60,7 @@ func settings(environ []string, databaseURL string, brokers []string) []string {
 // run kills count relays at random moments while they publish, some of their successors while these still start, and
 // returns the last one, which is left alone. Each kill of a relay that publishes opens one more slice of the gate, so that
 // writers are never kept waiting for long, and never done before the last kill.
-func (r *relays) run(ctx context.Context, count int) (*child, error) {
+func (r *relays) run(ctx context.Context, count int) (*running, error) {
 	c, err := r.start()
 	if err != nil {
 		return nil, err
@@ -77,12 +79,12 @@ func (r *relays) run(ctx context.Context, count int) (*child, error) {
 }
 
 // killWhilePublishing kills c at a random point, opens the slice after the next, and starts a successor.
-func (r *relays) killWhilePublishing(ctx context.Context, c *child, slice int) (*child, error) {
+func (r *relays) killWhilePublishing(ctx context.Context, c *running, slice int) (*running, error) {
 	if err := r.await(ctx, c, r.mark(slice)); err != nil {
-		return nil, errors.Join(err, c.process.Kill())
+		return nil, errors.Join(err, c.Kill())
 	}
-	if err := c.live(ctx, rand.N(lateKillBy)); err != nil {
-		return nil, errors.Join(err, c.process.Kill())
+	if err := c.Live(ctx, rand.N(lateKillBy)); err != nil {
+		return nil, errors.Join(err, c.Kill())
 	}
 	return r.replace(c, r.gate.openNext)
 }
@@ -101,16 +103,16 @@ func (r *relays) mark(slice int) int {
 }
 
 // killWhileStarting kills c before it may have published anything.
-func (r *relays) killWhileStarting(ctx context.Context, c *child) (*child, error) {
-	if err := c.live(ctx, rand.N(earlyKillBy)); err != nil {
-		return nil, errors.Join(err, c.process.Kill())
+func (r *relays) killWhileStarting(ctx context.Context, c *running) (*running, error) {
+	if err := c.Live(ctx, rand.N(earlyKillBy)); err != nil {
+		return nil, errors.Join(err, c.Kill())
 	}
 	return r.replace(c, func() {})
 }
 
 // replace kills c, sees that it died of it, and starts a successor.
-func (r *relays) replace(c *child, killed func()) (*child, error) {
-	if err := c.kill(); err != nil {
+func (r *relays) replace(c *running, killed func()) (*running, error) {
+	if err := c.Crash(); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
@@ -128,7 +130,7 @@ func (r *relays) replace(c *child, killed func()) (*child, error) {
 		return nil, err
 	}
 	r.events(fmt.Sprintf("kill %d: relay %d ended by SIGKILL %s, %s messages published, %s waiting; relay %d takes over",
-		number, c.process.ID(), when, grouped(s.published), grouped(s.missing), successor.process.ID()))
+		number, c.ID(), when, grouped(s.published), grouped(s.missing), successor.ID()))
 	return successor, nil
 }
 
@@ -140,7 +142,7 @@ func (r *relays) count() int {
 }
 
 // await waits until so many messages are published.
-func (r *relays) await(ctx context.Context, c *child, published int) error {
+func (r *relays) await(ctx context.Context, c *running, published int) error {
 	for {
 		s, changed := r.ledger.now()
 		if s.published >= published {
@@ -148,8 +150,8 @@ func (r *relays) await(ctx context.Context, c *child, published int) error {
 		}
 		select {
 		case <-changed:
-		case <-c.process.Done():
-			return c.endedByItself()
+		case <-c.Done():
+			return c.EndedByItself()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -157,7 +159,7 @@ func (r *relays) await(ctx context.Context, c *child, published int) error {
 }
 
 // start runs a relay.
-func (r *relays) start() (*child, error) {
+func (r *relays) start() (*running, error) {
 	s, _ := r.ledger.now()
-	return startChild("relay", r.command, r.environ, s.published)
+	return run("relay", r.command, r.environ, s.published)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/harness/child"
 )
 
 func testRelays(command ...string) *relays {
@@ -25,10 +27,10 @@ func TestARelayIsEndedBySIGKILL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if how := c.process.Wait(t.Context()); !diedOf(how, syscall.SIGKILL) || r.count() != 1 {
+	if how := c.Wait(t.Context()); !child.DiedOf(how, syscall.SIGKILL) || r.count() != 1 {
 		t.Errorf("ended by %v, %d kills", how, r.count())
 	}
-	if err := successor.stop(t.Context()); err != nil {
+	if err := successor.Stop(t.Context()); err != nil {
 		t.Errorf("stop: %v", err)
 	}
 }
@@ -38,8 +40,8 @@ func TestARelayThatEndsByItselfIsAnErrorWithItsLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-c.process.Done()
-	for name, err := range map[string]error{"kill": c.kill(), "live": c.live(context.Background(), 1<<40), "stop": c.stop(t.Context())} {
+	<-c.Done()
+	for name, err := range map[string]error{"kill": c.Crash(), "live": c.Live(context.Background(), 1<<40), "stop": c.Stop(t.Context())} {
 		if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "the lane has halted") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -60,8 +62,8 @@ func TestAwaitEndsWithTheDemo(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := r.killWhilePublishing(ctx, c, 0); !errors.Is(err, context.Canceled) || c.process.Alive() {
-		t.Errorf("alive %v, %v", c.process.Alive(), err)
+	if _, err := r.killWhilePublishing(ctx, c, 0); !errors.Is(err, context.Canceled) || c.Alive() {
+		t.Errorf("alive %v, %v", c.Alive(), err)
 	}
 }
 
@@ -111,7 +113,7 @@ func TestOnlyTheSignalItselfCounts(t *testing.T) {
 		"no error": nil, "another error": errors.New("x"), "an exit status": exec.Command("sh", "-c", "exit 137").Run(),
 		"another signal": exec.Command("sh", "-c", "kill -TERM $$").Run(),
 	} {
-		if diedOf(err, syscall.SIGKILL) {
+		if child.DiedOf(err, syscall.SIGKILL) {
 			t.Errorf("%s passes for SIGKILL", name)
 		}
 	}

@@ -1,0 +1,6 @@
+// Package child runs a program, such as a relay, as a child process: it dies with its parent, the
+// end of its log is kept for errors, and a death that nobody asked for is an error.
+//
+// relay demo, relay bench and examples/run start their relays and services with it. It owns no
+// server and knows nothing of what the program does.
+package child
