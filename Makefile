@@ -25,7 +25,7 @@ test: setup ## every test but the long ones, on real servers; the packages with 
 
 .PHONY: test-long
 test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
-	RELAY_TEST_BACKLOG_ROWS=2000000 RELAY_TEST_KILLS=48 RELAY_TEST_POISON_KEYS=10000 go run ./integration/servers \
+	RELAY_TEST_WRITERS=12 RELAY_TEST_BACKLOG_ROWS=2000000 RELAY_TEST_KILLS=48 RELAY_TEST_POISON_KEYS=10000 go run ./integration/servers \
 	  -- go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
 
 .PHONY: test-race

@@ -26,7 +26,7 @@ func (logView) Progress(string)     {}
 func benchConfig(t testing.TB) bench.Config {
 	return bench.Config{
 		DatabaseURL: kit.EmptyDatabase(t), Brokers: kit.Brokers(t), Relay: []string{kit.RelayBinary(t), "run"}, View: logView{t},
-		Environ: os.Environ(), StartTimeout: time.Minute, Rows: kit.BenchNumber(t, "RELAY_TEST_BENCH_ROWS", 1_000_000),
+		Environ: os.Environ(), StartTimeout: time.Minute, Rows: kit.NumberOf(t, "RELAY_TEST_BENCH_ROWS", 1_000_000),
 	}
 }
 

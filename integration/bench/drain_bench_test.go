@@ -20,7 +20,7 @@ func TestBenchBesideARawProducer(t *testing.T) {
 // RELAY_TEST_BENCH_RETAINED sets how many rows are kept.
 func TestBenchUnderConditions(t *testing.T) {
 	cfg := benchConfig(t)
-	cfg.Retained, cfg.OpenTransaction, cfg.ParkedKeys = kit.BenchNumber(t, "RELAY_TEST_BENCH_RETAINED", 20_000_000), true, 1000
+	cfg.Retained, cfg.OpenTransaction, cfg.ParkedKeys = kit.NumberOf(t, "RELAY_TEST_BENCH_RETAINED", 20_000_000), true, 1000
 	runBench(t, cfg)
 }
 

@@ -21,7 +21,7 @@ import (
 // The whole consumer on real Kafka and real Postgres: records a second one by one and in batches, and how fast a replay skips
 // what was handled. RELAY_TEST_BENCH_ROWS sets how many records there are.
 func TestBenchInboxConsumer(t *testing.T) {
-	records := kit.BenchNumber(t, "RELAY_TEST_BENCH_ROWS", 300_000)
+	records := kit.NumberOf(t, "RELAY_TEST_BENCH_ROWS", 300_000)
 	bootstrap, name := kit.Brokers(t), kit.Topic(t, 6)
 	b := newInboxBench(t)
 	b.produce(bootstrap, name, records)

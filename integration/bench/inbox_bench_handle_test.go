@@ -10,7 +10,7 @@ import (
 
 // What the inbox costs beside the same business write without one. The ratios are what the design promises.
 func TestBenchInboxBesideBareWrites(t *testing.T) {
-	rounds := kit.BenchNumber(t, "RELAY_TEST_BENCH_ROUNDS", 5)
+	rounds := kit.NumberOf(t, "RELAY_TEST_BENCH_ROUNDS", 5)
 	for _, goroutines := range []int{1, 16} {
 		b := newInboxBench(t)
 		single := []side{b.bare(), b.handle(), b.byHand(), b.barePipelined(), b.handlePipelined(), b.autocommit()}

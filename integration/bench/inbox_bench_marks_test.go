@@ -14,8 +14,8 @@ import (
 // turn in the same rounds. RELAY_TEST_BENCH_MARKS is the largest number of them, 50 million unless set; the others have a fiftieth
 // and a fifth of it.
 func TestBenchInboxWithMillionsOfMarks(t *testing.T) {
-	most := kit.BenchNumber(t, "RELAY_TEST_BENCH_MARKS", 50_000_000)
-	rounds := kit.BenchNumber(t, "RELAY_TEST_BENCH_ROUNDS", 9)
+	most := kit.NumberOf(t, "RELAY_TEST_BENCH_MARKS", 50_000_000)
+	rounds := kit.NumberOf(t, "RELAY_TEST_BENCH_ROUNDS", 9)
 	var single, batched []side
 	var first *inboxBench
 	for _, marks := range []int{most / 50, most / 5, most} {

@@ -71,7 +71,7 @@ func newInboxBench(t testing.TB) *inboxBench {
 		t.Fatal(err)
 	}
 	b := &inboxBench{t: t, pool: pool, in: in, next: make([]int, 64), round: 2 * time.Second}
-	if text := kit.BenchNumber(t, "RELAY_TEST_BENCH_ROUND_MS", 0); text > 0 {
+	if text := kit.NumberOf(t, "RELAY_TEST_BENCH_ROUND_MS", 0); text > 0 {
 		b.round = time.Duration(text) * time.Millisecond
 	}
 	conn := kit.Connect(t, url)

@@ -19,8 +19,8 @@ import (
 // sizes must stop growing once the retention is full. Vacuum runs as shipped, but for the pause between two rounds of it,
 // which is shortened with the day.
 func TestRetentionKeepsTheOutboxFlat(t *testing.T) {
-	rows := kit.BenchNumber(t, "RELAY_TEST_BENCH_ROWS", 3_000_000)
-	rate := kit.BenchNumber(t, "RELAY_TEST_BENCH_RATE", 6_000)
+	rows := kit.NumberOf(t, "RELAY_TEST_BENCH_ROWS", 3_000_000)
+	rate := kit.NumberOf(t, "RELAY_TEST_BENCH_RATE", 6_000)
 	maintenance := kit.MaintenanceURL(t)
 	kit.Execute(t, maintenance, "ALTER SYSTEM SET autovacuum_naptime = '5s'")
 	kit.Execute(t, maintenance, "SELECT pg_reload_conf()")

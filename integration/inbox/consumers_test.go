@@ -83,9 +83,7 @@ func (c *inboxCase) poison(key string, version int64, kind string) {
 // count reads a number from the service's database.
 func (c *inboxCase) count(query string, args ...any) (n int) {
 	c.t.Helper()
-	conn := kit.Connect(c.t, c.url)
-	defer kit.CloseQuietly(conn)
-	if err := conn.QueryRow(c.t.Context(), query, args...).Scan(&n); err != nil {
+	if err := kit.Ask(c.t, c.url, query, args, &n); err != nil {
 		c.t.Fatalf("%s: %v", query, err)
 	}
 	return n

@@ -12,7 +12,7 @@ import (
 // The crash loop in its long form: 200 kills.
 func TestConsumersKilledTwoHundredTimes(t *testing.T) {
 	crashLoop{
-		kills: kit.BenchNumber(t, "RELAY_TEST_KILLS", 200), slots: 4, pause: 60 * time.Millisecond, batch: sometimes,
+		kills: kit.NumberOf(t, "RELAY_TEST_KILLS", 200), slots: 4, pause: 60 * time.Millisecond, batch: sometimes,
 		deadline: 30 * time.Minute,
 	}.run(t)
 }

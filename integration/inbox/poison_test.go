@@ -109,8 +109,8 @@ func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testin
 	const sickOnes, few = 20, 6
 	c := newInboxCase(t, 6)
 	c.settings.Attempts, c.settings.Backoff = 3, 100*time.Millisecond
-	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", kit.BenchNumber(t, "RELAY_TEST_POISON_KEYS", 2_000))
-	kills := kit.BenchNumber(t, "RELAY_TEST_POISON_KILLS", few)
+	s := newSender(t, c.bootstrap, c.settings.Topics[0], "stock", kit.NumberOf(t, "RELAY_TEST_POISON_KEYS", 2_000))
+	kills := kit.NumberOf(t, "RELAY_TEST_POISON_KILLS", few)
 	sick := newSickKeys(c, s, sickOnes, 2)
 	again := startRepeater(t, c.bootstrap, 500, c.settings.Topics...)
 	loop := crashLoop{kills: kills, slots: 2, deadline: time.Minute + time.Duration(kills)*6*time.Second, batch: func() bool { return rand.IntN(4) > 0 }}

@@ -17,7 +17,7 @@ import (
 // Sixty days of marks, nine in ten with ids that are UUIDv7, then one Sweep with a retention of thirty days, while messages go on
 // to be accepted: what a mark takes, what removing costs, and how long the slowest message had to wait.
 func TestInboxRetentionCost(t *testing.T) {
-	marksWanted := kit.BenchNumber(t, "RELAY_TEST_BENCH_MARKS", 2_000_000)
+	marksWanted := kit.NumberOf(t, "RELAY_TEST_BENCH_MARKS", 2_000_000)
 	m := newMarks(t)
 	m.addPastWeeks(10, 3)
 	const million = 1_000_000

@@ -30,12 +30,10 @@ func Finish(t testing.TB, load *Workload, settings []string, topics ...string) {
 func AwaitPublished(t testing.TB, load *Workload) {
 	t.Helper()
 	Eventually(t, 3*time.Minute, "everything in the outbox is published", func() bool {
-		conn := Connect(t, load.URL)
-		defer CloseQuietly(conn)
 		var left int
-		err := conn.QueryRow(t.Context(), `
+		err := Ask(t, load.URL, `
 SELECT count(*) FROM outbox, relay_lanes
-WHERE snapshot_to IS NOT NULL OR snapshot_from IS NULL OR NOT pg_visible_in_snapshot(xact_id, snapshot_from)`).Scan(&left)
+WHERE snapshot_to IS NOT NULL OR snapshot_from IS NULL OR NOT pg_visible_in_snapshot(xact_id, snapshot_from)`, nil, &left)
 		return err == nil && left == 0
 	})
 }
@@ -43,11 +41,8 @@ WHERE snapshot_to IS NOT NULL OR snapshot_from IS NULL OR NOT pg_visible_in_snap
 // LaneSeq is the sequence number of the last batch intended, 0 before the first.
 func LaneSeq(t testing.TB, url string) int64 {
 	t.Helper()
-	conn := Connect(t, url)
-	defer CloseQuietly(conn)
 	var seq int64
-	err := conn.QueryRow(t.Context(), "SELECT coalesce(max(seq), 0) FROM relay_lanes").Scan(&seq)
-	if err != nil {
+	if err := Ask(t, url, "SELECT coalesce(max(seq), 0) FROM relay_lanes", nil, &seq); err != nil {
 		t.Fatal(err)
 	}
 	return seq
@@ -56,9 +51,7 @@ func LaneSeq(t testing.TB, url string) int64 {
 // LaneOwner is who took the lane over last, and how often it was taken over.
 func LaneOwner(t testing.TB, url string) (owner string, epoch int64) {
 	t.Helper()
-	conn := Connect(t, url)
-	defer CloseQuietly(conn)
-	err := conn.QueryRow(t.Context(), "SELECT owner, owner_epoch FROM relay_lanes").Scan(&owner, &epoch)
+	err := Ask(t, url, "SELECT owner, owner_epoch FROM relay_lanes", nil, &owner, &epoch)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		t.Fatal(err)
 	}

@@ -36,8 +36,8 @@ func SettingOf(settings []string, name string) string {
 	return ""
 }
 
-// BenchNumber reads a number from the environment.
-func BenchNumber(t testing.TB, name string, otherwise int) int {
+// NumberOf reads a number from the environment.
+func NumberOf(t testing.TB, name string, otherwise int) int {
 	text := os.Getenv(name)
 	if text == "" {
 		return otherwise

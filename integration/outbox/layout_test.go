@@ -19,7 +19,7 @@ func TestTheLayoutChangesUnderWritersAndTheRelay(t *testing.T) {
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=200", "RELAY_RETENTION=2s")
-	load := kit.StartWorkload(t, url, 8, &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
+	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 4), &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
 	conn := kit.Connect(t, url)
 	written := func(more int64) {
 		t.Helper()

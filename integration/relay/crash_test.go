@@ -26,7 +26,7 @@ func TestKilledAtEveryStepNothingIsLostDoubledOrOutOfOrder(t *testing.T) {
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=200")
-	load := kit.StartWorkload(t, url, 12, &kit.Workload{Pause: 20 * time.Millisecond})
+	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 20 * time.Millisecond})
 	steps := relay.Steps()
 	began := time.Now()
 	for kill := range kills {

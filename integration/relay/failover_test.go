@@ -46,7 +46,7 @@ func TestWithSeveralRelaysAnotherGoesOnWithinTheSessionTimeout(t *testing.T) {
 			url := kit.Database(t)
 			route, topic := kit.RouteOf(t)
 			settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=200")
-			load := kit.StartWorkload(t, url, 8, &kit.Workload{Pause: 10 * time.Millisecond})
+			load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 4), &kit.Workload{Pause: 10 * time.Millisecond})
 			relays := make([]*kit.RelayProcess, replicas)
 			for i := range relays {
 				relays[i] = kit.StartRelay(t, settings, "run")
@@ -84,7 +84,7 @@ func TestRelaysComeAndGo(t *testing.T) {
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=200")
-	load := kit.StartWorkload(t, url, 8, &kit.Workload{Pause: 10 * time.Millisecond})
+	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 4), &kit.Workload{Pause: 10 * time.Millisecond})
 	relays := make([]*kit.RelayProcess, 3)
 	for i := range relays {
 		relays[i] = kit.StartRelay(t, settings, "run")

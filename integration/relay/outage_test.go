@@ -71,7 +71,7 @@ func TestPostgresCrashesAndComesBack(t *testing.T) {
 	server, url := kit.OwnPostgres(t)
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route)
-	load := kit.StartWorkload(t, url, 8, &kit.Workload{Pause: 10 * time.Millisecond})
+	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 4), &kit.Workload{Pause: 10 * time.Millisecond})
 	r := kit.StartRelay(t, settings, "run")
 	kit.AwaitGoingOn(t, url)
 	for range 3 {

@@ -166,9 +166,7 @@ GROUP BY aggregate_id ORDER BY 1`, first)
 
 func count(t testing.TB, url, query string) (n int) {
 	t.Helper()
-	conn := kit.Connect(t, url)
-	defer kit.CloseQuietly(conn)
-	if err := conn.QueryRow(t.Context(), query).Scan(&n); err != nil {
+	if err := kit.Ask(t, url, query, nil, &n); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -244,6 +244,7 @@ func copyDatabase(t *testing.T, of string) string {
 	}
 	original := strings.TrimPrefix(address.Path, "/")
 	maintenance := kit.MaintenanceURL(t)
+	kit.EndSession(address.String()) // nobody may be connected to what is copied
 	kit.Execute(t, maintenance, "CREATE DATABASE "+original+"_copy TEMPLATE "+original)
 	t.Cleanup(func() { kit.Execute(t, maintenance, "DROP DATABASE IF EXISTS "+original+"_copy WITH (FORCE)") })
 	address.Path += "_copy"

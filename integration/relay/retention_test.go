@@ -19,7 +19,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 			url := make(t)
 			route, topic := kit.RouteOf(t)
 			settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=100", "RELAY_RETENTION=0")
-			load := kit.StartWorkload(t, url, 12, &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
+			load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
 			steps := relay.Steps()
 			for kill := range len(steps) {
 				// Far enough that the cleaner has had a few rounds.
