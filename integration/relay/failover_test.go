@@ -97,7 +97,7 @@ func TestRelaysComeAndGo(t *testing.T) {
 			relays[i].Kill()
 			relays[i] = kit.StartRelay(t, settings, "run")
 		case 1:
-			relays[i].AwaitLog(time.Minute, "level=INFO") // before that, SIGTERM ends a process at once
+			relays[i].AwaitLog(time.Minute, "relay starts") // before that, SIGTERM ends a process at once
 			relays[i].Terminate()
 			if status := relays[i].Wait(time.Minute); status != 0 {
 				t.Errorf("SIGTERM ended the relay with status %d", status)
