@@ -10,16 +10,19 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
-// AtMostOnce runs an effect that no database rolls back, such as an e-mail, at most once: the claim on it is committed before it
-// begins, and settled when it is done.
+// AtMostOnce runs an effect that no database rolls back, such as an e-mail, at most once: the claim
+// on it is committed before it begins, and settled when it is done.
 //
-// A message that is seen again while its claim is not settled is not run again, whether the first run goes on, failed or ended with
-// its process: what is known goes to inbox_audit, and the result is Audited, for a person to look at. An error of the handler means
-// just that, and so does nil after the end of its context, unless it says that nothing happened for certain. NotDone and
-// Unavailable do: the claim is released, and the message is to be handled again. Permanent says the same, and parks the message.
+// A message that is seen again while its claim is not settled is not run again, whether the first
+// run goes on, failed or ended with its process: what is known goes to inbox_audit, and the result
+// is Audited, for a person to look at. An error of the handler means just that, and so does nil
+// after the end of its context, unless it says that nothing happened for certain. NotDone and
+// Unavailable do: the claim is released, and the message is to be handled again. Permanent says the
+// same, and parks the message.
 //
-// If another process has seen the message again before its handler says that nothing happened, then that process has passed
-// it, and nobody would bring it back. It is parked then, and inbox_audit tells of it.
+// If another process has seen the message again before its handler says that nothing happened, then
+// that process has passed it, and nothing else would bring it back. It is parked then, and
+// inbox_audit tells of it.
 func (i *Inbox[TTx]) AtMostOnce(
 	ctx context.Context, m Message, handler func(ctx context.Context) error,
 ) (Result, error) {
@@ -113,9 +116,9 @@ func (i *Inbox[TTx]) settleDone(ctx context.Context, m Message, id ledger.Identi
 	})
 }
 
-// undo releases a message of which it is certain that nothing happened: claim and mark go. If another process has passed it
-// meanwhile, or the handler said Permanent, it is parked with its mark instead. If a person has settled the claim
-// meanwhile, the mark is as that person wants it.
+// undo releases a message of which it is certain that nothing happened: claim and mark go. If
+// another process has passed it meanwhile, or the handler said Permanent, it is parked with its
+// mark instead. If a person has settled the claim meanwhile, the mark is as that person wants it.
 func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id ledger.Identity, why error) (Result, error) {
 	var result Result
 	cause := CausePermanent

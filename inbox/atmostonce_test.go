@@ -61,7 +61,8 @@ func TestAnEffectThatFailedIsAuditedWhenItIsSeenAgain(t *testing.T) {
 	})
 }
 
-// Whoever parks a message whose effect may have happened has seen it again, as much as who handles it.
+// Whoever parks a message whose effect may have happened has seen it again, as much as who handles
+// it.
 func TestAnEffectThatFailedIsAuditedWhenItIsParked(t *testing.T) {
 	each(t, func(w *world) {
 		m := message("1", "k")

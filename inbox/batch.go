@@ -13,19 +13,22 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
-// HandleBatch handles many messages in few transactions, mostly one. It marks them in one statement and calls handler once with
-// those that are fresh, in their order. It returns one outcome for each message, in the order of messages.
+// HandleBatch handles many messages in few transactions, mostly one. It marks them in one statement
+// and calls handler once with those that are fresh, in their order. It returns one outcome for each
+// message, in the order of messages.
 //
-// Where a call fails the transaction is rolled back, and the messages are tried again in two halves, each in a transaction of its
-// own, and so on down to the one that fails: a bad message does not fail its neighbours, and a failure that comes only with
-// COMMIT (a deferred constraint) is found in the same way. A handler that knows the bad message names it by At, which saves
-// the search. So handler may be called several times for one message, and
-// changes nothing but the database; the effects of one call stay, or none. Later messages of the key of a failed one are Deferred. Where
-// nearly every call fails, the rest is Deferred too: it is not known which of them are bad, and the caller tries again later.
-// A call that is not done in time is not split, since each part could take as long: all are Failed, to be tried one by one.
+// If a call fails the transaction is rolled back, and the messages are tried again in two halves,
+// each in its own transaction, and so on down to the one that fails: a bad message does not fail
+// its neighbours, and a failure that comes only with COMMIT (a deferred constraint) is found in the
+// same way. A handler that knows the bad message names it by At, which saves the search. So handler
+// may be called several times for one message, and changes nothing but the database; the effects of
+// one call stay, or none. Later messages of the key of a failed one are Deferred. If nearly every
+// call fails, the rest is Deferred too: it is not known which of them are bad, and the caller tries
+// again later. A call that is not done in time is not split, since each part could take as long:
+// all are Failed, to be tried one by one.
 //
-// The error is for what is about all of them: the database is away, or ctx has ended. Messages that were decided before have their
-// outcome even so.
+// The error is for what is about all of them: the database is unavailable, or ctx has ended.
+// Messages that were decided before have their outcome even so.
 func (i *Inbox[TTx]) HandleBatch(
 	ctx context.Context, messages []Message, handler func(ctx context.Context, tx TTx, messages []Message) error,
 ) ([]Outcome, error) {
@@ -211,7 +214,8 @@ func (a *attempt[TTx]) keep() {
 	}
 }
 
-// run tries it with marks that are all new, and where one is there already, once more with a look at each.
+// run tries it with marks that are all new, and if one is there already, once more with a look at
+// each.
 func (a *attempt[TTx]) run(ctx context.Context) error {
 	i := a.batch.inbox
 	if i.expectsNew() {

@@ -26,7 +26,8 @@ func batchOf(all ...string) []inbox.Message {
 	return messages
 }
 
-// effectsBut writes a row a message, and fails for those whose id begins with bad, or parks those whose begins with never.
+// effectsBut writes a row a message, and fails for those whose id begins with bad, or parks those
+// whose begins with never.
 func effectsBut(calls *atomic.Int32) batchHandler {
 	return func(ctx context.Context, tx transaction, messages []inbox.Message) error {
 		if calls != nil {
@@ -147,7 +148,8 @@ func TestAFailureThatComesWithCommitIsFoundInABatch(t *testing.T) {
 	})
 }
 
-// Whatever fails, however many, an earlier message of a key is never overtaken, and the number of calls has a bound.
+// Whatever fails, however many, an earlier message of a key is never overtaken, and the number of
+// calls has a bound.
 func TestWhereNearlyEverythingFailsTheCallsAreBoundedAndNoOrderIsInverted(t *testing.T) {
 	each(t, func(w *world) {
 		for name, bad := range map[string]func(n int) bool{

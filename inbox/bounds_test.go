@@ -9,8 +9,9 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// Each call is made by a process that freezes before its COMMIT, with its locks: Postgres ends its session. What comes through the
-// network then ends the call too; a session that went on would keep it for longer than soon waits.
+// Each call is made by a process that freezes before its COMMIT, with its locks: Postgres ends its
+// session. What comes through the network then ends the call too; a session that went on would keep
+// it for longer than soon waits.
 func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 	each(t, func(w *world) {
 		x, url := w.throughWire()
@@ -47,7 +48,7 @@ func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 			{"Retain", func(ctx context.Context) error { return frozen.Retain(ctx, time.Hour) }},
 			{"Sweep", func(ctx context.Context) error { _, err := frozen.Sweep(ctx); return err }},
 		} {
-			// Where the session ends before that, on a machine that is busy, once more.
+			// If the session ends before that, on a machine that is busy, once more.
 			w.until(call.name+" freezes before its COMMIT", func() bool {
 				before := x.freeze(true)
 				err := soon(w, background(func() error { return call.make(w.Context()) }))

@@ -11,7 +11,7 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
-// ErrSchema is what Check returns where tables of the inbox are missing.
+// ErrSchema is what Check returns if tables of the inbox are missing.
 var ErrSchema = errors.New("inbox: tables are missing")
 
 // required are those that the migrations make.
@@ -20,8 +20,9 @@ var required = []string{
 	"inbox_sweeps", "inbox_retentions", "inbox_incarnation",
 }
 
-// Check looks whether the tables are there, for a service that wants to fail when it starts and not with its first message. The
-// error is ErrSchema where one is missing; one that IsUnavailable says nothing about the tables.
+// Check looks whether the tables are there, for a service that wants to fail when it starts and not
+// with its first message. The error is ErrSchema if one is missing; one that IsUnavailable says
+// nothing about the tables.
 func (i *Inbox[TTx]) Check(ctx context.Context) error {
 	var missing []string
 	err := i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {

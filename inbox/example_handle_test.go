@@ -25,7 +25,8 @@ func exampleInbox(ctx context.Context) (*inbox.Inbox[pgx.Tx], *pgxpool.Pool) {
 	return in, pool
 }
 
-// The effect and the mark that the message was handled commit together, so a second copy has no effect.
+// The effect and the mark that the message was handled commit together, so a second copy has no
+// effect.
 func ExampleInbox_Handle() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
@@ -50,8 +51,8 @@ func ExampleInbox_Handle() {
 	// alice has 70
 }
 
-// Many messages take one transaction. One that can never be handled does not fail its neighbours: it is parked, and later ones of its
-// key wait behind it.
+// Many messages take one transaction. One that can never be handled does not fail its neighbours:
+// it is parked, and later ones of its key wait behind it.
 func ExampleInbox_HandleBatch() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
@@ -112,7 +113,8 @@ func ExampleInbox_Accept() {
 	// duplicate
 }
 
-// An e-mail cannot be rolled back. Where it is not known whether it was sent, it is not sent again, and a person finds it in inbox_audit.
+// An e-mail cannot be rolled back. If it is not known whether it was sent, it is not sent again,
+// and a person finds it in inbox_audit.
 func ExampleInbox_AtMostOnce() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)
@@ -133,7 +135,8 @@ func ExampleInbox_AtMostOnce() {
 	// true <nil>
 }
 
-// An event that a message causes is written in the transaction of the handler, and says what caused it.
+// An event that a message causes is written in the transaction of the handler, and says what caused
+// it.
 func ExampleMessage_Follow() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)

@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// wantFailure handles a message and returns the error; nothing may be left, and the same message is handled afterwards.
+// wantFailure handles a message and returns the error; nothing may be left, and the same message is
+// handled afterwards.
 func (w *world) wantFailure(b box, h handler) error {
 	w.Helper()
 	m := message("1", "k")
@@ -94,8 +95,8 @@ func TestAHandlerThatIsNotDoneInTimeFails(t *testing.T) {
 	})
 }
 
-// stubborn is a handler that goes on although its context has ended, until the test lets it go. What it does then with its
-// transaction comes out of after.
+// stubborn is a handler that goes on although its context has ended, until the test lets it go.
+// What it does then with its transaction comes out of after.
 func (w *world) stubborn(then handler) (h handler, after <-chan error) {
 	letGo, ended := make(chan struct{}), make(chan error, 1)
 	w.Cleanup(func() { close(letGo) })
@@ -255,7 +256,8 @@ func TestANetworkErrorOfAHandlersOwnIsNoOutage(t *testing.T) {
 	})
 }
 
-// The query of a handler with a time limit of its own takes the connection with it, in pgx. That is this message's doing.
+// The query of a handler with a time limit of its own takes the connection with it, in pgx. That is
+// this message's doing.
 func TestAnOwnTimeLimitOfAHandlerIsNoOutage(t *testing.T) {
 	each(t, func(w *world) {
 		w.wantOrdinary(w.wantFailure(w, func(ctx context.Context, tx transaction) error {
@@ -285,7 +287,8 @@ func TestATimeLimitOfTheSessionDoesNotEndASlowHandler(t *testing.T) {
 	})
 }
 
-// A transaction that cannot be committed whatever is tried is a fault of the handler, and of this message.
+// A transaction that cannot be committed whatever is tried is a fault of the handler, and of this
+// message.
 func TestATransactionThatTheHandlerSpoiledIsAFailureAndNoOutage(t *testing.T) {
 	declined := errors.New("card declined")
 	spoilers := map[string]handler{

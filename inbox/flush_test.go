@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// With synchronous_commit = off a commit is flushed some time later by a process of its own. Twenty in a row would not be, at once.
+// With synchronous_commit = off a commit is flushed some time later by a process of its own. Twenty
+// in a row would not be, at once.
 func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 	each(t, func(w *world) {
 		named := func(c *inbox.Config) { c.Instance = "host-1" }
@@ -36,7 +37,8 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 				w.Fatalf("the log is not flushed up to %s", written)
 			}
 		}
-		// Another process takes the partition over: this one may be a zombie, whose offsets nobody needs.
+		// Another process takes the partition over: this one may be a zombie, whose offsets nobody
+		// needs.
 		if _, err := w.Open(w.Context(), "orders", 3); err != nil {
 			w.Fatal(err)
 		}

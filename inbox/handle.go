@@ -11,14 +11,17 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
-// Handle runs handler once for the message, in one transaction with the mark that it was handled. The message is done where the
-// error is nil, and Result says how; otherwise nothing of it is in the database, and it is to be handled again.
+// Handle runs handler once for the message, in one transaction with the mark that it was handled.
+// The message is done if the error is nil, and Result says how; otherwise nothing of it is in the
+// database, and it is to be handled again.
 //
-// Where another transaction handles the same message right now, Handle waits for it and sees its outcome. Where the handler says
-// Permanent, or an earlier message of the key is parked, the message is parked. Serialization failures and deadlocks run
-// the whole transaction again, so a handler changes nothing but the database. A handler that returns after its context has ended has
-// failed, also with nil: with ErrTimeout after Config.HandlerTimeout, with the error of ctx after the end of
-// ctx. A COMMIT whose answer was lost is an error that IsUnavailable: handled again, the message is a Duplicate if it was committed.
+// If another transaction handles the same message right now, Handle waits for it and sees its
+// outcome. If the handler says Permanent, or an earlier message of the key is parked, the message
+// is parked. Serialization failures and deadlocks run the whole transaction again, so a handler
+// changes nothing but the database. A handler that returns after its context has ended has failed,
+// also with nil: with ErrTimeout after Config.HandlerTimeout, with the error of ctx after the end
+// of ctx. A COMMIT whose answer was lost is an error that IsUnavailable: handled again, the message
+// is a Duplicate if it was committed.
 func (i *Inbox[TTx]) Handle(
 	ctx context.Context, m Message, handler func(ctx context.Context, tx TTx) error,
 ) (Result, error) {
@@ -72,8 +75,9 @@ func (i *Inbox[TTx]) handleOnce(
 	return result, err
 }
 
-// acceptStatement writes the mark. It tells whether it is the first one, the row of the key where that is parked, and the incarnation
-// that the transaction is in. Bounds that are not set are left alone.
+// acceptStatement writes the mark. It tells whether it is the first one, the row of the key if that
+// is parked, and the incarnation that the transaction is in. Bounds that are not set are left
+// alone.
 func (i *Inbox[TTx]) acceptStatement(
 	m Message, id ledger.Identity, limits transact.Bounds, fresh *bool, keyID **int64, in *int64,
 ) inboxdriver.Statement {
@@ -87,14 +91,14 @@ func (i *Inbox[TTx]) acceptStatement(
 // Accept marks the message in a transaction of the caller, and says what follows from it:
 //
 //   - Accepted: write the effect in the same transaction, and commit.
-//   - Parked: an earlier message of its key is parked, and now this one behind it. Write no effect, and commit: the parked message
-//     is in this transaction, and rolled back it is nowhere.
+//   - Parked: an earlier message of its key is parked, and now this one behind it. Write no effect,
+//     and commit: the parked message is in this transaction, and rolled back it is nowhere.
 //   - Duplicate: it was handled or parked before. Write no effect; nothing needs a commit.
 //   - Failed, with an error: roll back.
 //
-// So a caller commits if the error is nil, and writes the effect if the result is Accepted. Result.NeedsCommit tells Parked from
-// Duplicate for one who would rather roll back. Acknowledge the message after the commit. A transaction that handles the
-// same message is waited for.
+// So a caller commits if the error is nil, and writes the effect if the result is Accepted.
+// Result.NeedsCommit tells Parked from Duplicate for one who would rather roll back. Acknowledge
+// the message after the commit. A transaction that handles the same message is waited for.
 func (i *Inbox[TTx]) Accept(ctx context.Context, tx TTx, m Message) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err

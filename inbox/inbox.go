@@ -10,8 +10,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
-// Inbox gives each message its effect once. TTx is the transaction that handlers get: pgx.Tx from New, *sql.Tx from
-// inboxsql.New. Its methods may be called from many goroutines.
+// Inbox gives each message its effect once. TTx is the transaction that handlers get: pgx.Tx from
+// New, *sql.Tx from inboxsql.New. Its methods may be called from many goroutines.
 type Inbox[TTx any] struct {
 	cfg    Config
 	ledger *ledger.Ledger[TTx]
@@ -52,5 +52,6 @@ func (i *Inbox[TTx]) Consumer() string { return i.cfg.Consumer }
 // Instance returns who this process is.
 func (i *Inbox[TTx]) Instance() string { return i.cfg.Instance }
 
-// Internal is for package inboxloop. What it returns is of an internal package and may change at any time.
+// Internal is for package inboxloop. What it returns is of an internal package and may change at
+// any time.
 func (i *Inbox[TTx]) Internal() *ledger.Ledger[TTx] { return i.ledger }

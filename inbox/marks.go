@@ -18,7 +18,8 @@ type marks struct {
 	// bySource are the keys of each source, each once and in order.
 	sources  []string
 	bySource map[string][]uuid.UUID
-	// left are the messages whose mark is new, until they are taken: a second copy in the same batch is a duplicate.
+	// left are the messages whose mark is new, until they are taken: a second copy in the same batch
+	// is a duplicate.
 	left map[ledger.Identity]bool
 }
 
@@ -50,7 +51,8 @@ func (m *marks) take(id ledger.Identity) bool {
 	return fresh
 }
 
-// statementsOf write the marks: those that are new, or all of them, or none where one of them is there.
+// statementsOf write the marks: those that are new, or all of them, or none if one of them is
+// there.
 func statementsOf[TTx any](i *Inbox[TTx], m *marks, allNew bool) []inboxdriver.Statement {
 	all := make([]inboxdriver.Statement, 0, len(m.sources)+1)
 	for _, source := range m.sources {
@@ -92,8 +94,8 @@ func (m *marks) keep(source, listed string) error {
 	return nil
 }
 
-// seenAgainFor is how long batches are marked with ON CONFLICT once one of them held a message that was seen before: those come in
-// runs, and each failure is a line in the log of the server.
+// seenAgainFor is how long batches are marked with ON CONFLICT once one of them held a message that
+// was seen before: those come in runs, and each failure is a line in the log of the server.
 const seenAgainFor = time.Minute
 
 // expectsNew reports whether a batch is taken to hold nothing that was seen before.

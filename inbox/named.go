@@ -24,10 +24,11 @@ func (e *BatchError) Error() string {
 // Unwrap returns the error itself.
 func (e *BatchError) Unwrap() error { return e.Err }
 
-// At tells HandleBatch which of the messages that a handler was called with an error is about: the one at the index, from 0. The others
-// are then handled in one more transaction, instead of being searched through in halves. Permanent may stand inside or
-// outside. An index that is wrong costs time: the message that it names is tried again alone, also before it is parked, and
-// an index that no message has is ignored. Nil stays nil.
+// At tells HandleBatch which of the messages that a handler was called with an error is about: the
+// one at the index, from 0. The others are then handled in one more transaction, instead of being
+// searched through in halves. Permanent may stand inside or outside. An index that is wrong costs
+// time: the message that it names is tried again alone, also before it is parked, and an index that
+// no message has is ignored. Nil stays nil.
 func At(index int, err error) error {
 	if err == nil {
 		return nil
@@ -35,8 +36,8 @@ func At(index int, err error) error {
 	return &BatchError{index, err}
 }
 
-// named returns the place of the message that the error of a handler names. An error that only says that an earlier statement has
-// failed names the wrong one.
+// named returns the place of the message that the error of a handler names. An error that only says
+// that an earlier statement has failed names the wrong one.
 func (a *attempt[TTx]) named(err error) (place int, ok bool) {
 	e, found := errors.AsType[*BatchError](err)
 	if !found || e.Index < 0 || e.Index >= len(a.fresh) {
@@ -48,7 +49,8 @@ func (a *attempt[TTx]) named(err error) (place int, ok bool) {
 	return a.fresh[e.Index], true
 }
 
-// without handles the places without the one that the handler has named, then that one, and then those behind it.
+// without handles the places without the one that the handler has named, then that one, and then
+// those behind it.
 func (b *batch[TTx]) without(ctx context.Context, places []int, bad int, err error) error {
 	key, ordered := keyOf(b.messages[bad])
 	var others, behind []int

@@ -105,7 +105,8 @@ func TestAnIndexThatNoMessageHasIsIgnored(t *testing.T) {
 	})
 }
 
-// The handler of one message swallowed an error of Postgres, and the next one's statement fails for it.
+// The handler of one message swallowed an error of Postgres, and the next one's statement fails for
+// it.
 func TestAMessageAfterAFailedStatementIsNotNamed(t *testing.T) {
 	each(t, func(w *world) {
 		outcomes, err := w.HandleBatch(w.Context(), batchOf("1 a", "bad b", "3 c", "4 d"),

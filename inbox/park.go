@@ -25,8 +25,8 @@ const (
 	CauseCrash Cause = "crash"
 	// CauseIdentity is a message without an id to recognise it by.
 	CauseIdentity Cause = "identity"
-	// CauseSize is a batch of records that takes more memory than a consumer may use once it is decompressed. It was not read: the message
-	// has the place of the batch, and no payload.
+	// CauseSize is a batch of records that takes more memory than a consumer may use once it is
+	// decompressed. It was not read: the message has the place of the batch, and no payload.
 	CauseSize Cause = "size"
 	// CauseBehind is a message behind a parked one of its key.
 	CauseBehind Cause = "behind"
@@ -35,9 +35,10 @@ const (
 // mostError bounds the bytes of an error text that is kept.
 const mostError = 4096
 
-// Park parks the message with its mark, in a transaction of its own: it is done, and all later messages of its key are parked
-// behind it, in order. The result is Parked, or Duplicate where somebody else handled or parked the message first, or Audited where its
-// effect was begun by AtMostOnce and is not known to be done.
+// Park parks the message with its mark, in its own transaction: it is done, and all later messages
+// of its key are parked behind it, in order. The result is Parked, or Duplicate if another process
+// handled or parked the message first, or Audited if its effect was begun by AtMostOnce and is not
+// known to be done.
 func (i *Inbox[TTx]) Park(ctx context.Context, m Message, cause Cause, attempts int, why error) (Result, error) {
 	if err := m.check(); err != nil {
 		return Failed, err
@@ -97,7 +98,7 @@ func (i *Inbox[TTx]) parkMarked(
 	return i.ledger.DropStarted(ctx, tx, id)
 }
 
-// parkedKey returns the row of the message's key, which it makes where there is none.
+// parkedKey returns the row of the message's key, which it makes if there is none.
 func (i *Inbox[TTx]) parkedKey(ctx context.Context, tx inboxdriver.Tx, m Message) (int64, error) {
 	args := []any{i.cfg.Consumer, m.Topic, tables.OrNull(m.Key)}
 	for {
@@ -135,7 +136,8 @@ func (i *Inbox[TTx]) parkStatement(keyID int64, m Message, cause Cause, attempts
 		names[n], values[n] = []byte(h.Name), h.Value
 	}
 	var when any
-	// A sender may have written any time. One that Postgres cannot hold would come out as another one.
+	// A sender may have written any time. One that Postgres cannot hold would come out as another
+	// one.
 	if year := m.Time.UTC().Year(); !m.Time.IsZero() && 0 < year && year < 10000 {
 		when = m.Time.UTC().Truncate(time.Microsecond)
 	}

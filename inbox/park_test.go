@@ -23,7 +23,8 @@ func (w *world) retry(b box, key inboxloop.ParkedKey) retryOutcome {
 	return retryOutcome{got, err}
 }
 
-// wantRetried retries the first message of the key, which must be that one; no id means that the queue was empty.
+// wantRetried retries the first message of the key, which must be that one; no id means that the
+// queue was empty.
 func (w *world) wantRetried(key inboxloop.ParkedKey, id string, left bool) {
 	w.Helper()
 	got := w.retry(w, key)
@@ -112,7 +113,8 @@ func TestAParkedMessageComesBackAsItWas(t *testing.T) {
 	})
 }
 
-// A sender may write any time into a record. Whatever it is, the message can be parked, and no other time takes its place.
+// A sender may write any time into a record. Whatever it is, the message can be parked, and no
+// other time takes its place.
 func TestAMessageWithAnImpossibleTimeIsParkedWithoutIt(t *testing.T) {
 	each(t, func(w *world) {
 		for n, when := range []time.Time{time.UnixMilli(math.MaxInt64), time.UnixMilli(math.MinInt64), time.UnixMilli(1e15), time.UnixMilli(-1e15)} {

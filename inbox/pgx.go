@@ -16,8 +16,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/failure"
 )
 
-// New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
-// reported all at once.
+// New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection.
+// Faults of the configuration are reported all at once.
 func New(pool *pgxpool.Pool, config *Config) (*Inbox[pgx.Tx], error) {
 	if pool == nil {
 		return NewWithDriver[pgx.Tx](nil, config)
@@ -49,7 +49,8 @@ func (d pgxDriver) Begin(
 		err = readBatch(results, first)
 	}
 	if err = errors.Join(err, other(results.Close(), err)); err != nil {
-		// It is rolled back where it began, and the connection goes where it belongs, whatever the error.
+		// It is rolled back where it began, and the connection goes where it belongs, whatever the
+		// error.
 		return nil, nil, errors.Join(err, other(rollBackWithin(ctx, tx, limit), err))
 	}
 	return tx, tx.Tx, nil
@@ -95,8 +96,8 @@ func (t *pgxTx) Send(ctx context.Context, statements ...inboxdriver.Statement) e
 	return errors.Join(err, other(results.Close(), err))
 }
 
-// arguments puts arrays of UUIDs into the type that pgx sends in binary, and knows in every mode: Postgres takes twice as long to read
-// them as text.
+// arguments puts arrays of UUIDs into the type that pgx sends in binary, and knows in every mode:
+// Postgres takes twice as long to read them as text.
 func arguments(s inboxdriver.Statement) []any {
 	args := s.Args
 	for n, arg := range args {
@@ -127,7 +128,8 @@ func readBatch(results pgx.BatchResults, statements []inboxdriver.Statement) err
 	return nil
 }
 
-// other returns err unless it says the same as first: the end of a batch repeats the error of its statement.
+// other returns err unless it says the same as first: the end of a batch repeats the error of its
+// statement.
 func other(err, first error) error {
 	if err == nil || first != nil && err.Error() == first.Error() {
 		return nil
@@ -178,7 +180,7 @@ func (t *pgxTx) Rollback(ctx context.Context) error {
 	return nil
 }
 
-// release destroys the connection where it is not fit for use any more. A second call does nothing.
+// release destroys the connection if it is not fit for use any more. A second call does nothing.
 func (t *pgxTx) release() {
 	if t.conn != nil {
 		t.conn.Release()
@@ -187,8 +189,9 @@ func (t *pgxTx) release() {
 
 func (t *pgxTx) Lost(context.Context) bool { return t.Conn().IsClosed() }
 
-// Abandon closes the socket under the connection, which is allowed beside whatever reads or writes it; a statement that runs fails by
-// that, and pgx has Postgres cancel it. Otherwise the connection is left to whoever uses it: not even the pool touches it any more.
+// Abandon closes the socket under the connection, which is allowed beside whatever reads or writes
+// it; a statement that runs fails by that, and pgx has Postgres cancel it. Otherwise the connection
+// is left to the goroutine that uses it: not even the pool touches it any more.
 func (t *pgxTx) Abandon() {
 	t.abandoned = true
 	//nolint:errcheck // A socket that is closed already is as good.

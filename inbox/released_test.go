@@ -18,8 +18,8 @@ func (w *world) running(m inbox.Message) (ends chan<- error, done <-chan outcome
 	return end, done
 }
 
-// The partition goes to another process while an effect runs. That one passes the message as unknown;
-// if nothing happened, nobody else would ever try it.
+// The partition goes to another process while an effect runs. That one passes the message as
+// unknown; if nothing happened, nobody else would ever try it.
 func TestAnEffectThatDidNotHappenIsParkedIfItWasPassedMeanwhile(t *testing.T) {
 	each(t, func(w *world) {
 		for id, says := range map[string]func(error) error{"1": inbox.NotDone, "2": inbox.Unavailable} {

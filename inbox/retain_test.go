@@ -28,10 +28,11 @@ func TestTheLongestClaimKeepsTheMarks(t *testing.T) {
 		w.retain(200*time.Hour, "g/orders")
 		w.retain(2*time.Hour, "g/prices", "g/stock")
 		w.wantKept("200:00:00", "g/orders", "g/prices", "g/stock")
-		// What one claims anew replaces its own claim only.
+		// What one claims again replaces its own claim only.
 		w.retain(100*time.Hour, "g/orders")
 		w.wantKept("100:00:00", "g/orders", "g/prices", "g/stock")
-		// The topic is consumed no more. Marks that were written under the claim are needed for that long after its last repetition.
+		// The topic is consumed no more. Marks that were written under the claim are needed for that
+		// long after its last repetition.
 		w.do("UPDATE inbox_retentions SET claimed_at = now() - interval '99 hours' WHERE claimant = 'g/orders'")
 		w.retain(2*time.Hour, "g/prices", "g/stock")
 		w.wantKept("100:00:00", "g/orders", "g/prices", "g/stock")

@@ -14,7 +14,8 @@ import (
 
 // Swept is what a Sweep did.
 type Swept struct {
-	// Emptied are the partitions of weeks that were emptied as a whole, however many marks were in them.
+	// Emptied are the partitions of weeks that were emptied as a whole, however many marks were in
+	// them.
 	Emptied []string
 	// Deleted counts the marks that were deleted one by one, in other partitions.
 	Deleted int64
@@ -22,22 +23,26 @@ type Swept struct {
 	Started int64
 	// Added and Dropped count the partitions of weeks that were made and removed.
 	Added, Dropped int
-	// AheadFull reports that no week could be added, because inbox_ahead holds too many marks; see docs/inbox-operations.md.
+	// AheadFull reports that no week could be added, because inbox_ahead holds too many marks; see
+	// docs/inbox-operations.md.
 	AheadFull bool
-	// Blocked are the steps that were left for the next time, because another transaction held a table for too long.
+	// Blocked are the steps that were left for the next time, because another transaction held a
+	// table for too long.
 	Blocked []string
 }
 
-// Retain claims, in the database, how long the marks of this consumer are kept; 0 is for ever, which holds also where Retain is never
-// called. Sweep removes what is older.
+// Retain claims, in the database, how long the marks of this consumer are kept; 0 is forever, which
+// holds also if Retain is never called. Sweep removes what is older.
 //
-// The claim is made for each claimant, such as a topic, or for one without a name. The same claimant of any process replaces it; of
-// several claimants the longest claim counts. A claim that is not repeated ends when its time has passed since then: all
-// marks that were written under it are older by that. One for ever ends only if its claimant claims something else. So call Retain now and
-// then, and before the first message is handled.
+// The claim is made for each claimant, such as a topic, or for one without a name. The same
+// claimant of any process replaces it; of several claimants the longest claim counts. A claim that
+// is not repeated ends when its time has passed since then: all marks that were written under it
+// are older by that. One forever ends only if its claimant claims something else. So call Retain
+// now and then, and before the first message is handled.
 //
-// A message that comes back after its mark has gone is handled again. So the marks must be kept for longer than the topic
-// keeps the message, and for as long as anybody may set a consumer back to an older offset. Package inboxkafka compares.
+// A message that comes back after its mark has gone is handled again. So the marks must be kept for
+// longer than the topic keeps the message, and for as long as somebody may set a consumer back to
+// an older offset. Package inboxkafka compares.
 func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claimants ...string) error {
 	var seconds any
 	switch {
@@ -62,9 +67,10 @@ func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claima
 	return nil
 }
 
-// Sweep removes marks of all consumers that are older than the retention of their consumer, and sees to the partitions of weeks.
-// Call it now and then, such as every hour, from any process; one that comes while another works does nothing. Each of its steps is
-// a small transaction, and it rests after each for as long as that took. It returns what was done also where an error ends it.
+// Sweep removes marks of all consumers that are older than the retention of their consumer, and
+// sees to the partitions of weeks. Call it now and then, such as every hour, from any process; one
+// that comes while another works does nothing. Each of its steps is a small transaction, and it
+// rests after each for as long as that took. It returns what was done also if an error ends it.
 func (i *Inbox[TTx]) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	var faults []error
@@ -112,8 +118,9 @@ func (i *Inbox[TTx]) sweepSteps(
 	}
 }
 
-// sweep calls one function of the database in a transaction of its own. The functions look again under a lock at what they
-// saw without it, which another isolation level than that of our transactions would not let them.
+// sweep calls one function of the database in its own transaction. The functions look again under a
+// lock at what they saw without it, which another isolation level than that of our transactions
+// would not let them.
 func (i *Inbox[TTx]) sweep(ctx context.Context, text string, into ...any) error {
 	return i.ledger.Rerun(ctx, func() error {
 		return i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {

@@ -10,13 +10,13 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// aboutTheServer are SQLSTATEs that are about the server where it sends them by itself.
+// aboutTheServer are SQLSTATEs that are about the server if it sends them by itself.
 var aboutTheServer = []string{
 	"08001", "08006", "25006", "28000", "28P01", "3D000", "53100", "53200", "53300", "53400", "57P01", "57P03", "58000", "58030",
 }
 
-// A handler may get such a SQLSTATE from a function, from another server, or at a limit that it alone
-// meets: the connection is there and the server is well, so it is a failure of this message.
+// A handler may get such a SQLSTATE from a function, from another server, or at a limit that it
+// alone meets: the connection is there and the server is well, so it is a failure of this message.
 func TestAStateOfTheServerIsTheMessagesFailureWhereTheServerIsWell(t *testing.T) {
 	each(t, func(w *world) {
 		for _, state := range aboutTheServer {
@@ -82,7 +82,7 @@ func TestAHandlerThatSaysUnavailableIsBelieved(t *testing.T) {
 	})
 }
 
-// The same states are an outage where the server lets nobody in any more.
+// The same states are an outage if the server lets nobody in any more.
 func TestAStateOfTheServerIsAnOutageWhereTheServerIsUnwell(t *testing.T) {
 	each(t, func(w *world) {
 		for _, state := range []string{"53100", "57P01"} {

@@ -81,7 +81,7 @@ func TestTheRecordOfAStartGoesWithTheEndOfItsMessage(t *testing.T) {
 	})
 }
 
-// The record and the effect are one: where the transaction does not commit, neither has happened.
+// The record and the effect are one: if the transaction does not commit, neither has happened.
 func TestTheRecordOfAStartStaysWhereTheProcessEnds(t *testing.T) {
 	each(t, func(w *world) {
 		process, m := w.process(nil), message("1", "k")

@@ -65,7 +65,8 @@ func TestAConcurrentDuplicateWaitsForTheFirstAndSeesItsOutcome(t *testing.T) {
 	})
 }
 
-// The insert of a mark waits for a process that parks the message. What comes behind it in the batch must see that.
+// The insert of a mark waits for a process that parks the message. What comes behind it in the
+// batch must see that.
 func TestABatchThatWaitsForAMessageThatIsParkedParksWhatComesBehind(t *testing.T) {
 	each(t, func(w *world) {
 		tx, err := w.eye.Begin(w.Context())

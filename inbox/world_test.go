@@ -44,7 +44,8 @@ type world struct {
 	changed atomic.Bool
 }
 
-// free are schemas that a test before has used, and which are empty again: to make one takes far longer than most tests do.
+// free are schemas that a test before has used, and which are empty again: to make one takes far
+// longer than most tests do.
 var free = make(chan string, 100)
 
 // takeSchema gives the world a schema of its own, for as long as the test runs.

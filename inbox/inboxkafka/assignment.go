@@ -6,9 +6,11 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// Which partitions are assigned, how far each one has come, and starting over after a crash of Postgres.
+// Which partitions are assigned, how far each one has come, and starting over after a crash of
+// Postgres.
 
-// assign puts in the partitions that are not there yet, as made, and returns them. member is who they are assigned to.
+// assign puts in the partitions that are not there yet, as made, and returns them. member is who
+// they are assigned to.
 func (s *scheduler) assign(
 	member string, partitions map[string][]int32, made func(topicPartition, inboxloop.Incarnation) *partition,
 ) (begun []*partition) {
@@ -57,8 +59,8 @@ func (s *scheduler) remove(p *partition) {
 	s.room.Signal()
 }
 
-// watermarks are the positions to commit, of all partitions that stay or of those that go; the member that has them; and the
-// incarnation in which all before them was decided.
+// watermarks are the positions to commit, of all partitions that stay or of those that go; the
+// member that has them; and the incarnation in which all before them was decided.
 func (s *scheduler) watermarks(gone []closing) (marks map[*partition]position, member string, since inboxloop.Incarnation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +101,7 @@ func (s *scheduler) committed(p *partition, mark position) {
 	p.committed = mark
 }
 
-// endMissing reports whether there is a partition of which nobody has said where it ends.
+// endMissing reports whether there is a partition whose end is not known.
 func (s *scheduler) endMissing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +127,7 @@ func (s *scheduler) setEnds(at topicPartition, start, stable int64) {
 	p.stable = max(p.stable, stable)
 }
 
-// reached is the offset up to which all of a partition is done, -1 where that is not known.
+// reached is the offset up to which all of a partition is done, -1 if that is not known.
 func (s *scheduler) reached(p *partition) int64 {
 	reached := int64(-1)
 	mark, known := p.tracker.watermark()
@@ -141,7 +143,7 @@ func (s *scheduler) reached(p *partition) int64 {
 		reached = p.start
 	}
 	if reached >= 0 {
-		// What the topic has deleted nobody waits for.
+		// What the topic has deleted is not waited for.
 		reached = max(reached, min(p.start, p.stable))
 	}
 	return reached
@@ -188,8 +190,9 @@ func (s *scheduler) countRewind() int {
 	return s.rewinds
 }
 
-// beginAgain puts a new partition in the place of each one, in the incarnation that the database is in now, and returns them. After
-// a crash of the process before, the first records of each are looked at with care.
+// beginAgain puts a new partition in the place of each one, in the incarnation that the database is
+// in now, and returns them. After a crash of the process before, the first records of each are
+// looked at with care.
 func (s *scheduler) beginAgain(
 	now inboxloop.Incarnation, made func(topicPartition, inboxloop.Incarnation) *partition, careful int,
 ) (begun []*partition) {

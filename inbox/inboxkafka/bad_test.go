@@ -26,7 +26,8 @@ var outages = map[string]func(context.Context, pgx.Tx) error{
 	"its word": func(context.Context, pgx.Tx) error { return inbox.Unavailable(errors.New("the bank is closed")) },
 }
 
-// Whatever one message does, all others have their effects, and as long as others come it is parked in the end.
+// Whatever one message does, all others have their effects, and as long as others come it is parked
+// in the end.
 func TestOneMessageThatLooksLikeAnOutageStopsNobody(t *testing.T) {
 	const bad = "m-0010"
 	for name, fail := range outages {
@@ -64,8 +65,8 @@ func TestOneMessageThatLooksLikeAnOutageStopsNobody(t *testing.T) {
 	}
 }
 
-// The other side is away for the first calls: every effect is begun once it is back, and none is taken
-// for one that may have happened.
+// The other side is unavailable for the first calls: every effect is begun once it is back, and
+// none is taken for one that may have happened.
 func TestEffectsWaitForTheOtherSide(t *testing.T) {
 	s := newService(t)
 	var calls atomic.Int64

@@ -30,7 +30,8 @@ func (s slowBatches) HandleBatch(
 	return outcomes, nil
 }
 
-// A batch that is not done in time says nothing about any of its messages: none is parked that was never tried alone.
+// A batch that is not done in time says nothing about any of its messages: none is parked that was
+// never tried alone.
 func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 	g := newPausing(t)
 	fake := newFakeInbox()
@@ -118,7 +119,8 @@ func TestRetryOfAnotherTopicIsLeftToItsConsumer(t *testing.T) {
 	}
 }
 
-// A retry of effects holds one connection while it takes another: several at once could hold all and wait for ever.
+// A retry of effects holds one connection while it takes another: several at once could hold all
+// and wait forever.
 func TestRetriesOfEffectsAreOneAtATime(t *testing.T) {
 	r := newRig(t, 1)
 	var inFlight, most, calls atomic.Int64
@@ -148,7 +150,8 @@ func TestRetriesOfEffectsAreOneAtATime(t *testing.T) {
 	}
 }
 
-// mute is an inbox whose session does not open and does not give up, as where COMMIT is never answered.
+// mute is an inbox whose session does not open and does not give up, as if COMMIT is never
+// answered.
 type mute struct {
 	*fakeInbox
 	asked, letGo chan struct{}

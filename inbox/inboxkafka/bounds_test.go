@@ -117,7 +117,8 @@ func TestLongQueueOfOneKeyLeavesRoomForOthers(t *testing.T) {
 	r.awaitEffects()
 }
 
-// Only what stands still is paused, and only where polls had to wait; the fullest first, and those with more than half a share.
+// Only what stands still is paused, and only if polls had to wait; the fullest first, and those
+// with more than half a share.
 func TestWhichPartitionsArePaused(t *testing.T) {
 	s := newScheduler(1000, 1<<20)
 	old, now := time.Now().Add(-2*stuckAfter), time.Now().Add(time.Hour)

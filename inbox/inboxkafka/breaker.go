@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// breaker is a circuit breaker in front of the database. It is closed while the database is there. An error that says otherwise
-// opens it: nothing begins and nothing is fetched, while the client goes on to send its heartbeats and to take part in rebalances.
-// After a pause it is half-open and lets one trial through, whatever else is still in flight from before: that may hang on a
-// connection that never answers. A success closes the breaker, and another such error opens it for twice as long. A message that
-// failed a trial goes to the end of the line, so that the next trial is of another key; see scheduler.accuse. It belongs to the
-// scheduler's lock.
+// breaker is a circuit breaker in front of the database. It is closed while the database is there.
+// An error that says otherwise opens it: nothing begins and nothing is fetched, while the client
+// goes on to send its heartbeats and to take part in rebalances. After a pause it is half-open and
+// lets one trial through, whatever else is still in flight from before: that may hang on a
+// connection that never answers. A success closes the breaker, and another such error opens it for
+// twice as long. A message that failed a trial goes to the end of the line, so that the next trial
+// is of another key; see scheduler.accuse. It belongs to the scheduler's lock.
 type breaker struct {
 	state  breakerState
 	trial  bool      // a trial is in flight, and began lately
@@ -29,7 +30,8 @@ const (
 	halfOpen
 )
 
-// mostPause bounds a pause: one try now and then costs little, and the end of an outage is to be noticed soon.
+// mostPause bounds a pause: one try now and then costs little, and the end of an outage is to be
+// noticed soon.
 const mostPause = 5 * time.Second
 
 // blocks reports whether a job may not begin now.
@@ -41,8 +43,9 @@ func (b *breaker) begin() (trial bool) {
 	return b.state == halfOpen
 }
 
-// trip opens the breaker and returns for how long. If it was closed for less than twice the last pause, the fault was not over: a
-// database may answer while a handler goes on to say that something else is away.
+// trip opens the breaker and returns for how long. If it was closed for less than twice the last
+// pause, the fault was not over: a database may answer while a handler goes on to say that
+// something else is unavailable.
 func (b *breaker) trip(least, most time.Duration) (pause time.Duration) {
 	now := time.Now()
 	if b.since.IsZero() && now.Sub(b.healed) > 2*b.pause {
@@ -64,11 +67,11 @@ func (s *scheduler) processed(turn int64) {
 	s.good = max(s.good, turn)
 }
 
-// accuse notes that a handler has said of one message that something is away, and reports whether it
-// has to be its own fault: it has said so before, and a job that began after that has processed
-// another message. In an outage no such job is: it opens the breaker, and the first one to
-// be processed ends it. So one bad message makes the others wait for a moment and not for good, and
-// an outage costs none of them an attempt.
+// accuse notes that a handler has said of one message that something is unavailable, and reports
+// whether it has to be its own fault: it has said so before, and a job that began after that has
+// processed another message. In an outage no such job is: it opens the breaker, and the first one
+// to be processed ends it. So one bad message makes the others wait for a moment and not for good,
+// and an outage costs none of them an attempt.
 func (s *scheduler) accuse(accused *int64) (refuted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +80,8 @@ func (s *scheduler) accuse(accused *int64) (refuted bool) {
 	return refuted
 }
 
-// trip opens the breaker, unless it is open, for a pause between least and most. first is whether it was closed.
+// trip opens the breaker, unless it is open, for a pause between least and most. first is whether
+// it was closed.
 func (s *scheduler) trip(least, most time.Duration) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +100,8 @@ func (s *scheduler) trip(least, most time.Duration) (first bool) {
 	return first
 }
 
-// heal closes the breaker if it waits for a trial to succeed, and returns for how long it was not closed; see Consumer.available.
+// heal closes the breaker if it waits for a trial to succeed, and returns for how long it was not
+// closed; see Consumer.available.
 func (s *scheduler) heal(handled bool) (lasted time.Duration, healed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,8 +115,9 @@ func (s *scheduler) heal(handled bool) (lasted time.Duration, healed bool) {
 	return lasted, true
 }
 
-// allowTrials lets a trial begin now, and another one after each pause while the breaker stays half-open. After a failover each trial may
-// get one of many dead connections out of the pool, and wait for its time limit.
+// allowTrials lets a trial begin now, and another one after each pause while the breaker stays
+// half-open. After a failover each trial may get one of many dead connections out of the pool, and
+// wait for its time limit.
 func (s *scheduler) allowTrials(pause time.Duration) {
 	s.breaker.trial = false
 	s.breaker.round++
@@ -144,7 +150,8 @@ func (s *scheduler) awaitBreaker(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// jitter takes up to half of a pause away, so that many that failed together do not come back together.
+// jitter takes up to half of a pause away, so that many that failed together do not come back
+// together.
 func jitter(pause time.Duration) time.Duration {
 	return pause - rand.N(pause/2+1)
 }

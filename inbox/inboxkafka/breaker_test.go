@@ -46,7 +46,7 @@ func (g *pausing) add(t *testing.T, key string) {
 	g.sched.release(p, []*item{{message: inbox.Message{Key: []byte(key)}, place: p.tracker.add(int64(p.tracker.window()), 0)}})
 }
 
-// pick returns the next job, or nil where none may begin.
+// pick returns the next job, or nil if none may begin.
 func (g *pausing) pick() *job {
 	g.sched.mu.Lock()
 	defer g.sched.mu.Unlock()
@@ -61,7 +61,7 @@ var errAway = inbox.Unavailable(errors.New("away"))
 
 var done = []decision{{decided: true, result: inbox.Processed}}
 
-// One trial ends a pause, also where a job from before hangs; until then nothing else begins.
+// One trial ends a pause, also if a job from before hangs; until then nothing else begins.
 func TestOneTrialEndsAPause(t *testing.T) {
 	g := newPausing(t)
 	for _, key := range []string{"hangs", "a", "b", "c"} {
@@ -97,7 +97,8 @@ func TestOneTrialEndsAPause(t *testing.T) {
 	}
 }
 
-// A query that succeeds does not end the pause of a handler that says something else is away, as long as there is a message to try.
+// A query that succeeds does not end the pause of a handler that says something else is
+// unavailable, as long as there is a message to try.
 func TestOwnQueriesSayNothingAboutHandlers(t *testing.T) {
 	g := newPausing(t)
 	g.add(t, "a")
@@ -114,7 +115,8 @@ func TestOwnQueriesSayNothingAboutHandlers(t *testing.T) {
 	}
 }
 
-// Pauses double up to the greatest, also where a success in between did not last; they start from the least again after one that did.
+// Pauses double up to the greatest, also if a success in between did not last; they start from the
+// least again after one that did.
 func TestPausesDouble(t *testing.T) {
 	g := breaker{}
 	var longest []time.Duration
@@ -135,7 +137,8 @@ func TestPausesDouble(t *testing.T) {
 	}
 }
 
-// A message is parked for attempts or for time, whichever comes first; never while it is not to blame.
+// A message is parked for attempts or for time, whichever comes first; never while it is not to
+// blame.
 func TestWhenAMessageIsParked(t *testing.T) {
 	g := newPausing(t)
 	fail := errors.New("no")
@@ -183,7 +186,8 @@ func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
 	if v := g.assess(t.Context(), i, timeout, 0); v.front || i.attempts != 1 {
 		t.Errorf("decision %+v, %d attempts", v, i.attempts)
 	}
-	// Nor is it an outage where every connection of the pool is in use: the inbox has seen that the database answers.
+	// Nor is it an outage if every connection of the pool is in use: the inbox has seen that the
+	// database answers.
 	fake.mu.Lock()
 	fake.away = context.DeadlineExceeded
 	fake.mu.Unlock()
@@ -192,7 +196,7 @@ func TestTimeoutWhileTheDatabaseIsAwayIsNoFailure(t *testing.T) {
 	}
 }
 
-// raise is the decision on a message whose handler said that something is away.
+// raise is the decision on a message whose handler said that something is unavailable.
 func (g *pausing) raise(t *testing.T, i *item) decision {
 	t.Helper()
 	i.raised = true

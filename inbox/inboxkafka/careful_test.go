@@ -14,8 +14,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// After a crash every message is recorded before it begins; one that was begun before runs alone, and one that was begun too
-// often is parked without being begun.
+// After a crash every message is recorded before it begins; one that was begun before runs alone,
+// and one that was begun too often is parked without being begun.
 func TestAfterACrashMessagesBeginWithCare(t *testing.T) {
 	for name, batch := range map[string]int{"one by one": 1, "in batches": 10} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,8 @@ func TestCareIsBounded(t *testing.T) {
 	}
 }
 
-// A retry runs through a key in order while new messages of it come in; then the key is as any other.
+// A retry runs through a key in order while new messages of it come in; then the key is as any
+// other.
 func TestRetryWhileMessagesArrive(t *testing.T) {
 	r := newRig(t, 1)
 	var mended atomic.Bool
@@ -143,7 +144,8 @@ func TestRetryWhileMessagesArrive(t *testing.T) {
 	r.awaitEffects()
 }
 
-// A retry that fails again is tried as often as any message, and then given up: the key stays parked.
+// A retry that fails again is tried as often as any message, and then given up: the key stays
+// parked.
 func TestRetryThatFailsIsGivenUp(t *testing.T) {
 	for name, test := range map[string]struct {
 		err   error
@@ -179,7 +181,8 @@ func TestRetryThatFailsIsGivenUp(t *testing.T) {
 	}
 }
 
-// A group that begins at the beginning skips what was handled, without a transaction each, and commits its offsets.
+// A group that begins at the beginning skips what was handled, without a transaction each, and
+// commits its offsets.
 func TestReplaySkipsWhatWasHandled(t *testing.T) {
 	r := newRig(t, 2)
 	r.sendMany(2000, 0, "a", "b", "c")
@@ -207,8 +210,8 @@ func TestReplaySkipsWhatWasHandled(t *testing.T) {
 	}
 }
 
-// Partitions that were paused go on once there is room, wherever the room comes from: from messages that were only looked up,
-// and from other partitions.
+// Partitions that were paused go on once there is room, wherever the room comes from: from messages
+// that were only looked up, and from other partitions.
 func TestPausedPartitionsGoOnInAReplay(t *testing.T) {
 	r := newRig(t, 4)
 	for p := range int32(4) {
@@ -233,7 +236,8 @@ func TestPausedPartitionsGoOnInAReplay(t *testing.T) {
 	}
 }
 
-// Once nothing was seen before, nothing is looked up; once results are mostly duplicates, it is again.
+// Once nothing was seen before, nothing is looked up; once results are mostly duplicates, it is
+// again.
 func TestLookingUpIsForReplaysOnly(t *testing.T) {
 	p := newPartition(t.Context(), topicPartition{topic, 0})
 	p.checking = false

@@ -33,8 +33,9 @@ func (c *Consumer) commitLoop(ctx context.Context) {
 // errMember is the reason why a commit was given up.
 var errMember = errors.New("the group has made this process a new member meanwhile")
 
-// commit commits the watermarks that have moved: of all partitions that stay, or of those that go. It reports what it could not
-// commit only in the log: those records come again, and are duplicates.
+// commit commits the watermarks that have moved: of all partitions that stay, or of those that go.
+// It reports what it could not commit only in the log: those records come again, and are
+// duplicates.
 func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	c.committing.Lock()
 	defer c.committing.Unlock()
@@ -44,8 +45,9 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
-	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres would make that untrue, and a flush
-	// after the crash says nothing about what was committed before it.
+	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres
+	// would make that untrue, and a flush after the crash says nothing about what was committed
+	// before it.
 	if err := c.store.Flush(ctx, since); err != nil {
 		if errors.Is(err, inboxloop.ErrForgotten) {
 			c.sched.forgotten()

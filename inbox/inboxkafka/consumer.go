@@ -15,11 +15,12 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// ErrDrain is what Run returns where handlers were still at work when DrainTimeout was over. What they did not commit is handled
-// again by the next owner of its partition.
+// ErrDrain is what Run returns if handlers were still at work when DrainTimeout was over. What they
+// did not commit is handled again by the next owner of its partition.
 var ErrDrain = errors.New("inboxkafka: messages were still in flight at the end of DrainTimeout; they are handled again")
 
-// Consumer is one process of a consumer group that handles each message once. New makes it, and Run is called once.
+// Consumer is one process of a consumer group that handles each message once. New makes it, and Run
+// is called once.
 type Consumer struct {
 	cfg   Config
 	store store
@@ -38,13 +39,15 @@ type Consumer struct {
 	largest    int64      // bytes of the largest record lately; of the goroutine that fetches
 	ran        atomic.Bool
 
-	// keep is how long marks are kept, 0 being for ever, unless that is unsettled. Of Run before it begins, then of the sweeper.
+	// keep is how long marks are kept, 0 being forever, unless that is unsettled. Of Run before it
+	// begins, then of the sweeper.
 	keep      time.Duration
 	unsettled bool
 }
 
-// New returns a consumer that handles the messages of its topics with the handler, under the consumer name of the inbox. It
-// connects to nothing. Faults of the configuration are reported all at once.
+// New returns a consumer that handles the messages of its topics with the handler, under the
+// consumer name of the inbox. It connects to nothing. Faults of the configuration are reported all
+// at once.
 func New[TTx any](in *inbox.Inbox[TTx], handler Handler[TTx], config *Config) (*Consumer, error) {
 	if in == nil {
 		return nil, errors.Join(errors.New("inboxkafka: the inbox is nil"), faults(handler.mode(), config))
@@ -83,9 +86,10 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 	return c, nil
 }
 
-// Run consumes until ctx ends: then nothing more begins, what is in flight has DrainTimeout to end, and what is done is
-// committed; a few seconds later at most Run returns. It returns nil, or ErrDrain where something was cut off, or why it
-// could not begin: tables that are missing, a Retention that is too short.
+// Run consumes until ctx ends: then nothing more begins, what is in flight has DrainTimeout to end,
+// and what is done is committed; a few seconds later at most Run returns. It returns nil, or
+// ErrDrain if something was cut off, or why it could not begin: tables that are missing, a
+// Retention that is too short.
 func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.begin(); err != nil {
 		return err
@@ -125,8 +129,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return c.shutDown(&beside, &workers, abandon)
 }
 
-// checkStore looks for the tables, and takes the incarnation before the first message is handled. It waits for a database that is away: a
-// consumer may start before it.
+// checkStore looks for the tables, and takes the incarnation before the first message is handled.
+// It waits for a database that is unavailable: a consumer may start before it.
 func (c *Consumer) checkStore(ctx context.Context) error {
 	for failures := 1; ; failures++ {
 		err := c.store.Check(ctx)
@@ -155,11 +159,12 @@ func (c *Consumer) begin() error {
 	return nil
 }
 
-// shutDown ends what runs, in the order that leaves nothing half done: nothing begins, what is in flight ends or is cut off,
-// what is done is committed, sessions are closed, the group is told.
+// shutDown ends what runs, in the order that leaves nothing half done: nothing begins, what is in
+// flight ends or is cut off, what is done is committed, sessions are closed, the group is told.
 //
-// A rebalance meanwhile runs its callback as always; it finds partitions closed already, or closes them itself. A callback that
-// waits for handlers does so no longer than here, since the end of handling ends its wait too.
+// A rebalance meanwhile runs its callback as always; it finds partitions closed already, or closes
+// them itself. A callback that waits for handlers does so no longer than here, since the end of
+// handling ends its wait too.
 func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (err error) {
 	c.log.Info("shutting down; waiting for what is in flight", "limit", c.cfg.DrainTimeout)
 	c.sched.drain()
@@ -185,8 +190,8 @@ func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (er
 	c.commit(c.client, gone)
 	c.closeSessions(gone)
 	c.forget(gone, false)
-	// A join that is under way is waited for by the client, for as long as the group takes: ending its context bounds that. Where
-	// the group cannot be told, its session timeout tells it.
+	// A join that is under way is waited for by the client, for as long as the group takes: ending
+	// its context bounds that. If the group cannot be told, its session timeout tells it.
 	goodbye := time.AfterFunc(leaveTimeout, abandon)
 	defer goodbye.Stop()
 	c.client.CloseAllowingRebalance()
@@ -195,7 +200,7 @@ func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (er
 	select {
 	case <-ended:
 	case <-last.C:
-		// The inbox lets nobody wait for a handler that does not return; this is only for a store that does.
+		// The inbox never waits for a handler that does not return; this is only for a store that does.
 		err = errors.Join(err, errors.New("inboxkafka: a call of the inbox does not return"))
 	}
 	return err

@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// The way of records in: entered as they were polled, looked up, and released to the queues of their keys.
+// The way of records in: entered as they were polled, looked up, and released to the queues of
+// their keys.
 
-// admit hands the records of a partition to it, with where its log begins and can be read to, and tells how many before them were
-// deleted unread, and from where on.
+// admit hands the records of a partition to it, with where its log begins and can be read to, and
+// tells how many before them were deleted unread, and from where on.
 func (s *scheduler) admit(at topicPartition, items []*item, start, stable int64) (from, gone int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,8 +25,8 @@ func (s *scheduler) admit(at topicPartition, items []*item, start, stable int64)
 	return s.deleted(at, items, start)
 }
 
-// admitUnread hands over one item that stands for a batch up to the offset before next, which was not read. It returns false if the
-// partition is gone.
+// admitUnread hands over one item that stands for a batch up to the offset before next, which was
+// not read. It returns false if the partition is gone.
 func (s *scheduler) admitUnread(at topicPartition, i *item, next int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,7 +40,8 @@ func (s *scheduler) admitUnread(at topicPartition, i *item, next int64) bool {
 	return true
 }
 
-// hold counts an item among what is held, and gives it a place in the tracker. It stands for the offsets from its own to last.
+// hold counts an item among what is held, and gives it a place in the tracker. It stands for the
+// offsets from its own to last.
 func (s *scheduler) hold(p *partition, i *item, last int64) {
 	if p.tracker.window() == 0 {
 		p.moved = time.Now()
@@ -73,9 +75,9 @@ func (s *scheduler) setNext(at topicPartition, offset int64) {
 	}
 }
 
-// deleted returns how many offsets of a partition the brokers deleted before this group had read them, and where the first one
-// was. It is called with everything that is entered, in order. An offset may have been that of a marker of a transaction, so it is
-// the most that records can be.
+// deleted returns how many offsets of a partition the brokers deleted before this group had read
+// them, and where the first one was. It is called with everything that is entered, in order. An
+// offset may have been that of a marker of a transaction, so it is the most that records can be.
 func (s *scheduler) deleted(at topicPartition, items []*item, start int64) (from, gone int64) {
 	next, known := s.next[at]
 	first, last := items[0].offset, items[len(items)-1].offset
@@ -100,7 +102,8 @@ func (s *scheduler) arrivals(p *partition, most int) []*item {
 	return items
 }
 
-// passMarkers ends the markers of transactions, and returns the rest, and whether there is a partition to resume.
+// passMarkers ends the markers of transactions, and returns the rest, and whether there is a
+// partition to resume.
 func (s *scheduler) passMarkers(p *partition, items []*item) (rest []*item, resume bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +135,8 @@ func (s *scheduler) looksUp(p *partition) bool {
 	return p.checking || p.careful > 0
 }
 
-// skip ends messages that were handled before, and returns the rest, and whether there is a partition to resume.
+// skip ends messages that were handled before, and returns the rest, and whether there is a
+// partition to resume.
 func (s *scheduler) skip(p *partition, items []*item, skip map[*item]bool) (rest []*item, resume bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

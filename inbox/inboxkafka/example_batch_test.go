@@ -12,8 +12,9 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxkafka"
 )
 
-// A handler of batches writes many rows in one statement. It gets only messages that were not handled before, those of one key in their
-// order. The records come from Debezium's outbox event router.
+// A handler of batches writes many rows in one statement. It gets only messages that were not
+// handled before, those of one key in their order. The records come from Debezium's outbox event
+// router.
 func Example_batch() {
 	databaseURL, brokers := start()
 	ctx, stop := context.WithCancel(context.Background())

@@ -12,8 +12,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxkafka"
 )
 
-// A service moves money as messages tell it to. The mark of each message commits with its transfer, so the second copy of the first
-// message moves nothing.
+// A service moves money as messages tell it to. The mark of each message commits with its transfer,
+// so the second copy of the first message moves nothing.
 func Example() {
 	databaseURL, brokers := start() // a database with the inbox tables and accounts of alice and bob; a broker
 	ctx, stop := context.WithCancel(context.Background())

@@ -10,7 +10,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxsql"
 )
 
-// With database/sql the inbox comes from inboxsql.New, and the handler gets a *sql.Tx. All else is the same.
+// With database/sql the inbox comes from inboxsql.New, and the handler gets a *sql.Tx. All else is
+// the same.
 func Example_databaseSQL() {
 	databaseURL, brokers := start()
 	ctx, stop := context.WithCancel(context.Background())

@@ -14,8 +14,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// fakeInbox keeps in memory what an inbox keeps in Postgres. It is the database: several consumers share one, as the processes
-// of a service do. Handlers get a nil transaction.
+// fakeInbox keeps in memory what an inbox keeps in Postgres. It is the database: several consumers
+// share one, as the processes of a service do. Handlers get a nil transaction.
 type fakeInbox struct {
 	mu       sync.Mutex
 	marks    map[string]bool
@@ -97,7 +97,7 @@ func (f *fakeInbox) settle(m inbox.Message) (inbox.Result, error) {
 	return inbox.Processed, nil
 }
 
-// accept decides a message without its handler, where that is possible.
+// accept decides a message without its handler, if that is possible.
 func (f *fakeInbox) accept(m inbox.Message) (inbox.Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

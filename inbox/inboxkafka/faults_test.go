@@ -16,7 +16,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// The key of a handler that hangs waits; all others go on; Run ends in time and commits nothing beyond it.
+// The key of a handler that hangs waits; all others go on; Run ends in time and commits nothing
+// beyond it.
 func TestHangingHandlerHoldsItsKeyOnly(t *testing.T) {
 	r := newRig(t, 1)
 	cfg := r.config()
@@ -77,8 +78,8 @@ func TestShutdownWaitsForWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// A message that fails is tried again, its key waits in order, and others go on; after the last attempt it is parked, and the rest of its
-// key behind it.
+// A message that fails is tried again, its key waits in order, and others go on; after the last
+// attempt it is parked, and the rest of its key behind it.
 func TestFailuresAreTriedAgainAndThenParked(t *testing.T) {
 	for name, batch := range map[string]int{"one by one": 1, "in batches": 20} {
 		t.Run(name, func(t *testing.T) {
@@ -151,7 +152,8 @@ func TestRecordWithoutIdentityIsParked(t *testing.T) {
 	}
 }
 
-// While the database is away nothing begins, no attempt is counted and the group keeps the process.
+// While the database is unavailable nothing begins, no attempt is counted and the group keeps the
+// process.
 func TestDatabaseAway(t *testing.T) {
 	r := newRig(t, 2)
 	var failures, paused, resumed, revoked atomic.Int64

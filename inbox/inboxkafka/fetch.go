@@ -7,17 +7,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// mostPolled bounds the records of one poll, so that they are handed out before the next partition has to wait.
+// mostPolled bounds the records of one poll, so that they are handed out before the next partition
+// has to wait.
 const mostPolled = 2000
 
 // fetch polls and hands out records until ctx ends.
 //
-// A rebalance may come at any moment. Were it to run between a poll and the moment its records are entered, records of a
-// partition that was revoked could be entered into the same partition assigned again: behind others that are not here yet, which the
-// watermark would pass. So the client blocks rebalances from a poll that returned records until AllowRebalance
-// (kgo.BlockRebalanceOnPoll), which comes as soon as they are entered, not when they are handled; and it drops what it holds of
-// revoked partitions itself. While nothing is polled, since enough is held or the database is away, nothing blocks a rebalance,
-// and heartbeats come from another goroutine of the client.
+// A rebalance may come at any moment. Were it to run between a poll and the moment its records are
+// entered, records of a partition that was revoked could be entered into the same partition
+// assigned again: behind others that are not here yet, which the watermark would pass. So the
+// client blocks rebalances from a poll that returned records until AllowRebalance
+// (kgo.BlockRebalanceOnPoll), which comes as soon as they are entered, not when they are handled;
+// and it drops what it holds of revoked partitions itself. While nothing is polled, since enough is
+// held or the database is unavailable, nothing blocks a rebalance, and heartbeats come from another
+// goroutine of the client.
 func (c *Consumer) fetch(ctx context.Context) {
 	defer c.client.AllowRebalance()
 	for {
@@ -91,7 +94,8 @@ func (c *Consumer) newItem(r *kgo.Record) *item {
 // itemOverhead is about what a record takes besides its bytes.
 const itemOverhead = 512
 
-// reportErrors tells of what a person should know. The client goes on by itself with whatever it can.
+// reportErrors tells of what a person should know. The client goes on by itself with whatever it
+// can.
 func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 	fetches.EachError(func(topic string, partition int32, err error) {
 		if ctx.Err() != nil || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, context.Canceled) {
@@ -113,11 +117,13 @@ func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 	})
 }
 
-// balance stops fetching from partitions that are stuck and hold too much, and goes on with those that do not any more.
+// balance stops fetching from partitions that are stuck and hold too much, and goes on with those
+// that do not any more.
 //
-// It is not done lightly: the client throws away what it has of a paused partition and fetches it once more, and a partition
-// that is resumed waits for the fetch that is under way without it. So partitions are paused only where polls have waited for room
-// for a while, and never one that only has much to do.
+// It is not done lightly: the client throws away what it has of a paused partition and fetches it
+// once more, and a partition that is resumed waits for the fetch that is under way without it. So
+// partitions are paused only if polls have waited for room for a while, and never one that only has
+// much to do.
 func (c *Consumer) balance(waited bool) {
 	// Two at once could tell the client the older decision last.
 	c.balancing.Lock()

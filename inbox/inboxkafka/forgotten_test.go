@@ -17,7 +17,7 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// forgetful is a server of its own that puts a commit on disk only where somebody waits for that.
+// forgetful is a server of its own that puts a commit on disk only if somebody waits for that.
 func forgetful(t *testing.T) *sandbox.Postgres {
 	t.Helper()
 	server, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresOptions{Parameters: map[string]string{
@@ -58,8 +58,8 @@ func forgetfulService(t *testing.T, server *sandbox.Postgres, name string) *serv
 	return s
 }
 
-// A crash takes asynchronous commits away, effects and marks together, and the consumer lives on: no offset may pass what was forgotten,
-// and no later message of a key may be handled before it.
+// A crash takes asynchronous commits away, effects and marks together, and the consumer lives on:
+// no offset may pass what was forgotten, and no later message of a key may be handled before it.
 func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
 	server := forgetful(t)
 	for _, test := range []struct {
@@ -72,7 +72,8 @@ func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
 				s.t.Fatal(err)
 			}
 		}},
-		// Postgres ends all sessions then, and recovers, while the time at which the server started stays the same.
+		// Postgres ends all sessions then, and recovers, while the time at which the server started
+		// stays the same.
 		{"of one process", inboxkafka.Config{Batch: 20}, func(s *service) {
 			if err := syscall.Kill(int(s.scalar("SELECT pg_backend_pid()")), syscall.SIGKILL); err != nil {
 				s.t.Fatal(err)

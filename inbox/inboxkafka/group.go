@@ -7,32 +7,39 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The group tells of partitions in three callbacks, which the client never runs at once, and never between a poll and its
-// AllowRebalance. While one runs, heartbeats go on, and so does work on partitions that stay.
+// The group tells of partitions in three callbacks, which the client never runs at once, and never
+// between a poll and its AllowRebalance. While one runs, heartbeats go on, and so does work on
+// partitions that stay.
 //
-// What may happen beside them, and why no offset is committed of a partition that has another owner:
+// What may happen beside them, and why no offset is committed of a partition that has another
+// owner:
 //
-//   - A commit on its interval takes committing, computes the watermarks and keeps the lock until the answer is there. revoked
-//     closes the partition, which stops what begins, then waits for what is in flight, then takes committing: a commit before it is
-//     complete, and a later one finds the partition closed. Only then does the callback return, and only then does the client
+//   - A commit on its interval takes committing, computes the watermarks and keeps the lock until
+//     the answer is there. revoked closes the partition, which stops what begins, then waits for
+//     what is in flight, then takes committing: a commit before it is complete, and a later one
+//     finds the partition closed. Only then does the callback return, and only then does the client
 //     tell the group, which gives the partition to somebody else.
-//   - lost comes when the group has dropped this member: somebody else may own the partitions already. Nothing is waited for and
-//     nothing committed. A commit under way carries the old member id and generation, which the broker refuses.
-//   - The client may rejoin as a new member without any of the callbacks, when the group has forgotten the old one during a join;
-//     what it no longer gets is revoked afterwards. A commit that waited for this join would carry the new identity, so a commit is
-//     given up where the member is not the one that the partitions were assigned to (see commit).
-//   - A handler that a closed partition has in flight beyond the deadline may still commit its transaction, after the next owner
-//     has begun with the same message. One of both writes the mark; the other waits for it and finds a duplicate.
+//   - lost comes when the group has dropped this member: somebody else may own the partitions
+//     already. Nothing is waited for and nothing committed. A commit under way carries the old
+//     member id and generation, which the broker refuses.
+//   - The client may rejoin as a new member without any of the callbacks, when the group has
+//     forgotten the old one during a join; what it no longer gets is revoked afterwards. A commit
+//     that waited for this join would carry the new identity, so a commit is given up if the member
+//     is not the one that the partitions were assigned to (see commit).
+//   - A handler that a closed partition has in flight beyond the deadline may still commit its
+//     transaction, after the next owner has begun with the same message. One of both writes the
+//     mark; the other waits for it and finds a duplicate.
 //
-// And if all of this failed: an offset that is committed says only that all before it is decided, in the database, which is true
-// whoever says it. A stale commit could set the group back, never ahead.
+// And if all of this failed: an offset that is committed says only that all before it is decided,
+// in the database, which is true whichever process says it. A stale commit could set the group
+// back, never ahead.
 
 // assigned begins with new partitions. It is called at each rebalance, also with none.
 func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions map[string][]int32) {
 	member, _ := client.GroupMetadata()
 	begun := c.sched.assign(member, partitions, c.newPartition)
-	// Paused partitions stay paused in the client, also those that went and come back. A pause of the old one that is being
-	// decided right now comes before.
+	// Paused partitions stay paused in the client, also those that went and come back. A pause of the
+	// old one that is being decided right now comes before.
 	c.balancing.Lock()
 	client.ResumeFetchPartitions(partitions)
 	c.balancing.Unlock()
@@ -87,8 +94,8 @@ func (c *Consumer) close(partitions map[string][]int32, lost bool) (gone []closi
 	return gone
 }
 
-// drainPartitions waits for what is in flight; after the timeout it ends their context, and waits a little longer for
-// handlers to notice it.
+// drainPartitions waits for what is in flight; after the timeout it ends their context, and waits a
+// little longer for handlers to notice it.
 func (c *Consumer) drainPartitions(gone []closing, timeout time.Duration) {
 	limit := time.NewTimer(timeout)
 	defer limit.Stop()
@@ -130,8 +137,8 @@ func (c *Consumer) forget(gone []closing, lost bool) {
 	c.balance(false)
 }
 
-// closeSessions says of partitions that this process ended its work on them without a crash. Where the database is away the next
-// owner takes it for a crash, and is only slower.
+// closeSessions says of partitions that this process ended its work on them without a crash. If the
+// database is unavailable the next owner takes it for a crash, and is only slower.
 func (c *Consumer) closeSessions(gone []closing) {
 	ctx, cancel := context.WithTimeout(context.Background(), sessionTimeout)
 	defer cancel()
@@ -144,8 +151,8 @@ func (c *Consumer) closeSessions(gone []closing) {
 }
 
 const (
-	// abandonTimeout is how long handlers have once their context has ended. The inbox itself gives them one second, then cuts
-	// their connection.
+	// abandonTimeout is how long handlers have once their context has ended. The inbox itself gives
+	// them one second, then cuts their connection.
 	abandonTimeout = 3 * time.Second
 	// sessionTimeout bounds the goodbye to the database.
 	sessionTimeout = 3 * time.Second

@@ -33,8 +33,8 @@ func (c *callCount) add(m inbox.Message) int {
 	return c.calls[m.ID]
 }
 
-// A partition that goes to another process while its messages are in flight is given back once they are done, with
-// their offset; nothing is handled twice. Both ways to rebalance.
+// A partition that goes to another process while its messages are in flight is given back once they
+// are done, with their offset; nothing is handled twice. Both ways to rebalance.
 func TestRevocationWithWorkInFlight(t *testing.T) {
 	for name, balancer := range map[string]kgo.GroupBalancer{
 		"cooperative": kgo.CooperativeStickyBalancer(), "eager": kgo.RangeBalancer(),
@@ -97,7 +97,8 @@ func TestRevocationWithWorkInFlight(t *testing.T) {
 	}
 }
 
-// A handler that does not end keeps its partition for the drain timeout, and then it goes without that message's offset.
+// A handler that does not end keeps its partition for the drain timeout, and then it goes without
+// that message's offset.
 func TestRevocationDoesNotWaitForEver(t *testing.T) {
 	r := newRig(t, 2)
 	var calls callCount
@@ -128,8 +129,8 @@ func TestRevocationDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// What the group takes away without notice is not committed for, and not worked on; the next assignment begins at the
-// group's offset.
+// What the group takes away without notice is not committed for, and not worked on; the next
+// assignment begins at the group's offset.
 func TestLostPartitions(t *testing.T) {
 	r := newRig(t, 1)
 	var calls callCount

@@ -13,21 +13,24 @@ type Handler[TTx any] struct {
 	once func(ctx context.Context, m inbox.Message) error
 }
 
-// Handle calls the function once for each message, in the transaction that marks the message as handled. It should change nothing
-// but the database, because it is called again if its transaction was rolled back.
+// Handle calls the function once for each message, in the transaction that marks the message as
+// handled. It should change nothing but the database, because it is called again if its transaction
+// was rolled back.
 func Handle[TTx any](handler func(ctx context.Context, tx TTx, m inbox.Message) error) Handler[TTx] {
 	return Handler[TTx]{one: handler}
 }
 
-// HandleBatch calls the function with many messages in one transaction, mostly of several keys, those of one key in order; see
-// HandleBatch of inbox.Inbox. It reaches several times the speed of Handle if the function, too, does its work in few statements.
+// HandleBatch calls the function with many messages in one transaction, mostly of several keys,
+// those of one key in order; see HandleBatch of inbox.Inbox. It reaches several times the speed of
+// Handle if the function, too, does its work in few statements.
 func HandleBatch[TTx any](handler func(ctx context.Context, tx TTx, messages []inbox.Message) error) Handler[TTx] {
 	return Handler[TTx]{many: handler}
 }
 
-// AtMostOnce calls the function for effects that no database rolls back, such as an e-mail: at most once for each message, unless
-// it says inbox.NotDone or inbox.Unavailable. What was begun and is not known to be done when the process ended is in inbox_audit.
-// TTx is that of the inbox, as in AtMostOnce[pgx.Tx](send).
+// AtMostOnce calls the function for effects that no database rolls back, such as an e-mail: at most
+// once for each message, unless it says inbox.NotDone or inbox.Unavailable. What was begun and is
+// not known to be done when the process ended is in inbox_audit. TTx is that of the inbox, as in
+// AtMostOnce[pgx.Tx](send).
 func AtMostOnce[TTx any](handler func(ctx context.Context, m inbox.Message) error) Handler[TTx] {
 	return Handler[TTx]{once: handler}
 }

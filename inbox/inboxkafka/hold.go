@@ -8,8 +8,9 @@ func (s *scheduler) isHeld(q *keyQueue) bool {
 	return q.keyed && len(s.holding) > 0 && s.holding[heldKey{q.part.topic, q.key}]
 }
 
-// holdKey keeps new messages of a key waiting. They would be parked behind the ones that are being retried, as fast as these are
-// handled or faster, and a key with much traffic would never be free again. What is in flight goes on.
+// holdKey keeps new messages of a key waiting. They would be parked behind the ones that are being
+// retried, as fast as these are handled or faster, and a key with much traffic would never be free
+// again. What is in flight goes on.
 func (s *scheduler) holdKey(topic string, key []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

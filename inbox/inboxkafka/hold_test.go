@@ -12,7 +12,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// A key that gets messages faster than its parked ones are retried becomes free all the same, and keeps its order.
+// A key that gets messages faster than its parked ones are retried becomes free all the same, and
+// keeps its order.
 func TestAParkedKeyWithMuchTrafficBecomesFree(t *testing.T) {
 	const handling = 4 * time.Millisecond
 	r := newRig(t, 1)

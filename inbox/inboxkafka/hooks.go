@@ -7,39 +7,41 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// Hooks are told of events; every one may be nil. They are called on the goroutine of the event: they must be quick and safe
-// for concurrent use, and must not call the Consumer except for Stats. Their context has the values of Run's, and does not end.
+// Hooks are told of events; every one may be nil. They are called on the goroutine of the event:
+// they must be quick and safe for concurrent use, and must not call the Consumer except for Stats.
+// Their context has the values of Run's, and does not end.
 type Hooks struct {
-	// Handled is told of each message that is done: with the result, how often the message had failed before, and how long its
-	// transaction took (that of the whole batch, for each of its messages; 0 for a duplicate that was only looked up).
+	// Handled is told of each message that is done: with the result, how often the message had failed
+	// before, and how long its transaction took (that of the whole batch, for each of its messages; 0
+	// for a duplicate that was only looked up).
 	Handled func(ctx context.Context, m inbox.Message, result inbox.Result, failures int, took time.Duration)
 
-	// Failed is told of each message that failed and is tried again: with how often it has failed by now, and how long its key
-	// waits.
+	// Failed is told of each message that failed and is tried again: with how often it has failed by
+	// now, and how long its key waits.
 	Failed func(ctx context.Context, m inbox.Message, failures int, wait time.Duration, err error)
 
-	// Paused is told that the consumer pauses, because the database or what a handler called unavailable is away, and Resumed
-	// that it goes on.
+	// Paused is told that the consumer pauses, because the database or what a handler called
+	// unavailable is unavailable, and Resumed that it goes on.
 	Paused  func(ctx context.Context, err error)
 	Resumed func(ctx context.Context, after time.Duration)
 
-	// Assigned is told of partitions that this process works on from now on, and Revoked of those that it has given back, or
-	// lost without notice.
+	// Assigned is told of partitions that this process works on from now on, and Revoked of those
+	// that it has given back, or lost without notice.
 	Assigned func(ctx context.Context, topic string, partition int32)
 	Revoked  func(ctx context.Context, topic string, partition int32, lost bool)
 
 	// Committed is told of each offset that was committed, or was not, with the error.
 	Committed func(ctx context.Context, topic string, partition int32, offset int64, err error)
 
-	// FetchError is told of errors of fetches that a person should know of: a topic that may not be read, a log that has lost
-	// records.
+	// FetchError is told of errors of fetches that a person should know of: a topic that may not be
+	// read, a log that has lost records.
 	FetchError func(ctx context.Context, topic string, partition int32, err error)
 
 	// Retried is told what came of the retry of a parked message; err is nil if the message is done.
 	Retried func(ctx context.Context, m inbox.Message, result inbox.Result, err error)
 
-	// Retention is told that marks are not kept for as long as their messages can come back, or that this could not be found
-	// out. Nothing is removed meanwhile.
+	// Retention is told that marks are not kept for as long as their messages can come back, or that
+	// this could not be found out. Nothing is removed meanwhile.
 	Retention func(ctx context.Context, err error)
 
 	// Swept is told of each removal of old marks.

@@ -19,14 +19,15 @@ const (
 	headerDebeziumID = "id"
 )
 
-// RelayIdentity makes a message of a record of the relay: the id from the header msg_id, the source from the header source.
+// RelayIdentity makes a message of a record of the relay: the id from the header msg_id, the source
+// from the header source.
 func RelayIdentity(r *kgo.Record) (inbox.Message, error) {
 	m := message(r)
 	return identified(m, headerValue(m, headerMsgID), headerMsgID, headerValue(m, headerSource), headerSource)
 }
 
-// DebeziumIdentity makes a message of a record of Debezium's outbox event router: the id from the header id. The topic is the
-// source, since those records name none.
+// DebeziumIdentity makes a message of a record of Debezium's outbox event router: the id from the
+// header id. The topic is the source, since those records name none.
 func DebeziumIdentity(r *kgo.Record) (inbox.Message, error) {
 	m := message(r)
 	return identified(m, headerValue(m, headerDebeziumID), headerDebeziumID, r.Topic, "")
@@ -70,8 +71,8 @@ const (
 	mostSource = 255
 )
 
-// identify calls the function of the configuration, and checks what it returns: what could not be marked has no identity.
-// Position, order and time are always those of the record.
+// identify calls the function of the configuration, and checks what it returns: what could not be
+// marked has no identity. Position, order and time are always those of the record.
 func identify(r *kgo.Record, call func(*kgo.Record) (inbox.Message, error)) (m inbox.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -99,8 +100,9 @@ func unidentified(r *kgo.Record) inbox.Message {
 	return m
 }
 
-// placeName is the source and the id of a record that has no others. The time tells it from the record that had its place before the
-// topic was deleted and made anew, or its log cut back: that one has a mark, and this one must not pass for its copy.
+// placeName is the source and the id of a record that has no others. The time tells it from the
+// record that had its place before the topic was deleted and made again, or its log cut back: that
+// one has a mark, and this one must not pass for its copy.
 func placeName(m inbox.Message) (source, id string) {
 	return fmt.Sprintf("%s:%d", m.Topic, m.Partition), fmt.Sprintf("%d@%d", m.Offset, m.Time.UnixMilli())
 }

@@ -12,9 +12,10 @@ import (
 // intakeBatch is how many messages are looked up at once.
 const intakeBatch = 1000
 
-// takeIn is the way of a partition's records into the queues of their keys, in order, from its assignment to its revocation.
-// It opens the partition's session first, and looks messages up where that is worth a query: those that were handled
-// before are done here, and of those that a crash may be about it learns how often they were begun.
+// takeIn is the way of a partition's records into the queues of their keys, in order, from its
+// assignment to its revocation. It opens the partition's session first, and looks messages up if
+// that is worth a query: those that were handled before are done here, and of those that a crash
+// may be about it learns how often they were begun.
 func (c *Consumer) takeIn(p *partition) {
 	defer close(p.intakeDone)
 	var crashed bool
@@ -26,8 +27,9 @@ func (c *Consumer) takeIn(p *partition) {
 		return
 	}
 	if crashed {
-		// Of what that process had in flight nothing lay further from its watermark than its MaxRecords, which we take to be ours:
-		// where it was larger, a message that ends the process may be met unprepared once more, and is careful's the next time.
+		// Of what that process had in flight nothing lay further from its watermark than its
+		// MaxRecords, which we take to be ours: if it was larger, a message that ends the process may
+		// be met unprepared once more, and is careful's the next time.
 		p.careful = c.cfg.MaxRecords
 		c.sched.noteCrash(p)
 		c.log.Warn("the process before did not end well; its messages are begun with care",
@@ -65,7 +67,8 @@ func (c *Consumer) passMarkers(p *partition, items []*item) []*item {
 	return rest
 }
 
-// lookUp returns the messages that are to be handled. Where it fails the partition is on its way out, and what was taken is let go.
+// lookUp returns the messages that are to be handled. If it fails the partition is on its way out,
+// and what was taken is let go.
 func (c *Consumer) lookUp(p *partition, items []*item) ([]*item, error) {
 	var err error
 	if c.sched.looksUp(p) {
@@ -80,7 +83,8 @@ func (c *Consumer) lookUp(p *partition, items []*item) ([]*item, error) {
 	return items, err
 }
 
-// skipSeen ends those that were handled before, and returns the others. Once few of them were, nothing is looked up any more.
+// skipSeen ends those that were handled before, and returns the others. Once few of them were,
+// nothing is looked up any more.
 func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 	known := withIdentity(items)
 	var seen []bool
@@ -154,7 +158,8 @@ func messages(items []*item) []inbox.Message {
 	return m
 }
 
-// persist runs something that needs the database until it succeeds or ctx ends. While the database is away the consumer pauses.
+// persist runs something that needs the database until it succeeds or ctx ends. While the database
+// is unavailable the consumer pauses.
 func (c *Consumer) persist(ctx context.Context, what string, run func(context.Context) error) error {
 	for failures := 0; ; {
 		if err := c.sched.awaitBreaker(ctx); err != nil {

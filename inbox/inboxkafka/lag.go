@@ -8,11 +8,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// asksEvery is how many intervals of commits lie between two questions for the ends of the partitions.
+// asksEvery is how many intervals of commits lie between two questions for the ends of the
+// partitions.
 const asksEvery = 10
 
-// lagLoop asks the brokers where the partitions end until ctx ends. What is fetched says so too, but the client says nothing of a fetch
-// that brings nothing, and nothing is fetched while the consumer pauses.
+// lagLoop asks the brokers where the partitions end until ctx ends. What is fetched says so too,
+// but the client says nothing of a fetch that brings nothing, and nothing is fetched while the
+// consumer pauses.
 func (c *Consumer) lagLoop(ctx context.Context, admin *kadm.Client) {
 	ticker := time.NewTicker(c.cfg.CommitInterval)
 	defer ticker.Stop()
@@ -28,7 +30,7 @@ func (c *Consumer) lagLoop(ctx context.Context, admin *kadm.Client) {
 	}
 }
 
-// readEnds asks once. Where there is no answer, what is known stays.
+// readEnds asks once. If there is no answer, what is known stays.
 func (c *Consumer) readEnds(ctx context.Context, admin *kadm.Client) {
 	limited, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()

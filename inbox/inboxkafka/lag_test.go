@@ -66,7 +66,8 @@ func noLag(t *testing.T, c *process, ends map[int32]int64) {
 	})
 }
 
-// The last offset of a partition is that of a marker, and some partitions hold nothing, or nothing new.
+// The last offset of a partition is that of a marker, and some partitions hold nothing, or nothing
+// new.
 func TestTheLagOfATopicThatIsReadToItsEndIsNone(t *testing.T) {
 	r := newRig(t, 4)
 	cfg := r.config()
@@ -103,6 +104,6 @@ func TestTheLagOfATopicThatIsReadToItsEndIsNone(t *testing.T) {
 	if err := c.end(); err != nil {
 		t.Fatal(err)
 	}
-	// The next process is handed nothing, and knows where it stands.
+	// The next process is handed nothing, and knows if it stands.
 	noLag(t, r.start(cfg), ends)
 }

@@ -25,7 +25,8 @@ func (c *Consumer) connection() []kgo.Opt {
 	return append(opts, c.cfg.Options...)
 }
 
-// options are those of the client that consumes. What stands behind the user's options is what the promises rest on.
+// options are those of the client that consumes. What stands behind the user's options is what the
+// promises rest on.
 func (c *Consumer) options() []kgo.Opt {
 	fetchBytes := int32(min(c.cfg.MaxBytes/4, mostFetched))
 	defaults := []kgo.Opt{
@@ -34,7 +35,8 @@ func (c *Consumer) options() []kgo.Opt {
 		// A partition that is resumed waits for a fetch without it to end.
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.HeartbeatInterval(min(3*time.Second, c.cfg.SessionTimeout/6)),
-		// Where the log has lost records nobody knows which ones came instead. Reading all of it again skips what was handled.
+		// If the log has lost records, it is not known which ones came instead. Reading all of it again
+		// skips what was handled.
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	}
 	opts := append(defaults, c.connection()...)
@@ -44,8 +46,9 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.ConsumeStartOffset(c.cfg.StartOffset),
 		// Records of transactions that are open or aborted are none.
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		// Markers of transactions take offsets, which the watermark passes when it meets them: otherwise a topic that is
-		// read to its end would stay one behind it. They are handed to nobody.
+		// Markers of transactions take offsets, which the watermark passes when it meets them:
+		// otherwise a topic that is read to its end would stay one behind it. They are never handed
+		// out.
 		kgo.KeepControlRecords(),
 		kgo.DisableAutoCommit(),
 		kgo.BlockRebalanceOnPoll(),
@@ -70,13 +73,14 @@ func (c *Consumer) options() []kgo.Opt {
 	return opts
 }
 
-// apart are the options of a client that is in no group and consumes nothing, whatever the user's options say.
+// apart are the options of a client that is in no group and consumes nothing, whatever the user's
+// options say.
 func (c *Consumer) apart() []kgo.Opt {
 	return append(c.connection(), kgo.ConsumerGroup(""), kgo.ConsumeTopics(), kgo.ConsumePartitions(nil))
 }
 
-// leastDecompressed is what a batch may always decompress to: senders make batches of a MiB before they compress them, and some
-// make larger ones.
+// leastDecompressed is what a batch may always decompress to: senders make batches of a MiB before
+// they compress them, and some make larger ones.
 const leastDecompressed = 16 << 20
 
 // mostDecompressed bounds what one batch may decompress to.

@@ -8,7 +8,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// unavailable pauses the consumer, unless it is paused. A database that was away and has come back from a crash is another matter.
+// unavailable pauses the consumer, unless it is paused. A database that was unavailable and has
+// come back from a crash is another matter.
 func (c *Consumer) unavailable(err error) {
 	if errors.Is(err, inboxloop.ErrForgotten) {
 		c.sched.forgotten()
@@ -26,8 +27,8 @@ func (c *Consumer) unavailable(err error) {
 	}
 }
 
-// available ends the pause if it waits for a trial to succeed. Queries of our own say nothing about what handlers need, so they end
-// it only if no message is there to try it with.
+// available ends the pause if it waits for a trial to succeed. Queries of our own say nothing about
+// what handlers need, so they end it only if no message is there to try it with.
 func (c *Consumer) available(handled bool) {
 	if lasted, healed := c.sched.heal(handled); healed {
 		c.log.Info("resumed", "after", lasted)

@@ -57,7 +57,8 @@ func (l *lines) has(all ...string) bool {
 	return false
 }
 
-// Somebody holds the marks, or takes a right away: healthy messages wait, with the reason in the log, and none is parked.
+// Somebody holds the marks, or takes a right away: healthy messages wait, with the reason in the
+// log, and none is parked.
 func TestMessagesWhoseHandlerNeverRanAreNotParked(t *testing.T) {
 	for _, test := range []struct{ name, before, begin, end, reason string }{
 		{"lock", "", "BEGIN; LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE", "ROLLBACK", "VACUUM FULL"},
@@ -122,7 +123,8 @@ func (s *service) script(script string) {
 	do(script)
 }
 
-// One name, two Consumers with topics of their own and settings of their own, as they come without further thought.
+// One name, two Consumers with topics of their own and settings of their own, as they come without
+// further thought.
 func TestTwoConsumersOfOneNameKeepMarksForTheLongerTime(t *testing.T) {
 	s := newService(t)
 	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})

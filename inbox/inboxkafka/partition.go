@@ -28,20 +28,22 @@ type item struct {
 	// unidentified is why the record has no identity; it is parked when its turn comes.
 	unidentified error
 
-	// careful is a record that the process before may have handled when it crashed, and starts how often its handler was started
-	// and did not end. started is whether this process has recorded a start.
+	// careful is a record that the process before may have handled when it crashed, and starts how
+	// often its handler was started and did not end. started is whether this process has recorded a
+	// start.
 	careful bool
 	starts  int
 	started bool
 
-	// turn is when its job began, raised whether a handler returned an error in that, and accused when
-	// it said last that something is away; see scheduler.accuse.
+	// turn is when its job began, raised whether a handler returned an error in that, and accused
+	// when it said last that something is unavailable; see scheduler.accuse.
 	turn    int64
 	raised  bool
 	accused int64
 
-	// attempts and spent are how often it failed, and how long handling and waiting took. lone is whether it is tried alone, since
-	// it failed. parking is set once it is to be parked, for as long as that does not succeed.
+	// attempts and spent are how often it failed, and how long handling and waiting took. lone is
+	// whether it is tried alone, since it failed. parking is set once it is to be parked, for as long
+	// as that does not succeed.
 	attempts int
 	spent    time.Duration
 	lone     bool
@@ -73,8 +75,9 @@ const (
 	waiting                   // its first message failed, and a timer runs
 )
 
-// keyQueue holds the messages of one key of one partition in order. At most one job works on it, on its first messages, and they
-// stay in it until they are decided. A message without a key has a queue of its own.
+// keyQueue holds the messages of one key of one partition in order. At most one job works on it, on
+// its first messages, and they stay in it until they are decided. A message without a key has its
+// own queue.
 type keyQueue struct {
 	part     *partition
 	key      string
@@ -89,8 +92,9 @@ type keyQueue struct {
 	front bool
 }
 
-// partition is one assigned partition, from its assignment to its revocation. A partition that comes back is a new one, so that
-// nothing of the old one can count for it. Its fields belong to the scheduler's lock, unless they never change.
+// partition is one assigned partition, from its assignment to its revocation. A partition that
+// comes back is a new one, so that nothing of the old one can count for it. Its fields belong to
+// the scheduler's lock, unless they never change.
 type partition struct {
 	topicPartition
 
@@ -102,8 +106,9 @@ type partition struct {
 	intakeDone chan struct{}
 	arrived    chan struct{} // holds a token where incoming has grown
 
-	// incarnation is the one of the database in which its messages are decided. from is where the client begins once more if another
-	// one begins: the first position that no flush has spoken for; entered is whether there is one.
+	// incarnation is the one of the database in which its messages are decided. from is where the
+	// client begins once more if another one begins: the first position that no flush has spoken for;
+	// entered is whether there is one.
 	incarnation inboxloop.Incarnation
 	from        position
 	entered     bool
@@ -122,8 +127,9 @@ type partition struct {
 	bytes  int64
 	paused bool
 
-	// careful is how many more records are to be looked at for crashes, and crashed whether there are such. doubles counts duplicates
-	// among the last results; checking is whether messages are looked up before they are handled.
+	// careful is how many more records are to be looked at for crashes, and crashed whether there are
+	// such. doubles counts duplicates among the last results; checking is whether messages are looked
+	// up before they are handled.
 	careful  int
 	crashed  bool
 	checking bool
@@ -156,7 +162,7 @@ func (p *partition) done(place int64) {
 	}
 }
 
-// noteDrained ends drained where nothing of a closed partition is in flight.
+// noteDrained ends drained if nothing of a closed partition is in flight.
 func (p *partition) noteDrained() {
 	if !p.closed || p.inUse > 0 {
 		return
@@ -195,7 +201,8 @@ func (p *partition) forget(q *keyQueue) {
 // checkWindow is how many results say whether this is a replay.
 const checkWindow = 128
 
-// resulted counts a result. Where half of them are duplicates, looking them up before is cheaper than a transaction each.
+// resulted counts a result. If half of them are duplicates, looking them up before is cheaper than
+// a transaction each.
 func (p *partition) resulted(result inbox.Result) {
 	p.results++
 	if result == inbox.Duplicate {

@@ -31,7 +31,8 @@ func (s *service) pooled(connections int32) *inbox.Inbox[pgx.Tx] {
 	return in
 }
 
-// Handlers that take long hold all the connections that they can get; what is done is committed all the same.
+// Handlers that take long hold all the connections that they can get; what is done is committed all
+// the same.
 func TestAPoolSmallerThanWorkersStillCommits(t *testing.T) {
 	s := newService(t)
 	letGo := make(chan struct{})

@@ -146,7 +146,7 @@ func twice(records []*kgo.Record) (both []*kgo.Record) {
 	return both
 }
 
-// checkOrder fails where a message had its effect twice, or not in the order of its key.
+// checkOrder fails if a message had its effect twice, or not in the order of its key.
 func (s *service) checkOrder() {
 	s.t.Helper()
 	if n := s.scalar("SELECT count(*) - count(DISTINCT msg) FROM effects"); n != 0 {
@@ -186,8 +186,9 @@ func TestEffectsInPostgresOnceAndInOrder(t *testing.T) {
 	}
 }
 
-// A message that another process was handling when it crashed is parked once it has ended the process often enough; its
-// key waits behind it, and a retry that somebody asks for goes through in order.
+// A message that another process was handling when it crashed is parked once it has ended the
+// process often enough; its key waits behind it, and a retry that somebody asks for goes through in
+// order.
 func TestCrashPoisonAndRetryInPostgres(t *testing.T) {
 	s := newService(t)
 	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})

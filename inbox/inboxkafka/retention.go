@@ -16,7 +16,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// ErrRetention is what Run returns where marks would be removed before their messages are gone for good.
+// ErrRetention is what Run returns if marks would be removed before their messages are gone for
+// good.
 var ErrRetention = errors.New("inboxkafka: marks are removed while their messages can still come back, and would be handled twice")
 
 // lifetime is how long a record of a topic may be read.
@@ -26,8 +27,8 @@ type lifetime struct {
 	forever            string // why it may never go; empty where it does
 }
 
-// sum is how long its mark is needed. A record lives as long as its segment: the segment is closed after segment.ms, and goes when
-// the last of its records is older than retention.ms.
+// sum is how long its mark is needed. A record lives as long as its segment: the segment is closed
+// after segment.ms, and goes when the last of its records is older than retention.ms.
 func (l lifetime) sum(replay time.Duration) time.Duration { return l.retention + l.segment + replay }
 
 // describe shows the sum term by term.
@@ -36,12 +37,12 @@ func (l lifetime) describe(replay time.Duration) string {
 		l.topic, l.retention, l.segment, replay, l.sum(replay))
 }
 
-// unbounded says why nobody knows an end of its records' lives.
+// unbounded says why its records may live forever.
 func (l lifetime) unbounded() string {
 	return fmt.Sprintf("topic %s may keep records forever: %s", l.topic, l.forever)
 }
 
-// need returns how long marks must be kept for all topics, and why; 0 is for ever.
+// need returns how long marks must be kept for all topics, and why; 0 is forever.
 func need(topics []lifetime, replay time.Duration) (longest time.Duration, why string) {
 	for _, l := range topics {
 		if l.forever != "" {
@@ -81,7 +82,8 @@ func (c *Consumer) adminClient() (*kadm.Client, error) {
 	return kadm.NewClient(client), nil
 }
 
-// lifetimes reads the settings of the topics. Topics that do not exist yet have no records, and are left out.
+// lifetimes reads the settings of the topics. Topics that do not exist yet have no records, and are
+// left out.
 func (c *Consumer) lifetimes(ctx context.Context, admin *kadm.Client) (topics []lifetime, missing []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -144,7 +146,7 @@ func readLifetime(config kadm.ResourceConfig) (lifetime, error) {
 	return l, nil
 }
 
-// tooLong is a time that means for ever: 100 years.
+// tooLong is a time that means forever: 100 years.
 const tooLong = 100 * 365 * 24 * time.Hour
 
 func milliseconds(settings map[string]string, name string) (time.Duration, error) {
@@ -158,7 +160,8 @@ func milliseconds(settings map[string]string, name string) (time.Duration, error
 	return time.Duration(n) * time.Millisecond, nil
 }
 
-// retentionFor returns how long marks are to be kept, 0 being for ever, or that the configuration does not allow for it.
+// retentionFor returns how long marks are to be kept, 0 being forever, or that the configuration
+// does not allow for it.
 func (c *Consumer) retentionFor(ctx context.Context, admin *kadm.Client) (keep time.Duration, err error) {
 	if c.cfg.Retention == KeepForever {
 		return 0, nil
@@ -178,11 +181,13 @@ func (c *Consumer) retentionFor(ctx context.Context, admin *kadm.Client) (keep t
 	return keep, nil
 }
 
-// errMissing is that a topic does not exist, so that nobody knows how long it will keep its records.
+// errMissing is that a topic does not exist, so that it is not known how long it will keep its
+// records.
 var errMissing = errors.New("no such topic")
 
-// settleRetention tells the inbox how long marks are kept, before the first one is written. It returns ErrRetention where the
-// configuration is refused, and waits while the cluster cannot be asked.
+// settleRetention tells the inbox how long marks are kept, before the first one is written. It
+// returns ErrRetention if the configuration is refused, and waits while the cluster cannot be
+// asked.
 func (c *Consumer) settleRetention(ctx context.Context, admin *kadm.Client) error {
 	for failures := 1; ; failures++ {
 		keep, err := c.retentionFor(ctx, admin)
@@ -208,7 +213,7 @@ func (c *Consumer) settleRetention(ctx context.Context, admin *kadm.Client) erro
 	}
 }
 
-// ended is nil where err is only that the context has ended.
+// ended is nil if err is only that the context has ended.
 func ended(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -237,10 +242,11 @@ func (c *Consumer) sweepLoop(ctx context.Context, admin *kadm.Client) {
 	}
 }
 
-// resettle returns why nothing may be removed now. Where a topic keeps records for longer than it did, marks are too; where it
-// keeps them for less they are kept as before until the next start, since segments that are closed already live by the old settings.
-// It is said each time, since a process with other settings may have said something else; and where the configuration is refused
-// marks are kept for ever, since others sweep the same table.
+// resettle returns why nothing may be removed now. If a topic keeps records for longer than it did,
+// marks are too; if it keeps them for less they are kept as before until the next start, since
+// segments that are closed already live by the old settings. It is said each time, since a process
+// with other settings may have said something else; and if the configuration is refused marks are
+// kept forever, since others sweep the same table.
 func (c *Consumer) resettle(ctx context.Context, admin *kadm.Client) error {
 	keep, err := c.retentionFor(ctx, admin)
 	switch {
@@ -258,8 +264,8 @@ func (c *Consumer) resettle(ctx context.Context, admin *kadm.Client) error {
 	return nil
 }
 
-// retain claims for each topic of this group, so that a Consumer of the same name with other topics, or in another group, does not shorten
-// what these need.
+// retain claims for each topic of this group, so that a Consumer of the same name with other
+// topics, or in another group, does not shorten what these need.
 func (c *Consumer) retain(ctx context.Context, keep time.Duration) error {
 	claimants := make([]string, len(c.cfg.Topics))
 	for n, topic := range c.cfg.Topics {

@@ -94,8 +94,8 @@ func (r *rig) alter(settings ...string) {
 	}
 }
 
-// Run tells the inbox how long marks are needed, sweeps, follows a topic that keeps its records for longer, and does not
-// sweep where the configuration does not allow for it any more.
+// Run tells the inbox how long marks are needed, sweeps, follows a topic that keeps its records for
+// longer, and does not sweep if the configuration does not allow for it any more.
 func TestRetentionOfARunningConsumer(t *testing.T) {
 	r := newRig(t, 1)
 	r.alter("retention.ms", "3600000", "segment.ms", "60000")
@@ -152,7 +152,8 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	eventually(t, "for ever", derived(0))
 }
 
-// A topic that does not exist yet is waited for, without a sweep; one whose settings may not be read is an error.
+// A topic that does not exist yet is waited for, without a sweep; one whose settings may not be
+// read is an error.
 func TestRetentionOfATopicThatDoesNotExistYet(t *testing.T) {
 	r := newRig(t, 1)
 	cfg := r.config()

@@ -15,8 +15,8 @@ import (
 // mostRetried bounds the keys that are retried at once.
 const mostRetried = 4
 
-// mostRetried is one for effects: their retry holds a connection of the pool while it takes another one, and several could hold all
-// of them and wait.
+// mostRetried is one for effects: their retry holds a connection of the pool while it takes another
+// one, and several could hold all of them and wait.
 func (c *Consumer) mostRetried() int {
 	if c.store.mode() == atMostOnce {
 		return 1
@@ -24,8 +24,9 @@ func (c *Consumer) mostRetried() int {
 	return mostRetried
 }
 
-// retryLoop asks for parked keys that somebody wants to be retried, and handles their messages in order, while new ones of the
-// key come in and are parked behind. All processes ask; the first one that takes a key keeps the others off it.
+// retryLoop asks for parked keys that somebody wants to be retried, and handles their messages in
+// order, while new ones of the key come in and are parked behind. All processes ask; the first one
+// that takes a key keeps the others off it.
 func (c *Consumer) retryLoop(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -73,7 +74,8 @@ func (c *Consumer) retryLoop(ctx context.Context) {
 	}
 }
 
-// ofTopics returns the keys of our topics: another Consumer whose inbox has the same name has the handler for the others.
+// ofTopics returns the keys of our topics: another Consumer whose inbox has the same name has the
+// handler for the others.
 func (c *Consumer) ofTopics(keys []inboxloop.ParkedKey) []inboxloop.ParkedKey {
 	return slices.DeleteFunc(slices.Clone(keys), func(key inboxloop.ParkedKey) bool { return !slices.Contains(c.cfg.Topics, key.Topic) })
 }
@@ -102,8 +104,8 @@ func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
 			if !c.retried(r) {
 				return
 			}
-			// All that was parked when the retry began is handled. What is left has come in meanwhile, and no more of it may, or a key with
-			// much traffic would never be free.
+			// All that was parked when the retry began is handled. What is left has come in meanwhile,
+			// and no more of it may, or a key with much traffic would never be free.
 			if key.Key != nil && r.Row >= key.Last {
 				c.sched.holdKey(key.Topic, key.Key)
 			}

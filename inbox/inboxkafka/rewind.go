@@ -6,18 +6,23 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// With synchronous_commit = off, or a standby that lags, a crash takes the last commits away, effects and marks together, while this
-// process goes on and remembers their messages as done. Three things keep such a message from being passed, or overtaken:
+// With synchronous_commit = off, or a standby that lags, a crash takes the last commits away,
+// effects and marks together, while this process goes on and remembers their messages as done.
+// Three things keep such a message from being passed, or overtaken:
 //
-//   - Every transaction that decides a message looks whether the database is in the incarnation that the partition began in
-//     (inbox.Inbox.Bind). So nothing is decided after a crash as if there had been none: a later message of a key cannot come before an
-//     earlier one that was forgotten.
-//   - An offset is committed only after a flush in that same incarnation. It speaks for all that was decided before it.
-//   - Whoever finds that the incarnation has ended calls forgotten. Nothing begins from then on, and the goroutine that fetches rewinds:
-//     each partition begins once more at the first position that no flush has spoken for, as if it had just been assigned. What has its
-//     mark is skipped, and what has not is handled again, in order.
+//   - Every transaction that decides a message looks whether the database is in the incarnation
+//     that the partition began in (inbox.Inbox.Bind). So nothing is decided after a crash as if
+//     there had been none: a later message of a key cannot come before an earlier one that was
+//     forgotten.
+//   - An offset is committed only after a flush in that same incarnation. It speaks for all that
+//     was decided before it.
+//   - The goroutine that finds that the incarnation has ended calls forgotten. Nothing begins from
+//     then on, and the goroutine that fetches rewinds: each partition begins once more at the first
+//     position that no flush has spoken for, as if it had just been assigned. What has its mark is
+//     skipped, and what has not is handled again, in order.
 //
-// What is in flight meanwhile belongs to the old partition: it can decide nothing any more, and nobody looks at what becomes of it.
+// What is in flight meanwhile belongs to the old partition: it can decide nothing any more, and
+// what becomes of it does not matter.
 
 // newPartition returns a partition whose messages are decided in an incarnation of the database.
 func (c *Consumer) newPartition(at topicPartition, in inboxloop.Incarnation) *partition {
@@ -26,11 +31,11 @@ func (c *Consumer) newPartition(at topicPartition, in inboxloop.Incarnation) *pa
 	return p
 }
 
-// rewind begins every partition once more in the incarnation that the database is in now. It runs on the goroutine that polls, so that no
-// records from before it are entered after it.
+// rewind begins every partition once more in the incarnation that the database is in now. It runs
+// on the goroutine that polls, so that no records from before it are entered after it.
 func (c *Consumer) rewind(ctx context.Context) {
 	rewinds := c.sched.countRewind()
-	// Where a name stands for two servers that both take writes, one incarnation follows the other.
+	// If a name stands for two servers that both take writes, one incarnation follows the other.
 	if rewinds > 1 && sleep(ctx, c.backoff(rewinds)) != nil {
 		return
 	}
@@ -42,7 +47,8 @@ func (c *Consumer) rewind(ctx context.Context) {
 	if err != nil {
 		return // ctx has ended
 	}
-	// A poll with a context that has ended returns at once, and blocks rebalances until AllowRebalance.
+	// A poll with a context that has ended returns at once, and blocks rebalances until
+	// AllowRebalance.
 	ended, end := context.WithCancel(ctx)
 	end()
 	c.client.PollRecords(ended, 1)

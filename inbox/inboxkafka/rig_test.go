@@ -152,7 +152,8 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// awaitEffects waits until everything sent has its effect, and checks that it has it once and in order.
+// awaitEffects waits until everything sent has its effect, and checks that it has it once and in
+// order.
 func (r *rig) awaitEffects() {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("%d effects", r.sent), func() bool { return r.inbox.count() >= r.sent })
@@ -171,7 +172,7 @@ func (r *rig) checkEffects() {
 	}
 }
 
-// committed returns the group's offset of a partition, -1 where there is none.
+// committed returns the group's offset of a partition, -1 if there is none.
 func (r *rig) committed(partition int32) int64 {
 	r.t.Helper()
 	offsets, err := kadm.NewClient(r.producer).FetchOffsets(r.t.Context(), "billing")

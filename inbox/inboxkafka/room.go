@@ -7,7 +7,8 @@ import (
 
 // What is held, how much more may come in, and which partitions are not fetched from for that.
 
-// awaitRoom is Consumer.awaitRoom, but returns when it has waited for so long that a partition may be why.
+// awaitRoom is Consumer.awaitRoom, but returns when it has waited for so long that a partition may
+// be why.
 func (s *scheduler) awaitRoom(ctx context.Context, largest int64) (most int, stuck bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -31,15 +32,17 @@ func (s *scheduler) awaitRoom(ctx context.Context, largest int64) (most int, stu
 	return 0, late && !s.draining && !s.rewinding && ctx.Err() == nil
 }
 
-// stuckAfter is how long a partition's watermark stands still until it is taken for stuck: a key of it waits, or its handler takes long.
+// stuckAfter is how long a partition's watermark stands still until it is taken for stuck: a key of
+// it waits, or its handler takes long.
 const stuckAfter = 500 * time.Millisecond
 
 func (p *partition) stuck(now time.Time) bool {
 	return p.tracker.window() > 0 && now.Sub(p.moved) >= stuckAfter
 }
 
-// limits are how much may be held now. A quarter is kept back for the case that a partition is stuck and holds all the rest: then
-// it is paused, and the others get a half of what was kept back, and so on with a second one.
+// limits are how much may be held now. A quarter is kept back for the case that a partition is
+// stuck and holds all the rest: then it is paused, and the others get a half of what was kept back,
+// and so on with a second one.
 func (s *scheduler) limits() (records int, bytes int64) {
 	if len(s.partitions) < 2 {
 		return s.maxHeld, s.maxBytes
@@ -48,7 +51,8 @@ func (s *scheduler) limits() (records int, bytes int64) {
 	return s.maxHeld - s.maxHeld>>back, s.maxBytes - s.maxBytes>>back
 }
 
-// allowance is how many records may come in without any bound being passed, where none is larger than the largest lately.
+// allowance is how many records may come in without any bound being passed, if none is larger than
+// the largest lately.
 func (s *scheduler) allowance(largest int64) int {
 	records, bytes := s.limits()
 	most := min(records-s.held, mostPolled)
@@ -89,8 +93,8 @@ func (s *scheduler) balance(waited bool) (pause, resume map[string][]int32) {
 	return pause, resume
 }
 
-// tooFull returns the partitions to pause: stuck ones at the end of their window, or with more than half a share, or else the
-// fullest of them.
+// tooFull returns the partitions to pause: stuck ones at the end of their window, or with more than
+// half a share, or else the fullest of them.
 func (s *scheduler) tooFull(waited bool) (full []*partition) {
 	if !waited || s.breaker.state == open {
 		return nil
@@ -124,7 +128,8 @@ func (s *scheduler) eased(p *partition) bool {
 	return 2*p.tracker.window() < s.maxHeld && (roomy || !s.overHalfShare(p) && !p.stuck(time.Now()))
 }
 
-// resumable reports whether there is a partition that is not fetched from and may be now. Room may come from any other one.
+// resumable reports whether there is a partition that is not fetched from and may be now. Room may
+// come from any other one.
 func (s *scheduler) resumable() bool {
 	for p := range s.paused {
 		if !p.closed && s.eased(p) {

@@ -10,11 +10,12 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// scheduler decides which messages are handled when. Everything in it is under one lock, which is never held during a call of
-// anything else.
+// scheduler decides which messages are handled when. Everything in it is under one lock, which is
+// never held during a call of anything else.
 //
-// A key with something to do stands once in the line ready. A worker takes the first key, or for a batch several, and the first
-// messages of each; a key that has more goes to the end of the line, so that a busy key delays the others by one turn at most.
+// A key with something to do stands once in the line ready. A worker takes the first key, or for a
+// batch several, and the first messages of each; a key that has more goes to the end of the line,
+// so that a busy key delays the others by one turn at most.
 type scheduler struct {
 	mu    sync.Mutex
 	work  sync.Cond // for workers: something may be ready
@@ -40,8 +41,9 @@ type scheduler struct {
 	breaker breaker
 	stats   Stats
 
-	// incarnation is the one of the database in which messages are decided. rewinding is whether it has ended, so that nothing begins
-	// until what may be forgotten is read once more; stopPoll ends the poll under way.
+	// incarnation is the one of the database in which messages are decided. rewinding is whether it
+	// has ended, so that nothing begins until what may be forgotten is read once more; stopPoll ends
+	// the poll under way.
 	incarnation inboxloop.Incarnation
 	rewinding   bool
 	stopPoll    context.CancelFunc
@@ -59,7 +61,8 @@ func after(d time.Duration, call func()) (stop func() bool) { return time.AfterF
 
 func newScheduler(maxHeld int, maxBytes int64) *scheduler {
 	s := &scheduler{
-		partitions: map[topicPartition]*partition{}, next: map[topicPartition]int64{}, holding: map[heldKey]bool{}, paused: map[*partition]struct{}{},
+		partitions: map[topicPartition]*partition{}, next: map[topicPartition]int64{},
+		holding: map[heldKey]bool{}, paused: map[*partition]struct{}{},
 		maxHeld: maxHeld, maxBytes: maxBytes, after: after,
 	}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
@@ -130,7 +133,7 @@ func (s *scheduler) take(most int) *job {
 	return nil
 }
 
-// pick returns the next job, or nil where nothing may begin now.
+// pick returns the next job, or nil if nothing may begin now.
 func (s *scheduler) pick(most int) *job {
 	if s.alone || s.rewinding || s.breaker.blocks() {
 		return nil
@@ -141,7 +144,8 @@ func (s *scheduler) pick(most int) *job {
 	}
 	q := s.ready.front()
 	if first := q.items[0]; first.single() {
-		// Whoever is at the front goes first: while a suspect waits there for the others to end, nothing else begins.
+		// The key at the front goes first: while a suspect waits there for the others to end, nothing
+		// else begins.
 		if first.suspect() && s.inFlight > 0 {
 			return nil
 		}
@@ -180,8 +184,8 @@ func (s *scheduler) gather(most int) *job {
 	return j
 }
 
-// add takes up to n more messages of a key into the job, up to one that may not share a transaction; such a one is taken only
-// as the first.
+// add takes up to n more messages of a key into the job, up to one that may not share a
+// transaction; such a one is taken only as the first.
 func (j *job) add(q *keyQueue, n int) {
 	for ; n > 0 && q.taken < len(q.items); n-- {
 		i := q.items[q.taken]
@@ -232,8 +236,8 @@ type decision struct {
 	front bool
 }
 
-// finish takes the decisions on the messages of a job, in their order. It reports whether there is a partition to resume; see
-// Consumer.balance.
+// finish takes the decisions on the messages of a job, in their order. It reports whether there is
+// a partition to resume; see Consumer.balance.
 func (s *scheduler) finish(j *job, decisions []decision) (resume bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -314,8 +318,8 @@ func (q *keyQueue) drop(i *item) {
 	q.items = slices.DeleteFunc(q.items, func(other *item) bool { return other == i })
 }
 
-// closePartition lets nothing of a partition begin any more, and lets go of what is not in flight. The channel is closed once
-// nothing is.
+// closePartition lets nothing of a partition begin any more, and lets go of what is not in flight.
+// The channel is closed once nothing is.
 func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -157,8 +157,8 @@ func (w *world) check() {
 	}
 }
 
-// However messages arrive, fail and end: each key goes in order, one job at a time; a suspect is alone; the watermark passes nothing
-// that is not done; and in the end all is done.
+// However messages arrive, fail and end: each key goes in order, one job at a time; a suspect is
+// alone; the watermark passes nothing that is not done; and in the end all is done.
 func TestScheduleKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{
@@ -281,7 +281,7 @@ func TestClosedPartitionDrains(t *testing.T) {
 	if mark, _ := p.tracker.watermark(); mark.offset != 1 || s.held != 0 || s.bytes != 0 || s.inFlight != 0 {
 		t.Errorf("watermark %+v, %d held, %d bytes, %d in flight", mark, s.held, s.bytes, s.inFlight)
 	}
-	// What was being looked up meanwhile is let go of where it is handed over.
+	// What was being looked up meanwhile is let go of if it is handed over.
 	s.held, s.bytes, p.held, p.bytes = 10, 10, 10, 10
 	s.release(p, items)
 	if s.held != 0 || s.bytes != 0 || p.held != 0 {

@@ -33,8 +33,9 @@ const tables = `CREATE TABLE accounts (id text PRIMARY KEY, balance bigint NOT N
 INSERT INTO accounts VALUES ('alice', 100), ('bob', 0);
 CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, msg text NOT NULL, key text)`
 
-// start returns the connection string of a new database with the inbox and some accounts, and the addresses of a new broker
-// with the empty topic transfers. It panics where there is none, since an example has nobody to report to.
+// start returns the connection string of a new database with the inbox and some accounts, and the
+// addresses of a new broker with the empty topic transfers. It panics if there is none, since an
+// example has nobody to report to.
 func start() (databaseURL string, brokers []string) {
 	return testpg.Example(tables, migrations.Inbox()), startBroker()
 }

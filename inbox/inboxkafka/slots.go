@@ -8,8 +8,9 @@ type slot struct {
 	turn  int64
 }
 
-// enter waits for a slot to call a handler beside the workers. It returns false once nothing more begins, or ctx has ended. last is
-// the slot that the caller had before: of two trials in a row the second one is for somebody else, if there is anybody.
+// enter waits for a slot to call a handler beside the workers. It returns false once nothing more
+// begins, or ctx has ended. last is the slot that the caller had before: of two trials in a row the
+// second one is for somebody else, if there is anybody.
 func (s *scheduler) enter(ctx context.Context, last slot) (taken slot, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -70,8 +70,8 @@ func TestEffectsThroughDatabaseSQLOnceAndInOrder(t *testing.T) {
 	}
 }
 
-// A message that fails is parked with its key behind it, one that ended its process is parked too, and both go through in order
-// once somebody asks for the retry.
+// A message that fails is parked with its key behind it, one that ended its process is parked too,
+// and both go through in order once somebody asks for the retry.
 func TestParkingAndRetryThroughDatabaseSQL(t *testing.T) {
 	s := newService(t)
 	in := s.openSQL()
@@ -110,7 +110,8 @@ func TestParkingAndRetryThroughDatabaseSQL(t *testing.T) {
 	s.checkOrder()
 }
 
-// An effect that no database rolls back runs once, and a handler that hangs is cut off without the process.
+// An effect that no database rolls back runs once, and a handler that hangs is cut off without the
+// process.
 func TestEffectsAndHangsThroughDatabaseSQL(t *testing.T) {
 	s := newService(t)
 	var sent atomic.Int64

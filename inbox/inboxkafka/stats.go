@@ -8,18 +8,20 @@ import (
 
 // Stats is a snapshot of what a Consumer does and has done since it was made, for metrics.
 type Stats struct {
-	// Processed, Duplicates, Parked and Audited count messages that are done, by their result. Skipped are duplicates that were
-	// looked up before they were handled; they are not among Duplicates.
+	// Processed, Duplicates, Parked and Audited count messages that are done, by their result.
+	// Skipped are duplicates that were looked up before they were handled; they are not among
+	// Duplicates.
 	Processed, Duplicates, Parked, Audited, Skipped int64
 
 	// Failures counts calls that failed and are tried again.
 	Failures int64
 
-	// Retried counts parked messages that were handled since somebody asked for it, and RetriesFailed those that failed again.
+	// Retried counts parked messages that were handled since somebody asked for it, and RetriesFailed
+	// those that failed again.
 	Retried, RetriesFailed int64
 
-	// Deleted counts offsets that the brokers deleted before this group read them. Some may have been markers of transactions, which are
-	// no messages.
+	// Deleted counts offsets that the brokers deleted before this group read them. Some may have been
+	// markers of transactions, which are no messages.
 	Deleted int64
 
 	// Held and HeldBytes are the records in this process, waiting or in flight.
@@ -29,7 +31,7 @@ type Stats struct {
 	// InFlight is how many transactions run right now.
 	InFlight int
 
-	// PausedSince is since when the consumer pauses; zero where it does not.
+	// PausedSince is since when the consumer pauses; zero if it does not.
 	PausedSince time.Time
 
 	// Partitions are those that this process works on.
@@ -41,18 +43,22 @@ type PartitionStats struct {
 	Topic     string
 	Partition int32
 
-	// Watermark is the offset up to which all is done, -1 while that is not known; before anything was done it is where the
-	// group stands. Committed is the one that this process has committed, -1 where it has not since the partition was assigned.
+	// Watermark is the offset up to which all is done, -1 while that is not known; before anything
+	// was done it is where the group stands. Committed is the one that this process has committed, -1
+	// if it has not since the partition was assigned.
 	Watermark, Committed int64
 
-	// Stable is the partition's last stable offset when it was heard of last: the end of what can be read. -1 before that.
+	// Stable is the partition's last stable offset when it was heard of last: the end of what can be
+	// read. -1 before that.
 	Stable int64
 
-	// Lag is how many offsets lie between the two, 0 once all that can be read is done, -1 while one of them is not known. Offsets of
-	// markers and of records of aborted transactions count until they are passed.
+	// Lag is how many offsets lie between the two, 0 once all that can be read is done, -1 while one
+	// of them is not known. Offsets of markers and of records of aborted transactions count until
+	// they are passed.
 	Lag int64
 
-	// Held is how many of its records are in this process. Waiting is how many keys wait after a failure.
+	// Held is how many of its records are in this process. Waiting is how many keys wait after a
+	// failure.
 	Held, Waiting int
 
 	// Paused is whether nothing is fetched, since enough is held.

@@ -9,8 +9,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// store is an inbox with its handler, as the consumer sees it: the type of the transaction does not show. raised is set if the handler
-// returned an error.
+// store is an inbox with its handler, as the consumer sees it: the type of the transaction does not
+// show. raised is set if the handler returned an error.
 type store interface {
 	records
 	mode() mode
@@ -37,7 +37,8 @@ type records interface {
 	Sweep(context.Context) (inbox.Swept, error)
 }
 
-// inboxOf is an inbox whose handlers get transactions of type TTx. Tests put their own in its place.
+// inboxOf is an inbox whose handlers get transactions of type TTx. Tests put their own in its
+// place.
 type inboxOf[TTx any] interface {
 	records
 	Handle(context.Context, inbox.Message, func(context.Context, TTx) error) (inbox.Result, error)

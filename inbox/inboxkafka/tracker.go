@@ -1,8 +1,8 @@
 package inboxkafka
 
-// tracker knows of one partition which records are decided, and so how far the group's offset may go: to the first record that is
-// not, and never past it. Records are entered in the order in which the client returns them; each gets a place, which says
-// when it is done.
+// tracker knows of one partition which records are decided, and so how far the group's offset may
+// go: to the first record that is not, and never past it. Records are entered in the order in which
+// the client returns them; each gets a place, which says when it is done.
 type tracker struct {
 	entries []entry // of the places first, first+1, ...
 	first   int64
@@ -10,7 +10,8 @@ type tracker struct {
 	known   bool
 }
 
-// position is an offset with the epoch of the leader that wrote the record before it, as a commit carries both.
+// position is an offset with the epoch of the leader that wrote the record before it, as a commit
+// carries both.
 type position struct {
 	offset int64
 	epoch  int32
@@ -27,7 +28,8 @@ func (t *tracker) add(offset int64, epoch int32) (place int64) {
 	return t.addRange(offset, offset, epoch)
 }
 
-// addRange enters a batch that was not read, from its first offset to its last one, and returns its place.
+// addRange enters a batch that was not read, from its first offset to its last one, and returns its
+// place.
 func (t *tracker) addRange(offset, last int64, epoch int32) (place int64) {
 	t.entries = append(t.entries, entry{offset: offset, last: last, epoch: epoch})
 	return t.first + int64(len(t.entries)) - 1
@@ -53,8 +55,9 @@ func (t *tracker) done(place int64) {
 	}
 }
 
-// watermark is the position to commit; known is false until a first record was done. Offsets that the topic has no record for
-// (markers of transactions, records of aborted ones) are passed once the record after them is here.
+// watermark is the position to commit; known is false until a first record was done. Offsets that
+// the topic has no record for (markers of transactions, records of aborted ones) are passed once
+// the record after them is here.
 func (t *tracker) watermark() (p position, known bool) {
 	if !t.known {
 		return position{}, false

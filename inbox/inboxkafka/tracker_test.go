@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The watermark is the first offset that is not done, or the one behind the last; whatever the order in which records are
-// done, and whatever gaps the offsets have.
+// The watermark is the first offset that is not done, or the one behind the last; whatever the
+// order in which records are done, and whatever gaps the offsets have.
 func TestWatermarkNeverPassesWhatIsNotDone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var tr tracker
@@ -56,7 +56,8 @@ func TestWatermarkNeverPassesWhatIsNotDone(t *testing.T) {
 	})
 }
 
-// A log that was cut back is read again from further down; what is read again must be done again before it is passed.
+// A log that was cut back is read again from further down; what is read again must be done again
+// before it is passed.
 func TestWatermarkFollowsALogThatWasCutBack(t *testing.T) {
 	var tr tracker
 	first, second := tr.add(10, 1), tr.add(11, 1)

@@ -10,12 +10,13 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// ErrTooLarge is why a batch of records is parked that would take too much memory once it is decompressed.
+// ErrTooLarge is why a batch of records is parked that would take too much memory once it is
+// decompressed.
 var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than MaxBytes (and 16 MiB) once they are decompressed, " +
 	"and were not read")
 
-// positions notes where the group has come to, before the client begins to fetch there. A partition for which the group has no
-// offset begins wherever its log does.
+// positions notes where the group has come to, before the client begins to fetch there. A partition
+// for which the group has no offset begins wherever its log does.
 func (c *Consumer) positions(
 	_ context.Context, offsets map[string]map[int32]kgo.Offset,
 ) (map[string]map[int32]kgo.Offset, error) {
@@ -27,7 +28,7 @@ func (c *Consumer) positions(
 	return offsets, nil
 }
 
-// reportDeleted tells of records that nobody will handle.
+// reportDeleted tells of records that will never be handled.
 func (c *Consumer) reportDeleted(topic string, partition int32, from, gone int64) {
 	if gone == 0 {
 		return
@@ -38,8 +39,9 @@ func (c *Consumer) reportDeleted(topic string, partition int32, from, gone int64
 	c.hooks.fetchError(topic, partition, err)
 }
 
-// passTooLarge parks a batch that would not fit into memory under its place, and goes on behind it. It runs on the goroutine that polls.
-// Nothing is known of its keys, so later messages of them are not parked behind it.
+// passTooLarge parks a batch that would not fit into memory under its place, and goes on behind it.
+// It runs on the goroutine that polls. Nothing is known of its keys, so later messages of them are
+// not parked behind it.
 func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
 	why := fmt.Errorf("%w: offsets %d to %d of %s:%d; read them with a consumer that has the room, handle them, and discard this entry",
 		ErrTooLarge, e.Offset, e.NextOffset-1, e.Topic, e.Partition)

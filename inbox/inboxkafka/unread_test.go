@@ -77,7 +77,8 @@ func TestRecordsThatWereReadMayBeDeleted(t *testing.T) {
 	}
 }
 
-// Records that the brokers delete while a group is behind are handled by none. All that can be done is to tell how many.
+// Records that the brokers delete while a group is behind are handled by none. All that can be done
+// is to tell how many.
 func TestRecordsThatWereDeletedUnreadAreTold(t *testing.T) {
 	r := newRig(t, 1)
 	told := &fetchErrors{}
@@ -104,7 +105,8 @@ func TestRecordsThatWereDeletedUnreadAreTold(t *testing.T) {
 	r.checkEffects()
 }
 
-// A batch of some KiB that decompresses to hundreds of MiB neither fills the memory nor stops the partition.
+// A batch of some KiB that decompresses to hundreds of MiB neither fills the memory nor stops the
+// partition.
 func TestABatchThatDecompressesToTooMuchIsParkedUnread(t *testing.T) {
 	r := newRig(t, 1)
 	told := &fetchErrors{}

@@ -46,7 +46,7 @@ func (c *Consumer) handle(j *job) []decision {
 	}
 	took := time.Since(began)
 	if raised.Load() && inbox.IsUnavailable(err) {
-		// One of them may be why, and then it would take the others along for ever.
+		// One of them may be why, and then it would take the others along forever.
 		for _, i := range j.items {
 			i.lone = true
 		}
@@ -61,7 +61,8 @@ func (c *Consumer) handle(j *job) []decision {
 	var late []inbox.Outcome
 	for n, i := range j.items {
 		if len(j.items) > 1 && isLate(ctx, outcomes[n]) {
-			// The batch took too long, which says nothing about this message: it is tried alone before it counts.
+			// The batch took too long, which says nothing about this message: it is tried alone before it
+			// counts.
 			i.lone, i.started = true, false
 			late = append(late, outcomes[n])
 			continue
@@ -180,8 +181,8 @@ func (c *Consumer) assess(ctx context.Context, i *item, o inbox.Outcome, took ti
 	return c.failed(i, o.Err, took)
 }
 
-// probe asks the database something small, which may say that it is away. That no connection is free says nothing: handlers that hang
-// hold them all, and the inbox has asked already.
+// probe asks the database something small, which may say that it is unavailable. That no connection
+// is free says nothing: handlers that hang hold them all, and the inbox has asked already.
 func (c *Consumer) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -223,14 +224,15 @@ func (c *Consumer) failed(i *item, err error, took time.Duration) decision {
 	return decision{wait: wait}
 }
 
-// crashes reports whether the process has ended too often while a message was handled. The first start of it that was recorded was
-// not alone, so two are the least.
+// crashes reports whether the process has ended too often while a message was handled. The first
+// start of it that was recorded was not alone, so two are the least.
 func (c *Consumer) crashes(i *item) bool {
 	return c.cfg.CrashLimit > 0 && i.starts >= max(2, c.cfg.CrashLimit)
 }
 
-// recordStarts records that the handlers of careful messages begin, in one statement, before they do. A message that was not to
-// blame for what it did not come to keeps its record, which is not written twice.
+// recordStarts records that the handlers of careful messages begin, in one statement, before they
+// do. A message that was not to blame for what it did not come to keeps its record, which is not
+// written twice.
 func (c *Consumer) recordStarts(ctx context.Context, items []*item) error {
 	var begin []inbox.Message
 	for _, i := range items {

@@ -12,8 +12,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
-// Incarnation returns the one that the database is in. Take it before the first message is handled of those that a later Flush
-// is to speak for.
+// Incarnation returns the one that the database is in. Take it before the first message is handled
+// of those that a later Flush is to speak for.
 func (l *Loop[TTx]) Incarnation(ctx context.Context) (Incarnation, error) {
 	var now transact.Incarnation
 	err := l.ledger.Rerun(ctx, func() error {
@@ -44,21 +44,24 @@ func (l *Loop[TTx]) Incarnation(ctx context.Context) (Incarnation, error) {
 	return Incarnation{now}, nil
 }
 
-// ErrNoSession is what Flush returns where this process has no session any more: another process has opened its partitions.
+// ErrNoSession is what Flush returns if this process has no session any more: another process has
+// opened its partitions.
 var ErrNoSession = errors.New("inbox: another process works on the partitions of this one")
 
-// Flush returns nil once all is on disk, and on the synchronous standbys, that was committed since the Incarnation was taken and before the
-// call. With synchronous_commit = off a crash of Postgres forgets the last transactions, effects and marks together; so call Flush
-// before an offset is committed, or a message acknowledged. It needs a partition that is open.
+// Flush returns nil once all is on disk, and on the synchronous standbys, that was committed since
+// the Incarnation was taken and before the call. With synchronous_commit = off a crash of Postgres
+// forgets the last transactions, effects and marks together; so call Flush before an offset is
+// committed, or a message acknowledged. It needs a partition that is open.
 //
-// ErrForgotten says that it cannot know: take a new Incarnation, and hand in again all messages since the last Flush that returned
-// nil, in their order. Those that were not forgotten are duplicates.
+// ErrForgotten says that it cannot know: take a new Incarnation, and hand in again all messages
+// since the last Flush that returned nil, in their order. Those that were not forgotten are
+// duplicates.
 func (l *Loop[TTx]) Flush(ctx context.Context, since Incarnation) error {
 	var written, id int64
 	err := l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
 			id = 0
-			// A commit is flushed only where it has written something.
+			// A commit is flushed only if it has written something.
 			err := tx.Send(ctx, ledger.Durably, inboxdriver.Statement{
 				SQL: l.ledger.SQL.Flush, Args: []any{l.ledger.Consumer, l.ledger.Session}, Affected: &written,
 			}, inboxdriver.Statement{

@@ -21,30 +21,35 @@ type ParkedKey struct {
 	// Topic and Key as in Message.
 	Topic string
 	Key   []byte
-	// Last is the row of inbox_parked of the message that was the last one of the key; 0 where none is left.
+	// Last is the row of inbox_parked of the message that was the last one of the key; 0 if none is
+	// left.
 	Last int64
 }
 
 // Retried is what became of the first parked message of a key.
 type Retried struct {
-	// Message is the one that was tried; without an ID where there was none.
+	// Message is the one that was tried; without an ID if there was none.
 	Message inbox.Message
 	// Result is Processed, or Failed with the error that Retry returned.
 	Result inbox.Result
 	// Row is the row of inbox_parked that the message had.
 	Row int64
-	// Left reports whether the key is still parked. Where it is not, its next message is handled as usual.
+	// Left reports whether the key is still parked. If it is not, its next message is handled as
+	// usual.
 	Left bool
-	// Busy reports that another process works on the key, or that nobody asks for a retry any more; nothing was done.
+	// Busy reports that another process works on the key, or that the request for a retry has ended;
+	// nothing was done.
 	Busy bool
 }
 
-// mostRetryStarts is how often a parked message may be started and not ended before its retry counts as failed: it ends the process.
+// mostRetryStarts is how often a parked message may be started and not ended before its retry
+// counts as failed: it ends the process.
 const mostRetryStarts = 3
 
-// Requested returns keys for which a retry is asked for, the one that waits longest first, limit at most. A key is left to the
-// process that works on the partition of its first message, if there is one (see Open): only that one can keep new messages of the
-// key waiting, so that its queue comes to an end.
+// Requested returns keys for which a retry is asked for, the one that waits longest first, limit at
+// most. A key is left to the process that works on the partition of its first message, if there is
+// one (see Open): only that one can keep new messages of the key waiting, so that its queue comes
+// to an end.
 func (l *Loop[TTx]) Requested(ctx context.Context, limit int) ([]ParkedKey, error) {
 	var keys []ParkedKey
 	err := l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
@@ -64,9 +69,10 @@ func (l *Loop[TTx]) Requested(ctx context.Context, limit int) ([]ParkedKey, erro
 	return keys, nil
 }
 
-// Retry handles the first parked message of a key for which a retry is asked for, in one transaction with taking it out of the
-// queue. Call it until Left is false: then the queue is empty, the request has ended, and the key is as any other. Meanwhile new
-// messages of the key go to the end of its queue. After an error that stands, call RetryFailed.
+// Retry handles the first parked message of a key for which a retry is asked for, in one
+// transaction with taking it out of the queue. Call it until Left is false: then the queue is
+// empty, the request has ended, and the key is as any other. Meanwhile new messages of the key go
+// to the end of its queue. After an error that stands, call RetryFailed.
 func (l *Loop[TTx]) Retry(
 	ctx context.Context, key ParkedKey, handler func(ctx context.Context, tx TTx, m inbox.Message) error,
 ) (Retried, error) {
@@ -175,7 +181,8 @@ func (l *Loop[TTx]) head(
 	return head, found, nil
 }
 
-// readHeaders reads the JSON that the statement makes: [[name, value], …] in hexadecimal, null for no value.
+// readHeaders reads the JSON that the statement makes: [[name, value], …] in hexadecimal, null for
+// no value.
 func readHeaders(text string) ([]inbox.Header, error) {
 	var pairs [][2]*string
 	if err := json.Unmarshal([]byte(text), &pairs); err != nil {
@@ -207,8 +214,9 @@ func readHeaders(text string) ([]inbox.Header, error) {
 var errUnread = errors.New("its records were never read; read them from the topic with a consumer that has the room, " +
 	"and discard the entry")
 
-// startParked records, before it is handled, that the first message of the key is about to be, and returns how often that was
-// recorded and not ended. A message that ends its process would otherwise do so as soon as the next one starts, for ever.
+// startParked records, before it is handled, that the first message of the key is about to be, and
+// returns how often that was recorded and not ended. A message that ends its process would
+// otherwise do so as soon as the next one starts, forever.
 func (l *Loop[TTx]) startParked(ctx context.Context, key ParkedKey) (starts int, err error) {
 	err = l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
@@ -234,8 +242,8 @@ func (l *Loop[TTx]) startParked(ctx context.Context, key ParkedKey) (starts int,
 	return starts, err
 }
 
-// release removes the row of a key whose queue is empty. Who adds a message holds the row, so the queue is looked at once that
-// transaction has ended: in a statement after the lock.
+// release removes the row of a key whose queue is empty. A process that adds a message holds the
+// row, so the queue is looked at once that transaction has ended: in a statement after the lock.
 func (l *Loop[TTx]) release(ctx context.Context, key ParkedKey) (left bool, err error) {
 	err = l.ledger.Rerun(ctx, func() error {
 		left = false
@@ -260,8 +268,8 @@ func (l *Loop[TTx]) release(ctx context.Context, key ParkedKey) (left bool, err 
 	return left, err
 }
 
-// RetryFailed ends the request for a retry, which failed: the first message keeps its place with the error, and the key stays parked
-// until somebody asks again.
+// RetryFailed ends the request for a retry, which failed: the first message keeps its place with
+// the error, and the key stays parked until somebody asks again.
 func (l *Loop[TTx]) RetryFailed(ctx context.Context, key ParkedKey, why error) error {
 	err := l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {

@@ -12,15 +12,18 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
-// RetryAtMostOnce is Retry for effects of AtMostOnce. The first parked message of the key is claimed, its effect runs, and then claim and
-// message go. A message that is found claimed ended with its process, or failed with an unknown outcome, when it was tried last: it
-// is not run again, and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the pool.
+// RetryAtMostOnce is Retry for effects of AtMostOnce. The first parked message of the key is
+// claimed, its effect runs, and then claim and message go. A message that is found claimed ended
+// with its process, or failed with an unknown outcome, when it was tried last: it is not run again,
+// and leaves the queue for inbox_audit, with the result Audited. It takes two connections of the
+// pool.
 func (l *Loop[TTx]) RetryAtMostOnce(
 	ctx context.Context, key ParkedKey, handler func(ctx context.Context, m inbox.Message) error,
 ) (Retried, error) {
 	done := Retried{Left: true}
 	err := l.ledger.DoHandling(ctx, nil, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
-		// The transaction holds the key all the while, so that nobody else finds the claim of a run that goes on.
+		// The transaction holds the key all the while, so that no other process finds the claim of a
+		// run that goes on.
 		taken, err := l.takeKey(ctx, tx, key)
 		if err != nil || !taken {
 			done.Busy = !taken

@@ -10,8 +10,9 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
-// Seen tells which messages were handled, or parked, before: those need not be handled again. It only reads, so that false means
-// nothing: Handle decides. A replay skips what was handled with it, many messages at a time.
+// Seen tells which messages were handled, or parked, before: those need not be handled again. It
+// only reads, so that false means nothing: Handle decides. A replay skips what was handled with it,
+// many messages at a time.
 func (l *Loop[TTx]) Seen(ctx context.Context, messages []inbox.Message) ([]bool, error) {
 	seen := make([]bool, len(messages))
 	ids, places := make([]ledger.Identity, 0, len(messages)), make([]int, 0, len(messages))

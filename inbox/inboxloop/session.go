@@ -9,8 +9,9 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
-// Open notes that this process works on a partition. It reports whether another one did so before and never closed it: that one
-// crashed, or was cut off, and a message that it was handling may be why.
+// Open notes that this process works on a partition. It reports whether another one did so before
+// and never closed it: that one crashed, or was cut off, and a message that it was handling may be
+// why.
 func (l *Loop[TTx]) Open(ctx context.Context, topic string, partition int32) (crashed bool, err error) {
 	err = l.ledger.Rerun(ctx, func() error {
 		crashed = false
@@ -33,8 +34,8 @@ func (l *Loop[TTx]) Open(ctx context.Context, topic string, partition int32) (cr
 	return crashed, nil
 }
 
-// Close notes that this process has ended its work on a partition in good order. It does nothing where another process has opened
-// it meanwhile.
+// Close notes that this process has ended its work on a partition in good order. It does nothing if
+// another process has opened it meanwhile.
 func (l *Loop[TTx]) Close(ctx context.Context, topic string, partition int32) error {
 	err := l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {

@@ -10,9 +10,9 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
-// Started returns how often each message was recorded by Start before and did not end, and records nothing. A consumer asks
-// before it calls Start, to handle those that may be why a process ended alone: Start for one that only waits for its turn would
-// count a start that was none.
+// Started returns how often each message was recorded by Start before and did not end, and records
+// nothing. A consumer asks before it calls Start, to handle those that may be why a process ended
+// alone: Start for one that only waits for its turn would count a start that was none.
 func (l *Loop[TTx]) Started(ctx context.Context, messages []inbox.Message) ([]int, error) {
 	starts := make([]int, len(messages))
 	ids, places := make([]ledger.Identity, 0, len(messages)), make([]int, 0, len(messages))

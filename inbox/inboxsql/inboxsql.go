@@ -17,8 +17,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxdriver"
 )
 
-// New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection. Faults of the configuration are
-// reported all at once.
+// New returns an inbox on the tables that relay inbox migrate up makes. It opens no connection.
+// Faults of the configuration are reported all at once.
 func New(db *sql.DB, config *inbox.Config) (*inbox.Inbox[*sql.Tx], error) {
 	if db == nil {
 		return inbox.NewWithDriver[*sql.Tx](nil, config)
@@ -28,8 +28,8 @@ func New(db *sql.DB, config *inbox.Config) (*inbox.Inbox[*sql.Tx], error) {
 
 type driver struct{ db *sql.DB }
 
-// Begin begins the transaction with a context of its own: package sql would refuse to commit once that of the caller has ended, and
-// ending it is how a transaction is abandoned.
+// Begin begins the transaction with its own context: package sql would refuse to commit once that
+// of the caller has ended, and ending it is how a transaction is abandoned.
 func (d driver) Begin(
 	ctx context.Context, limit time.Duration, first ...inboxdriver.Statement,
 ) (inboxdriver.Tx, *sql.Tx, error) {
@@ -75,7 +75,7 @@ type transaction struct {
 	tx     *sql.Tx
 	conn   *sql.Conn
 	cancel context.CancelFunc
-	// cut is what lies under the connection, where the driver is pgx.
+	// cut is what lies under the connection, if the driver is pgx.
 	cut       *pgconn.PgConn
 	abandoned bool
 }
@@ -173,8 +173,8 @@ type ofPgx interface{ Conn() *pgx.Conn }
 // lostTimeout bounds the time that is spent on asking.
 const lostTimeout = 5 * time.Second
 
-// Lost asks the connection, or the server where the driver does not tell. An answer that Postgres sent, be it that the transaction has
-// failed, came over the connection.
+// Lost asks the connection, or the server if the driver does not tell. An answer that Postgres
+// sent, be it that the transaction has failed, came over the connection.
 func (t *transaction) Lost(ctx context.Context) bool {
 	known, lost := false, false
 	err := t.conn.Raw(func(conn any) error {
@@ -200,8 +200,8 @@ func refused(err error) bool {
 	return sent
 }
 
-// Abandon ends the context of the transaction, which package sql answers by rolling it back; but only once the statement that runs has
-// ended, so the connection is cut where the driver lets us.
+// Abandon ends the context of the transaction, which package sql answers by rolling it back; but
+// only once the statement that runs has ended, so the connection is cut if the driver lets us.
 func (t *transaction) Abandon() {
 	t.abandoned = true
 	t.cancel()
@@ -209,7 +209,7 @@ func (t *transaction) Abandon() {
 		//nolint:errcheck // A socket that is closed already is as good.
 		t.cut.Conn().Close() // pgx has Postgres cancel the statement that fails by that
 	}
-	// Nobody waits for the handler, or for what it does to its rows.
+	// Nothing waits for the handler, or for what it does to its rows.
 	//nolint:errcheck // The connection is of no use any more.
 	go t.conn.Close()
 }

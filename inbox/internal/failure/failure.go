@@ -61,20 +61,22 @@ func is(err error, as class) bool {
 	return false
 }
 
-// Doubt marks an error of a handler whose SQLSTATE is about the server, although its connection is there.
+// Doubt marks an error of a handler whose SQLSTATE is about the server, although its connection is
+// there.
 func Doubt(err error) error { return classify(err, doubted) }
 
 // IsDoubted reports whether an error is so marked.
 func IsDoubted(err error) bool { return is(err, doubted) }
 
-// OfMessage marks a doubted error once the server has shown that it is well: the message is to blame.
+// OfMessage marks a doubted error once the server has shown that it is well: the message is to
+// blame.
 func OfMessage(err error) error { return classify(err, ofMessage) }
 
 // SaysUnavailable reports whether somebody said Unavailable, whatever else the error looks like.
 func SaysUnavailable(err error) bool { return is(err, unavailable) }
 
-// SaysNothingHappened reports whether a handler of AtMostOnce said so. What the inbox itself finds out about the
-// database says nothing about the effect.
+// SaysNothingHappened reports whether a handler of AtMostOnce said so. What the inbox itself finds
+// out about the database says nothing about the effect.
 func SaysNothingHappened(err error) bool {
 	return IsPermanent(err) || IsNotDone(err) || SaysUnavailable(err)
 }
@@ -124,8 +126,8 @@ func unavailableState(code string) bool {
 	return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "58")
 }
 
-// OfDatabase marks an error of one of our own statements: where it is none that Postgres sent, the connection failed, unless the
-// caller has had enough.
+// OfDatabase marks an error of one of our own statements: if it is none that Postgres sent, the
+// connection failed, unless the caller has had enough.
 func OfDatabase(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || errors.Is(err, inboxdriver.ErrRolledBack) {
 		return err
@@ -139,7 +141,8 @@ func OfDatabase(ctx context.Context, err error) error {
 	return Unavailable(err)
 }
 
-// Rerunnable reports whether the transaction was broken off because of another one, so that running it again is right.
+// Rerunnable reports whether the transaction was broken off because of another one, so that running
+// it again is right.
 func Rerunnable(err error) bool {
 	state, _ := SQLState(err)
 	return state == "40001" || state == "40P01" || errors.Is(err, ErrReleased)

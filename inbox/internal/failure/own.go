@@ -10,8 +10,9 @@ import (
 // ErrOwnStatement is inbox.ErrOwnStatement.
 var ErrOwnStatement = errors.New("inbox: a statement of the inbox itself failed, and no handler ran")
 
-// OfStatement is OfDatabase for a statement of our own before any handler has run in its transaction: what Postgres says of it is no
-// failure of the message, unless it is about the very values that were sent.
+// OfStatement is OfDatabase for a statement of our own before any handler has run in its
+// transaction: what Postgres says of it is no failure of the message, unless it is about the very
+// values that were sent.
 func OfStatement(ctx context.Context, err error) error {
 	err = OfDatabase(ctx, err)
 	state, sent := SQLState(err)
@@ -21,8 +22,8 @@ func OfStatement(ctx context.Context, err error) error {
 	return Unavailable(fmt.Errorf("%w%s: %w", ErrOwnStatement, hint(state), err))
 }
 
-// aboutValues knows the SQLSTATEs that are about what a message holds: data exceptions, constraints, what triggers raise, and limits such
-// as the size of an entry of an index.
+// aboutValues knows the SQLSTATEs that are about what a message holds: data exceptions,
+// constraints, what triggers raise, and limits such as the size of an entry of an index.
 func aboutValues(state string) bool {
 	for _, class := range []string{"22", "23", "54", "P0"} {
 		if strings.HasPrefix(state, class) {

@@ -20,7 +20,7 @@ func (l *Ledger[TTx]) Settling(ctx context.Context) (context.Context, context.Ca
 	return context.WithTimeout(free, l.HandlerTimeout)
 }
 
-// NoteFailure leaves the claim, with the error of its effect, of which nobody knows whether it happened.
+// NoteFailure leaves the claim, with the error of its effect, whose outcome is unknown.
 func (l *Ledger[TTx]) NoteFailure(ctx context.Context, id Identity, why error) error {
 	return l.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
 		return true, failure.OfDatabase(ctx, tx.Send(ctx, Durably, inboxdriver.Statement{
@@ -29,8 +29,9 @@ func (l *Ledger[TTx]) NoteFailure(ctx context.Context, id Identity, why error) e
 	})
 }
 
-// MarkedBefore is SeenAgain for a message whose mark was found in a statement before. A claim that is gone since was settled, or
-// released together with its mark: then nobody else brings the message back, and it is tried once more (ErrReleased).
+// MarkedBefore is SeenAgain for a message whose mark was found in a statement before. A claim that
+// is gone since was settled, or released together with its mark: then no other process brings the
+// message back, and it is tried once more (ErrReleased).
 func (l *Ledger[TTx]) MarkedBefore(ctx context.Context, tx inboxdriver.Tx, m Subject) (unknown bool, err error) {
 	unknown, err = l.SeenAgain(ctx, tx, m)
 	if err != nil || unknown {
@@ -47,9 +48,10 @@ func (l *Ledger[TTx]) MarkedBefore(ctx context.Context, tx inboxdriver.Tx, m Sub
 	return false, failure.OfStatement(ctx, err)
 }
 
-// SeenAgain tells a message that is done from one whose effect was begun and of which nobody knows whether it happened: unknown,
-// which the audit has by then. It notes in the claim that the message is passed, under the lock of its row, so that the process
-// that has begun the effect finds that out when it settles the claim.
+// SeenAgain tells a message that is done from one whose effect was begun and whose outcome is
+// unknown, which the audit has by then. It notes in the claim that the message is passed, under the
+// lock of its row, so that the process that has begun the effect finds that out when it settles the
+// claim.
 func (l *Ledger[TTx]) SeenAgain(ctx context.Context, tx inboxdriver.Tx, m Subject) (unknown bool, err error) {
 	var instance string
 	var since time.Time
@@ -71,9 +73,10 @@ func (l *Ledger[TTx]) SeenAgain(ctx context.Context, tx inboxdriver.Tx, m Subjec
 	return true, l.Audit(ctx, tx, "unknown", m.Topic, m.Key, m.Source, m.ID, details)
 }
 
-// Settle takes the claim of this process away, in one transaction with what follows from it. found is false if somebody else has
-// settled it, and seen says that the message was passed meanwhile. It tries until ctx ends: the database may be away for a
-// moment, and a claim that stays is a question to a person.
+// Settle takes the claim of this process away, in one transaction with what follows from it. found
+// is false if it was settled already, and seen says that the message was passed meanwhile. It tries
+// until ctx ends: the database may be unavailable for a moment, and a claim that stays is a
+// question to a person.
 func (l *Ledger[TTx]) Settle(
 	ctx context.Context, id Identity, then func(tx inboxdriver.Tx, found, seen bool) error,
 ) error {
@@ -101,7 +104,8 @@ func (l *Ledger[TTx]) Settle(
 	}
 }
 
-// Audit writes one entry of inbox_audit. source and id are texts, or nil for an entry that is about a key.
+// Audit writes one entry of inbox_audit. source and id are texts, or nil for an entry that is about
+// a key.
 func (l *Ledger[TTx]) Audit(
 	ctx context.Context, tx inboxdriver.Tx, action, topic string, key []byte, source, id any, details map[string]any,
 ) error {

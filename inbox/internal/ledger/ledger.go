@@ -24,8 +24,9 @@ type Ledger[TTx any] struct {
 
 // Options say who writes.
 type Options struct {
-	// Consumer, Instance and Session are the names under which marks, claims and sessions are written. Session is the instance with
-	// a random part: one that is named by its host has the same name after a crash.
+	// Consumer, Instance and Session are the names under which marks, claims and sessions are
+	// written. Session is the instance with a random part: one that is named by its host has the same
+	// name after a crash.
 	Consumer, Instance, Session string
 
 	// ErrorText is what is kept of an error, as a value of a column.

@@ -12,7 +12,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
-// Durably makes the commit wait for the disk, whatever the session is set to: what is recorded here must survive a crash.
+// Durably makes the commit wait for the disk, whatever the session is set to: what is recorded here
+// must survive a crash.
 var Durably = inboxdriver.Statement{SQL: "SET LOCAL synchronous_commit = on"}
 
 // WasStarted reports whether the message has a row in inbox_started that this process wrote.
@@ -38,7 +39,8 @@ func (l *Ledger[TTx]) ClearStarted(ctx context.Context, tx inboxdriver.Tx, ids .
 	return l.DropStarted(ctx, tx, ids...)
 }
 
-// DropStarted is clearStarted for messages whether or not this process remembers that it started them.
+// DropStarted is clearStarted for messages whether or not this process remembers that it started
+// them.
 func (l *Ledger[TTx]) DropStarted(ctx context.Context, tx inboxdriver.Tx, ids ...Identity) error {
 	sources, keys := Arrays(ids)
 	err := tx.Send(ctx, inboxdriver.Statement{SQL: l.SQL.DropManyStarted, Args: []any{l.Consumer, sources, keys}})
@@ -67,8 +69,8 @@ func (l *Ledger[TTx]) Forget(ids ...Identity) {
 // endedTimeout bounds the time that is spent on taking a record away after a failure.
 const endedTimeout = 5 * time.Second
 
-// Ended takes the record of messages away whose handler failed in good order: it did not end the process. Where the database is
-// away the record stays, and the next start counts one too many.
+// Ended takes the record of messages away whose handler failed in good order: it did not end the
+// process. If the database is unavailable the record stays, and the next start counts one too many.
 func (l *Ledger[TTx]) Ended(ctx context.Context, ids ...Identity) {
 	if l.WasStarted(ids...) && l.TakeBack(ctx, ids...) {
 		l.Forget(ids...)

@@ -9,7 +9,8 @@ import (
 
 var escaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// TextArray is the text form of a text[]. Every element is quoted, so that none is read as NULL or as syntax.
+// TextArray is the text form of a text[]. Every element is quoted, so that none is read as NULL or
+// as syntax.
 func TextArray(elements []string) string {
 	var b strings.Builder
 	b.WriteByte('{')
@@ -25,8 +26,8 @@ func TextArray(elements []string) string {
 	return b.String()
 }
 
-// ByteaArray is the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins with a backslash, which an array wants
-// doubled.
+// ByteaArray is the text form of a bytea[], with NULL for nil. bytea in hexadecimal begins with a
+// backslash, which an array wants doubled.
 func ByteaArray(elements [][]byte) string {
 	b := []byte{'{'}
 	for i, e := range elements {

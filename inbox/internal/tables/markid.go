@@ -7,9 +7,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// MarkID returns the identity of a message id as it stands in the tables, as the SQL function inbox_key does: a UUIDv7 itself; any
-// other text hashed (SHA-256) into a UUID of version 8 (RFC 9562) whose first bit is set, so that it lies in no range of time.
-// A UUID of another version is the same in upper and lower case.
+// MarkID returns the identity of a message id as it stands in the tables, as the SQL function
+// inbox_key does: a UUIDv7 itself; any other text hashed (SHA-256) into a UUID of version 8 (RFC
+// 9562) whose first bit is set, so that it lies in no range of time. A UUID of another version is
+// the same in upper and lower case.
 func MarkID(id string) uuid.UUID {
 	if canonical(id) {
 		if parsed, err := uuid.Parse(id); err == nil {

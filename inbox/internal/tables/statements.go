@@ -6,7 +6,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Statements are the texts of all statements, with the schema in front of the names of tables where one is set.
+// Statements are the texts of all statements, with the schema in front of the names of tables if
+// one is set.
 type Statements struct {
 	Accept, AcceptMany, MarkMany, AnyParked, ParkedKeys  string
 	Mark, Park, AddKey, FindKey                          string
@@ -22,12 +23,14 @@ type Statements struct {
 	Incarnate, Incarnation, IsIn                         string
 }
 
-// isInText is the incarnation that a transaction is in; 0 where a crash has just ended one and the next has not begun.
+// isInText is the incarnation that a transaction is in; 0 if a crash has just ended one and the
+// next has not begun.
 const isInText = `coalesce((SELECT id FROM {inbox_incarnation}), 0)`
 
-// accept writes the mark and looks for the key among those that are parked, all in one statement. One snapshot for both is enough
-// for one message: an earlier message of its key was decided before this statement began. A key row that is removed meanwhile is
-// not returned: FOR KEY SHARE waits for the end of that transaction and looks again. The timeout frees mark and locks of a process
+// accept writes the mark and looks for the key among those that are parked, all in one statement.
+// One snapshot for both is enough for one message: an earlier message of its key was decided before
+// this statement began. A key row that is removed meanwhile is not returned: FOR KEY SHARE waits
+// for the end of that transaction and looks again. The timeout frees mark and locks of a process
 // that is frozen in the middle.
 const acceptText = `WITH parked AS MATERIALIZED (
 	SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $4 AND sha256(key) = sha256($5) FOR KEY SHARE
@@ -39,8 +42,9 @@ SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked),
 	set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN coalesce($7, '0')
 		ELSE current_setting('statement_timeout') END, true), ` + isInText
 
-// acceptMany writes many marks of one source; they come in the order of their keys, so that two batches with the same messages cannot
-// wait for each other. It returns how many were new, and only where that is not all of them, which.
+// acceptMany writes many marks of one source; they come in the order of their keys, so that two
+// batches with the same messages cannot wait for each other. It returns how many were new, and only
+// if that is not all of them, which.
 const acceptManyText = `WITH fresh AS (
 	INSERT INTO {inbox} (consumer, source, msg_id) SELECT $1, $2, m.id FROM unnest($3::uuid[]) AS m (id)
 	ON CONFLICT DO NOTHING RETURNING msg_id
@@ -48,12 +52,14 @@ const acceptManyText = `WITH fresh AS (
 SELECT n.fresh, CASE WHEN n.fresh < $4 THEN (SELECT coalesce(string_agg(msg_id::text, ','), '') FROM fresh) END
 FROM (SELECT count(*) AS fresh FROM fresh) AS n`
 
-// markMany is acceptMany where nothing is seen again: it fails with a unique violation where something is. To write each mark with
-// ON CONFLICT costs a third more, and most batches hold no message twice.
+// markMany is acceptMany if nothing is seen again: it fails with a unique violation if something
+// is. To write each mark with ON CONFLICT costs a third more, and most batches hold no message
+// twice.
 const markManyText = `INSERT INTO {inbox} (consumer, source, msg_id) SELECT $1, $2, m.id FROM unnest($3::uuid[]) AS m (id)`
 
-// anyParked comes after acceptMany, as a statement of its own: the insert of a mark may have waited for a transaction that parked an
-// earlier message of the same batch, and only a later snapshot sees its key.
+// anyParked comes after acceptMany, as its own statement: the insert of a mark may have waited for
+// a transaction that parked an earlier message of the same batch, and only a later snapshot sees
+// its key.
 const anyParkedText = `SELECT EXISTS (SELECT FROM {inbox_parked_keys} WHERE consumer = $1),
 	set_config('idle_in_transaction_session_timeout', $2, true),
 	set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN $3
@@ -69,11 +75,13 @@ const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
 JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = m.topic AND sha256(k.key) = sha256(m.key)
 WHERE k.consumer = $1 FOR KEY SHARE OF k`
 
-// keyTaken orders those who take messages of one key out: it excludes others of its kind, and not those who add messages.
+// keyTaken orders those who take messages of one key out: it excludes others of its kind, and not
+// those who add messages.
 const keyTakenText = `SELECT id FROM {inbox_parked_keys}
 WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
 
-// headText returns the first parked message of a key. Headers come as JSON: every driver reads a text.
+// headText returns the first parked message of a key. Headers come as JSON: every driver reads a
+// text.
 const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload, p.cause,
 	(SELECT coalesce(json_agg(json_build_array(encode(h.name, 'hex'), encode(h.value, 'hex')) ORDER BY h.place), '[]')
 	 FROM unnest(p.header_names, p.header_values) WITH ORDINALITY AS h (name, value, place))::text
@@ -85,8 +93,8 @@ const seenText = `SELECT m.place FROM unnest($2::text::text[], $3::uuid[]) WITH 
 WHERE (SELECT true FROM {inbox} i WHERE i.consumer = $1 AND i.source = m.source AND i.msg_id = m.id)
 AND (SELECT true FROM {inbox_claims} c WHERE c.consumer = $1 AND c.source = m.source AND c.msg_id = m.id) IS NULL`
 
-// startText records that handlers are about to run, but not for what is handled already, and returns how often each one was
-// recorded now. synchronous_commit is set beside it.
+// startText records that handlers are about to run, but not for what is handled already, and
+// returns how often each one was recorded now. synchronous_commit is set beside it.
 const startText = `INSERT INTO {inbox_started} AS s (consumer, source, msg_id)
 SELECT $1, m.source, m.id FROM unnest($2::text::text[], $3::uuid[]) AS m (source, id)
 WHERE (SELECT true FROM {inbox} i WHERE i.consumer = $1 AND i.source = m.source AND i.msg_id = m.id) IS NULL
@@ -188,8 +196,8 @@ func Qualified(schema, text string) string {
 	return strings.NewReplacer("{", prefix, "}", "").Replace(text)
 }
 
-// The statements that show whether the server is well. The second one writes about a megabyte of temporary files, for which
-// no right is needed, and leaves nothing behind.
+// The statements that show whether the server is well. The second one writes about a megabyte of
+// temporary files, for which no right is needed, and leaves nothing behind.
 const (
 	LittleMemory = "SET LOCAL work_mem = '64kB'"
 	Spill        = "SELECT count(*) FROM generate_series(1, 40000)"

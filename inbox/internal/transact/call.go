@@ -13,8 +13,9 @@ import (
 // grace is how long a handler has to return once its context has ended.
 const grace = time.Second
 
-// Call runs a handler with its deadline, in a goroutine of its own: one that panics, or never returns, takes nobody with it. The
-// connection of tx is cut where the handler does not return, so that it can change nothing any more; tx may be nil.
+// Call runs a handler with its deadline, in its own goroutine: one that panics, or never returns,
+// takes nothing else with it. The connection of tx is cut if the handler does not return, so that
+// it can change nothing any more; tx may be nil.
 func (r *Runner[TTx]) Call(ctx context.Context, tx inboxdriver.Tx, handler func(context.Context) error) error {
 	limited, cancel := context.WithTimeoutCause(ctx, r.HandlerTimeout, failure.ErrTimeout)
 	defer cancel()
@@ -38,9 +39,9 @@ func (r *Runner[TTx]) Call(ctx context.Context, tx inboxdriver.Tx, handler func(
 	return errors.Join(context.Cause(limited), failure.ErrLeftBehind)
 }
 
-// Blame says whether a handler is to blame if it was not done in time, or returned a SQLSTATE that is
-// about the server. If the database does not answer, or is unwell, it is not. Blame asks after the
-// transaction has given its connection back, which may be the only one.
+// Blame says whether a handler is to blame if it was not done in time, or returned a SQLSTATE that
+// is about the server. If the database does not answer, or is unwell, it is not. Blame asks after
+// the transaction has given its connection back, which may be the only one.
 func (r *Runner[TTx]) Blame(ctx context.Context, err error) error {
 	ranOut := errors.Is(err, failure.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 	switch {
@@ -56,8 +57,8 @@ func (r *Runner[TTx]) Blame(ctx context.Context, err error) error {
 	return failure.Unavailable(err)
 }
 
-// errLateNil is what a handler's nil means once its context has ended. A statement whose context has
-// ended is never sent, and leaves the transaction well: if the handler swallows that error, a
+// errLateNil is what a handler's nil means once its context has ended. A statement whose context
+// has ended is never sent, and leaves the transaction well: if the handler swallows that error, a
 // COMMIT would keep half of the effect.
 var errLateNil = errors.New("inbox: the handler returned nil after its context had ended, so parts of its work may have failed; " +
 	"it should return the errors of its statements")
@@ -69,8 +70,9 @@ func ended(ctx context.Context) bool {
 	return ctx.Err() != nil || limited && !time.Now().Before(deadline)
 }
 
-// interpret says what the outcome of a handler means. It runs once the handler has returned: whatever the
-// handler did before that, it did while its context was good, unless the context has ended by now.
+// interpret says what the outcome of a handler means. It runs once the handler has returned:
+// whatever the handler did before that, it did while its context was good, unless the context has
+// ended by now.
 func (r *Runner[TTx]) interpret(ctx, limited context.Context, tx inboxdriver.Tx, err error) error {
 	switch {
 	case err == nil && !ended(limited):
@@ -82,7 +84,8 @@ func (r *Runner[TTx]) interpret(ctx, limited context.Context, tx inboxdriver.Tx,
 	case ended(ctx):
 		return errors.Join(endOf(ctx), err)
 	case ended(limited):
-		// A query that the deadline cut off closes its connection: that is the handler's slowness and no outage.
+		// A query that the deadline cut off closes its connection: that is the handler's slowness and
+		// no outage.
 		return errors.Join(failure.ErrTimeout, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		// So does a query that the handler cut off by itself.
@@ -106,7 +109,8 @@ func endOf(ctx context.Context) error {
 // errExit is the failure of a handler that ended its goroutine, as testing.T.FailNow does.
 var errExit = errors.New("inbox: the handler ended its goroutine and did not return")
 
-// protect turns a panic into an error. It sends the error by a deferred call, which runs where the goroutine ends too.
+// protect turns a panic into an error. It sends the error by a deferred call, which runs where the
+// goroutine ends too.
 func (r *Runner[TTx]) protect(ctx context.Context, handler func(context.Context) error, done chan<- error) {
 	err := errExit
 	defer func() {

@@ -14,8 +14,8 @@ import (
 
 // Options are what a Runner is told.
 type Options struct {
-	// HandlerTimeout bounds one call of a handler, and Reruns how often a transaction runs again that Postgres broke off
-	// because of another one.
+	// HandlerTimeout bounds one call of a handler, and Reruns how often a transaction runs again that
+	// Postgres broke off because of another one.
 	HandlerTimeout time.Duration
 	Reruns         int
 	// Panicked makes the error of a handler that panicked.
@@ -34,8 +34,9 @@ type Runner[TTx any] struct {
 	// Connections is how many the pool has at most; 0 is no bound.
 	Connections int
 
-	// room has a place for each handler that may hold a connection: one less than the pool has, so that a flush, a park or a
-	// question of our own never waits for handlers. Nil if the pool has no bound, or one connection only.
+	// room has a place for each handler that may hold a connection: one less than the pool has, so
+	// that a flush, a park or a question of our own never waits for handlers. Nil if the pool has no
+	// bound, or one connection only.
 	room chan struct{}
 }
 
@@ -48,8 +49,8 @@ func NewRunner[TTx any](driver inboxdriver.Driver[TTx], sql *tables.Statements, 
 	return r
 }
 
-// Do runs first and work in a transaction and commits it where keep is true. Rolled back, it leaves nothing. No handler runs in
-// it, so its isolation and its bounds are ours.
+// Do runs first and work in a transaction and commits it if keep is true. Rolled back, it leaves
+// nothing. No handler runs in it, so its isolation and its bounds are ours.
 func (r *Runner[TTx]) Do(
 	ctx context.Context, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
 ) error {
@@ -61,8 +62,9 @@ func (r *Runner[TTx]) Do(
 	return r.DoIn(ctx, &in, work, append(all, first...)...)
 }
 
-// DoIn is Do where the first statements set the bounds and find out which incarnation the transaction is in. Where the
-// context is bound to another one nothing is done. A nil in is for retries, which no offset waits for.
+// DoIn is Do if the first statements set the bounds and find out which incarnation the transaction
+// is in. If the context is bound to another one nothing is done. A nil in is for retries, which no
+// offset waits for.
 func (r *Runner[TTx]) DoIn(
 	ctx context.Context, in *int64, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
 ) (err error) {
@@ -109,8 +111,8 @@ func (r *Runner[TTx]) DoHandling(
 	return r.DoIn(ctx, in, work, first...)
 }
 
-// commit ends the transaction. If COMMIT is interrupted its outcome is unknown, so it gets a timeout of its own,
-// whatever becomes of ctx.
+// commit ends the transaction. If COMMIT is interrupted its outcome is unknown, so it gets its own
+// timeout, whatever becomes of ctx.
 func (r *Runner[TTx]) commit(ctx context.Context, tx inboxdriver.Tx) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.AnswerTimeout())
 	defer cancel()
@@ -120,7 +122,8 @@ func (r *Runner[TTx]) commit(ctx context.Context, tx inboxdriver.Tx) error {
 	return nil
 }
 
-// rollBack reports only what the caller does not know: a connection that is gone has rolled back by itself.
+// rollBack reports only what the caller does not know: a connection that is gone has rolled back by
+// itself.
 func (r *Runner[TTx]) rollBack(ctx context.Context, tx inboxdriver.Tx, cause error) error {
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.AnswerTimeout())
 	defer cancel()
@@ -144,12 +147,13 @@ func (t boundedTx) Send(ctx context.Context, statements ...inboxdriver.Statement
 	return t.Tx.Send(limited, statements...)
 }
 
-// answers reports whether the database answers soon. Where every connection is in use it does, for all that is known here.
+// answers reports whether the database answers soon. If every connection is in use it does, for all
+// that is known here.
 func (r *Runner[TTx]) answers(ctx context.Context) bool {
 	return r.probe(ctx, "SELECT 1") == nil || r.Driver.Busy()
 }
 
-// probe runs statements in a transaction of its own, and waits for the answer for a short time.
+// probe runs statements in its own transaction, and waits for the answer for a short time.
 func (r *Runner[TTx]) probe(ctx context.Context, texts ...string) error {
 	const soon = 3 * time.Second
 	limited, cancel := context.WithTimeout(ctx, soon)
@@ -175,7 +179,8 @@ func (r *Runner[TTx]) isWell(ctx context.Context) bool {
 	return r.Driver.Busy()
 }
 
-// Rerun runs work until it is not broken off by another transaction any more, Options.Reruns times more at most.
+// Rerun runs work until it is not broken off by another transaction any more, Options.Reruns times
+// more at most.
 func (r *Runner[TTx]) Rerun(ctx context.Context, work func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := work()
