@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v2"
 
-	"github.com/outbox-relay/relay/internal/inboxmarks"
+	"github.com/outbox-relay/relay/internal/operator"
 )
 
 func (p program) inboxClaims() *cli.Command {
@@ -42,29 +39,28 @@ Examples:
 			&cli.StringFlag{Name: "source", Usage: "messages that the source `NAME` sent"},
 			&cli.StringFlag{Name: "older-than", Usage: "those claimed for this `DURATION` at least, such as 90s or 48h"},
 			limitFlag("the first `N` at most; 0 for all", 100), outputFlag(),
-		}, parkedSettings()...),
+		}, databaseFlags()...),
 		Action: func(c *cli.Context) error {
 			form, err := parseOutput(c.String("output"))
 			if err != nil {
 				return err
 			}
-			var olderThan time.Duration
-			if text := c.String("older-than"); text != "" {
-				if olderThan, err = readDuration("older-than", text); err != nil {
-					return err
-				}
+			olderThan, err := readDuration(c, "older-than")
+			if err != nil {
+				return err
 			}
-			if c.Int("limit") < 0 {
-				return usage("--limit 100, or 0 for all", "--limit: %d is less than 0", c.Int("limit"))
+			limit, err := readLimit(c)
+			if err != nil {
+				return err
 			}
 			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
-				claims, err := inboxmarks.Claims(ctx, conn, c.String("consumer"), c.String("source"), olderThan, c.Int("limit"))
+				claims, err := operator.NewInbox(conn).Claims(ctx, c.String("consumer"), c.String("source"), olderThan, limit)
 				if err != nil {
 					return err
 				}
 				if form == outputJSON {
 					return writeJSON(p.stdout, struct {
-						Claims []inboxmarks.Claim `json:"claims"`
+						Claims []operator.Claim `json:"claims"`
 					}{claims})
 				}
 				return writeClaims(p.stdout, claims)
@@ -73,24 +69,19 @@ Examples:
 	}
 }
 
-func writeClaims(to io.Writer, claims []inboxmarks.Claim) error {
+func writeClaims(to io.Writer, claims []operator.Claim) error {
 	if len(claims) == 0 {
 		return writeLine(to, "no such claim")
 	}
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "CONSUMER\tSOURCE\tMSG_ID\tCLAIMED\tAGE\tBY\tERROR")
-	for _, c := range claims {
-		id := c.Mark
-		if c.MsgID != nil {
-			id = *c.MsgID
+	return writeTable(to, "CONSUMER\tSOURCE\tMSG_ID\tCLAIMED\tAGE\tBY\tERROR", func(row func(...any)) {
+		for _, c := range claims {
+			id := c.Mark
+			if c.MsgID != nil {
+				id = *c.MsgID
+			}
+			row(name(c.Consumer), name(c.Source), name(id), second(c.ClaimedAt), age(c.AgeSeconds), name(c.Instance), sentence(c.Error, 100))
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name(c.Consumer), name(c.Source), name(id), second(c.ClaimedAt), age(c.AgeSeconds),
-			name(c.Instance), sentence(c.Error, 100))
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
+	})
 }
 
 func (p program) inboxClaimsSettle() *cli.Command {
@@ -114,7 +105,7 @@ Examples:
 			&cli.BoolFlag{Name: "done", Usage: "the effect happened"},
 			&cli.BoolFlag{Name: "not-done", Usage: "the effect did not happen"},
 			&cli.StringFlag{Name: "why", Usage: "how you know, `TEXT` that is recorded with your login; required"},
-		}, parkedSettings()...),
+		}, databaseFlags()...),
 		Action: p.settleClaim,
 	}
 }
@@ -129,12 +120,12 @@ func (p program) settleClaim(c *cli.Context) error {
 	case strings.TrimSpace(why) == "":
 		return usage(`--why "in the log of the mail server, OPS-17"`, "--why is missing: it is recorded how you know")
 	}
-	verdict, outcome := inboxmarks.Done, "its message stays handled"
+	verdict, outcome := operator.Done, "its message stays handled"
 	if c.Bool("not-done") {
-		verdict, outcome = inboxmarks.NotDone, "its message is handled when it comes again"
+		verdict, outcome = operator.NotDone, "its message is handled when it comes again"
 	}
 	return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
-		if err := inboxmarks.Settle(ctx, conn, consumer, source, msgID, verdict, why); err != nil {
+		if err := operator.NewInbox(conn).Settle(ctx, consumer, source, msgID, verdict, why); err != nil {
 			return err
 		}
 		return writeLine(p.stdout, "settled as %s: %s", verdict, outcome)

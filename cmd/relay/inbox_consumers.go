@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v2"
 
-	"github.com/outbox-relay/relay/internal/inboxmarks"
+	"github.com/outbox-relay/relay/internal/operator"
 )
 
 func (p program) inboxConsumers() *cli.Command {
@@ -23,20 +22,20 @@ or worked on until it ended without notice; the next one that takes a partition 
 Examples:
    relay inbox consumers --database-url postgres://operator@db:5432/billing
    relay inbox consumers --output json | jq '.consumers[] | select(.parked_keys > 0)'`,
-		Flags: append([]cli.Flag{outputFlag()}, parkedSettings()...),
+		Flags: append([]cli.Flag{outputFlag()}, databaseFlags()...),
 		Action: func(c *cli.Context) error {
 			form, err := parseOutput(c.String("output"))
 			if err != nil {
 				return err
 			}
 			return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
-				consumers, err := inboxmarks.Consumers(ctx, conn)
+				consumers, err := operator.NewInbox(conn).Consumers(ctx)
 				if err != nil {
 					return err
 				}
 				if form == outputJSON {
 					return writeJSON(p.stdout, struct {
-						Consumers []inboxmarks.Consumer `json:"consumers"`
+						Consumers []operator.Consumer `json:"consumers"`
 					}{consumers})
 				}
 				return writeConsumers(p.stdout, consumers)
@@ -45,26 +44,19 @@ Examples:
 	}
 }
 
-func writeConsumers(to io.Writer, consumers []inboxmarks.Consumer) error {
+func writeConsumers(to io.Writer, consumers []operator.Consumer) error {
 	if len(consumers) == 0 {
 		return writeLine(to, "no consumer has been here")
 	}
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\tPARTITIONS\tPROCESSES\t"+
-		"NEWEST SESSION")
-	for _, c := range consumers {
-		retention, opened := "for ever", "-"
-		if c.RetentionSeconds != nil {
-			retention = age(*c.RetentionSeconds)
+	const header = "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\tPARTITIONS\tPROCESSES\tNEWEST SESSION"
+	return writeTable(to, header, func(row func(...any)) {
+		for _, c := range consumers {
+			retention := "for ever"
+			if c.RetentionSeconds != nil {
+				retention = age(*c.RetentionSeconds)
+			}
+			row(name(c.Consumer), retention, fmt.Sprintf("~%d", c.MarksEstimate), c.ParkedKeys, c.ParkedMessages, c.Requested, c.Claims,
+				c.Partitions, c.Instances, secondOrDash(c.OpenedAt))
 		}
-		if c.OpenedAt != nil {
-			opened = second(*c.OpenedAt)
-		}
-		fmt.Fprintf(table, "%s\t%s\t~%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", name(c.Consumer), retention, c.MarksEstimate, c.ParkedKeys,
-			c.ParkedMessages, c.Requested, c.Claims, c.Partitions, c.Instances, opened)
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("write output: %w", err)
-	}
-	return nil
+	})
 }

@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v2"
 
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/inboxmarks"
-	"github.com/outbox-relay/relay/internal/inboxparked"
+	"github.com/outbox-relay/relay/internal/operator"
 )
 
 func (p program) inboxForget() *cli.Command {
@@ -43,19 +41,17 @@ Examples:
 			&cli.BoolFlag{Name: "yes", Usage: "the messages may be handled again"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be removed, and change nothing"},
 			outputFlag(),
-		}, parkedSettings()...),
+		}, databaseFlags()...),
 		Action: p.forget,
 	}
 }
 
-func readSelection(c *cli.Context) (s inboxmarks.Selection, err error) {
-	s = inboxmarks.Selection{
+func readSelection(c *cli.Context) (s operator.Selection, err error) {
+	s = operator.Selection{
 		Consumer: c.String("consumer"), Source: c.String("source"), MsgID: c.String("msg-id"), Claimed: c.Bool("claimed"),
 	}
-	for _, text := range []string{s.Consumer, s.Source, s.MsgID} {
-		if strings.ContainsRune(text, 0) {
-			return s, usage("a text without it", "Postgres stores no zero byte in a text")
-		}
+	if err := checkTexts(s.Consumer, s.Source, s.MsgID); err != nil {
+		return s, err
 	}
 	if s.Consumer == "" {
 		return s, usage("--consumer NAME; relay inbox consumers lists them", "--consumer is missing")
@@ -103,14 +99,14 @@ func (p program) forget(c *cli.Context) error {
 	}
 	return p.withInbox(c, func(ctx context.Context, conn *pgx.Conn) error {
 		report := forgetReport{DryRun: dryRun, Consumer: selection.Consumer}
-		if report.Sources, err = inboxmarks.Plan(ctx, conn, selection); err != nil {
+		if report.Sources, err = operator.NewInbox(conn).PlanForget(ctx, selection); err != nil {
 			return err
 		}
 		if err := p.noteRunning(ctx, conn, selection.Consumer); err != nil {
 			return err
 		}
 		if !dryRun && len(report.Sources) > 0 {
-			done, err := inboxmarks.Forget(ctx, conn, selection, report.Sources, why)
+			done, err := operator.NewInbox(conn).Forget(ctx, selection, report.Sources, why)
 			if report.Forgotten = &done; err != nil {
 				return hint.Wrap(fmt.Errorf("after %s: %w", counted(done.Marks, "mark", "marks"), err), "again: what is left is removed then")
 			}
@@ -124,8 +120,8 @@ func (p program) forget(c *cli.Context) error {
 
 // noteRunning warns where a process of the consumer has a session: what it handles while marks go is neither here nor there.
 func (p program) noteRunning(ctx context.Context, conn *pgx.Conn, consumer string) error {
-	idle, err := inboxparked.Idle(ctx, conn, []inboxparked.Asked{{Name: inboxparked.Name{Consumer: consumer}}})
-	if err != nil || len(idle) > 0 {
+	runs, err := operator.NewInbox(conn).Runs(ctx, consumer)
+	if err != nil || !runs {
 		return err
 	}
 	return writeLine(p.stderr, "Note: a process of consumer %s has a session, so it seems to run; stop it before marks go", name(consumer))
@@ -133,29 +129,25 @@ func (p program) noteRunning(ctx context.Context, conn *pgx.Conn, consumer strin
 
 // forgetReport is what forget prints.
 type forgetReport struct {
-	DryRun    bool                  `json:"dry_run"`
-	Consumer  string                `json:"consumer"`
-	Sources   []inboxmarks.BySource `json:"sources"`
-	Forgotten *inboxmarks.Forgotten `json:"forgotten"`
+	DryRun    bool                `json:"dry_run"`
+	Consumer  string              `json:"consumer"`
+	Sources   []operator.BySource `json:"sources"`
+	Forgotten *operator.Forgotten `json:"forgotten"`
 }
 
 func (r forgetReport) write(to io.Writer) error {
 	if len(r.Sources) == 0 {
 		return writeLine(to, "consumer %s has no such mark", name(r.Consumer))
 	}
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "SOURCE\tMARKS\tFIRST\tLAST\tPARKED\tCLAIMED")
 	marks := int64(0)
-	for _, s := range r.Sources {
-		marks += s.Marks
-		first, last := "-", "-"
-		if s.First != nil && s.Last != nil {
-			first, last = second(*s.First), second(*s.Last)
+	err := writeTable(to, "SOURCE\tMARKS\tFIRST\tLAST\tPARKED\tCLAIMED", func(row func(...any)) {
+		for _, s := range r.Sources {
+			marks += s.Marks
+			row(name(s.Source), s.Marks, secondOrDash(s.First), secondOrDash(s.Last), s.Parked, s.Claimed)
 		}
-		fmt.Fprintf(table, "%s\t%d\t%s\t%s\t%d\t%d\n", name(s.Source), s.Marks, first, last, s.Parked, s.Claimed)
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("write output: %w", err)
+	})
+	if err != nil {
+		return err
 	}
 	if r.Forgotten == nil {
 		return writeLine(to, "\nwould forget %s of consumer %s; nothing was changed", counted(marks, "mark", "marks"), name(r.Consumer))

@@ -12,7 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/outbox-relay/relay/inbox"
-	"github.com/outbox-relay/relay/internal/inboxparked"
+	"github.com/outbox-relay/relay/internal/operator"
 )
 
 func (p program) inboxSweep() *cli.Command {
@@ -26,7 +26,7 @@ because others held a lock is done the next time. It needs one of the roles inbo
 
 Examples:
    relay inbox sweep --database-url postgres://operator@db:5432/billing`,
-		Flags: append([]cli.Flag{outputFlag()}, parkedSettings()...),
+		Flags: append([]cli.Flag{outputFlag()}, databaseFlags()...),
 		Action: func(c *cli.Context) error {
 			form, err := parseOutput(c.String("output"))
 			if err != nil {
@@ -55,7 +55,7 @@ func sweep(ctx context.Context, conn *pgx.Conn) (inbox.Swept, error) {
 	cfg.ConnConfig, cfg.MaxConns = conn.Config(), 1
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
-		return inbox.Swept{}, fmt.Errorf("connect: %w", inboxparked.Explain(err))
+		return inbox.Swept{}, fmt.Errorf("connect: %w", operator.ExplainInbox(err))
 	}
 	defer pool.Close()
 	in, err := inbox.New(pool, &inbox.Config{Consumer: "relay inbox sweep"}) // writes no mark, so the name does not matter
@@ -63,7 +63,7 @@ func sweep(ctx context.Context, conn *pgx.Conn) (inbox.Swept, error) {
 		return inbox.Swept{}, err
 	}
 	swept, err := in.Sweep(ctx)
-	return swept, inboxparked.Explain(err)
+	return swept, operator.ExplainInbox(err)
 }
 
 func writeSweptJSON(to io.Writer, swept inbox.Swept) error {

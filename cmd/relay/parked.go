@@ -2,23 +2,36 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
-	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/urfave/cli/v2"
 
-	"github.com/outbox-relay/relay/internal/config"
-	"github.com/outbox-relay/relay/internal/parked"
-	"github.com/outbox-relay/relay/internal/pg"
-	"github.com/outbox-relay/relay/internal/preflight"
+	"github.com/outbox-relay/relay/internal/operator"
 )
 
+type parkedCommands = queueCommands[operator.OutboxFilter, operator.Aggregates, operator.AggregateQueue, operator.AskedAggregate]
+
 func (p program) parkedCommand() *cli.Command {
+	q := parkedCommands{
+		program: p, causes: []string{operator.Refused, operator.Topic, operator.Behind},
+		words: queueWords{
+			queue: "aggregate", queues: "aggregates", item: "event", items: "events", request: "request", requests: "requests",
+			failed: "refused again", examples: "--aggregate TYPE/ID, --lane NAME", why: `"max.message.bytes raised, OPS-12"`,
+			noPayload: "the event has no payload",
+			mend:      "mend the cause first, or relay parked discard; relay parked show --aggregate TYPE/ID tells the cause",
+			later:     "relay status shows whether a relay runs the lane; what was asked for stands, and is done once one does",
+		},
+		open: func(conn *pgx.Conn) queues[operator.OutboxFilter, operator.Aggregates, operator.AggregateQueue, operator.AskedAggregate] {
+			return operator.NewOutbox(conn)
+		},
+		session: p.withOutbox, names: aggregateFlags, read: readAggregates,
+		writeList: writeAggregates, writeQueue: writeAggregate, writeAsked: writeAskedAggregates, jsonAsked: jsonAskedAggregates,
+	}
 	return &cli.Command{
 		Name:      "parked",
 		Usage:     "look at events that cannot be published, and retry or discard them",
@@ -26,163 +39,243 @@ func (p program) parkedCommand() *cli.Command {
 		Description: `An event that Kafka refuses for good is parked, and so is every later one of its aggregate, in order; all
 others go on. These commands work on the database alone, with a login that holds the role relay_operator.
 What they ask for is recorded with who asked and why, and the relay that runs the lane carries it out.`,
-		Subcommands: []*cli.Command{p.parkedList(), p.parkedShow(), p.parkedRetry(), p.parkedDiscard()},
+		Subcommands: []*cli.Command{parkedList(q), parkedShow(q), parkedRetry(q), parkedDiscard(q)},
 	}
 }
 
-// parkedSettings are the settings of every subcommand.
-func parkedSettings() []cli.Flag {
-	return settingFlags("database-url", "database-url-file", "database-password-file", "schema", "start.timeout")
+func parkedList(q parkedCommands) *cli.Command {
+	return &cli.Command{
+		Name:      "list",
+		Usage:     "list the parked aggregates: how many events, why, since when",
+		UsageText: "relay parked list --database-url URL [filters] [--output json]",
+		Description: `One line an aggregate, the one parked first at the top. Filters are about the first event of each, the one
+that holds up the rest; of several all must hold. The JSON form is a contract, documented in docs/poison.md.
+
+Examples:
+   relay parked list --database-url postgres://operator@db:5432/app
+   relay parked list --lane orders --error "too large" --older-than 1h
+   relay parked list --cause refused --output json | jq -r '.aggregates[].error'`,
+		Flags: q.listFlags(), Action: q.list,
+	}
 }
 
-func filterFlags() []cli.Flag {
+func parkedShow(q parkedCommands) *cli.Command {
+	return &cli.Command{
+		Name:      "show",
+		Usage:     "show the parked events of one aggregate, and what was asked for",
+		UsageText: "relay parked show --aggregate TYPE/ID [--lane NAME] [--payload [--msg-id UUID]] [--output json]",
+		Description: `The events stand in the order in which they are to be published; the first one holds up the rest. Below them
+stands what people asked for: who, when, why, and what came of it. No payload is shown unless --payload asks for
+it: that prints the bytes of one event and nothing else.
+
+Examples:
+   relay parked show --aggregate order/4711
+   relay parked show --aggregate order/4711 --payload | jq .
+   relay parked show --aggregate-type order --aggregate-id 4711 --lane orders --output json`,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "aggregate", Usage: "the aggregate `TYPE/ID`; a type that holds a slash needs the next two flags instead"},
+			&cli.StringFlag{Name: "aggregate-type", Usage: "the `TYPE` of the aggregate"},
+			&cli.StringFlag{Name: "aggregate-id", Usage: "the `ID` of the aggregate"},
+			&cli.StringFlag{Name: "lane", Usage: "the lane `NAME`; needed where several have the aggregate"},
+			&cli.BoolFlag{Name: "payload", Usage: "print the payload of the first event and nothing else"},
+			&cli.StringFlag{Name: "msg-id", Usage: "with --payload: that of the event `UUID`"},
+			limitFlag("the first `N` of each list at most; 0 for all", 100), outputFlag(),
+		}, databaseFlags()...),
+		Action: func(c *cli.Context) error {
+			return q.show(c, func(f operator.OutboxFilter) error {
+				switch {
+				case f.AggregateType == "" || f.AggregateID == "":
+					return usage("--aggregate TYPE/ID; relay parked list shows them", "show needs to be told which aggregate")
+				case f.MsgID != "" && !c.Bool("payload"):
+					return usage("--payload --msg-id UUID", "--msg-id goes with --payload")
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func parkedRetry(q parkedCommands) *cli.Command {
+	return &cli.Command{
+		Name:      "retry",
+		Usage:     "publish parked events after all, in order",
+		UsageText: "relay parked retry (filters | --all) --why TEXT [--dry-run] [--wait DURATION] [--output json]",
+		Description: `Mend the cause first: raise max.message.bytes, grant the right, correct the row in outbox_parked. Each aggregate is
+published in order, up to the first event that is refused again; what has arrived meanwhile comes behind.
+
+Waits until the relay has done it. The exit status is 1 where an event was refused again, or where not all
+was done within --wait; what is not done then is done once a relay runs the lane.
+
+Examples:
+   relay parked retry --aggregate order/4711 --why "max.message.bytes raised, OPS-12"
+   relay parked retry --error "too large" --older-than 1h --dry-run
+   relay parked retry --all --lane orders --why "schema mended" --wait 0`,
+		Flags: parkedAskFlags(q), Action: askOutbox(q, operator.Retry),
+	}
+}
+
+func parkedDiscard(q parkedCommands) *cli.Command {
+	return &cli.Command{
+		Name:      "discard",
+		Usage:     "remove parked events for good: they are never published",
+		UsageText: "relay parked discard (filters | --msg-id UUID | --all) --why TEXT --yes [--dry-run] [--wait DURATION]",
+		Description: `With --msg-id one event goes, and those behind it are published. Without it the whole queue of each
+aggregate goes, with what is still parked behind it until the relay does so; later events are published again.
+Rows of the outbox itself are not touched.
+
+Waits until the relay has done it, as relay parked retry does.
+
+Examples:
+   relay parked discard --msg-id 01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111 --why "test data, OPS-13" --yes
+   relay parked discard --aggregate order/4711 --dry-run
+   relay parked discard --lane orders --error "invalid header" --why "never valid, OPS-14" --yes`,
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "msg-id", Usage: "only the event `UUID`"},
+			&cli.BoolFlag{Name: "yes", Usage: "the events may be lost for good"},
+		}, parkedAskFlags(q)...),
+		Action: askOutbox(q, operator.Discard),
+	}
+}
+
+func parkedAskFlags(q parkedCommands) []cli.Flag {
+	return q.askFlags("of those that match the `N` that were parked first; 0 for all",
+		"show what would be asked for, and change nothing", "wait at most this `DURATION` until it is done, 30s unless told; 0 does not wait")
+}
+
+func askOutbox(q parkedCommands, action operator.Action) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		return q.ask(c, func(ctx context.Context, conn *pgx.Conn, r askRequest[operator.OutboxFilter]) ([]operator.AskedAggregate, error) {
+			return operator.NewOutbox(conn).Ask(ctx, action, r.filter, r.why)
+		})
+	}
+}
+
+func aggregateFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "lane", Usage: "those of the lane `NAME`"},
 		&cli.StringFlag{Name: "aggregate", Usage: "the aggregate `TYPE/ID`; a type that holds a slash needs the next two flags instead"},
 		&cli.StringFlag{Name: "aggregate-type", Usage: "aggregates of this `TYPE`"},
 		&cli.StringFlag{Name: "aggregate-id", Usage: "aggregates with this `ID`"},
-		&cli.StringFlag{Name: "cause", Usage: "those whose first event waits for this `CAUSE`: refused, topic or behind"},
-		&cli.StringFlag{Name: "error", Usage: "those whose error holds this `TEXT`, in any case"},
-		&cli.StringFlag{Name: "older-than", Usage: "those parked for this `DURATION` at least, such as 90s or 48h"},
 	}
 }
 
-func limitFlag(text string, value int) cli.Flag {
-	return &cli.IntFlag{Name: "limit", Value: value, Usage: text}
-}
-
-// readFilter reads the flags of filterFlags, --limit and, where the command has it, --msg-id.
-func readFilter(c *cli.Context) (f parked.Filter, err error) {
-	f = parked.Filter{
-		Lane: c.String("lane"), Error: c.String("error"), Cause: c.String("cause"), Limit: c.Int("limit"),
+func readAggregates(c *cli.Context, shared operator.Filter) (f operator.OutboxFilter, err error) {
+	f = operator.OutboxFilter{
+		Filter: shared, Lane: c.String("lane"), AggregateType: c.String("aggregate-type"), AggregateID: c.String("aggregate-id"),
 	}
-	if f.AggregateType, f.AggregateID, err = readAggregate(c); err != nil {
-		return f, err
-	}
-	switch f.Cause {
-	case "", parked.Refused, parked.Topic, parked.Behind:
-	default:
-		return f, usage("--cause refused, --cause topic or --cause behind", "--cause: %q is none", f.Cause)
-	}
-	if f.Limit < 0 {
-		return f, usage("--limit 100, or 0 for all", "--limit: %d is less than 0", f.Limit)
-	}
-	if text := c.String("older-than"); text != "" {
-		if f.OlderThan, err = readDuration("older-than", text); err != nil {
-			return f, err
-		}
-	}
-	f.MsgID, err = readMsgID(c)
-	return f, err
-}
-
-func readAggregate(c *cli.Context) (aggregateType, aggregateID string, err error) {
-	aggregateType, aggregateID = c.String("aggregate-type"), c.String("aggregate-id")
 	if whole := c.String("aggregate"); whole != "" {
-		if aggregateType != "" || aggregateID != "" {
-			return "", "", usage("--aggregate TYPE/ID, or the other two",
-				"--aggregate excludes --aggregate-type and --aggregate-id")
+		if f.AggregateType != "" || f.AggregateID != "" {
+			return f, usage("--aggregate TYPE/ID, or the other two", "--aggregate excludes --aggregate-type and --aggregate-id")
 		}
 		var found bool
-		if aggregateType, aggregateID, found = strings.Cut(whole, "/"); !found || aggregateType == "" || aggregateID == "" {
-			return "", "", usage("--aggregate order/4711, or --aggregate-type and --aggregate-id", "--aggregate: %q is not TYPE/ID", whole)
+		if f.AggregateType, f.AggregateID, found = strings.Cut(whole, "/"); !found || f.AggregateType == "" || f.AggregateID == "" {
+			return f, usage("--aggregate order/4711, or --aggregate-type and --aggregate-id", "--aggregate: %q is not TYPE/ID", whole)
 		}
 	}
-	for _, text := range []string{aggregateType, aggregateID} {
-		if strings.ContainsRune(text, 0) {
-			return "", "", usage("a name without it", "an aggregate's name cannot hold a zero byte")
+	if f.MsgID != "" {
+		id, err := uuid.Parse(f.MsgID)
+		if err != nil {
+			return f, usage("the msg_id that relay parked show prints", "--msg-id: %q is not a UUID", f.MsgID)
 		}
+		f.MsgID = id.String()
 	}
-	return aggregateType, aggregateID, nil
+	return f, checkTexts(f.Lane, f.AggregateType, f.AggregateID)
 }
 
-func readDuration(flag, text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return 0, usage("--"+flag+" 30s; units are ms, s, m and h", "--%s: %q is not a duration", flag, text)
-	}
-	return d, nil
+func writeAggregates(to io.Writer, list operator.Aggregates) error {
+	return writeTable(to, "LANE\tAGGREGATE\tROWS\tCAUSE\tSINCE\tAGE\tATTEMPTS\tREQUEST\tERROR", func(row func(...any)) {
+		for _, a := range list.Aggregates {
+			request := "-"
+			if a.Request != nil {
+				request = fmt.Sprintf("%s %d", *a.Action, *a.Request)
+			}
+			row(name(a.Lane), name(a.AggregateType, a.AggregateID), a.Rows, a.Cause, second(a.Since), age(a.AgeSeconds), a.Attempts,
+				request, sentence(a.Error, 100))
+		}
+	})
 }
 
-func readMsgID(c *cli.Context) (*uuid.UUID, error) {
-	text := c.String("msg-id")
-	if text == "" {
-		return nil, nil
-	}
-	id, err := uuid.Parse(text)
-	if err != nil {
-		return nil, usage("the msg_id that relay parked show prints", "--msg-id: %q is not a UUID", text)
-	}
-	return &id, nil
+func writeAskedAggregates(to io.Writer, r askRequest[operator.OutboxFilter], asked []operator.AskedAggregate) (rows int64, err error) {
+	err = writeTable(to, "LANE\tAGGREGATE\tROWS\tREQUEST\tEVENTS\tOUTCOME", func(row func(...any)) {
+		for _, a := range asked {
+			rows += a.Rows
+			outcome := "open"
+			switch {
+			case r.dryRun:
+				outcome = "would " + r.action
+			case a.Done:
+				outcome = sentence(a.Outcome, 0)
+			case a.Joined:
+				outcome = "open, as it was before"
+			}
+			row(name(a.Lane), name(a.AggregateType, a.AggregateID), a.Rows, orDash("%d", a.Request), a.Events, outcome)
+		}
+	})
+	return rows, err
 }
 
-// withParked opens the database of the configuration for work on the outbox.
-func (p program) withParked(c *cli.Context, work func(context.Context, *pgx.Conn) error) error {
-	return p.withSession(c, preflight.Outbox, work)
+func jsonAskedAggregates(r askRequest[operator.OutboxFilter], asked []operator.AskedAggregate, open, failed int) any {
+	return struct {
+		Action       string                    `json:"action"`
+		DryRun       bool                      `json:"dry_run"`
+		Requests     []operator.AskedAggregate `json:"requests"`
+		Open         int                       `json:"open"`
+		RefusedAgain int                       `json:"refused_again"`
+	}{r.action, r.dryRun, asked, open, failed}
 }
 
-// withInbox opens it for work on the tables of consumers.
-func (p program) withInbox(c *cli.Context, work func(context.Context, *pgx.Conn) error) error {
-	return p.withSession(c, preflight.Inbox, work)
-}
-
-func (p program) withSession(c *cli.Context, options pg.Options, work func(context.Context, *pgx.Conn) error) error {
-	cfg, err := p.load(c, config.Database)
-	if err != nil {
+func writeAggregate(to io.Writer, q operator.AggregateQueue) error {
+	if err := writeAggregateHead(to, q); err != nil {
 		return err
 	}
-	ctx := c.Context
-	conn, err := preflight.ConnectFor(ctx, cfg.Relay.DatabaseURL, cfg.StartTimeout, options)
-	if err == nil {
-		err = errors.Join(work(ctx, conn), conn.Close(context.WithoutCancel(ctx)))
+	if len(q.Rows) > 0 {
+		err := writeTable(to, "\nID\tMSG_ID\tTYPE\tTOPIC\tBYTES\tCREATED\tPARKED\tCAUSE\tATTEMPTS", func(row func(...any)) {
+			for _, r := range q.Rows {
+				topic, attempts := "-", "-" // a row that only waits was never refused
+				if r.Topic != nil {
+					topic = name(*r.Topic)
+				}
+				if r.Cause != operator.Behind {
+					attempts = strconv.Itoa(r.Attempts)
+				}
+				row(r.ID, r.MsgID, name(r.Type), topic, orDash("%d", r.PayloadBytes), second(r.CreatedAt), second(r.ParkedAt), r.Cause, attempts)
+			}
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return orSignal(ctx, err)
+	if err := writeMore(to, q.TotalRows-int64(len(q.Rows))); err != nil || len(q.Requests) == 0 {
+		return err
+	}
+	return writeTable(to, "\nREQUEST\tACTION\tMSG_ID\tBY\tAT\tREASON\tDONE\tEVENTS\tOUTCOME", func(row func(...any)) {
+		for _, r := range q.Requests {
+			done := "open"
+			if r.DoneAt != nil {
+				done = second(*r.DoneAt)
+			}
+			row(r.Request, r.Action, orDash("%s", r.MsgID), name(r.RequestedBy), second(r.RequestedAt), sentence(&r.Reason, 60), done,
+				r.Events, sentence(r.Outcome, 100))
+		}
+	})
 }
 
-// name is how an aggregate or another text from the database is shown: on one line, and harmless to a terminal.
-func name(parts ...string) string {
-	text := strings.Join(parts, "/")
-	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == '�' }) {
-		return fmt.Sprintf("%q", text)
+func writeAggregateHead(to io.Writer, q operator.AggregateQueue) error {
+	what := name(q.AggregateType, q.AggregateID)
+	if q.Leaving > 0 {
+		if err := writeLine(to, "%s of %s in lane %s: on their way out, in a batch that is being committed",
+			counted(q.Leaving, "event", "events"), what, name(q.Lane)); err != nil {
+			return err
+		}
 	}
-	return text
+	if len(q.Rows) == 0 {
+		return writeLine(to, "nothing is parked of %s in lane %s", what, name(q.Lane))
+	}
+	if err := writeLine(to, "%s in lane %s: %s parked", what, name(q.Lane), counted(q.TotalRows, "event", "events")); err != nil {
+		return err
+	}
+	if q.Rows[0].Error == nil {
+		return nil
+	}
+	return writeLine(to, "the first one: %s", sentence(q.Rows[0].Error, 0))
 }
-
-// sentence is an error text on one line, with at most so many characters; 0 is no limit. What is too much is left out near the
-// beginning: an error begins with what all of its kind have in common.
-func sentence(text *string, most int) string {
-	if text == nil {
-		return "-"
-	}
-	runes := []rune(strings.Join(strings.FieldsFunc(*text, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }), " "))
-	if most > 0 && len(runes) > most {
-		head := most / 4
-		return string(runes[:head]) + "…" + string(runes[len(runes)-(most-head-1):])
-	}
-	return string(runes)
-}
-
-// age is a number of seconds as a person says it.
-func age(seconds float64) string {
-	d := time.Duration(max(0, seconds) * float64(time.Second))
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
-}
-
-// counted is a number with its noun.
-func counted(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// second is a time to the second, in UTC.
-func second(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }

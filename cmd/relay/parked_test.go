@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/outbox-relay/relay/internal/parked"
+	"github.com/outbox-relay/relay/internal/operator"
 )
 
 const parkedEvent = "01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111"
@@ -74,9 +74,9 @@ func TestAnAggregateIsShownAndItsPayloadOnDemandOnly(t *testing.T) {
 }
 
 // requests reads the audit table, a line each.
-func requests(t *testing.T, env []string) []parked.Request {
+func requests(t *testing.T, env []string) []operator.Request {
 	t.Helper()
-	var shown struct{ Requests []parked.Request }
+	var shown struct{ Requests []operator.Request }
 	if err := json.Unmarshal([]byte(must(t, env, "parked", "show", "--aggregate", "order/1", "--output", "json")), &shown); err != nil {
 		t.Fatal(err)
 	}

@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/operator"
 	"github.com/outbox-relay/relay/internal/preflight"
-	"github.com/outbox-relay/relay/internal/status"
 )
 
 func (p program) statusCommand() *cli.Command {
@@ -47,32 +46,33 @@ func (p program) showStatus(ctx context.Context, cfg config.Config, form output)
 	if err != nil {
 		return err
 	}
-	lanes, err := status.Read(ctx, conn, cfg.Relay.Lanes)
+	lanes, err := operator.Lanes(ctx, conn, cfg.Relay.Lanes)
 	if err := errors.Join(err, conn.Close(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
 	if form == outputJSON {
 		return writeJSON(p.stdout, struct {
-			Lanes []status.Lane `json:"lanes"`
+			Lanes []operator.Lane `json:"lanes"`
 		}{lanes})
 	}
 	return writeLanes(p.stdout, lanes)
 }
 
 // writeLanes prints a table, and the reasons below it: they are sentences.
-func writeLanes(to io.Writer, lanes []status.Lane) error {
-	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "LANE\tTABLE\tSTATE\tOWNER\tALIVE\tSEQ\tROWS BEHIND\tSECONDS BEHIND\tPARKED")
-	for _, l := range lanes {
-		alive := "no"
-		if l.OwnerAlive {
-			alive = "yes"
+func writeLanes(to io.Writer, lanes []operator.Lane) error {
+	const header = "LANE\tTABLE\tSTATE\tOWNER\tALIVE\tSEQ\tROWS BEHIND\tSECONDS BEHIND\tPARKED"
+	err := writeTable(to, header, func(row func(...any)) {
+		for _, l := range lanes {
+			alive := "no"
+			if l.OwnerAlive {
+				alive = "yes"
+			}
+			row(l.Lane, orDash("%s", l.Table), l.State, orDash("%s", l.Owner), alive, l.Seq, orDash("%d", l.RowsBehind),
+				orDash("%.1f", l.SecondsBehind), l.ParkedAggregates)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\t%d\n", l.Lane, orDash("%s", l.Table), l.State,
-			orDash("%s", l.Owner), alive, l.Seq, orDash("%d", l.RowsBehind), orDash("%.1f", l.SecondsBehind), l.ParkedAggregates)
-	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("write output: %w", err)
+	})
+	if err != nil {
+		return err
 	}
 	for _, l := range lanes {
 		if _, err := io.WriteString(to, remarks(l)); err != nil {
@@ -83,7 +83,7 @@ func writeLanes(to io.Writer, lanes []status.Lane) error {
 }
 
 // remarks returns what the table leaves out, a paragraph each.
-func remarks(l status.Lane) string {
+func remarks(l operator.Lane) string {
 	text := ""
 	if l.Reason != nil && *l.Reason != "" {
 		text += fmt.Sprintf("\n%s is %s: %s\n", l.Lane, l.State, *l.Reason)
@@ -105,11 +105,4 @@ func remarks(l status.Lane) string {
 		text += fmt.Sprintf("\nNo relay runs %s at this moment; %s was the last.\n", l.Lane, *l.Owner)
 	}
 	return text
-}
-
-func orDash[T any](format string, value *T) string {
-	if value == nil {
-		return "-"
-	}
-	return fmt.Sprintf(format, *value)
 }

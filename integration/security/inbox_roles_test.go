@@ -16,8 +16,7 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/inboxmarks"
-	"github.com/outbox-relay/relay/internal/inboxparked"
+	"github.com/outbox-relay/relay/internal/operator"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -154,19 +153,20 @@ INSERT INTO inbox_claims (consumer, source, msg_id, instance) SELECT 'billing', 
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	keep := func(_ any, fault error) { err = errors.Join(err, fault) }
-	keep(inboxparked.Read(ctx, conn, inboxparked.Filter{}))
-	keep(inboxparked.Show(ctx, conn, inboxparked.Filter{Key: []byte("1")}, 0))
-	asked, fault := inboxparked.Retry(ctx, conn, inboxparked.Filter{Key: []byte("1")}, "mended")
+	person := operator.NewInbox(conn)
+	keep(person.List(ctx, operator.InboxFilter{}))
+	keep(person.Show(ctx, operator.InboxFilter{Key: []byte("1")}, 0))
+	asked, fault := person.Retry(ctx, operator.InboxFilter{Key: []byte("1")}, "mended")
 	keep(nil, fault)
-	keep(inboxparked.Idle(ctx, conn, asked))
-	keep(inboxparked.Discard(ctx, conn, inboxparked.Filter{Key: []byte("2")}, "test data", time.Second))
-	keep(inboxmarks.Claims(ctx, conn, "", "", 0, 0))
-	keep(nil, inboxmarks.Settle(ctx, conn, "billing", "shop", "lost", inboxmarks.NotDone, "never sent"))
-	selection := inboxmarks.Selection{Consumer: "billing", Claimed: true}
-	plan, fault := inboxmarks.Plan(ctx, conn, selection)
+	keep(person.Idle(ctx, asked))
+	keep(person.Discard(ctx, operator.InboxFilter{Key: []byte("2")}, "test data", time.Second))
+	keep(person.Claims(ctx, "", "", 0, 0))
+	keep(nil, person.Settle(ctx, "billing", "shop", "lost", operator.NotDone, "never sent"))
+	selection := operator.Selection{Consumer: "billing", Claimed: true}
+	plan, fault := person.PlanForget(ctx, selection)
 	keep(nil, fault)
-	keep(inboxmarks.Forget(ctx, conn, selection, plan, "wrong tax"))
-	keep(inboxmarks.Consumers(ctx, conn))
+	keep(person.Forget(ctx, selection, plan, "wrong tax"))
+	keep(person.Consumers(ctx))
 	pool, fault := pgxpool.New(ctx, url)
 	if fault != nil {
 		return errors.Join(err, fault)

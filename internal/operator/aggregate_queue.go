@@ -1,4 +1,4 @@
-package parked
+package operator
 
 import (
 	"context"
@@ -14,12 +14,9 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// Queue is one parked aggregate in full.
-type Queue struct {
-	// Lane, AggregateType and AggregateID name it.
-	Lane          string `json:"lane"`
-	AggregateType string `json:"aggregate_type"`
-	AggregateID   string `json:"aggregate_id"`
+// AggregateQueue is one parked aggregate in full.
+type AggregateQueue struct {
+	AggregateName
 	// TotalRows counts the parked rows, also beyond the limit; 0 where the aggregate is not parked.
 	TotalRows int64 `json:"total_rows"`
 	// Leaving counts rows of a batch that is being committed at this moment: they are parked no more.
@@ -67,9 +64,6 @@ type Request struct {
 	Events  int64      `json:"events"`
 }
 
-// ErrNotThere is wrapped by the errors of Show and Payload where nothing is parked under that name.
-var ErrNotThere = errors.New("nothing is parked")
-
 // ofAggregate finds the rows of an aggregate through the index.
 var ofAggregate = relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$2", "$3") + ` AND aggregate_type = $2 AND aggregate_id = $3`
 
@@ -93,29 +87,22 @@ SELECT request, action, msg_id::text, requested_by, reason, requested_at, done_a
   FROM outbox_parked_audit WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3
  ORDER BY request DESC LIMIT $4`
 
-// Show reads up to limit rows and up to limit requests of one aggregate, in one snapshot; 0 is no bound. lane may be empty
-// where only one lane has the aggregate. Errors are explained, and wrap ErrNotThere where there is neither a parked row nor a
-// request.
-func Show(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregateID string, limit int) (Queue, error) {
-	q := Queue{Lane: lane, AggregateType: aggregateType, AggregateID: aggregateID, Rows: []Row{}, Requests: []Request{}}
-	var most *int
-	if limit > 0 {
-		most = &limit
-	}
-	err := readOnly(ctx, conn, func(tx pgx.Tx) error {
-		if err := checkLane(ctx, tx, lane); err != nil {
-			return err
-		}
-		if err := q.findLane(ctx, tx); err != nil {
+// Show reads up to limit rows and up to limit requests of the one aggregate that the filter names, in one snapshot; 0 is no
+// bound. The lane may be empty if only one has the aggregate. Errors are explained, and wrap ErrNotThere if there is neither a
+// parked row nor a request.
+func (o Outbox) Show(ctx context.Context, f OutboxFilter, limit int) (AggregateQueue, error) {
+	q := AggregateQueue{Rows: []Row{}, Requests: []Request{}}
+	err := readOnly(ctx, o.conn, func(tx pgx.Tx) error {
+		if err := q.find(ctx, tx, f); err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, countQuery, q.Lane, q.AggregateType, q.AggregateID).Scan(&q.TotalRows, &q.Leaving); err != nil {
 			return fmt.Errorf("count rows in outbox_parked: %w", explain(err))
 		}
-		if err := q.readRows(ctx, tx, most); err != nil {
+		if err := q.readRows(ctx, tx, orNull(limit)); err != nil {
 			return fmt.Errorf("read outbox_parked: %w", explain(err))
 		}
-		if err := q.readRequests(ctx, tx, most); err != nil {
+		if err := q.readRequests(ctx, tx, orNull(limit)); err != nil {
 			return fmt.Errorf("read outbox_parked_audit: %w", explain(err))
 		}
 		return nil
@@ -123,8 +110,13 @@ func Show(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregateID 
 	return q, err
 }
 
-func (q *Queue) findLane(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, lanesQuery, Filter{Lane: q.Lane}.args()[0], q.AggregateType, q.AggregateID)
+// find fills in the name of the one aggregate that the filter names.
+func (q *AggregateQueue) find(ctx context.Context, tx pgx.Tx, f OutboxFilter) error {
+	q.AggregateName = AggregateName{f.Lane, f.AggregateType, f.AggregateID}
+	if err := checkLane(ctx, tx, q.Lane); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, lanesQuery, orNull(q.Lane), q.AggregateType, q.AggregateID)
 	if err != nil {
 		return fmt.Errorf("read outbox_parked: %w", explain(err))
 	}
@@ -133,25 +125,16 @@ func (q *Queue) findLane(ctx context.Context, tx pgx.Tx) error {
 	case err != nil:
 		return fmt.Errorf("read outbox_parked: %w", explain(err))
 	case len(lanes) == 0:
-		return notThere("nothing is parked of %s/%s, and nothing was asked for", q.AggregateType, q.AggregateID)
+		return notThere("relay parked list", "nothing is parked of %s/%s, and nothing was asked for", q.AggregateType, q.AggregateID)
 	case len(lanes) > 1:
-		return hintf("--lane with one of "+strings.Join(lanes, ", "), "%d lanes have %s/%s", len(lanes), q.AggregateType, q.AggregateID)
+		return hint.New(fmt.Sprintf("%d lanes have %s/%s", len(lanes), q.AggregateType, q.AggregateID),
+			"--lane with one of "+strings.Join(lanes, ", "))
 	}
 	q.Lane = lanes[0]
 	return nil
 }
 
-// missing is an error that wraps ErrNotThere and reads as its text alone.
-type missing struct{ text string }
-
-func (m missing) Error() string        { return m.text }
-func (m missing) Is(target error) bool { return target == ErrNotThere }
-
-func notThere(format string, args ...any) error {
-	return hint.Wrap(missing{fmt.Sprintf(format, args...)}, "relay parked list")
-}
-
-func (q *Queue) readRows(ctx context.Context, tx pgx.Tx, most *int) error {
+func (q *AggregateQueue) readRows(ctx context.Context, tx pgx.Tx, most *int) error {
 	rows, err := tx.Query(ctx, rowsQuery, q.Lane, q.AggregateType, q.AggregateID, most)
 	if err != nil {
 		return err
@@ -168,7 +151,7 @@ func (q *Queue) readRows(ctx context.Context, tx pgx.Tx, most *int) error {
 	return err
 }
 
-func (q *Queue) readRequests(ctx context.Context, tx pgx.Tx, most *int) error {
+func (q *AggregateQueue) readRequests(ctx context.Context, tx pgx.Tx, most *int) error {
 	rows, err := tx.Query(ctx, requestsQuery, q.Lane, q.AggregateType, q.AggregateID, most)
 	if err != nil {
 		return err
@@ -196,23 +179,20 @@ func (q *Queue) readRequests(ctx context.Context, tx pgx.Tx, most *int) error {
 	return err
 }
 
-// Payload reads the payload of the first parked row of an aggregate, or of the row that msgID names; nil is a row without one.
-// Errors are as those of Show.
-func Payload(ctx context.Context, conn *pgx.Conn, lane, aggregateType, aggregateID string, msgID *uuid.UUID) (payload []byte, err error) {
-	q := Queue{Lane: lane, AggregateType: aggregateType, AggregateID: aggregateID}
-	err = readOnly(ctx, conn, func(tx pgx.Tx) error {
-		if err := checkLane(ctx, tx, lane); err != nil {
-			return err
-		}
-		if err := q.findLane(ctx, tx); err != nil {
+// Payload reads the payload of the first parked row of the aggregate that the filter names, or of its row with the MsgID; nil is
+// a row without one. Errors are as those of Show.
+func (o Outbox) Payload(ctx context.Context, f OutboxFilter) (payload []byte, err error) {
+	var q AggregateQueue
+	err = readOnly(ctx, o.conn, func(tx pgx.Tx) error {
+		if err := q.find(ctx, tx, f); err != nil {
 			return err
 		}
 		err := tx.QueryRow(ctx, `
 SELECT payload FROM outbox_parked
  WHERE lane = $1 AND `+ofAggregate+` AND released_seq IS NULL AND ($4::uuid IS NULL OR msg_id = $4)
- ORDER BY seq, id LIMIT 1`, q.Lane, aggregateType, aggregateID, Filter{MsgID: msgID}.event()).Scan(&payload)
+ ORDER BY seq, id LIMIT 1`, q.Lane, q.AggregateType, q.AggregateID, orNull(f.MsgID)).Scan(&payload)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return notThere("no such row of %s/%s is parked", aggregateType, aggregateID)
+			return notThere("relay parked list", "no such row of %s/%s is parked", q.AggregateType, q.AggregateID)
 		}
 		if err != nil {
 			return fmt.Errorf("read outbox_parked: %w", explain(err))

@@ -1,10 +1,11 @@
-package parked
+package operator
 
 import (
 	"fmt"
 	"net/url"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/harness/testpg"
@@ -22,8 +23,8 @@ func database(t *testing.T) (string, *pgx.Conn) {
 	return databaseURL, conn
 }
 
-// operator returns a connection of a login that holds the role relay_operator and no other.
-func operator(t *testing.T, databaseURL string, owner *pgx.Conn, login string) *pgx.Conn {
+// relayOperator returns a connection of a login that holds the role relay_operator and no other.
+func relayOperator(t *testing.T, databaseURL string, owner *pgx.Conn, login string) *pgx.Conn {
 	t.Helper()
 	execute(t, owner, "BEGIN;"+migrations.Roles+"COMMIT")
 	execute(t, owner, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD 'secret' IN ROLE relay_operator", login))
@@ -73,14 +74,25 @@ VALUES ($1, $2, coalesce(nullif($3, '')::uuid, gen_random_uuid()), 'order', $4, 
 	}
 }
 
-const event = "01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111"
+const theEvent = "01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111"
+
+// order names an aggregate.
+func order(lane, id string) OutboxFilter {
+	return OutboxFilter{Lane: lane, AggregateType: "order", AggregateID: id}
+}
+
+// event names an event of it as well.
+func event(of OutboxFilter, id uuid.UUID) OutboxFilter {
+	of.MsgID = id.String()
+	return of
+}
 
 // parkSome parks two aggregates of lane outbox, one of lane billing, and one that is on its way out.
 func parkSome(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	park(t, conn,
 		row{id: 11, seq: 3, key: "1", cause: Refused, err: "MESSAGE_TOO_LARGE: 100% of it", ago: "2 hours"},
-		row{id: 5, seq: 4, key: "1", cause: Behind, msgID: event}, // an older id in a later batch
+		row{id: 5, seq: 4, key: "1", cause: Behind, msgID: theEvent}, // an older id in a later batch
 		row{id: 12, seq: 4, key: "1", cause: Behind},
 		row{id: 13, seq: 2, key: "2", cause: Topic, err: "topic late is away"},
 		row{id: 14, seq: 5, key: "3", cause: Refused, err: "invalid", lane: "billing"},

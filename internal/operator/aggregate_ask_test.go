@@ -1,4 +1,4 @@
-package parked
+package operator
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -40,32 +39,31 @@ func wantAudit(t *testing.T, conn *pgx.Conn, want ...string) {
 func TestAnOperatorAsksInItsOwnNameAndForWhatIsParkedOnly(t *testing.T) {
 	databaseURL, owner := database(t)
 	parkSome(t, owner)
-	conn := operator(t, databaseURL, owner, "ada")
-	id := uuid.MustParse(event)
-	for _, f := range []Filter{{Lane: "outbox"}, {AggregateID: "4"}, {AggregateID: "17"}} {
-		if _, err := Ask(t.Context(), conn, Retry, f, "mended"); err != nil {
+	conn := relayOperator(t, databaseURL, owner, "ada")
+	for _, f := range []OutboxFilter{{Lane: "outbox"}, {AggregateID: "4"}, {AggregateID: "17"}} {
+		if _, err := NewOutbox(conn).Ask(t.Context(), Retry, f, "mended"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	asked, err := Ask(t.Context(), conn, Discard, Filter{MsgID: &id}, "test data")
-	if err != nil || len(asked) != 1 || asked[0].Rows != 1 || *asked[0].MsgID != id || asked[0].Joined {
+	asked, err := NewOutbox(conn).Ask(t.Context(), Discard, OutboxFilter{Filter: Filter{MsgID: theEvent}}, "test data")
+	if err != nil || len(asked) != 1 || asked[0].Rows != 1 || *asked[0].MsgID != theEvent || asked[0].Joined {
 		t.Errorf("got %+v, %v", asked, err)
 	}
-	wantAudit(t, owner, "ada/retry/outbox/2/-/mended", "ada/retry/outbox/1/-/mended", "ada/discard/outbox/1/"+event+"/test data")
-	if _, err := Read(t.Context(), conn, Filter{}); err != nil {
+	wantAudit(t, owner, "ada/retry/outbox/2/-/mended", "ada/retry/outbox/1/-/mended", "ada/discard/outbox/1/"+theEvent+"/test data")
+	if _, err := NewOutbox(conn).List(t.Context(), OutboxFilter{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := Show(t.Context(), conn, "", "order", "1", 0); err != nil {
+	if _, err := NewOutbox(conn).Show(t.Context(), order("", "1"), 0); err != nil {
 		t.Error(err)
 	}
-	if _, err := Payload(t.Context(), conn, "", "order", "1", nil); err != nil {
+	if _, err := NewOutbox(conn).Payload(t.Context(), order("", "1")); err != nil {
 		t.Error(err)
 	}
-	if idle, err := Idle(t.Context(), conn, asked); err != nil || len(idle) != 1 {
+	if idle, err := NewOutbox(conn).Idle(t.Context(), asked); err != nil || len(idle) != 1 {
 		t.Errorf("%v, %v", idle, err)
 	}
 	execute(t, owner, "REVOKE INSERT ON outbox_parked_audit FROM relay_operator")
-	_, err = Ask(t.Context(), conn, Retry, Filter{}, "x")
+	_, err = NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{}, "x")
 	if err == nil || !strings.Contains(strings.Join(hint.Of(err), ""), "relay_operator") {
 		t.Errorf("without the right: %v with hints %q", err, hint.Of(err))
 	}
@@ -74,7 +72,7 @@ func TestAnOperatorAsksInItsOwnNameAndForWhatIsParkedOnly(t *testing.T) {
 func TestAnOperatorCannotChangeRowsNorForgeTheRecord(t *testing.T) {
 	databaseURL, owner := database(t)
 	parkSome(t, owner)
-	conn := operator(t, databaseURL, owner, "eve")
+	conn := relayOperator(t, databaseURL, owner, "eve")
 	for _, statement := range []string{
 		"UPDATE outbox_parked SET payload = NULL", "DELETE FROM outbox_parked", "TRUNCATE outbox_parked",
 		"UPDATE outbox_parked_audit SET reason = 'x'", "DELETE FROM outbox_parked_audit", "SELECT * FROM outbox", "UPDATE relay_lanes SET seq = 0",
@@ -112,22 +110,22 @@ func TestOnlyWhatIsStillParkedIsAskedAbout(t *testing.T) {
 func TestWhatIsOpenAlreadyIsJoined(t *testing.T) {
 	_, conn := database(t)
 	parkSome(t, conn)
-	first, err := Ask(t.Context(), conn, Retry, Filter{AggregateID: "1"}, "first")
+	first, err := NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{AggregateID: "1"}, "first")
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := Ask(t.Context(), conn, Retry, Filter{Lane: "outbox"}, "second")
+	second, err := NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{Lane: "outbox"}, "second")
 	if err != nil || len(second) != 2 {
 		t.Fatalf("%+v, %v", second, err)
 	}
 	if joined := second[1]; !joined.Joined || *joined.Request != *first[0].Request || second[0].Joined {
 		t.Errorf("got %+v", second)
 	}
-	if _, err := Ask(t.Context(), conn, Discard, Filter{AggregateID: "1"}, "another action"); err != nil {
+	if _, err := NewOutbox(conn).Ask(t.Context(), Discard, OutboxFilter{AggregateID: "1"}, "another action"); err != nil {
 		t.Fatal(err)
 	}
 	execute(t, conn, "UPDATE outbox_parked_audit SET done_seq = 9, done_at = now() WHERE request = 1")
-	if _, err := Ask(t.Context(), conn, Retry, Filter{AggregateID: "1"}, "after the first was done"); err != nil {
+	if _, err := NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{AggregateID: "1"}, "after the first was done"); err != nil {
 		t.Fatal(err)
 	}
 	wantAudit(t, conn, "postgres/retry/outbox/1/-/first", "postgres/retry/outbox/2/-/second", "postgres/discard/outbox/1/-/another action",
@@ -137,7 +135,7 @@ func TestWhatIsOpenAlreadyIsJoined(t *testing.T) {
 func TestADryRunAsksForNothing(t *testing.T) {
 	_, conn := database(t)
 	parkSome(t, conn)
-	asked, err := Plan(t.Context(), conn, Filter{Lane: "outbox", Limit: 1})
+	asked, err := NewOutbox(conn).Plan(t.Context(), OutboxFilter{Lane: "outbox", Filter: Filter{Limit: 1}})
 	if err != nil || len(asked) != 1 || asked[0].Request != nil || asked[0].AggregateID != "2" || asked[0].Rows != 1 {
 		t.Errorf("got %+v, %v", asked, err)
 	}
@@ -147,18 +145,18 @@ func TestADryRunAsksForNothing(t *testing.T) {
 func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
 	databaseURL, conn := database(t)
 	parkSome(t, conn)
-	asked, err := Ask(t.Context(), conn, Retry, Filter{Lane: "outbox"}, "why")
+	asked, err := NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{Lane: "outbox"}, "why")
 	if err != nil {
 		t.Fatal(err)
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Await(over, conn, asked); !errors.Is(err, context.Canceled) || asked[0].Done {
+	if err := NewOutbox(conn).Await(over, asked); !errors.Is(err, context.Canceled) || asked[0].Done {
 		t.Errorf("got %v and %+v", err, asked)
 	}
 	relay := testpg.Connect(t, databaseURL)
 	done := make(chan error, 1)
-	go func() { done <- Await(t.Context(), conn, asked) }()
+	go func() { done <- NewOutbox(conn).Await(t.Context(), asked) }()
 	// Closed, and not yet committed to Kafka: that is not done.
 	execute(t, relay, "UPDATE outbox_parked_audit SET done_seq = 9, outcome = 'published'")
 	execute(t, relay, "UPDATE outbox_parked_audit SET done_at = now(), events = 3 WHERE aggregate_id = '1'")
@@ -167,10 +165,10 @@ func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused, published := asked[0], asked[1]
-	if !published.Done || *published.Outcome != "published" || published.Events != 3 || published.RefusedAgain() {
+	if !published.Done || *published.Outcome != "published" || published.Events != 3 || published.FailedAgain() {
 		t.Errorf("got %+v", published)
 	}
-	if !refused.Done || refused.Events != 0 || !refused.RefusedAgain() {
+	if !refused.Done || refused.Events != 0 || !refused.FailedAgain() {
 		t.Errorf("got %+v", refused)
 	}
 }
@@ -178,10 +176,10 @@ func TestAwaitFillsInWhatCameOfEach(t *testing.T) {
 func TestALaneThatCarriesNothingOutIsNamed(t *testing.T) {
 	databaseURL, conn := database(t)
 	owner := testpg.Connect(t, databaseURL)
-	asked := []Asked{{Lane: "outbox"}}
+	asked := []AskedAggregate{{AggregateName: AggregateName{Lane: "outbox"}}}
 	want := func(part string) {
 		t.Helper()
-		idle, err := Idle(t.Context(), conn, asked)
+		idle, err := NewOutbox(conn).Idle(t.Context(), asked)
 		if err != nil || !strings.Contains(strings.Join(idle, "; "), part) || len(idle) > 1 || part == "" && len(idle) != 0 {
 			t.Errorf("got %q, %v; want %q", idle, err, part)
 		}

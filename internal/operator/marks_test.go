@@ -1,4 +1,4 @@
-package inboxmarks
+package operator
 
 import (
 	"context"
@@ -20,7 +20,7 @@ func (s *stage) some() (day1, day2, end time.Time) {
 	s.execute(`INSERT INTO inbox (consumer, source, msg_id, handled_at)
 		SELECT c, source, inbox_key(source || n), timestamptz '2026-03-01Z' + n * interval '1 minute'
 		  FROM unnest(ARRAY['billing', 'reports']) AS c, unnest(ARRAY['shop', 'till']) AS source, generate_series(0, 2879) AS n`)
-	if _, err := s.billing.Park(s.t.Context(), message("parked"), inbox.CausePermanent, 1, errors.New("no such account")); err != nil {
+	if _, err := s.billing.Park(s.t.Context(), marked("parked"), inbox.CausePermanent, 1, errors.New("no such account")); err != nil {
 		s.t.Fatal(err)
 	}
 	s.claim("claimed")
@@ -42,7 +42,7 @@ func TestForgetRemovesWhatIsMeantAndKeepsWhatIsHeld(t *testing.T) {
 		"with claims":       {Selection{Consumer: "billing", Claimed: true}, 2881, 2880},
 		"a stranger":        {Selection{Consumer: "nobody"}, 0, 0},
 	} {
-		plan, err := Plan(t.Context(), s.operator, test.selection)
+		plan, err := NewInbox(s.operator).PlanForget(t.Context(), test.selection)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,11 +59,11 @@ func TestForgetRemovesWhatIsMeantAndKeepsWhatIsHeld(t *testing.T) {
 	}
 
 	selection := Selection{Consumer: "billing", Source: "shop", From: day1, To: day2}
-	plan, err := Plan(t.Context(), s.operator, selection)
+	plan, err := NewInbox(s.operator).PlanForget(t.Context(), selection)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done, err := Forget(t.Context(), s.operator, selection, plan, "wrong tax")
+	done, err := NewInbox(s.operator).Forget(t.Context(), selection, plan, "wrong tax")
 	if err != nil || done.Marks != 1440 || done.Claims != 0 {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -85,11 +85,11 @@ func TestForgetRemovesWhatIsMeantAndKeepsWhatIsHeld(t *testing.T) {
 // forget plans and forgets.
 func (s *stage) forget(selection Selection) (Forgotten, error) {
 	s.t.Helper()
-	plan, err := Plan(s.t.Context(), s.operator, selection)
+	plan, err := NewInbox(s.operator).PlanForget(s.t.Context(), selection)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return Forget(s.t.Context(), s.operator, selection, plan, "as planned")
+	return NewInbox(s.operator).Forget(s.t.Context(), selection, plan, "as planned")
 }
 
 func TestForgetGoesThroughManyMarksInBatches(t *testing.T) {
@@ -118,31 +118,31 @@ func TestAClaimIsSettledByAPerson(t *testing.T) {
 	s := newStage(t, "claims")
 	s.claim("sent")
 	s.claim("lost")
-	if result, err := s.billing.AtMostOnce(t.Context(), message("lost"), func(context.Context) error {
+	if result, err := s.billing.AtMostOnce(t.Context(), marked("lost"), func(context.Context) error {
 		return errors.New("run again")
 	}); err != nil || result != inbox.Audited {
 		t.Fatal(result, err)
 	}
-	claims, err := Claims(t.Context(), s.operator, "billing", "shop", 0, 0)
+	claims, err := NewInbox(s.operator).Claims(t.Context(), "billing", "shop", 0, 0)
 	if err != nil || len(claims) != 2 || claims[0].MsgID != nil || *claims[1].MsgID != "lost" || *claims[0].Error != "no answer" ||
 		claims[0].Instance != "billing-1" {
 		t.Fatalf("%+v, %v", claims, err)
 	}
-	if old, err := Claims(t.Context(), s.operator, "", "", time.Hour, 0); err != nil || len(old) != 0 {
+	if old, err := NewInbox(s.operator).Claims(t.Context(), "", "", time.Hour, 0); err != nil || len(old) != 0 {
 		t.Errorf("older than an hour: %+v, %v", old, err)
 	}
-	if err := Settle(t.Context(), s.operator, "billing", "shop", claims[0].Mark, Done, "in the log"); err != nil {
+	if err := NewInbox(s.operator).Settle(t.Context(), "billing", "shop", claims[0].Mark, Done, "in the log"); err != nil {
 		t.Error(err)
 	}
-	if err := Settle(t.Context(), s.operator, "billing", "shop", "lost", NotDone, "never sent"); err != nil {
+	if err := NewInbox(s.operator).Settle(t.Context(), "billing", "shop", "lost", NotDone, "never sent"); err != nil {
 		t.Error(err)
 	}
-	if err := Settle(t.Context(), s.operator, "billing", "shop", "lost", NotDone, "again"); err == nil || len(hint.Of(err)) != 1 {
+	if err := NewInbox(s.operator).Settle(t.Context(), "billing", "shop", "lost", NotDone, "again"); err == nil || len(hint.Of(err)) != 1 {
 		t.Errorf("a second time: %v", err)
 	}
 	runs := 0
 	for id, want := range map[string]inbox.Result{"sent": inbox.Duplicate, "lost": inbox.Processed} {
-		result, err := s.billing.AtMostOnce(t.Context(), message(id), func(context.Context) error { runs++; return nil })
+		result, err := s.billing.AtMostOnce(t.Context(), marked(id), func(context.Context) error { runs++; return nil })
 		if err != nil || result != want {
 			t.Errorf("%s: %v, %v; want %v", id, result, err, want)
 		}
@@ -165,7 +165,7 @@ func TestEveryConsumerIsListedWithWhatIsKnown(t *testing.T) {
 	}
 	s.execute(`SELECT inbox_retain('quiet', NULL)`)
 	s.execute(`ANALYZE inbox`)
-	consumers, err := Consumers(t.Context(), s.operator)
+	consumers, err := NewInbox(s.operator).Consumers(t.Context())
 	if err != nil || len(consumers) != 3 {
 		t.Fatalf("%+v, %v", consumers, err)
 	}
@@ -183,7 +183,7 @@ func TestEveryConsumerIsListedWithWhatIsKnown(t *testing.T) {
 		t.Errorf("got %+v", quiet)
 	}
 	s.execute("REVOKE inbox_operator FROM ada_consumers")
-	if _, err := Consumers(t.Context(), s.operator); err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "inbox_operator") {
+	if _, err := NewInbox(s.operator).Consumers(t.Context()); err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "inbox_operator") {
 		t.Errorf("without the role: %v with %q", err, hint.Of(err))
 	}
 }

@@ -1,8 +1,7 @@
-package parked
+package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -10,49 +9,54 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// The causes of a parked row.
+// The causes of a parked row, beside Behind.
 const (
 	// Refused: the row can never be sent as it is.
 	Refused = "refused"
-	// Topic: the topic of the row is away; the row goes out by itself once it is back.
+	// Topic: the topic of the row is unavailable; the row goes out by itself once it is back.
 	Topic = "topic"
-	// Behind: the row waits for an earlier one of its aggregate.
-	Behind = "behind"
 )
 
-// Filter chooses parked aggregates. The zero value chooses all of them; several fields must all hold.
-type Filter struct {
+// Outbox is the side of the relay: aggregates whose rows could not be published.
+type Outbox struct{ conn *pgx.Conn }
+
+// NewOutbox works on the connection.
+func NewOutbox(conn *pgx.Conn) Outbox { return Outbox{conn} }
+
+// OutboxFilter chooses parked aggregates. The zero value chooses all of them; several fields must all hold.
+type OutboxFilter struct {
 	// Lane is the name of a lane; empty for any.
 	Lane string
 	// AggregateType and AggregateID name aggregates; empty for any.
 	AggregateType, AggregateID string
-	// Cause of the first row: Refused, Topic or Behind; empty for any.
-	Cause string
-	// Error is a part of the error of the first row, in any case; empty for any.
-	Error string
-	// OlderThan is how long the first row has been parked at least; 0 for any.
-	OlderThan time.Duration
-	// MsgID is the identity of one event, which may stand anywhere in the queue; nil for any.
-	MsgID *uuid.UUID
-	// Limit bounds the aggregates, those that have been parked for longest first; 0 for no bound.
-	Limit int
+
+	Filter
 }
 
 // Empty reports whether the filter chooses everything, up to its limit.
-func (f Filter) Empty() bool {
+func (f OutboxFilter) Empty() bool {
 	f.Limit = 0
-	return f == Filter{}
+	return f == OutboxFilter{}
+}
+
+func (f OutboxFilter) args() []any {
+	return append(f.Filter.args(), orNull(f.Lane), orNull(f.AggregateType), orNull(f.AggregateID))
+}
+
+// AggregateName says which aggregate something is about.
+type AggregateName struct {
+	Lane          string `json:"lane"`
+	AggregateType string `json:"aggregate_type"`
+	AggregateID   string `json:"aggregate_id"`
 }
 
 // Aggregate is a parked aggregate.
 type Aggregate struct {
-	// Lane, AggregateType and AggregateID name it.
-	Lane          string `json:"lane"`
-	AggregateType string `json:"aggregate_type"`
-	AggregateID   string `json:"aggregate_id"`
+	AggregateName
 	// Rows counts its parked rows.
 	Rows int64 `json:"rows"`
 	// ID and MsgID are those of its first row, the one that is to be published next.
@@ -74,8 +78,8 @@ type Aggregate struct {
 	Action  *string `json:"action"`
 }
 
-// List is what a filter has chosen.
-type List struct {
+// Aggregates is what an OutboxFilter has chosen.
+type Aggregates struct {
 	// Aggregates are those chosen, by lane, the one parked first at the top.
 	Aggregates []Aggregate `json:"aggregates"`
 	// TotalAggregates and TotalRows count all that match, also beyond the limit.
@@ -83,57 +87,33 @@ type List struct {
 	TotalRows       int64 `json:"total_rows"`
 }
 
-// matching finds the aggregates that a filter chooses, as the parameters of Filter.args. The condition on the lane and the
-// aggregate goes to the index; the rest is about the first row of each queue. Of a filter with an event, rows counts that event.
+// Counts returns how many queues are listed, and how many queues and items match in all.
+func (l Aggregates) Counts() (shown, queues, items int64) {
+	return int64(len(l.Aggregates)), l.TotalAggregates, l.TotalRows
+}
+
+// matching finds the aggregates that a filter chooses, as the parameters of OutboxFilter.args. The condition on the lane and
+// the aggregate goes to the index; the rest is about the first row of each queue. Of a filter with an event, rows counts that
+// event.
 var matching = `
 queues AS (
     SELECT DISTINCT ON (lane, aggregate_type, aggregate_id)
            lane, aggregate_type, aggregate_id, seq, id, msg_id, cause, error, attempts, created_at, parked_at,
-           count(*) FILTER (WHERE $7::uuid IS NULL OR msg_id = $7) OVER (PARTITION BY lane, aggregate_type, aggregate_id) AS rows
+           count(*) FILTER (WHERE $4::uuid IS NULL OR msg_id = $4) OVER (PARTITION BY lane, aggregate_type, aggregate_id) AS rows
       FROM outbox_parked
      WHERE released_seq IS NULL
-       AND ($1::text IS NULL OR lane = $1) AND ($2::text IS NULL OR aggregate_type = $2) AND ($3::text IS NULL OR aggregate_id = $3)
-       AND ($2::text IS NULL OR $3::text IS NULL OR ` + relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$2", "$3") + `)
+       AND ($6::text IS NULL OR lane = $6) AND ($7::text IS NULL OR aggregate_type = $7) AND ($8::text IS NULL OR aggregate_id = $8)
+       AND ($7::text IS NULL OR $8::text IS NULL OR ` + relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$7", "$8") + `)
      ORDER BY lane, aggregate_type, aggregate_id, seq, id
 ), matching AS (
     SELECT *, extract(epoch FROM clock_timestamp() - parked_at)::float8 AS age,
            count(*) OVER () AS total_aggregates, (sum(rows) OVER ())::bigint AS total_rows
-      FROM queues
+      FROM queues h
      WHERE rows > 0
-       AND ($4::text IS NULL OR cause = $4)
-       AND ($5::text IS NULL OR strpos(lower(error), lower($5)) > 0)
-       AND ($6::float8 IS NULL OR parked_at <= clock_timestamp() - make_interval(secs => $6))
+       AND ` + firstMatches + `
      ORDER BY lane, seq, id
-     LIMIT $8
+     LIMIT $5
 )`
-
-func (f Filter) args() []any {
-	text := func(s string) *string {
-		if s == "" {
-			return nil
-		}
-		return &s
-	}
-	var seconds *float64
-	if f.OlderThan > 0 {
-		s := f.OlderThan.Seconds()
-		seconds = &s
-	}
-	var limit *int
-	if f.Limit > 0 {
-		limit = &f.Limit
-	}
-	return []any{text(f.Lane), text(f.AggregateType), text(f.AggregateID), text(f.Cause), text(f.Error), seconds, f.event(), limit}
-}
-
-// event is MsgID as a parameter; the driver has no codec for the type itself.
-func (f Filter) event() *string {
-	if f.MsgID == nil {
-		return nil
-	}
-	text := f.MsgID.String()
-	return &text
-}
 
 // columns of an Aggregate, of matching as m and its open request as open.
 const columns = `m.lane, m.aggregate_type, m.aggregate_id, m.rows, m.id, m.msg_id::text, m.cause, m.error, m.attempts,
@@ -148,21 +128,21 @@ SELECT ` + columns + `
         ORDER BY a.request LIMIT 1) AS open ON true
  ORDER BY m.lane, m.seq, m.id`
 
-// Read lists what is parked, in one snapshot. A lane that does not exist is an error. Errors are explained.
-func Read(ctx context.Context, conn *pgx.Conn, f Filter) (List, error) {
-	var list List
-	err := readOnly(ctx, conn, func(tx pgx.Tx) (err error) {
+// List lists what is parked, in one snapshot. A lane that does not exist is an error. Errors are explained.
+func (o Outbox) List(ctx context.Context, f OutboxFilter) (Aggregates, error) {
+	var list Aggregates
+	err := readOnly(ctx, o.conn, func(tx pgx.Tx) (err error) {
 		if err = checkLane(ctx, tx, f.Lane); err != nil {
 			return err
 		}
-		list, err = read(ctx, tx, f)
+		list, err = readAggregates(ctx, tx, f)
 		return err
 	})
 	return list, err
 }
 
-func read(ctx context.Context, tx pgx.Tx, f Filter) (List, error) {
-	list := List{Aggregates: []Aggregate{}}
+func readAggregates(ctx context.Context, tx pgx.Tx, f OutboxFilter) (Aggregates, error) {
+	list := Aggregates{Aggregates: []Aggregate{}}
 	rows, err := tx.Query(ctx, listQuery, f.args()...)
 	if err != nil {
 		return list, fmt.Errorf("read outbox_parked: %w", explain(err))
@@ -187,15 +167,6 @@ func read(ctx context.Context, tx pgx.Tx, f Filter) (List, error) {
 	return list, nil
 }
 
-// readOnly runs work in one snapshot that changes nothing.
-func readOnly(ctx context.Context, conn *pgx.Conn, work func(pgx.Tx) error) error {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return fmt.Errorf("begin: %w", explain(err))
-	}
-	return errors.Join(work(tx), tx.Rollback(context.WithoutCancel(ctx)))
-}
-
 // checkLane returns an error where no relay has ever known the lane: most likely its name is misspelt.
 func checkLane(ctx context.Context, tx pgx.Tx, lane string) error {
 	if lane == "" {
@@ -215,7 +186,7 @@ func checkLane(ctx context.Context, tx pgx.Tx, lane string) error {
 		}
 	}
 	if len(lanes) == 0 {
-		return hintf("relay status; nothing is parked before a relay has run", "no relay has run a lane in this database or schema")
+		return hint.New("no relay has run a lane in this database or schema", "relay status; nothing is parked before a relay has run")
 	}
-	return hintf("--lane with one of "+strings.Join(lanes, ", "), "no lane is named %q in this database or schema", lane)
+	return hint.New(fmt.Sprintf("no lane is named %q in this database or schema", lane), "--lane with one of "+strings.Join(lanes, ", "))
 }

@@ -1,4 +1,4 @@
-package inboxparked
+package operator
 
 import (
 	"errors"
@@ -29,26 +29,26 @@ func TestFiltersChooseKeysByTheirFirstMessage(t *testing.T) {
 	s := newStage(t, "list")
 	s.parkSome()
 	for name, test := range map[string]struct {
-		filter Filter
+		filter InboxFilter
 		heads  []string // consumer and first message
 	}{
-		"all":                {Filter{}, []string{"billing/a1", "billing/b1", "billing/c1", "reports/a1"}},
-		"consumer":           {Filter{Consumer: "reports"}, []string{"reports/a1"}},
-		"topic":              {Filter{Topic: "invoices"}, nil},
-		"key":                {Filter{Key: []byte("1")}, []string{"billing/a1", "reports/a1"}},
-		"key of bytes":       {Filter{Key: []byte("\xff\x00")}, []string{"billing/b1"}},
-		"empty key":          {Filter{Key: []byte{}}, nil},
-		"cause":              {Filter{Cause: "crash"}, []string{"billing/b1"}},
-		"error":              {Filter{Error: "SUCH account: 100%"}, []string{"billing/a1"}},
-		"age":                {Filter{OlderThan: time.Hour}, []string{"billing/a1"}},
-		"message behind":     {Filter{MsgID: "a3"}, []string{"billing/a1"}},
-		"several":            {Filter{Key: []byte("1"), Cause: "attempts"}, []string{"reports/a1"}},
-		"none of both":       {Filter{Consumer: "reports", Cause: "crash"}, nil},
-		"the first of them":  {Filter{Consumer: "billing", Limit: 1}, []string{"billing/a1"}},
-		"an unknown key id":  {Filter{KeyID: 4711}, nil},
-		"unknown message id": {Filter{MsgID: "zz"}, nil},
+		"all":                {InboxFilter{}, []string{"billing/a1", "billing/b1", "billing/c1", "reports/a1"}},
+		"consumer":           {InboxFilter{Consumer: "reports"}, []string{"reports/a1"}},
+		"topic":              {InboxFilter{Topic: "invoices"}, nil},
+		"key":                {InboxFilter{Key: []byte("1")}, []string{"billing/a1", "reports/a1"}},
+		"key of bytes":       {InboxFilter{Key: []byte("\xff\x00")}, []string{"billing/b1"}},
+		"empty key":          {InboxFilter{Key: []byte{}}, nil},
+		"cause":              {InboxFilter{Filter: Filter{Cause: "crash"}}, []string{"billing/b1"}},
+		"error":              {InboxFilter{Filter: Filter{Error: "SUCH account: 100%"}}, []string{"billing/a1"}},
+		"age":                {InboxFilter{Filter: Filter{OlderThan: time.Hour}}, []string{"billing/a1"}},
+		"message behind":     {InboxFilter{Filter: Filter{MsgID: "a3"}}, []string{"billing/a1"}},
+		"several":            {InboxFilter{Key: []byte("1"), Filter: Filter{Cause: "attempts"}}, []string{"reports/a1"}},
+		"none of both":       {InboxFilter{Consumer: "reports", Filter: Filter{Cause: "crash"}}, nil},
+		"the first of them":  {InboxFilter{Consumer: "billing", Filter: Filter{Limit: 1}}, []string{"billing/a1"}},
+		"an unknown key id":  {InboxFilter{KeyID: 4711}, nil},
+		"unknown message id": {InboxFilter{Filter: Filter{MsgID: "zz"}}, nil},
 	} {
-		list, err := Read(t.Context(), s.operator, test.filter)
+		list, err := NewInbox(s.operator).List(t.Context(), test.filter)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -63,14 +63,14 @@ func TestFiltersChooseKeysByTheirFirstMessage(t *testing.T) {
 			t.Errorf("%s: the totals are %d and %d", name, list.TotalKeys, list.TotalMessages)
 		}
 	}
-	k := s.only(Filter{MsgID: "a3"})
+	k := s.only(InboxFilter{Filter: Filter{MsgID: "a3"}})
 	if k.Messages != 1 || k.Source != "shop" || *k.Key != "1" || *k.KeyHex != "31" || k.Attempts != 3 || k.AgeSeconds < 7200 || k.RequestedAt != nil {
 		t.Errorf("got %+v", k)
 	}
-	if k := s.only(Filter{Cause: "crash"}); k.Key != nil || *k.KeyHex != "ff00" {
+	if k := s.only(InboxFilter{Filter: Filter{Cause: "crash"}}); k.Key != nil || *k.KeyHex != "ff00" {
 		t.Errorf("of a key that is no text: %+v", k)
 	}
-	if k := s.only(Filter{Cause: "identity"}); k.Key != nil || k.KeyHex != nil {
+	if k := s.only(InboxFilter{Filter: Filter{Cause: "identity"}}); k.Key != nil || k.KeyHex != nil {
 		t.Errorf("of a message without a key: %+v", k)
 	}
 }
@@ -78,10 +78,10 @@ func TestFiltersChooseKeysByTheirFirstMessage(t *testing.T) {
 func TestAKeyIsShownWithItsMessagesInOrderAndWhatWasAsked(t *testing.T) {
 	s := newStage(t, "show")
 	s.parkSome()
-	if _, err := Retry(t.Context(), s.operator, Filter{Consumer: "billing"}, "mended"); err != nil {
+	if _, err := NewInbox(s.operator).Retry(t.Context(), InboxFilter{Consumer: "billing"}, "mended"); err != nil {
 		t.Fatal(err)
 	}
-	q, err := Show(t.Context(), s.operator, Filter{Consumer: "billing", Key: []byte("1")}, 2)
+	q, err := NewInbox(s.operator).Show(t.Context(), InboxFilter{Consumer: "billing", Key: []byte("1")}, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,34 +93,34 @@ func TestAKeyIsShownWithItsMessagesInOrderAndWhatWasAsked(t *testing.T) {
 	if *q.RequestedBy != "ada_show" || *q.Reason != "mended" || len(q.Audit) != 1 || q.Audit[0].Action != "retry" || q.Audit[0].By != "ada_show" {
 		t.Errorf("asked for: %+v, audit %+v", q.RequestedBy, q.Audit)
 	}
-	alone, err := Show(t.Context(), s.operator, Filter{MsgID: "c1"}, 0)
+	alone, err := NewInbox(s.operator).Show(t.Context(), InboxFilter{Filter: Filter{MsgID: "c1"}}, 0)
 	if err != nil || len(alone.Audit) != 1 || *alone.Audit[0].MsgID != "c1" || alone.Messages[0].PayloadBytes != nil {
 		t.Errorf("of a message without a key: %+v, %v", alone, err)
 	}
-	if _, err := Show(t.Context(), s.operator, Filter{Key: []byte("1")}, 0); err == nil || !strings.Contains(hint.Of(err)[0], ", or --key-id ") {
+	if _, err := NewInbox(s.operator).Show(t.Context(), InboxFilter{Key: []byte("1")}, 0); err == nil || !strings.Contains(hint.Of(err)[0], ", or --key-id ") {
 		t.Errorf("of a key of two consumers: %v with %q", err, hint.Of(err))
 	}
-	if _, err := Show(t.Context(), s.operator, Filter{KeyID: 4711}, 0); !errors.Is(err, ErrNotThere) || len(hint.Of(err)) != 1 {
+	if _, err := NewInbox(s.operator).Show(t.Context(), InboxFilter{KeyID: 4711}, 0); !errors.Is(err, ErrNotThere) || len(hint.Of(err)) != 1 {
 		t.Errorf("of a key that is not parked: %v", err)
 	}
 }
 
-func TestAPayloadIsReadOnDemand(t *testing.T) {
+func TestThePayloadOfAMessageIsReadOnDemand(t *testing.T) {
 	s := newStage(t, "payload")
 	s.parkSome()
 	for name, test := range map[string]struct {
-		filter Filter
+		filter InboxFilter
 		want   string
 	}{
-		"first":     {Filter{Consumer: "billing", Key: []byte("1")}, "payload a1"},
-		"named":     {Filter{MsgID: "a2"}, "payload a2"},
-		"tombstone": {Filter{MsgID: "c1"}, ""},
+		"first":     {InboxFilter{Consumer: "billing", Key: []byte("1")}, "payload a1"},
+		"named":     {InboxFilter{Filter: Filter{MsgID: "a2"}}, "payload a2"},
+		"tombstone": {InboxFilter{Filter: Filter{MsgID: "c1"}}, ""},
 	} {
-		if got, err := Payload(t.Context(), s.operator, test.filter); err != nil || string(got) != test.want {
+		if got, err := NewInbox(s.operator).Payload(t.Context(), test.filter); err != nil || string(got) != test.want {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
-	if _, err := Payload(t.Context(), s.operator, Filter{MsgID: "zz"}); !errors.Is(err, ErrNotThere) {
+	if _, err := NewInbox(s.operator).Payload(t.Context(), InboxFilter{Filter: Filter{MsgID: "zz"}}); !errors.Is(err, ErrNotThere) {
 		t.Errorf("of a message that is not there: %v", err)
 	}
 }
@@ -128,11 +128,11 @@ func TestAPayloadIsReadOnDemand(t *testing.T) {
 func TestALoginWithoutTheRoleIsToldWhatItNeeds(t *testing.T) {
 	s := newStage(t, "norole")
 	s.execute("REVOKE inbox_operator FROM ada_norole")
-	if _, err := Read(t.Context(), s.operator, Filter{}); err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "inbox_operator") {
+	if _, err := NewInbox(s.operator).List(t.Context(), InboxFilter{}); err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "inbox_operator") {
 		t.Errorf("got %v with %q", err, hint.Of(err))
 	}
 	s.execute("GRANT inbox_operator TO ada_norole; DROP TABLE inbox_parked")
-	if _, err := Read(t.Context(), s.operator, Filter{}); err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "relay inbox migrate up") {
+	if _, err := NewInbox(s.operator).List(t.Context(), InboxFilter{}); err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "relay inbox migrate up") {
 		t.Errorf("got %v with %q", err, hint.Of(err))
 	}
 }

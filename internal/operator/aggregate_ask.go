@@ -1,16 +1,13 @@
-package parked
+package operator
 
 import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/relay"
-	"github.com/outbox-relay/relay/internal/status"
 )
 
 // Action is what is asked for.
@@ -24,14 +21,11 @@ const (
 	Discard Action = "discard"
 )
 
-// Asked is a request about one parked aggregate.
-type Asked struct {
-	// Lane, AggregateType and AggregateID name the aggregate.
-	Lane          string `json:"lane"`
-	AggregateType string `json:"aggregate_type"`
-	AggregateID   string `json:"aggregate_id"`
+// AskedAggregate is a request about one parked aggregate.
+type AskedAggregate struct {
+	AggregateName
 	// MsgID is the one event meant; nil for the whole queue.
-	MsgID *uuid.UUID `json:"msg_id"`
+	MsgID *string `json:"msg_id"`
 	// Rows counts the rows that are meant, as they were when it was asked.
 	Rows int64 `json:"rows"`
 	// Request is the number of the request; nil in a dry run.
@@ -44,8 +38,11 @@ type Asked struct {
 	Events  int64   `json:"events"`
 }
 
-// RefusedAgain reports whether a retry ended at a row that can still not be sent.
-func (a Asked) RefusedAgain() bool {
+// Ended reports whether the request was carried out.
+func (a AskedAggregate) Ended() bool { return a.Done }
+
+// FailedAgain reports whether a retry ended at a row that can still not be sent.
+func (a AskedAggregate) FailedAgain() bool {
 	return a.Outcome != nil && strings.HasPrefix(*a.Outcome, "refused again")
 }
 
@@ -74,14 +71,14 @@ const openQuery = `SELECT o.request FROM outbox_parked_audit o
       AND o.action = $5 AND o.msg_id IS NOT DISTINCT FROM $4 AND o.done_seq IS NULL`
 
 // Plan returns what Ask would ask for, and changes nothing. Errors are explained.
-func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
-	list, err := Read(ctx, conn, f)
+func (o Outbox) Plan(ctx context.Context, f OutboxFilter) ([]AskedAggregate, error) {
+	list, err := o.List(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	asked := []Asked{}
+	asked := []AskedAggregate{}
 	for _, a := range list.Aggregates {
-		asked = append(asked, Asked{Lane: a.Lane, AggregateType: a.AggregateType, AggregateID: a.AggregateID, MsgID: f.MsgID, Rows: a.Rows})
+		asked = append(asked, AskedAggregate{AggregateName: a.AggregateName, MsgID: orNull(f.MsgID), Rows: a.Rows})
 	}
 	return asked, nil
 }
@@ -89,8 +86,8 @@ func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
 // Ask asks for the action on each aggregate that the filter chooses, for the given reason, which must not be empty, and does
 // not wait. All requests are made or none. Retry is about whole queues: its filter must not name an event. Errors are
 // explained.
-func Ask(ctx context.Context, conn *pgx.Conn, action Action, f Filter, reason string) ([]Asked, error) {
-	plan, err := Plan(ctx, conn, f)
+func (o Outbox) Ask(ctx context.Context, action Action, f OutboxFilter, reason string) ([]AskedAggregate, error) {
+	plan, err := o.Plan(ctx, f)
 	if err != nil || len(plan) == 0 {
 		return plan, err
 	}
@@ -98,11 +95,11 @@ func Ask(ctx context.Context, conn *pgx.Conn, action Action, f Filter, reason st
 	for i, a := range plan {
 		lanes[i], types[i], ids[i] = a.Lane, a.AggregateType, a.AggregateID
 	}
-	rows, err := conn.Query(ctx, askQuery, lanes, types, ids, f.event(), string(action), reason)
+	rows, err := o.conn.Query(ctx, askQuery, lanes, types, ids, orNull(f.MsgID), string(action), reason)
 	if err != nil {
 		return nil, fmt.Errorf("write outbox_parked_audit: %w", explain(err))
 	}
-	asked := []Asked{}
+	asked := []AskedAggregate{}
 	var place int
 	var request int64
 	var joined bool
@@ -118,38 +115,14 @@ func Ask(ctx context.Context, conn *pgx.Conn, action Action, f Filter, reason st
 	return asked, nil
 }
 
-// The pauses between the looks of Await.
-const (
-	firstPause   = 50 * time.Millisecond
-	longestPause = 500 * time.Millisecond
-)
-
 // Await waits until every request has been carried out, and fills in what came of them. The end of ctx ends it with its error;
 // what was done by then is filled in. Other errors are explained.
-func Await(ctx context.Context, conn *pgx.Conn, asked []Asked) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	pause := firstPause
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		// A statement that is cut short would take the connection with it, so it is let through to its end.
-		open, err := look(context.WithoutCancel(ctx), conn, asked)
-		if err != nil || open == 0 {
-			return err
-		}
-		timer.Reset(pause)
-		pause = min(2*pause, longestPause)
-	}
+func (o Outbox) Await(ctx context.Context, asked []AskedAggregate) error {
+	return await(ctx, func(ctx context.Context) (int, error) { return o.look(ctx, asked) })
 }
 
 // look fills in which of the requests are done, and returns how many are not.
-func look(ctx context.Context, conn *pgx.Conn, asked []Asked) (open int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
+func (o Outbox) look(ctx context.Context, asked []AskedAggregate) (open int, err error) {
 	places := make(map[int64]int)
 	numbers := []int64{}
 	for i, a := range asked {
@@ -161,7 +134,7 @@ func look(ctx context.Context, conn *pgx.Conn, asked []Asked) (open int, err err
 	if len(numbers) == 0 {
 		return 0, nil
 	}
-	rows, err := conn.Query(ctx, `
+	rows, err := o.conn.Query(ctx, `
 SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1) AND done_at IS NOT NULL`, numbers)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox_parked_audit: %w", explain(err))
@@ -181,8 +154,8 @@ SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1)
 
 // Idle says of each lane that the requests are about why nobody carries them out now: no relay runs it, or it waits or has
 // halted. It is empty where all of them run. Errors are explained.
-func Idle(ctx context.Context, conn *pgx.Conn, asked []Asked) ([]string, error) {
-	lanes, err := status.Read(ctx, conn, nil)
+func (o Outbox) Idle(ctx context.Context, asked []AskedAggregate) ([]string, error) {
+	lanes, err := Lanes(ctx, o.conn, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,18 +1,16 @@
-package inboxparked
+package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Asked is a retry that is asked for, or would be.
-type Asked struct {
-	Name
+// AskedKey is a retry that is asked for, or would be.
+type AskedKey struct {
+	KeyName
 	// Messages counts those that were parked when it was asked.
 	Messages int64 `json:"messages"`
 	// Joined is true where somebody had asked for it before and it was still open: it was not asked for again.
@@ -24,18 +22,21 @@ type Asked struct {
 	Error *string `json:"error"`
 }
 
+// Ended reports whether the retry has ended.
+func (a AskedKey) Ended() bool { return a.Done }
+
 // FailedAgain reports whether the retry ended at a message that could still not be handled.
-func (a Asked) FailedAgain() bool { return a.Done && a.Left > 0 }
+func (a AskedKey) FailedAgain() bool { return a.Done && a.Left > 0 }
 
 // Plan returns what Retry would ask for, and changes nothing. Errors are explained.
-func Plan(ctx context.Context, conn *pgx.Conn, f Filter) ([]Asked, error) {
-	list, err := Read(ctx, conn, f)
+func (in Inbox) Plan(ctx context.Context, f InboxFilter) ([]AskedKey, error) {
+	list, err := in.List(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	asked := []Asked{}
+	asked := []AskedKey{}
 	for _, k := range list.Keys {
-		asked = append(asked, Asked{Name: k.Name, Messages: k.Messages, Joined: k.RequestedAt != nil})
+		asked = append(asked, AskedKey{KeyName: k.KeyName, Messages: k.Messages, Joined: k.RequestedAt != nil})
 	}
 	return asked, nil
 }
@@ -59,8 +60,8 @@ SELECT id FROM asked`
 
 // Retry asks for a retry of each key that the filter chooses, for the given reason, which must not be empty, and does not wait. All
 // are asked for or none. Errors are explained.
-func Retry(ctx context.Context, conn *pgx.Conn, f Filter, reason string) ([]Asked, error) {
-	asked, err := Plan(ctx, conn, f)
+func (in Inbox) Retry(ctx context.Context, f InboxFilter, reason string) ([]AskedKey, error) {
+	asked, err := in.Plan(ctx, f)
 	if err != nil || len(asked) == 0 {
 		return asked, err
 	}
@@ -68,13 +69,13 @@ func Retry(ctx context.Context, conn *pgx.Conn, f Filter, reason string) ([]Aske
 	for _, a := range asked {
 		ids = append(ids, a.KeyID)
 	}
-	rows, err := conn.Query(ctx, retryQuery, ids, reason)
+	rows, err := in.conn.Query(ctx, retryQuery, ids, reason)
 	if err != nil {
-		return nil, fmt.Errorf("ask for a retry: %w", Explain(err))
+		return nil, fmt.Errorf("ask for a retry: %w", ExplainInbox(err))
 	}
 	taken, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
-		return nil, fmt.Errorf("ask for a retry: %w", Explain(err))
+		return nil, fmt.Errorf("ask for a retry: %w", ExplainInbox(err))
 	}
 	for i := range asked {
 		asked[i].Joined = !slices.Contains(taken, asked[i].KeyID)
@@ -82,50 +83,26 @@ func Retry(ctx context.Context, conn *pgx.Conn, f Filter, reason string) ([]Aske
 	return asked, nil
 }
 
-// The pauses between the looks of Await.
-const (
-	firstPause   = 50 * time.Millisecond
-	longestPause = 500 * time.Millisecond
-)
-
-// Await waits until every retry has ended, and fills in what came of them. The end of ctx ends it with its error; what was done by then is
-// filled in. Other errors are explained.
-func Await(ctx context.Context, conn *pgx.Conn, asked []Asked) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	pause := firstPause
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		// A statement that is cut short would take the connection with it, so it is let through to its end.
-		open, err := look(context.WithoutCancel(ctx), conn, asked)
-		if err != nil || open == 0 {
-			return err
-		}
-		timer.Reset(pause)
-		pause = min(2*pause, longestPause)
-	}
+// Await waits until every retry has ended, and fills in what came of them. The end of ctx ends it with its error; what was done by
+// then is filled in. Other errors are explained.
+func (in Inbox) Await(ctx context.Context, asked []AskedKey) error {
+	return await(ctx, func(ctx context.Context) (int, error) { return in.look(ctx, asked) })
 }
 
 // look fills in which retries have ended, and returns how many have not.
-func look(ctx context.Context, conn *pgx.Conn, asked []Asked) (open int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
+func (in Inbox) look(ctx context.Context, asked []AskedKey) (open int, err error) {
 	ids := []int64{}
 	for _, a := range asked {
 		if !a.Done {
 			ids = append(ids, a.KeyID)
 		}
 	}
-	rows, err := conn.Query(ctx, `
+	rows, err := in.conn.Query(ctx, `
 SELECT k.id, k.requested_at IS NULL, (SELECT count(*) FROM inbox_parked p WHERE p.key_id = k.id),
        (SELECT p.error FROM inbox_parked p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1)
   FROM inbox_parked_keys k WHERE k.id = ANY ($1)`, ids)
 	if err != nil {
-		return 0, fmt.Errorf("read inbox_parked_keys: %w", Explain(err))
+		return 0, fmt.Errorf("read inbox_parked_keys: %w", ExplainInbox(err))
 	}
 	type state struct {
 		ended bool
@@ -136,7 +113,7 @@ SELECT k.id, k.requested_at IS NULL, (SELECT count(*) FROM inbox_parked p WHERE 
 	var id int64
 	var s state
 	if _, err := pgx.ForEachRow(rows, []any{&id, &s.ended, &s.left, &s.err}, func() error { there[id] = s; return nil }); err != nil {
-		return 0, fmt.Errorf("read inbox_parked_keys: %w", Explain(err))
+		return 0, fmt.Errorf("read inbox_parked_keys: %w", ExplainInbox(err))
 	}
 	for i := range asked {
 		a := &asked[i]
@@ -153,23 +130,31 @@ SELECT k.id, k.requested_at IS NULL, (SELECT count(*) FROM inbox_parked p WHERE 
 	return open, nil
 }
 
-// Idle names the consumers of the keys of which no process seems to run: none has a session. Errors are explained.
-func Idle(ctx context.Context, conn *pgx.Conn, asked []Asked) ([]string, error) {
-	var about []string
+// Idle says of each consumer that the retries are about why nobody carries them out now: it seems that no process of it runs,
+// because none has a session. Errors are explained.
+func (in Inbox) Idle(ctx context.Context, asked []AskedKey) ([]string, error) {
+	var idle []string
 	for _, a := range asked {
-		if !slices.Contains(about, a.Consumer) {
-			about = append(about, a.Consumer)
+		note := fmt.Sprintf("no process of consumer %s has a session, so it seems that none runs; the retry waits for one", a.Consumer)
+		if slices.Contains(idle, note) {
+			continue
+		}
+		runs, err := in.Runs(ctx, a.Consumer)
+		if err != nil {
+			return nil, err
+		}
+		if !runs {
+			idle = append(idle, note)
 		}
 	}
-	rows, err := conn.Query(ctx, `
-SELECT consumer FROM unnest($1::text[]) AS about (consumer)
- WHERE NOT EXISTS (SELECT FROM inbox_sessions s WHERE s.consumer = about.consumer) ORDER BY consumer`, about)
-	if err != nil {
-		return nil, fmt.Errorf("read inbox_sessions: %w", Explain(err))
-	}
-	idle, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("read inbox_sessions: %w", Explain(err))
-	}
 	return idle, nil
+}
+
+// Runs reports whether a process of the consumer seems to run: one has a session. Errors are explained.
+func (in Inbox) Runs(ctx context.Context, consumer string) (runs bool, err error) {
+	const query = `SELECT EXISTS (SELECT FROM inbox_sessions WHERE consumer = $1)`
+	if err := in.conn.QueryRow(ctx, query, consumer).Scan(&runs); err != nil {
+		return false, fmt.Errorf("read inbox_sessions: %w", ExplainInbox(err))
+	}
+	return runs, nil
 }

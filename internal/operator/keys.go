@@ -1,9 +1,8 @@
-package inboxparked
+package operator
 
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -14,37 +13,36 @@ import (
 // Causes are what a parked message may wait for, as in inbox_parked.cause.
 var Causes = []string{"permanent", "attempts", "crash", "identity", "size", Behind}
 
-// Behind is the cause of a message that waits for an earlier one of its key.
-const Behind = "behind"
+// Inbox is the side of the consumers: keys whose messages could not be handled, marks, and claims.
+type Inbox struct{ conn *pgx.Conn }
 
-// Filter chooses parked keys. The zero value chooses all of them; several fields must all hold.
-type Filter struct {
+// NewInbox works on the connection.
+func NewInbox(conn *pgx.Conn) Inbox { return Inbox{conn} }
+
+// InboxFilter chooses parked keys. The zero value chooses all of them; several fields must all hold.
+type InboxFilter struct {
 	// KeyID is the number of a key; 0 for any.
 	KeyID int64
 	// Consumer and Topic name them; empty for any.
 	Consumer, Topic string
 	// Key is the key of the records; nil for any.
 	Key []byte
-	// Cause of the first message, one of Causes; empty for any.
-	Cause string
-	// Error is a part of the error of the first message, in any case; empty for any.
-	Error string
-	// OlderThan is how long the first message has been parked at least; 0 for any.
-	OlderThan time.Duration
-	// MsgID is the id of one message, which may stand anywhere in the queue; empty for any.
-	MsgID string
-	// Limit bounds the keys, those that have been parked for longest first; 0 for no bound.
-	Limit int
+
+	Filter
 }
 
 // Empty reports whether the filter chooses everything, up to its limit.
-func (f Filter) Empty() bool {
-	return f.KeyID == 0 && f.Consumer == "" && f.Topic == "" && f.Key == nil && f.Cause == "" && f.Error == "" &&
-		f.OlderThan == 0 && f.MsgID == ""
+func (f InboxFilter) Empty() bool {
+	f.Limit = 0
+	return f.KeyID == 0 && f.Consumer == "" && f.Topic == "" && f.Key == nil && f.Filter == Filter{}
 }
 
-// Name says which key something is about.
-type Name struct {
+func (f InboxFilter) args() []any {
+	return append(f.Filter.args(), orNull(f.KeyID), orNull(f.Consumer), orNull(f.Topic), f.Key)
+}
+
+// KeyName says which key something is about.
+type KeyName struct {
 	// KeyID is its number, which a person gives back.
 	KeyID int64 `json:"key_id"`
 	// Consumer and Topic as the messages have them.
@@ -57,7 +55,7 @@ type Name struct {
 }
 
 // setKey fills in both forms of the key.
-func (n *Name) setKey(key []byte) {
+func (n *KeyName) setKey(key []byte) {
 	n.Key, n.KeyHex = nil, nil
 	if key == nil {
 		return
@@ -72,7 +70,7 @@ func (n *Name) setKey(key []byte) {
 
 // Key is a parked key.
 type Key struct {
-	Name
+	KeyName
 	// Messages counts its parked messages.
 	Messages int64 `json:"messages"`
 	// Source and MsgID are those of its first message, the one that is to be handled next.
@@ -92,8 +90,8 @@ type Key struct {
 	Reason      *string    `json:"reason"`
 }
 
-// List is what a filter has chosen.
-type List struct {
+// Keys is what an InboxFilter has chosen.
+type Keys struct {
 	// Keys are those chosen, by consumer, the one parked first at the top.
 	Keys []Key `json:"keys"`
 	// TotalKeys and TotalMessages count all that match, also beyond the limit.
@@ -101,46 +99,33 @@ type List struct {
 	TotalMessages int64 `json:"total_messages"`
 }
 
-// listQuery finds the keys that a filter chooses. Of a filter with a message, messages counts that message.
-const listQuery = `
+// Counts returns how many queues are listed, and how many queues and items match in all.
+func (l Keys) Counts() (shown, queues, items int64) {
+	return int64(len(l.Keys)), l.TotalKeys, l.TotalMessages
+}
+
+// keysQuery finds the keys that a filter chooses. Of a filter with a message, messages counts that message.
+const keysQuery = `
 SELECT k.id, k.consumer, k.topic, k.key, n.messages, h.source, h.msg_id, h.cause, h.error, h.attempts, h.parked_at,
        extract(epoch FROM clock_timestamp() - h.parked_at)::float8, k.requested_at, k.requested_by, k.reason,
        count(*) OVER (), (sum(n.messages) OVER ())::bigint
   FROM inbox_parked_keys k
        CROSS JOIN LATERAL (SELECT * FROM inbox_parked p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1) AS h
        CROSS JOIN LATERAL (SELECT count(*) AS messages FROM inbox_parked p
-                            WHERE p.key_id = k.id AND ($8::text IS NULL OR p.msg_id = $8)) AS n
- WHERE ($1::bigint IS NULL OR k.id = $1) AND ($2::text IS NULL OR k.consumer = $2) AND ($3::text IS NULL OR k.topic = $3)
-   AND ($4::bytea IS NULL OR k.key = $4)
-   AND ($5::text IS NULL OR h.cause = $5)
-   AND ($6::text IS NULL OR strpos(lower(h.error), lower($6)) > 0)
-   AND ($7::float8 IS NULL OR h.parked_at <= clock_timestamp() - make_interval(secs => $7))
+                            WHERE p.key_id = k.id AND ($4::text IS NULL OR p.msg_id = $4)) AS n
+ WHERE ($6::bigint IS NULL OR k.id = $6) AND ($7::text IS NULL OR k.consumer = $7) AND ($8::text IS NULL OR k.topic = $8)
+   AND ($9::bytea IS NULL OR k.key = $9)
+   AND ` + firstMatches + `
    AND n.messages > 0
  ORDER BY k.consumer, h.parked_at, h.id
- LIMIT $9`
+ LIMIT $5`
 
-func (f Filter) args() []any {
-	return []any{
-		orNull(f.KeyID), orNull(f.Consumer), orNull(f.Topic), f.Key, orNull(f.Cause), orNull(f.Error), orNull(f.OlderThan.Seconds()),
-		orNull(f.MsgID), orNull(f.Limit),
-	}
-}
-
-// orNull is a parameter that is null where nothing was set.
-func orNull[T comparable](value T) *T {
-	var unset T
-	if value == unset {
-		return nil
-	}
-	return &value
-}
-
-// Read lists what is parked. Errors are explained.
-func Read(ctx context.Context, conn *pgx.Conn, f Filter) (List, error) {
-	list := List{Keys: []Key{}}
-	rows, err := conn.Query(ctx, listQuery, f.args()...)
+// List lists what is parked. Errors are explained.
+func (in Inbox) List(ctx context.Context, f InboxFilter) (Keys, error) {
+	list := Keys{Keys: []Key{}}
+	rows, err := in.conn.Query(ctx, keysQuery, f.args()...)
 	if err != nil {
-		return list, fmt.Errorf("read inbox_parked: %w", Explain(err))
+		return list, fmt.Errorf("read inbox_parked: %w", ExplainInbox(err))
 	}
 	var k Key
 	var key []byte
@@ -156,24 +141,7 @@ func Read(ctx context.Context, conn *pgx.Conn, f Filter) (List, error) {
 		return nil
 	})
 	if err != nil {
-		return list, fmt.Errorf("read inbox_parked: %w", Explain(err))
+		return list, fmt.Errorf("read inbox_parked: %w", ExplainInbox(err))
 	}
 	return list, nil
-}
-
-func inUTC(at *time.Time) *time.Time {
-	if at == nil {
-		return nil
-	}
-	utc := at.UTC()
-	return &utc
-}
-
-// readOnly runs work in one snapshot that changes nothing.
-func readOnly(ctx context.Context, conn *pgx.Conn, work func(pgx.Tx) error) error {
-	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
-	if err != nil {
-		return fmt.Errorf("begin: %w", Explain(err))
-	}
-	return errors.Join(work(tx), tx.Rollback(context.WithoutCancel(ctx)))
 }

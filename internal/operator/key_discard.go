@@ -1,4 +1,4 @@
-package inboxparked
+package operator
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 // Discarded is what was discarded of one key, or would be.
 type Discarded struct {
-	Name
+	KeyName
 	// Messages counts the messages that are gone.
 	Messages int64 `json:"messages"`
 	// Left counts those that are still parked; 0 where the key is free again.
@@ -19,16 +19,16 @@ type Discarded struct {
 }
 
 // PlanDiscard returns what Discard would remove, and changes nothing. Errors are explained.
-func PlanDiscard(ctx context.Context, conn *pgx.Conn, f Filter) ([]Discarded, error) {
-	list, err := Read(ctx, conn, f)
+func (in Inbox) PlanDiscard(ctx context.Context, f InboxFilter) ([]Discarded, error) {
+	list, err := in.List(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	plan := []Discarded{}
 	for _, k := range list.Keys {
-		d := Discarded{Name: k.Name, Messages: k.Messages}
+		d := Discarded{KeyName: k.KeyName, Messages: k.Messages}
 		if f.MsgID != "" {
-			queue, err := Show(ctx, conn, Filter{KeyID: k.KeyID}, 1)
+			queue, err := in.Show(ctx, InboxFilter{KeyID: k.KeyID}, 1)
 			if err != nil && !errors.Is(err, ErrNotThere) {
 				return nil, err
 			}
@@ -42,18 +42,18 @@ func PlanDiscard(ctx context.Context, conn *pgx.Conn, f Filter) ([]Discarded, er
 // Discard removes for good the messages of each key that the filter chooses, or the one message that it names, for the given reason,
 // which must not be empty. Their marks stay, so that another copy is not handled either. Each key is a transaction of its own, and waits
 // up to wait for a handler that holds it. It returns what was removed, also where an error ends it. Errors are explained.
-func Discard(ctx context.Context, conn *pgx.Conn, f Filter, reason string, wait time.Duration) ([]Discarded, error) {
-	plan, err := PlanDiscard(ctx, conn, f)
+func (in Inbox) Discard(ctx context.Context, f InboxFilter, reason string, wait time.Duration) ([]Discarded, error) {
+	plan, err := in.PlanDiscard(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	done := []Discarded{}
 	for _, d := range plan {
-		err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		err := pgx.BeginTxFunc(ctx, in.conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 			return d.remove(ctx, tx, f.MsgID, reason, wait)
 		})
 		if err != nil {
-			return done, fmt.Errorf("discard messages of key %d: %w", d.KeyID, Explain(err))
+			return done, fmt.Errorf("discard messages of key %d: %w", d.KeyID, ExplainInbox(err))
 		}
 		if d.Messages > 0 {
 			done = append(done, d)
@@ -65,7 +65,7 @@ func Discard(ctx context.Context, conn *pgx.Conn, f Filter, reason string, wait 
 // remove takes the key FOR UPDATE: that waits for everybody who adds messages to it, and for whoever handles one of them. The queue
 // is read in statements after it, which see what those have done.
 func (d *Discarded) remove(ctx context.Context, tx pgx.Tx, msgID, reason string, wait time.Duration) error {
-	milliseconds := fmt.Sprint(max(1, wait.Milliseconds())) // 0 would wait for ever
+	milliseconds := fmt.Sprint(max(1, wait.Milliseconds())) // 0 would wait forever
 	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package inboxparked
+package operator
 
 import (
 	"context"
@@ -15,8 +15,6 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/testpg"
 	migrations "github.com/outbox-relay/relay/sql"
 )
-
-func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
 
 // stage is a database with parked messages, a consumer, and a person who holds the role inbox_operator and no other.
 type stage struct {
@@ -51,7 +49,7 @@ func (s *stage) consumer(name string) *inbox.Inbox[pgx.Tx] {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(pool.Close)
-	in, err := inbox.New(pool, &inbox.Config{Consumer: name})
+	in, err := inbox.New(pool, &inbox.Config{Consumer: name, Instance: name + "-1"})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -98,9 +96,9 @@ func (s *stage) park(in *inbox.Inbox[pgx.Tx], cause inbox.Cause, why, key string
 }
 
 // only returns the one parked key that the filter chooses.
-func (s *stage) only(f Filter) Key {
+func (s *stage) only(f InboxFilter) Key {
 	s.t.Helper()
-	list, err := Read(s.t.Context(), s.operator, f)
+	list, err := NewInbox(s.operator).List(s.t.Context(), f)
 	if err != nil || len(list.Keys) != 1 {
 		s.t.Fatalf("%+v: %+v, %v", f, list, err)
 	}
@@ -128,5 +126,29 @@ func (s *stage) retry(fails string) {
 				}
 			}
 		}
+	}
+}
+
+// marked returns a message of source shop, of topic orders, with a key of its own.
+func marked(id string) inbox.Message {
+	return inbox.Message{ID: id, Source: "shop", Topic: "orders", Key: []byte("key of " + id)}
+}
+
+// handle handles a message and returns what became of it.
+func (s *stage) handle(id string) inbox.Result {
+	s.t.Helper()
+	result, err := s.billing.Handle(s.t.Context(), marked(id), func(context.Context, pgx.Tx) error { return nil })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return result
+}
+
+// claim claims a message whose effect fails with an unknown outcome.
+func (s *stage) claim(id string) {
+	s.t.Helper()
+	_, err := s.billing.AtMostOnce(s.t.Context(), marked(id), func(context.Context) error { return errors.New("no answer") })
+	if err == nil {
+		s.t.Fatal("the effect did not fail")
 	}
 }

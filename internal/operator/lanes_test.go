@@ -1,4 +1,4 @@
-package status
+package operator
 
 import (
 	"fmt"
@@ -16,8 +16,6 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
-
 var configured = []relay.Lane{{Name: "outbox", Table: "outbox"}}
 
 // outbox makes a database with an empty outbox and returns connections to it.
@@ -31,13 +29,6 @@ func outbox(t *testing.T, connections int) []*pgx.Conn {
 	return conns
 }
 
-func execute(t *testing.T, conn *pgx.Conn, query string) {
-	t.Helper()
-	if _, err := conn.Exec(t.Context(), query); err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-}
-
 func insert(t *testing.T, conn *pgx.Conn, rows int) {
 	t.Helper()
 	execute(t, conn, fmt.Sprintf(`INSERT INTO outbox (aggregate_type, aggregate_id, type)
@@ -47,7 +38,7 @@ func insert(t *testing.T, conn *pgx.Conn, rows int) {
 // one reads the state of the only lane.
 func one(t *testing.T, conn *pgx.Conn) Lane {
 	t.Helper()
-	lanes, err := Read(t.Context(), conn, configured)
+	lanes, err := Lanes(t.Context(), conn, configured)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +153,7 @@ func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
 		name := fmt.Sprintf("lane-%d", i)
 		execute(t, conns[1], "INSERT INTO relay_lanes (lane) VALUES ('"+name+"')")
 		execute(t, conns[1], "SELECT pg_advisory_lock("+engine.LockKey("'"+name+"'")+")")
-		lanes, err := Read(t.Context(), conns[0], []relay.Lane{{Name: name, Table: "outbox"}})
+		lanes, err := Lanes(t.Context(), conns[0], []relay.Lane{{Name: name, Table: "outbox"}})
 		if err != nil || lanes[0].LockStranger == nil {
 			t.Errorf("%s: got %+v with %v", name, lanes, err)
 		}
@@ -172,7 +163,7 @@ func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
 func TestALaneThatTheConfigurationDoesNotNameIsShownWithoutRows(t *testing.T) {
 	conn := outbox(t, 1)[0]
 	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('billing', 'halted', 'a restored database')")
-	lanes, err := Read(t.Context(), conn, configured)
+	lanes, err := Lanes(t.Context(), conn, configured)
 	if err != nil || len(lanes) != 2 {
 		t.Fatalf("got %+v with %v", lanes, err)
 	}
@@ -210,7 +201,7 @@ SELECT lane, id, gen_random_uuid(), 'order', key, 'T', now(), 1, 'refused', now(
 // named reads the state of the named lane.
 func named(t *testing.T, conn *pgx.Conn, name string) Lane {
 	t.Helper()
-	lanes, err := Read(t.Context(), conn, configured)
+	lanes, err := Lanes(t.Context(), conn, configured)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,13 +214,13 @@ func named(t *testing.T, conn *pgx.Conn, name string) Lane {
 	return Lane{}
 }
 
-func TestMissingTablesAreExplained(t *testing.T) {
+func TestMissingTablesOfTheRelayAreExplained(t *testing.T) {
 	conn := outbox(t, 1)[0]
-	if _, err := Read(t.Context(), conn, []relay.Lane{{Name: "x", Table: "billing.events"}}); len(hint.Of(err)) != 1 {
+	if _, err := Lanes(t.Context(), conn, []relay.Lane{{Name: "x", Table: "billing.events"}}); len(hint.Of(err)) != 1 {
 		t.Errorf("got %v with hints %q", err, hint.Of(err))
 	}
 	execute(t, conn, "DROP TABLE relay_lanes")
-	if _, err := Read(t.Context(), conn, configured); len(hint.Of(err)) != 1 {
+	if _, err := Lanes(t.Context(), conn, configured); len(hint.Of(err)) != 1 {
 		t.Errorf("got %v with hints %q", err, hint.Of(err))
 	}
 }

@@ -1,4 +1,4 @@
-package inboxparked
+package operator
 
 import (
 	"context"
@@ -13,9 +13,9 @@ import (
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
-// Queue is one parked key in full.
-type Queue struct {
-	Name
+// KeyQueue is one parked key in full.
+type KeyQueue struct {
+	KeyName
 	// RequestedAt is since when a retry is asked for, RequestedBy by whom and Reason why; nil where none is.
 	RequestedAt *time.Time `json:"requested_at"`
 	RequestedBy *string    `json:"requested_by"`
@@ -79,21 +79,21 @@ SELECT id, at, by, action, source, msg_id, reason, details FROM inbox_audit
 
 // Show reads up to limit messages and up to limit entries of the one key that the filter chooses, in one snapshot; 0 is no bound.
 // Errors are explained, and wrap ErrNotThere where nothing is parked under that name.
-func Show(ctx context.Context, conn *pgx.Conn, f Filter, limit int) (Queue, error) {
-	q := Queue{Messages: []Message{}, Audit: []Entry{}}
-	err := readOnly(ctx, conn, func(tx pgx.Tx) error {
+func (in Inbox) Show(ctx context.Context, f InboxFilter, limit int) (KeyQueue, error) {
+	q := KeyQueue{Messages: []Message{}, Audit: []Entry{}}
+	err := readOnly(ctx, in.conn, func(tx pgx.Tx) error {
 		key, err := q.find(ctx, tx, f)
 		if err != nil {
 			return err
 		}
 		if err := tx.QueryRow(ctx, `SELECT count(*) FROM inbox_parked WHERE key_id = $1`, q.KeyID).Scan(&q.TotalMessages); err != nil {
-			return fmt.Errorf("count messages in inbox_parked: %w", Explain(err))
+			return fmt.Errorf("count messages in inbox_parked: %w", ExplainInbox(err))
 		}
 		if err := q.readMessages(ctx, tx, limit); err != nil {
-			return fmt.Errorf("read inbox_parked: %w", Explain(err))
+			return fmt.Errorf("read inbox_parked: %w", ExplainInbox(err))
 		}
 		if err := q.readAudit(ctx, tx, key, limit); err != nil {
-			return fmt.Errorf("read inbox_audit: %w", Explain(err))
+			return fmt.Errorf("read inbox_audit: %w", ExplainInbox(err))
 		}
 		return nil
 	})
@@ -101,7 +101,7 @@ func Show(ctx context.Context, conn *pgx.Conn, f Filter, limit int) (Queue, erro
 }
 
 // find reads the row of the one key that the filter chooses, and returns the key.
-func (q *Queue) find(ctx context.Context, tx pgx.Tx, f Filter) ([]byte, error) {
+func (q *KeyQueue) find(ctx context.Context, tx pgx.Tx, f InboxFilter) ([]byte, error) {
 	rows, err := tx.Query(ctx, `
 SELECT id, consumer, topic, key, requested_at, requested_by, reason FROM inbox_parked_keys k
  WHERE ($1::bigint IS NULL OR id = $1) AND ($2::text IS NULL OR consumer = $2) AND ($3::text IS NULL OR topic = $3)
@@ -109,7 +109,7 @@ SELECT id, consumer, topic, key, requested_at, requested_by, reason FROM inbox_p
    AND ($5::text IS NULL OR EXISTS (SELECT FROM inbox_parked p WHERE p.key_id = k.id AND p.msg_id = $5))
  ORDER BY id LIMIT 6`, orNull(f.KeyID), orNull(f.Consumer), orNull(f.Topic), f.Key, orNull(f.MsgID))
 	if err != nil {
-		return nil, fmt.Errorf("read inbox_parked_keys: %w", Explain(err))
+		return nil, fmt.Errorf("read inbox_parked_keys: %w", ExplainInbox(err))
 	}
 	var key, found []byte
 	var others []string
@@ -121,9 +121,9 @@ SELECT id, consumer, topic, key, requested_at, requested_by, reason FROM inbox_p
 	})
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("read inbox_parked_keys: %w", Explain(err))
+		return nil, fmt.Errorf("read inbox_parked_keys: %w", ExplainInbox(err))
 	case len(others) == 0:
-		return nil, notThere("nothing is parked under that name")
+		return nil, notThere("relay inbox parked list", "nothing is parked under that name")
 	case len(others) > 1:
 		return nil, hint.New("that is parked more than once", strings.Join(others[:min(len(others), 5)], ", or "))
 	}
@@ -132,7 +132,7 @@ SELECT id, consumer, topic, key, requested_at, requested_by, reason FROM inbox_p
 	return found, nil
 }
 
-func (q *Queue) readMessages(ctx context.Context, tx pgx.Tx, limit int) error {
+func (q *KeyQueue) readMessages(ctx context.Context, tx pgx.Tx, limit int) error {
 	rows, err := tx.Query(ctx, messagesQuery, q.KeyID, orNull(limit))
 	if err != nil {
 		return err
@@ -150,7 +150,7 @@ func (q *Queue) readMessages(ctx context.Context, tx pgx.Tx, limit int) error {
 	return err
 }
 
-func (q *Queue) readAudit(ctx context.Context, tx pgx.Tx, key []byte, limit int) error {
+func (q *KeyQueue) readAudit(ctx context.Context, tx pgx.Tx, key []byte, limit int) error {
 	rows, err := tx.Query(ctx, auditQuery, q.Consumer, q.Topic, key, q.KeyID, orNull(limit))
 	if err != nil {
 		return err
@@ -165,19 +165,19 @@ func (q *Queue) readAudit(ctx context.Context, tx pgx.Tx, key []byte, limit int)
 
 // Payload reads the payload of the first message of the key that the filter chooses, or of the message that the filter names; nil is
 // a tombstone. Errors are as those of Show.
-func Payload(ctx context.Context, conn *pgx.Conn, f Filter) (payload []byte, err error) {
-	err = readOnly(ctx, conn, func(tx pgx.Tx) error {
-		var q Queue
+func (in Inbox) Payload(ctx context.Context, f InboxFilter) (payload []byte, err error) {
+	err = readOnly(ctx, in.conn, func(tx pgx.Tx) error {
+		var q KeyQueue
 		if _, err := q.find(ctx, tx, f); err != nil {
 			return err
 		}
 		err := tx.QueryRow(ctx, `SELECT payload FROM inbox_parked WHERE key_id = $1 AND ($2::text IS NULL OR msg_id = $2) ORDER BY id LIMIT 1`,
 			q.KeyID, orNull(f.MsgID)).Scan(&payload)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return notThere("no message of that key is parked any more")
+			return notThere("relay inbox parked list", "no message of that key is parked any more")
 		}
 		if err != nil {
-			return fmt.Errorf("read inbox_parked: %w", Explain(err))
+			return fmt.Errorf("read inbox_parked: %w", ExplainInbox(err))
 		}
 		return nil
 	})

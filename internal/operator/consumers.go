@@ -1,4 +1,4 @@
-package inboxmarks
+package operator
 
 import (
 	"context"
@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/outbox-relay/relay/internal/inboxparked"
 )
 
 // Consumer is what the database knows of a consumer.
@@ -49,22 +47,19 @@ SELECT n.consumer, extract(epoch FROM c.retention)::float8, coalesce(f.marks, 0)
  ORDER BY n.consumer`
 
 // Consumers lists every consumer that the database knows of. Errors are explained.
-func Consumers(ctx context.Context, conn *pgx.Conn) ([]Consumer, error) {
-	rows, err := conn.Query(ctx, consumersQuery)
+func (in Inbox) Consumers(ctx context.Context) ([]Consumer, error) {
+	rows, err := in.conn.Query(ctx, consumersQuery)
 	if err != nil {
-		return nil, fmt.Errorf("read the tables of the inbox: %w", inboxparked.Explain(err))
+		return nil, fmt.Errorf("read the tables of the inbox: %w", ExplainInbox(err))
 	}
 	consumers, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Consumer, err error) {
 		err = row.Scan(&c.Consumer, &c.RetentionSeconds, &c.MarksEstimate, &c.ParkedKeys, &c.ParkedMessages, &c.Requested, &c.Claims,
 			&c.Partitions, &c.Instances, &c.OpenedAt)
-		if c.OpenedAt != nil {
-			utc := c.OpenedAt.UTC()
-			c.OpenedAt = &utc
-		}
+		c.OpenedAt = inUTC(c.OpenedAt)
 		return c, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the tables of the inbox: %w", inboxparked.Explain(err))
+		return nil, fmt.Errorf("read the tables of the inbox: %w", ExplainInbox(err))
 	}
 	return append([]Consumer{}, consumers...), nil
 }

@@ -1,4 +1,4 @@
-package inboxmarks
+package operator
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/inboxparked"
 )
 
 // Claim is an effect of AtMostOnce that was begun and is not known to be done.
@@ -39,10 +38,10 @@ SELECT c.consumer, c.source, c.msg_id::text,
 
 // Claims lists claims that are not done, the oldest first, up to limit; 0 is no bound. Consumer and source may be empty for any; olderThan
 // is how old a claim is at least. Errors are explained.
-func Claims(ctx context.Context, conn *pgx.Conn, consumer, source string, olderThan time.Duration, limit int) ([]Claim, error) {
-	rows, err := conn.Query(ctx, claimsQuery, consumer, source, olderThan.Seconds(), limit)
+func (in Inbox) Claims(ctx context.Context, consumer, source string, olderThan time.Duration, limit int) ([]Claim, error) {
+	rows, err := in.conn.Query(ctx, claimsQuery, consumer, source, olderThan.Seconds(), limit)
 	if err != nil {
-		return nil, fmt.Errorf("read inbox_claims: %w", inboxparked.Explain(err))
+		return nil, fmt.Errorf("read inbox_claims: %w", ExplainInbox(err))
 	}
 	claims, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Claim, err error) {
 		err = row.Scan(&c.Consumer, &c.Source, &c.Mark, &c.MsgID, &c.Instance, &c.ClaimedAt, &c.AgeSeconds, &c.Error)
@@ -50,7 +49,7 @@ func Claims(ctx context.Context, conn *pgx.Conn, consumer, source string, olderT
 		return c, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read inbox_claims: %w", inboxparked.Explain(err))
+		return nil, fmt.Errorf("read inbox_claims: %w", ExplainInbox(err))
 	}
 	return append([]Claim{}, claims...), nil
 }
@@ -68,8 +67,8 @@ const (
 
 // Settle ends one claim, named by the id of the message or by its mark, for the given reason, which must not be empty. A message that is
 // parked keeps its mark: it is handled by a retry. Errors are explained.
-func Settle(ctx context.Context, conn *pgx.Conn, consumer, source, msgID string, verdict Verdict, reason string) error {
-	err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
+func (in Inbox) Settle(ctx context.Context, consumer, source, msgID string, verdict Verdict, reason string) error {
+	err := pgx.BeginTxFunc(ctx, in.conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		var mark string
 		err := tx.QueryRow(ctx, `
 WITH gone AS (
@@ -95,7 +94,7 @@ DELETE FROM inbox m WHERE m.consumer = $1 AND m.source = $2 AND m.msg_id = $3::t
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("settle a claim: %w", inboxparked.Explain(err))
+		return fmt.Errorf("settle a claim: %w", ExplainInbox(err))
 	}
 	return nil
 }

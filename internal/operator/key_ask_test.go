@@ -1,9 +1,8 @@
-package inboxparked
+package operator
 
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,34 +17,34 @@ import (
 func TestARetryIsAskedForOnceAndCarriedOutByTheConsumer(t *testing.T) {
 	s := newStage(t, "retry")
 	s.parkSome()
-	plan, err := Plan(t.Context(), s.operator, Filter{Consumer: "billing"})
+	plan, err := NewInbox(s.operator).Plan(t.Context(), InboxFilter{Consumer: "billing"})
 	if err != nil || len(plan) != 3 || s.count("inbox_audit") != 0 || s.count("inbox_parked_keys WHERE requested_at IS NOT NULL") != 0 {
 		t.Fatalf("a plan changed something: %+v, %v", plan, err)
 	}
-	asked, err := Retry(t.Context(), s.operator, Filter{Consumer: "billing"}, "account created")
+	asked, err := NewInbox(s.operator).Retry(t.Context(), InboxFilter{Consumer: "billing"}, "account created")
 	if err != nil || len(asked) != 3 || asked[0].Joined {
 		t.Fatalf("%+v, %v", asked, err)
 	}
-	again, err := Retry(t.Context(), s.operator, Filter{Key: []byte("1")}, "again")
+	again, err := NewInbox(s.operator).Retry(t.Context(), InboxFilter{Key: []byte("1")}, "again")
 	if err != nil || len(again) != 2 || !again[0].Joined || again[1].Joined {
 		t.Errorf("what is open already: %+v, %v", again, err)
 	}
 	limited, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
-	if err := Await(limited, s.operator, asked); !errors.Is(err, context.DeadlineExceeded) || asked[0].Done {
+	if err := NewInbox(s.operator).Await(limited, asked); !errors.Is(err, context.DeadlineExceeded) || asked[0].Done {
 		t.Errorf("while no process runs: %+v, %v", asked, err)
 	}
 	cancel()
-	if idle, err := Idle(t.Context(), s.operator, asked); err != nil || !slices.Equal(idle, []string{"billing"}) {
+	if idle, err := NewInbox(s.operator).Idle(t.Context(), asked); err != nil || len(idle) != 1 || !strings.Contains(idle[0], "consumer billing") {
 		t.Errorf("no process runs, and idle are %q, %v", idle, err)
 	}
 	if _, err := inboxloop.New(s.billing).Open(t.Context(), "orders", 0); err != nil {
 		t.Fatal(err)
 	}
-	if idle, err := Idle(t.Context(), s.operator, asked); err != nil || len(idle) != 0 {
+	if idle, err := NewInbox(s.operator).Idle(t.Context(), asked); err != nil || len(idle) != 0 {
 		t.Errorf("one runs, and idle are %q, %v", idle, err)
 	}
 	s.retry("a2")
-	if err := Await(t.Context(), s.operator, asked); err != nil {
+	if err := NewInbox(s.operator).Await(t.Context(), asked); err != nil {
 		t.Fatal(err)
 	}
 	failed := asked[0]
@@ -63,15 +62,15 @@ func TestARetryIsAskedForOnceAndCarriedOutByTheConsumer(t *testing.T) {
 func TestADiscardedMessageIsGoneAndItsMarkStays(t *testing.T) {
 	s := newStage(t, "discard")
 	s.parkSome()
-	plan, err := PlanDiscard(t.Context(), s.operator, Filter{MsgID: "a1", Consumer: "billing"})
+	plan, err := NewInbox(s.operator).PlanDiscard(t.Context(), InboxFilter{Consumer: "billing", Filter: Filter{MsgID: "a1"}})
 	if err != nil || len(plan) != 1 || plan[0].Messages != 1 || plan[0].Left != 2 || s.count("inbox_parked") != 6 {
 		t.Fatalf("the plan is %+v, %v", plan, err)
 	}
-	done, err := Discard(t.Context(), s.operator, Filter{MsgID: "a1", Consumer: "billing"}, "test data", time.Second)
+	done, err := NewInbox(s.operator).Discard(t.Context(), InboxFilter{Consumer: "billing", Filter: Filter{MsgID: "a1"}}, "test data", time.Second)
 	if err != nil || len(done) != 1 || done[0].KeyID != plan[0].KeyID || done[0].Messages != 1 || done[0].Left != 2 {
 		t.Fatalf("discarded %+v, %v; want %+v", done, err, plan)
 	}
-	if k := s.only(Filter{Consumer: "billing", Key: []byte("1")}); k.MsgID != "a2" || k.Messages != 2 {
+	if k := s.only(InboxFilter{Consumer: "billing", Key: []byte("1")}); k.MsgID != "a2" || k.Messages != 2 {
 		t.Errorf("behind it: %+v", k)
 	}
 	result, err := s.billing.Handle(t.Context(), message("a1", "1"), func(context.Context, pgx.Tx) error { return errors.New("handled") })
@@ -82,7 +81,7 @@ func TestADiscardedMessageIsGoneAndItsMarkStays(t *testing.T) {
 		AND details->>'cause' = 'permanent'`); n != 1 {
 		t.Errorf("it is recorded %d times", n)
 	}
-	done, err = Discard(t.Context(), s.operator, Filter{Consumer: "billing"}, "all of it", time.Second)
+	done, err = NewInbox(s.operator).Discard(t.Context(), InboxFilter{Consumer: "billing"}, "all of it", time.Second)
 	if err != nil || len(done) != 3 || s.count("inbox_parked_keys") != 1 || s.count("inbox_parked") != 1 {
 		t.Errorf("discarded %+v, %v", done, err)
 	}
@@ -96,7 +95,7 @@ func TestADiscardedMessageIsGoneAndItsMarkStays(t *testing.T) {
 func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	s := newStage(t, "discardwaits")
 	s.park(s.billing, inbox.CausePermanent, "no such account", "1", "a1", "a2")
-	if _, err := Retry(t.Context(), s.operator, Filter{}, "mended"); err != nil {
+	if _, err := NewInbox(s.operator).Retry(t.Context(), InboxFilter{}, "mended"); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := inboxloop.New(s.billing).Requested(t.Context(), 1)
@@ -113,7 +112,7 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 		retried <- err
 	}()
 	<-working
-	_, err = Discard(t.Context(), s.operator, Filter{}, "impatient", 50*time.Millisecond)
+	_, err = NewInbox(s.operator).Discard(t.Context(), InboxFilter{}, "impatient", 50*time.Millisecond)
 	if err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "a handler works on that message") || s.count("inbox_parked") != 2 {
 		t.Errorf("while a handler works: %v with %q", err, hint.Of(err))
 	}
@@ -121,7 +120,7 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	var done []Discarded
 	go func() {
 		var err error
-		done, err = Discard(t.Context(), s.operator, Filter{}, "patient", 20*time.Second)
+		done, err = NewInbox(s.operator).Discard(t.Context(), InboxFilter{}, "patient", 20*time.Second)
 		discarded <- err
 	}()
 	for s.count("pg_locks WHERE NOT granted") == 0 {
@@ -149,7 +148,7 @@ func TestDiscardWaitsForAMessageThatIsBeingParked(t *testing.T) {
 	}
 	discarded := make(chan error, 1)
 	go func() {
-		_, err := Discard(t.Context(), s.operator, Filter{}, "all of it", 20*time.Second)
+		_, err := NewInbox(s.operator).Discard(t.Context(), InboxFilter{}, "all of it", 20*time.Second)
 		discarded <- err
 	}()
 	for waiting := false; !waiting; {

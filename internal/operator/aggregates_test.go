@@ -1,4 +1,4 @@
-package parked
+package operator
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 )
 
 // chosen lists what a filter chooses, as lane/id:rows.
-func chosen(list List) string {
+func chosen(list Aggregates) string {
 	var all []string
 	for _, a := range list.Aggregates {
 		all = append(all, fmt.Sprintf("%s/%s:%d", a.Lane, a.AggregateID, a.Rows))
@@ -24,28 +24,27 @@ func chosen(list List) string {
 func TestEveryFilterChoosesByTheFirstRow(t *testing.T) {
 	_, conn := database(t)
 	parkSome(t, conn)
-	id := uuid.MustParse(event)
 	tests := map[string]struct {
-		filter Filter
+		filter OutboxFilter
 		want   string
 		totals string
 	}{
-		"everything":          {Filter{}, "billing/3:1 outbox/2:1 outbox/1:3", "3 5"},
-		"a lane":              {Filter{Lane: "outbox"}, "outbox/2:1 outbox/1:3", "2 4"},
-		"an aggregate":        {Filter{AggregateType: "order", AggregateID: "1"}, "outbox/1:3", "1 3"},
-		"another type":        {Filter{AggregateType: "invoice"}, "", "0 0"},
-		"one on its way out":  {Filter{AggregateID: "4"}, "", "0 0"},
-		"a cause":             {Filter{Cause: Refused}, "billing/3:1 outbox/1:3", "2 4"},
-		"a cause further in":  {Filter{Cause: Behind}, "", "0 0"},
-		"an error, any case":  {Filter{Error: "too_LARGE"}, "outbox/1:3", "1 3"},
-		"no pattern":          {Filter{Error: "%"}, "outbox/1:3", "1 3"},
-		"for an hour":         {Filter{OlderThan: time.Hour}, "outbox/1:3", "1 3"},
-		"one event":           {Filter{MsgID: &id}, "outbox/1:1", "1 1"},
-		"a limit":             {Filter{Lane: "outbox", Limit: 1}, "outbox/2:1", "2 4"},
-		"all conditions hold": {Filter{Lane: "outbox", Cause: Refused, Error: "away"}, "", "0 0"},
+		"everything":          {OutboxFilter{}, "billing/3:1 outbox/2:1 outbox/1:3", "3 5"},
+		"a lane":              {OutboxFilter{Lane: "outbox"}, "outbox/2:1 outbox/1:3", "2 4"},
+		"an aggregate":        {OutboxFilter{AggregateType: "order", AggregateID: "1"}, "outbox/1:3", "1 3"},
+		"another type":        {OutboxFilter{AggregateType: "invoice"}, "", "0 0"},
+		"one on its way out":  {OutboxFilter{AggregateID: "4"}, "", "0 0"},
+		"a cause":             {OutboxFilter{Filter: Filter{Cause: Refused}}, "billing/3:1 outbox/1:3", "2 4"},
+		"a cause further in":  {OutboxFilter{Filter: Filter{Cause: Behind}}, "", "0 0"},
+		"an error, any case":  {OutboxFilter{Filter: Filter{Error: "too_LARGE"}}, "outbox/1:3", "1 3"},
+		"no pattern":          {OutboxFilter{Filter: Filter{Error: "%"}}, "outbox/1:3", "1 3"},
+		"for an hour":         {OutboxFilter{Filter: Filter{OlderThan: time.Hour}}, "outbox/1:3", "1 3"},
+		"one event":           {OutboxFilter{Filter: Filter{MsgID: theEvent}}, "outbox/1:1", "1 1"},
+		"a limit":             {OutboxFilter{Lane: "outbox", Filter: Filter{Limit: 1}}, "outbox/2:1", "2 4"},
+		"all conditions hold": {OutboxFilter{Lane: "outbox", Filter: Filter{Cause: Refused, Error: "away"}}, "", "0 0"},
 	}
 	for name, test := range tests {
-		list, err := Read(t.Context(), conn, test.filter)
+		list, err := NewOutbox(conn).List(t.Context(), test.filter)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -65,7 +64,7 @@ func TestAnAggregateIsToldByItsFirstRow(t *testing.T) {
 	execute(t, conn, `INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, reason, done_seq)
 		VALUES ('outbox', 'retry', 'order', '1', 'done', 7), ('outbox', 'discard', 'order', '1', 'open', NULL),
 		       ('outbox', 'retry', 'order', '1', 'open too', NULL), ('billing', 'retry', 'order', '1', 'of another lane', NULL)`)
-	list, err := Read(t.Context(), conn, Filter{AggregateID: "1"})
+	list, err := NewOutbox(conn).List(t.Context(), OutboxFilter{AggregateID: "1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,22 +80,22 @@ func TestAnAggregateIsToldByItsFirstRow(t *testing.T) {
 
 func TestALaneThatDoesNotExistIsAnError(t *testing.T) {
 	_, conn := database(t)
-	_, err := Read(t.Context(), conn, Filter{Lane: "outbix"})
+	_, err := NewOutbox(conn).List(t.Context(), OutboxFilter{Lane: "outbix"})
 	if err == nil || !strings.Contains(strings.Join(hint.Of(err), ""), "billing, outbox") {
 		t.Errorf("got %v with hints %q", err, hint.Of(err))
 	}
-	if _, err := Ask(t.Context(), conn, Retry, Filter{Lane: "outbix"}, "why"); err == nil {
+	if _, err := NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{Lane: "outbix"}, "why"); err == nil {
 		t.Error("a request about it is no error")
 	}
 }
 
-func TestMissingTablesAreExplainedEverywhere(t *testing.T) {
+func TestMissingTablesOfTheOutboxAreExplained(t *testing.T) {
 	_, conn := database(t)
 	execute(t, conn, "DROP TABLE outbox_parked, outbox_parked_audit")
-	_, read := Read(t.Context(), conn, Filter{})
-	_, show := Show(t.Context(), conn, "", "order", "1", 0)
-	_, payload := Payload(t.Context(), conn, "", "order", "1", nil)
-	_, ask := Ask(t.Context(), conn, Retry, Filter{}, "why")
+	_, read := NewOutbox(conn).List(t.Context(), OutboxFilter{})
+	_, show := NewOutbox(conn).Show(t.Context(), order("", "1"), 0)
+	_, payload := NewOutbox(conn).Payload(t.Context(), order("", "1"))
+	_, ask := NewOutbox(conn).Ask(t.Context(), Retry, OutboxFilter{}, "why")
 	for i, err := range []error{read, show, payload, ask} {
 		if err == nil || !strings.Contains(strings.Join(hint.Of(err), ""), "relay migrate up") {
 			t.Errorf("%d: %v with hints %q", i, err, hint.Of(err))
@@ -109,46 +108,46 @@ func TestTheQueueIsShownInItsOrder(t *testing.T) {
 	parkSome(t, conn)
 	execute(t, conn, `INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason, done_seq, done_at, events, outcome)
 		VALUES ('outbox', 'retry', 'order', '1', NULL, 'first', 7, now(), 0, 'refused again'),
-		       ('outbox', 'discard', 'order', '1', '`+event+`', 'second', NULL, NULL, 0, NULL)`)
-	q, err := Show(t.Context(), conn, "", "order", "1", 2)
+		       ('outbox', 'discard', 'order', '1', '`+theEvent+`', 'second', NULL, NULL, 0, NULL)`)
+	q, err := NewOutbox(conn).Show(t.Context(), order("", "1"), 2)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if q.Lane != "outbox" || q.TotalRows != 3 || len(q.Rows) != 2 || q.Rows[0].ID != 11 || q.Rows[1].ID != 5 ||
-		*q.Rows[0].PayloadBytes != int64(len("payload 11")) || q.Rows[1].MsgID != uuid.MustParse(event) || q.Rows[1].Error != nil {
+		*q.Rows[0].PayloadBytes != int64(len("payload 11")) || q.Rows[1].MsgID != uuid.MustParse(theEvent) || q.Rows[1].Error != nil {
 		t.Errorf("got %+v", q)
 	}
 	if len(q.Requests) != 2 || q.Requests[0].Reason != "second" || q.Requests[0].DoneAt != nil || q.Requests[0].MsgID == nil ||
 		q.Requests[1].DoneAt == nil || *q.Requests[1].Outcome != "refused again" || q.Requests[1].RequestedBy != "postgres" {
 		t.Errorf("the requests are %+v", q.Requests)
 	}
-	if q, err := Show(t.Context(), conn, "outbox", "order", "4", 0); err != nil || q.TotalRows != 0 || q.Leaving != 1 || len(q.Rows) != 0 {
+	if q, err := NewOutbox(conn).Show(t.Context(), order("outbox", "4"), 0); err != nil || q.TotalRows != 0 || q.Leaving != 1 || len(q.Rows) != 0 {
 		t.Errorf("of rows on their way out: %+v, %v", q, err)
 	}
-	if _, err := Show(t.Context(), conn, "", "order", "17", 0); !errors.Is(err, ErrNotThere) || len(hint.Of(err)) != 1 {
+	if _, err := NewOutbox(conn).Show(t.Context(), order("", "17"), 0); !errors.Is(err, ErrNotThere) || len(hint.Of(err)) != 1 {
 		t.Errorf("of one that is not parked: %v", err)
 	}
 	park(t, conn, row{id: 20, key: "1", cause: Refused, lane: "billing"})
-	if _, err := Show(t.Context(), conn, "", "order", "1", 0); err == nil || !strings.Contains(hint.Of(err)[0], "billing, outbox") {
+	if _, err := NewOutbox(conn).Show(t.Context(), order("", "1"), 0); err == nil || !strings.Contains(hint.Of(err)[0], "billing, outbox") {
 		t.Errorf("of one in two lanes: %v", err)
 	}
 }
 
-func TestAPayloadIsReadOnDemand(t *testing.T) {
+func TestThePayloadOfARowIsReadOnDemand(t *testing.T) {
 	_, conn := database(t)
 	parkSome(t, conn)
 	execute(t, conn, "UPDATE outbox_parked SET payload = NULL WHERE id = 13")
-	id, other := uuid.MustParse(event), uuid.New()
-	if got, err := Payload(t.Context(), conn, "", "order", "1", nil); err != nil || string(got) != "payload 11" {
+	id, other := uuid.MustParse(theEvent), uuid.New()
+	if got, err := NewOutbox(conn).Payload(t.Context(), order("", "1")); err != nil || string(got) != "payload 11" {
 		t.Errorf("of the first row: %q, %v", got, err)
 	}
-	if got, err := Payload(t.Context(), conn, "outbox", "order", "1", &id); err != nil || string(got) != "payload 5" {
+	if got, err := NewOutbox(conn).Payload(t.Context(), event(order("outbox", "1"), id)); err != nil || string(got) != "payload 5" {
 		t.Errorf("of a named row: %q, %v", got, err)
 	}
-	if got, err := Payload(t.Context(), conn, "", "order", "2", nil); err != nil || got != nil {
+	if got, err := NewOutbox(conn).Payload(t.Context(), order("", "2")); err != nil || got != nil {
 		t.Errorf("of a row without one: %q, %v", got, err)
 	}
-	if _, err := Payload(t.Context(), conn, "", "order", "1", &other); !errors.Is(err, ErrNotThere) {
+	if _, err := NewOutbox(conn).Payload(t.Context(), event(order("", "1"), other)); !errors.Is(err, ErrNotThere) {
 		t.Errorf("of a row that is not there: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package inboxmarks
+package operator
 
 import (
 	"context"
@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"github.com/outbox-relay/relay/internal/inboxparked"
 )
 
 // Selection says which marks are meant. Consumer is required; of the rest all must hold.
@@ -64,41 +62,31 @@ SELECT m.source, count(*) FILTER (WHERE goes), min(handled_at) FILTER (WHERE goe
  GROUP BY m.source ORDER BY m.source`
 
 func (s Selection) args() []any {
-	text := func(s string) *string {
-		if s == "" {
-			return nil
-		}
-		return &s
-	}
 	at := func(t time.Time) *time.Time {
 		if t.IsZero() {
 			return nil
 		}
 		return &t
 	}
-	return []any{s.Consumer, text(s.Source), text(s.MsgID), at(s.From), at(s.To), s.Claimed}
+	return []any{s.Consumer, orNull(s.Source), orNull(s.MsgID), at(s.From), at(s.To), s.Claimed}
 }
 
-// Plan returns what Forget would remove, and changes nothing. It reads all marks of the consumer that are in the range. Errors are
+// PlanForget returns what Forget would remove, and changes nothing. It reads all marks of the consumer that are in the range. Errors are
 // explained.
-func Plan(ctx context.Context, conn *pgx.Conn, s Selection) ([]BySource, error) {
-	rows, err := conn.Query(ctx, planQuery, s.args()...)
+func (in Inbox) PlanForget(ctx context.Context, s Selection) ([]BySource, error) {
+	rows, err := in.conn.Query(ctx, planQuery, s.args()...)
 	if err != nil {
-		return nil, fmt.Errorf("count marks: %w", inboxparked.Explain(err))
+		return nil, fmt.Errorf("count marks: %w", ExplainInbox(err))
 	}
 	plan := []BySource{}
 	var b BySource
 	_, err = pgx.ForEachRow(rows, []any{&b.Source, &b.Marks, &b.First, &b.Last, &b.Parked, &b.Claimed}, func() error {
-		for _, at := range []*time.Time{b.First, b.Last} {
-			if at != nil {
-				*at = at.UTC()
-			}
-		}
+		b.First, b.Last = inUTC(b.First), inUTC(b.Last)
 		plan = append(plan, b)
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("count marks: %w", inboxparked.Explain(err))
+		return nil, fmt.Errorf("count marks: %w", ExplainInbox(err))
 	}
 	return plan, nil
 }
@@ -138,27 +126,27 @@ SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM unclaimed)`
 // empty: the messages are handled again when they come again. The audit entry is written first, with what the plan says; then come
 // the batches, each a transaction of its own. So an error leaves the entry and a part of the marks, and calling it again does the
 // rest. Errors are explained.
-func Forget(ctx context.Context, conn *pgx.Conn, s Selection, plan []BySource, reason string) (Forgotten, error) {
+func (in Inbox) Forget(ctx context.Context, s Selection, plan []BySource, reason string) (Forgotten, error) {
 	var done Forgotten
 	args := s.args()
-	err := conn.QueryRow(ctx, `
+	err := in.conn.QueryRow(ctx, `
 INSERT INTO inbox_audit (consumer, action, source, msg_id, reason, details)
 VALUES ($1, 'forget', $2, $3, $7,
         jsonb_build_object('from', $4::timestamptz, 'to', $5::timestamptz, 'claimed', $6::boolean, 'plan', $8::jsonb))
 RETURNING id`, append(args, reason, plan)...).Scan(&done.Audit)
 	if err != nil {
-		return done, fmt.Errorf("write inbox_audit: %w", inboxparked.Explain(err))
+		return done, fmt.Errorf("write inbox_audit: %w", ExplainInbox(err))
 	}
 	for _, b := range plan {
 		selection := s
 		selection.Source = b.Source
 		for after := nobody; after != everybody; {
-			err := pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
+			err := pgx.BeginTxFunc(ctx, in.conn, pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
 				after, err = done.batch(ctx, tx, selection, after)
 				return err
 			})
 			if err != nil {
-				return done, fmt.Errorf("remove marks: %w", inboxparked.Explain(err))
+				return done, fmt.Errorf("remove marks: %w", ExplainInbox(err))
 			}
 		}
 	}

@@ -1,4 +1,4 @@
-package status
+package operator
 
 import (
 	"context"
@@ -59,18 +59,18 @@ type Lane struct {
 	Warnings []string `json:"warnings"`
 }
 
-// Read returns the configured lanes in their order, then those of the database that the configuration does not name. All
+// Lanes returns the configured lanes in their order, then those of the database that the configuration does not name. All
 // of it is read in one snapshot. Errors are explained.
-func Read(ctx context.Context, conn *pgx.Conn, configured []relay.Lane) ([]Lane, error) {
+func Lanes(ctx context.Context, conn *pgx.Conn, configured []relay.Lane) ([]Lane, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", preflight.Explain(err))
 	}
-	lanes, err := read(ctx, tx, configured)
+	lanes, err := readLanes(ctx, tx, configured)
 	return lanes, errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
 }
 
-func read(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, error) {
+func readLanes(ctx context.Context, tx pgx.Tx, configured []relay.Lane) ([]Lane, error) {
 	recorded, err := records(ctx, tx)
 	if err != nil {
 		return nil, err
