@@ -22,7 +22,7 @@ import (
 //
 // If another process has seen the message again before its handler says that nothing happened, then
 // that process has passed it, and nothing else would bring it back. It is parked then, and
-// inbox_audit tells of it.
+// inbox_audit says so.
 func (i *Inbox[TTx]) AtMostOnce(
 	ctx context.Context, m Message, handler func(ctx context.Context) error,
 ) (Result, error) {

@@ -61,8 +61,8 @@ func TestAnEffectThatFailedIsAuditedWhenItIsSeenAgain(t *testing.T) {
 	})
 }
 
-// Whoever parks a message whose effect may have happened has seen it again, as much as who handles
-// it.
+// Parking a message whose effect may have happened counts as seeing it again, as handling it
+// does.
 func TestAnEffectThatFailedIsAuditedWhenItIsParked(t *testing.T) {
 	each(t, func(w *world) {
 		m := message("1", "k")
@@ -210,7 +210,7 @@ func TestAParkedEffectIsRetriedAtMostOnce(t *testing.T) {
 		if got, err := retry(w, func(context.Context) error { return inbox.NotDone(refused) }); got.Result != inbox.Failed || !errors.Is(err, refused) || got.Message.ID != "1" {
 			w.Fatalf("%+v, %v", got, err)
 		}
-		got, err := retry(w, func(context.Context) error { // while it runs, nobody else finds its claim
+		got, err := retry(w, func(context.Context) error { // while it runs, no other process finds its claim
 			busy, err := retry(w.process(nil), unsent)
 			if err == nil && !busy.Busy {
 				err = errors.New("a second one runs")

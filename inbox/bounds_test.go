@@ -55,12 +55,12 @@ func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 				return x.freeze(false) > before && inbox.IsUnavailable(err)
 			})
 		}
-		// Nothing of it is left, and the same process goes on.
+		// Nothing is left, and the same process goes on.
 		w.want(inbox.Processed, frozen, message("1", "a"), effect("1"))
 	})
 }
 
-// The functions that lock the whole table bound themselves, for whoever calls them in psql.
+// The functions that lock the whole table bound themselves, for people who call them in psql.
 func TestAFunctionOfTheWeeksBoundsItsTransaction(t *testing.T) {
 	each(t, func(w *world) {
 		tx, err := w.begin(w.Context())

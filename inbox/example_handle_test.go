@@ -88,7 +88,7 @@ func ExampleInbox_HandleBatch() {
 	// 4 true false <nil>
 }
 
-// A service that has a transaction of its own joins it.
+// A service that has its own transaction joins it.
 func ExampleInbox_Accept() {
 	ctx := context.Background()
 	in, pool := exampleInbox(ctx)

@@ -256,8 +256,8 @@ func TestANetworkErrorOfAHandlersOwnIsNoOutage(t *testing.T) {
 	})
 }
 
-// The query of a handler with a time limit of its own takes the connection with it, in pgx. That is
-// this message's doing.
+// The query of a handler with its own time limit closes the connection too, in pgx. That is this
+// message's failure.
 func TestAnOwnTimeLimitOfAHandlerIsNoOutage(t *testing.T) {
 	each(t, func(w *world) {
 		w.wantOrdinary(w.wantFailure(w, func(ctx context.Context, tx transaction) error {

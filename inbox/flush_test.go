@@ -11,7 +11,7 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// With synchronous_commit = off a commit is flushed some time later by a process of its own. Twenty
+// With synchronous_commit = off a commit is flushed some time later by its own process. Twenty
 // in a row would not be, at once.
 func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 	each(t, func(w *world) {

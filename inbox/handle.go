@@ -12,7 +12,7 @@ import (
 )
 
 // Handle runs handler once for the message, in one transaction with the mark that it was handled.
-// The message is done if the error is nil, and Result says how; otherwise nothing of it is in the
+// The message is done if the error is nil, and Result says how; otherwise none of it is in the
 // database, and it is to be handled again.
 //
 // If another transaction handles the same message right now, Handle waits for it and sees its

@@ -114,7 +114,7 @@ func TestAHandlerKnowsItsMessage(t *testing.T) {
 			w.Fatal(result, err)
 		}
 		if _, found := inbox.FromContext(w.Context()); found {
-			w.Error("a context of nobody's has a message")
+			w.Error("a context of no handler has a message")
 		}
 	})
 }
@@ -196,7 +196,7 @@ func TestAcceptJoinsATransactionOfTheCaller(t *testing.T) {
 	})
 }
 
-// Whoever rolls back what needs no commit, and acknowledges, loses nothing.
+// Rolling back what needs no commit, and acknowledging, loses nothing.
 func TestACallerWhoCommitsWhatNeedsItLosesNothing(t *testing.T) {
 	each(t, func(w *world) {
 		w.park(message("1", "bad"))

@@ -59,7 +59,7 @@ func TestNilAfterTheDeadlineIsATimeoutAndLeavesNothing(t *testing.T) {
 	})
 }
 
-// The end of a shutdown's patience cuts statements off like a deadline does. It says nothing about
+// The end of a shutdown's timeout cuts statements off like a deadline does. It says nothing about
 // the message.
 func TestNilAfterTheCallersEndLeavesNothing(t *testing.T) {
 	each(t, func(w *world) {

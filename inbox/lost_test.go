@@ -67,7 +67,7 @@ func TestAConnectionThatIsKilledInTheHandlerIsAnOutage(t *testing.T) {
 	})
 }
 
-// No message is to blame for a database that lets nobody in, whatever it says.
+// No message is to blame for a database that lets no session in, whatever it says.
 func TestADatabaseThatLetsNobodyInIsAnOutage(t *testing.T) {
 	each(t, func(w *world) {
 		u, err := url.Parse(w.url)

@@ -72,8 +72,8 @@ func (m Message) subject(id ledger.Identity) ledger.Subject {
 // check returns ErrInvalid with every fault of a message that could have no mark.
 func (m Message) check() error { return ledger.Check(m.ID, m.Source, m.Topic, m.Type) }
 
-// MarkID returns the id under which a message stands in the tables, for queries of your own on
-// inbox and inbox_claims; the SQL function inbox_key does the same. A UUIDv7 stands for itself. Any
+// MarkID returns the id under which a message is in the tables, for queries of your own on
+// inbox and inbox_claims; the SQL function inbox_key does the same. A UUIDv7 is kept as it is. Any
 // other text is hashed (SHA-256) into a UUID of version 8 (RFC 9562) whose first bit is set, so
-// that it lies in no range of time. A UUID of another version is the same in upper and lower case.
+// that it is in no range of time. A UUID of another version is the same in upper and lower case.
 func MarkID(id string) uuid.UUID { return tables.MarkID(id) }

@@ -74,7 +74,7 @@ func (b *batch[TTx]) without(ctx context.Context, places []int, bad int, err err
 		b.deferAll(last)
 		return nil
 	case IsPermanent(err):
-		// Parked it would be for good, so it has to fail alone as well.
+		// A parked message stays parked, so it has to fail alone as well.
 		return b.handleInTurn(ctx, last[:1], behind)
 	}
 	b.inbox.ledger.Ended(ctx, b.ids[bad])

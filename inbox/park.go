@@ -15,7 +15,7 @@ import (
 // Cause is why a message is parked.
 type Cause string
 
-// The causes, as they stand in inbox_parked.cause.
+// The causes, as they are in inbox_parked.cause.
 const (
 	// CausePermanent is a handler that said Permanent.
 	CausePermanent Cause = "permanent"

@@ -49,8 +49,8 @@ func (d pgxDriver) Begin(
 		err = readBatch(results, first)
 	}
 	if err = errors.Join(err, other(results.Close(), err)); err != nil {
-		// It is rolled back where it began, and the connection goes where it belongs, whatever the
-		// error.
+		// It is rolled back here, where it began, and the connection goes where it belongs, whatever
+		// the error.
 		return nil, nil, errors.Join(err, other(rollBackWithin(ctx, tx, limit), err))
 	}
 	return tx, tx.Tx, nil

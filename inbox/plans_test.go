@@ -38,7 +38,7 @@ func explain(t *testing.T, conn *pgx.Conn, mode, statement string, types, argume
 var touched = regexp.MustCompile(`(?:Index|Seq|Bitmap)[A-Za-z ]* Scan (?:using \w+ )?on inbox_(past|ahead|hashed|\d{8})[^\n]*\(actual`)
 
 // With partitions of weeks, much in the tables, and no statistics of it: each statement goes by an
-// index, and reads no more partitions than its ids lie in, whether Postgres plans with the values
+// index, and reads no more partitions than its ids are in, whether Postgres plans with the values
 // or without.
 func TestStatementsGoByIndexesAndReadTheirPartitionsOnly(t *testing.T) {
 	ctx := context.Background()
@@ -95,7 +95,7 @@ INSERT INTO inbox_started (consumer, source, msg_id) SELECT 'billing', 'shop', i
 	}
 }
 
-// A probe that writes nothing to the disk would take a server whose disk is full for well.
+// A question that writes nothing to the disk would find a server well whose disk is full.
 func TestTheQuestionWhetherTheServerIsWellWritesToItsDisk(t *testing.T) {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, exampledb.URL())

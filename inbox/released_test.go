@@ -8,7 +8,7 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// running begins the effect of a message in a process of its own, which waits for what it returns.
+// running begins the effect of a message in its own process, which waits for what it returns.
 func (w *world) running(m inbox.Message) (ends chan<- error, done <-chan outcome) {
 	begun, end := make(chan struct{}), make(chan error)
 	done = background(func() outcome {
@@ -19,7 +19,7 @@ func (w *world) running(m inbox.Message) (ends chan<- error, done <-chan outcome
 }
 
 // The partition goes to another process while an effect runs. That one passes the message as
-// unknown; if nothing happened, nobody else would ever try it.
+// unknown; if nothing happened, no other process would ever try it.
 func TestAnEffectThatDidNotHappenIsParkedIfItWasPassedMeanwhile(t *testing.T) {
 	each(t, func(w *world) {
 		for id, says := range map[string]func(error) error{"1": inbox.NotDone, "2": inbox.Unavailable} {

@@ -9,7 +9,7 @@ type Result int
 // not be seen again.
 const (
 	// Failed is a message whose handler failed, or that could not be tried; an error says why.
-	// Nothing of it is in the database.
+	// It is not in the database.
 	Failed Result = iota
 	// Processed is a message whose effect and mark were committed just now.
 	Processed

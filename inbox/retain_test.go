@@ -22,7 +22,7 @@ func (w *world) retain(keep time.Duration, claimants ...string) {
 	}
 }
 
-// Two Consumers of one name, each with topics of its own, claim in turn.
+// Two Consumers of one name, each with its own topics, claim in turn.
 func TestTheLongestClaimKeepsTheMarks(t *testing.T) {
 	each(t, func(w *world) {
 		w.retain(200*time.Hour, "g/orders")
@@ -39,7 +39,7 @@ func TestTheLongestClaimKeepsTheMarks(t *testing.T) {
 		w.do("UPDATE inbox_retentions SET claimed_at = now() - interval '101 hours' WHERE claimant = 'g/orders'")
 		w.retain(2*time.Hour, "g/prices", "g/stock")
 		w.wantKept("02:00:00", "g/prices", "g/stock")
-		// For ever does not end by itself, but by its claimant.
+		// A claim without an end ends only by its claimant.
 		w.retain(0, "g/audit")
 		w.do("UPDATE inbox_retentions SET claimed_at = now() - interval '50 years' WHERE claimant = 'g/audit'")
 		w.retain(2*time.Hour, "g/prices")
@@ -60,7 +60,7 @@ func TestARetentionThatWasWrittenByHandIsAClaim(t *testing.T) {
 	})
 }
 
-// Two claim at once: whoever comes second sees the claim of the first.
+// Two claim at once: the second one sees the claim of the first.
 func TestClaimsAtOnceDoNotMissEachOther(t *testing.T) {
 	each(t, func(w *world) {
 		w.retain(time.Hour, "g/a")

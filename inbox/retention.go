@@ -32,7 +32,7 @@ type Swept struct {
 }
 
 // Retain claims, in the database, how long the marks of this consumer are kept; 0 is forever, which
-// holds also if Retain is never called. Sweep removes what is older.
+// holds even if Retain is never called. Sweep removes what is older.
 //
 // The claim is made for each claimant, such as a topic, or for one without a name. The same
 // claimant of any process replaces it; of several claimants the longest claim counts. A claim that
@@ -47,7 +47,7 @@ func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claima
 	var seconds any
 	switch {
 	case retention < 0:
-		return fmt.Errorf("inbox: retention of marks: %v is negative; 0 keeps them for ever", retention)
+		return fmt.Errorf("inbox: retention of marks: %v is negative; 0 keeps them forever", retention)
 	case retention > 0:
 		seconds = retention.Seconds()
 	}
@@ -70,7 +70,7 @@ func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claima
 // Sweep removes marks of all consumers that are older than the retention of their consumer, and
 // sees to the partitions of weeks. Call it now and then, such as every hour, from any process; one
 // that comes while another works does nothing. Each of its steps is a small transaction, and it
-// rests after each for as long as that took. It returns what was done also if an error ends it.
+// rests after each for as long as that took. It returns what was done even if an error ends it.
 func (i *Inbox[TTx]) Sweep(ctx context.Context) (Swept, error) {
 	var swept Swept
 	var faults []error

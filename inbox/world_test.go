@@ -32,7 +32,7 @@ func each(t *testing.T, behaviour func(w *world)) {
 	}
 }
 
-// world is a consumer with a schema of its own. box is one process of it.
+// world is a consumer with its own schema. box is one process of it.
 type world struct {
 	*testing.T
 	box
@@ -48,7 +48,7 @@ type world struct {
 // longer than most tests do.
 var free = make(chan string, 100)
 
-// takeSchema gives the world a schema of its own, for as long as the test runs.
+// takeSchema gives the world its own schema, for as long as the test runs.
 func (w *world) takeSchema() {
 	select {
 	case w.url = <-free:

@@ -95,7 +95,7 @@ func TestWaitingKeyHoldsBackItsPartitionOnly(t *testing.T) {
 	eventually(t, "the end of the pause", func() bool { return r.committed(0) == 1001 })
 }
 
-// A key that waits with many messages of its own does not take the room of other partitions.
+// A key that waits with many its own messages does not take the room of other partitions.
 func TestLongQueueOfOneKeyLeavesRoomForOthers(t *testing.T) {
 	r := newRig(t, 3)
 	cfg := r.config()

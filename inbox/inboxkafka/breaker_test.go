@@ -35,7 +35,7 @@ func newPausing(t *testing.T) *pausing {
 	return g
 }
 
-// add puts a message of a key of its own into the line.
+// add puts a message of its own key into the line.
 func (g *pausing) add(t *testing.T, key string) {
 	p := g.sched.partitions[topicPartition{topic, 0}]
 	if p == nil {
@@ -61,7 +61,7 @@ var errAway = inbox.Unavailable(errors.New("away"))
 
 var done = []decision{{decided: true, result: inbox.Processed}}
 
-// One trial ends a pause, also if a job from before hangs; until then nothing else begins.
+// One trial ends a pause, even if a job from before hangs; until then nothing else begins.
 func TestOneTrialEndsAPause(t *testing.T) {
 	g := newPausing(t)
 	for _, key := range []string{"hangs", "a", "b", "c"} {
@@ -115,7 +115,7 @@ func TestOwnQueriesSayNothingAboutHandlers(t *testing.T) {
 	}
 }
 
-// Pauses double up to the greatest, also if a success in between did not last; they start from the
+// Pauses double up to the greatest, even if a success in between did not last; they start from the
 // least again after one that did.
 func TestPausesDouble(t *testing.T) {
 	g := breaker{}

@@ -17,7 +17,7 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// forgetful is a server of its own that puts a commit on disk only if somebody waits for that.
+// forgetful is its own server that puts a commit on disk only if somebody waits for that.
 func forgetful(t *testing.T) *sandbox.Postgres {
 	t.Helper()
 	server, err := sandbox.StartPostgres(t.Context(), sandbox.PostgresOptions{Parameters: map[string]string{

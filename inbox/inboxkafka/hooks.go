@@ -11,12 +11,12 @@ import (
 // they must be quick and safe for concurrent use, and must not call the Consumer except for Stats.
 // Their context has the values of Run's, and does not end.
 type Hooks struct {
-	// Handled is told of each message that is done: with the result, how often the message had failed
+	// Handled receives each message that is done: with the result, how often the message had failed
 	// before, and how long its transaction took (that of the whole batch, for each of its messages; 0
 	// for a duplicate that was only looked up).
 	Handled func(ctx context.Context, m inbox.Message, result inbox.Result, failures int, took time.Duration)
 
-	// Failed is told of each message that failed and is tried again: with how often it has failed by
+	// Failed receives each message that failed and is tried again: with how often it has failed by
 	// now, and how long its key waits.
 	Failed func(ctx context.Context, m inbox.Message, failures int, wait time.Duration, err error)
 
@@ -25,15 +25,15 @@ type Hooks struct {
 	Paused  func(ctx context.Context, err error)
 	Resumed func(ctx context.Context, after time.Duration)
 
-	// Assigned is told of partitions that this process works on from now on, and Revoked of those
+	// Assigned receives partitions that this process works on from now on, and Revoked of those
 	// that it has given back, or lost without notice.
 	Assigned func(ctx context.Context, topic string, partition int32)
 	Revoked  func(ctx context.Context, topic string, partition int32, lost bool)
 
-	// Committed is told of each offset that was committed, or was not, with the error.
+	// Committed receives each offset that was committed, or was not, with the error.
 	Committed func(ctx context.Context, topic string, partition int32, offset int64, err error)
 
-	// FetchError is told of errors of fetches that a person should know of: a topic that may not be
+	// FetchError receives errors of fetches that a person should know of: a topic that may not be
 	// read, a log that has lost records.
 	FetchError func(ctx context.Context, topic string, partition int32, err error)
 
@@ -44,7 +44,7 @@ type Hooks struct {
 	// this could not be found out. Nothing is removed meanwhile.
 	Retention func(ctx context.Context, err error)
 
-	// Swept is told of each removal of old marks.
+	// Swept receives each removal of old marks.
 	Swept func(ctx context.Context, swept inbox.Swept, took time.Duration, err error)
 }
 

@@ -13,7 +13,7 @@ import (
 const asksEvery = 10
 
 // lagLoop asks the brokers where the partitions end until ctx ends. What is fetched says so too,
-// but the client says nothing of a fetch that brings nothing, and nothing is fetched while the
+// but the client says nothing about a fetch that brings nothing, and nothing is fetched while the
 // consumer pauses.
 func (c *Consumer) lagLoop(ctx context.Context, admin *kadm.Client) {
 	ticker := time.NewTicker(c.cfg.CommitInterval)

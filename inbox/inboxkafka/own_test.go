@@ -123,7 +123,7 @@ func (s *service) script(script string) {
 	do(script)
 }
 
-// One name, two Consumers with topics of their own and settings of their own, as they come without
+// One name, two Consumers with their own topics and their own settings, as they come without
 // further thought.
 func TestTwoConsumersOfOneNameKeepMarksForTheLongerTime(t *testing.T) {
 	s := newService(t)

@@ -236,7 +236,8 @@ func TestCrashPoisonAndRetryInPostgres(t *testing.T) {
 	s.checkOrder()
 }
 
-// The database goes away and comes back. Nothing is lost or parked, and the process stays.
+// The database becomes unavailable and comes back. Nothing is lost or parked, and the process
+// stays.
 func TestPostgresGoesAway(t *testing.T) {
 	s := newService(t)
 	var failed atomic.Int64

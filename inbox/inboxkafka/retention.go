@@ -24,7 +24,7 @@ var ErrRetention = errors.New("inboxkafka: marks are removed while their message
 type lifetime struct {
 	topic              string
 	retention, segment time.Duration
-	forever            string // why it may never go; empty where it does
+	forever            string // why it may never go; empty if it does
 }
 
 // sum is how long its mark is needed. A record lives as long as its segment: the segment is closed

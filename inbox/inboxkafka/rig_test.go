@@ -198,5 +198,5 @@ func (r *rig) resetGroup(partitions int32) error {
 	return admin.CommitAllOffsets(r.t.Context(), "billing", offsets)
 }
 
-// patience bounds every wait of a test: passing it is a failure, never a way on.
+// patience bounds every wait of a test: passing it is a failure, never a result.
 const patience = 30 * time.Second

@@ -24,7 +24,7 @@ type scheduler struct {
 
 	partitions map[topicPartition]*partition
 	member     string                   // that the partitions were assigned to
-	next       map[topicPartition]int64 // the offset that the client reads next, where it is known
+	next       map[topicPartition]int64 // the offset that the client reads next, if it is known
 	ready      deque[*keyQueue]
 	inFlight   int  // jobs and slots
 	alone      bool // a suspect is in flight: nothing else is

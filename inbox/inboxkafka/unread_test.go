@@ -52,7 +52,7 @@ func (r *rig) deleteUpTo(offset int64) {
 	}
 }
 
-// What a group has read may be deleted, and nothing is told of it.
+// What a group has read may be deleted, and nothing reports it.
 func TestRecordsThatWereReadMayBeDeleted(t *testing.T) {
 	r := newRig(t, 1)
 	told := &fetchErrors{}

@@ -15,7 +15,7 @@ import (
 // Start records, before their handlers run, that they are about to, and returns how often each
 // message was recorded before and not ended: more than 0 is a message during which a process ended,
 // or one of its neighbours. Messages that are handled already are not recorded. The record goes
-// with the effect, in its transaction, and also if a handler fails in good order; so it costs a
+// with the effect, in its transaction, and even if a handler fails in good order; so it costs a
 // commit, for which Start takes many messages at once. Use it after a crash only.
 func (l *Loop[TTx]) Start(ctx context.Context, messages []inbox.Message) ([]int, error) {
 	if len(messages) == 0 {

@@ -75,7 +75,7 @@ type transaction struct {
 	tx     *sql.Tx
 	conn   *sql.Conn
 	cancel context.CancelFunc
-	// cut is what lies under the connection, if the driver is pgx.
+	// cut is what is under the connection, if the driver is pgx.
 	cut       *pgconn.PgConn
 	abandoned bool
 }
@@ -174,7 +174,7 @@ type ofPgx interface{ Conn() *pgx.Conn }
 const lostTimeout = 5 * time.Second
 
 // Lost asks the connection, or the server if the driver does not tell. An answer that Postgres
-// sent, be it that the transaction has failed, came over the connection.
+// sent, even if it says that the transaction has failed, came over the connection.
 func (t *transaction) Lost(ctx context.Context) bool {
 	known, lost := false, false
 	err := t.conn.Raw(func(conn any) error {

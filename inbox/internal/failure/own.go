@@ -39,7 +39,7 @@ func hint(state string) string {
 	case "42501":
 		return " (this role lacks a right: run sql/inbox/roles.sql as the owner, and GRANT inbox_consumer)"
 	case "42P01", "42703", "42883", "3F000":
-		return " (a table of the inbox is missing or old: relay inbox migrate up, or mend the search_path)"
+		return " (a table of the inbox is missing or old: relay inbox migrate up, or correct the search_path)"
 	case LockNotAvailable, "57014":
 		return " (a lock or a timeout: see in pg_locks who holds the tables of the inbox, such as VACUUM FULL)"
 	}

@@ -73,7 +73,7 @@ func (l *Ledger[TTx]) SeenAgain(ctx context.Context, tx inboxdriver.Tx, m Subjec
 	return true, l.Audit(ctx, tx, "unknown", m.Topic, m.Key, m.Source, m.ID, details)
 }
 
-// Settle takes the claim of this process away, in one transaction with what follows from it. found
+// Settle removes the claim of this process, in one transaction with what follows from it. found
 // is false if it was settled already, and seen says that the message was passed meanwhile. It tries
 // until ctx ends: the database may be unavailable for a moment, and a claim that stays is a
 // question to a person.

@@ -18,7 +18,7 @@ type Ledger[TTx any] struct {
 	Options
 
 	mu sync.Mutex
-	// started are the messages whose row in inbox_started this process wrote and has not taken away.
+	// started are the messages whose row in inbox_started this process wrote and has not removed.
 	started map[Identity]bool
 }
 

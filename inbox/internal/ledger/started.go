@@ -31,7 +31,7 @@ func (l *Ledger[TTx]) WasStarted(ids ...Identity) bool {
 	return false
 }
 
-// ClearStarted takes the rows away in the transaction that decides the messages.
+// ClearStarted removes the rows in the transaction that decides the messages.
 func (l *Ledger[TTx]) ClearStarted(ctx context.Context, tx inboxdriver.Tx, ids ...Identity) error {
 	if !l.WasStarted(ids...) {
 		return nil
@@ -66,10 +66,10 @@ func (l *Ledger[TTx]) Forget(ids ...Identity) {
 	}
 }
 
-// endedTimeout bounds the time that is spent on taking a record away after a failure.
+// endedTimeout bounds the time that is spent on removing a record after a failure.
 const endedTimeout = 5 * time.Second
 
-// Ended takes the record of messages away whose handler failed in good order: it did not end the
+// Ended removes the record of messages whose handler failed in good order: it did not end the
 // process. If the database is unavailable the record stays, and the next start counts one too many.
 func (l *Ledger[TTx]) Ended(ctx context.Context, ids ...Identity) {
 	if l.WasStarted(ids...) && l.TakeBack(ctx, ids...) {

@@ -7,9 +7,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// MarkID returns the identity of a message id as it stands in the tables, as the SQL function
+// MarkID returns the identity of a message id as it is in the tables, as the SQL function
 // inbox_key does: a UUIDv7 itself; any other text hashed (SHA-256) into a UUID of version 8 (RFC
-// 9562) whose first bit is set, so that it lies in no range of time. A UUID of another version is
+// 9562) whose first bit is set, so that it is in no range of time. A UUID of another version is
 // the same in upper and lower case.
 func MarkID(id string) uuid.UUID {
 	if canonical(id) {

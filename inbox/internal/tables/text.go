@@ -14,7 +14,7 @@ func Storable(text string, most int) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "�"), "\x00", "�")
 }
 
-// mostName bounds the bytes of a consumer and of a source: both stand in every entry of the primary
+// mostName bounds the bytes of a consumer and of a source: both are in every entry of the primary
 // key.
 const mostName = 255
 

@@ -11,7 +11,7 @@ import (
 // Every transaction of an inbox holds something that others wait for: a mark, a key, a partition. A
 // process that is frozen in the middle, or whose network is cut, must not hold it for long. So each
 // transaction begins with bounds that Postgres itself enforces: its session ends when it says
-// nothing for too long, and a statement ends that takes too long, be it that it waits for a lock.
+// nothing for too long, and a statement ends that takes too long, even one that waits for a lock.
 
 // Two times beyond HandlerTimeout. A process holds its mark and its locks until its session has
 // been idle for idleMargin more than a handler may take: then Postgres ends it. A process that

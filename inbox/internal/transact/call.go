@@ -109,7 +109,7 @@ func endOf(ctx context.Context) error {
 // errExit is the failure of a handler that ended its goroutine, as testing.T.FailNow does.
 var errExit = errors.New("inbox: the handler ended its goroutine and did not return")
 
-// protect turns a panic into an error. It sends the error by a deferred call, which runs where the
+// protect turns a panic into an error. It sends the error by a deferred call, which runs if the
 // goroutine ends too.
 func (r *Runner[TTx]) protect(ctx context.Context, handler func(context.Context) error, done chan<- error) {
 	err := errExit

@@ -19,8 +19,8 @@ var ErrForgotten = errors.New("inbox: Postgres crashed or failed over, and may h
 // restart in good order does not end it.
 //
 // It is a row of an unlogged table, inbox_incarnation: Postgres empties such a table whenever it
-// recovers from a crash, and a standby never has its rows. So exactly the events that can take an
-// asynchronous commit away take the row away too.
+// recovers from a crash, and a standby never has its rows. So exactly the events that can remove an
+// asynchronous commit remove the row too.
 type Incarnation struct{ ID int64 }
 
 // boundKey is the key of the incarnation of one inbox in a context; a handler may use several

@@ -12,7 +12,7 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
-// Options are what a Runner is told.
+// Options are what a Runner needs.
 type Options struct {
 	// HandlerTimeout bounds one call of a handler, and Reruns how often a transaction runs again that
 	// Postgres broke off because of another one.
@@ -62,9 +62,9 @@ func (r *Runner[TTx]) Do(
 	return r.DoIn(ctx, &in, work, append(all, first...)...)
 }
 
-// DoIn is Do if the first statements set the bounds and find out which incarnation the transaction
-// is in. If the context is bound to another one nothing is done. A nil in is for retries, which no
-// offset waits for.
+// DoIn is Do for first statements that set the bounds and find out which incarnation the
+// transaction is in. If the context is bound to another one nothing is done. A nil in is for
+// retries, which no offset waits for.
 func (r *Runner[TTx]) DoIn(
 	ctx context.Context, in *int64, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
 ) (err error) {
