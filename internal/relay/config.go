@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/kafkaclient"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -55,7 +56,7 @@ type Config struct {
 	database *pg.Database
 
 	// repeats is what the Kafka clients of all lanes have said lately.
-	repeats *repeats
+	repeats *kafkaclient.Repeats
 
 	// pace bounds the batches of the lane, beside BatchRows.
 	pace *pace
@@ -162,7 +163,7 @@ func (c Config) withInternals() Config {
 		c.Step = func(Step) {}
 	}
 	if c.repeats == nil {
-		c.repeats = newRepeats()
+		c.repeats = kafkaclient.NewRepeats()
 	}
 	return c
 }

@@ -2,11 +2,11 @@ package relay
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/kafkaclient"
 	"github.com/outbox-relay/relay/internal/topics"
 	"github.com/outbox-relay/relay/partitioning"
 )
@@ -21,17 +21,6 @@ func TransactionalIDs(name, lane string) []string {
 		ids[i] = fmt.Sprintf("relay.%s.%s.%d", name, lane, i)
 	}
 	return ids
-}
-
-// clientOptions are common to every Kafka client of the relay.
-func clientOptions(cfg *Config) []kgo.Opt {
-	return append([]kgo.Opt{
-		kgo.SeedBrokers(cfg.Brokers...),
-		kgo.ClientID("relay." + cfg.Name),
-		// The first record to a topic that has just been made waits for this.
-		kgo.MetadataMinAge(100 * time.Millisecond),
-		kgo.WithLogger(kafkaLogger{cfg.Logger, cfg.repeats}),
-	}, cfg.KafkaOptions...)
 }
 
 // newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves. The
@@ -74,4 +63,9 @@ func (c *Config) topicOptions() topics.Options {
 	return topics.Options{
 		Create: c.Topics.Create, Partitions: c.Topics.Partitions, ReplicationFactor: c.Topics.ReplicationFactor, Logger: c.Logger,
 	}
+}
+
+// clientOptions are common to every Kafka client of the relay.
+func clientOptions(c *Config) []kgo.Opt {
+	return kafkaclient.Options(c.Brokers, "relay."+c.Name, kafkaclient.NewLogger(c.Logger, c.repeats), c.KafkaOptions)
 }

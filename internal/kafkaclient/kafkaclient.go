@@ -1,4 +1,4 @@
-package relay
+package kafkaclient
 
 import (
 	"context"
@@ -10,15 +10,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// kafkaLogger hands the warnings and errors of a client on. The clients of a process try again for as long as a cluster is away,
+// Logger hands the warnings and errors of a client on. The clients of a process try again for as long as a cluster is away,
 // all with the same words: so each message is a warning once in repeatAfter, and in between it is seen at debug only.
-type kafkaLogger struct {
+type Logger struct {
 	log    *slog.Logger
-	repeat *repeats
+	repeat *Repeats
 }
 
+// NewLogger hands on to log what it has not said lately. Clients that share r say it once together.
+func NewLogger(log *slog.Logger, r *Repeats) Logger { return Logger{log, r} }
+
 // Level is asked by the client before it makes a message.
-func (l kafkaLogger) Level() kgo.LogLevel {
+func (l Logger) Level() kgo.LogLevel {
 	if l.log.Enabled(context.Background(), slog.LevelWarn) {
 		return kgo.LogLevelWarn
 	}
@@ -26,7 +29,7 @@ func (l kafkaLogger) Level() kgo.LogLevel {
 }
 
 // Log is told by the client what happens.
-func (l kafkaLogger) Log(level kgo.LogLevel, message string, attributes ...any) {
+func (l Logger) Log(level kgo.LogLevel, message string, attributes ...any) {
 	attributes = append(attributes[:len(attributes):len(attributes)], "kafka_level", level.String())
 	to := slog.LevelDebug
 	if !ours(attributes) {
@@ -53,9 +56,9 @@ func ours(attributes []any) bool {
 // repeatAfter is how long a message that was logged is held back.
 const repeatAfter = time.Minute
 
-// repeats counts messages that come again and again. It goes by their fixed text: what differs, such as the port of a connection,
+// Repeats counts messages that come again and again. It goes by their fixed text: what differs, such as the port of a connection,
 // stands in attributes.
-type repeats struct {
+type Repeats struct {
 	mu   sync.Mutex
 	seen map[string]*repeated
 }
@@ -65,10 +68,11 @@ type repeated struct {
 	held   int // since then
 }
 
-func newRepeats() *repeats { return &repeats{seen: make(map[string]*repeated)} }
+// NewRepeats has seen no message yet.
+func NewRepeats() *Repeats { return &Repeats{seen: make(map[string]*repeated)} }
 
 // due reports whether the message is to be logged now, and how often it was held back before.
-func (r *repeats) due(message string, now time.Time) (held int, due bool) {
+func (r *Repeats) due(message string, now time.Time) (held int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.seen[message]
@@ -81,4 +85,15 @@ func (r *repeats) due(message string, now time.Time) (held int, due bool) {
 	}
 	r.seen[message] = &repeated{logged: now}
 	return held, true
+}
+
+// Options are common to every Kafka client of the relay; more come after them.
+func Options(brokers []string, id string, log Logger, more []kgo.Opt) []kgo.Opt {
+	return append([]kgo.Opt{
+		kgo.SeedBrokers(brokers...),
+		kgo.ClientID(id),
+		// The first record to a topic that has just been made waits for this.
+		kgo.MetadataMinAge(100 * time.Millisecond),
+		kgo.WithLogger(log),
+	}, more...)
 }
