@@ -8,7 +8,7 @@ import (
 
 	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/hint"
-	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/kafkatx"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -56,7 +56,7 @@ func TestTheACLsFollowTheDeployment(t *testing.T) {
 		if !has(d, Write, prefix) {
 			t.Errorf("nothing on %s", prefix)
 		}
-		for _, id := range engine.TransactionalIDs("shop", lane.Name) {
+		for _, id := range kafkatx.TransactionalIDs("shop", lane.Name) {
 			if !strings.HasPrefix(id, prefix) {
 				t.Errorf("%s does not begin with %s", id, prefix)
 			}

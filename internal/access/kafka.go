@@ -9,6 +9,7 @@ import (
 	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/hint"
+	"github.com/outbox-relay/relay/internal/kafkatx"
 	engine "github.com/outbox-relay/relay/internal/relay"
 )
 
@@ -105,7 +106,7 @@ func (d Deployment) ACLs() ([]ACL, error) {
 
 // ringPrefix is what the transactional ids of the lane, and of no other, begin with.
 func ringPrefix(name, lane string) string {
-	first := engine.TransactionalIDs(name, lane)[0]
+	first := kafkatx.TransactionalIDs(name, lane)[0]
 	return first[:strings.LastIndexByte(first, '.')+1]
 }
 

@@ -10,8 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Logger hands the warnings and errors of a client on. The clients of a process try again for as long as a cluster is away,
-// all with the same words: so each message is a warning once in repeatAfter, and in between it is seen at debug only.
+// Logger hands the warnings and errors of a client on. The clients of a process try again for as
+// long as a cluster is away, all with the same words: so each message is a warning once in
+// repeatAfter, and in between it is seen at debug only.
 type Logger struct {
 	log    *slog.Logger
 	repeat *Repeats
@@ -56,8 +57,8 @@ func ours(attributes []any) bool {
 // repeatAfter is how long a message that was logged is held back.
 const repeatAfter = time.Minute
 
-// Repeats counts messages that come again and again. It goes by their fixed text: what differs, such as the port of a connection,
-// stands in attributes.
+// Repeats counts messages that come again and again. It goes by their fixed text: what differs,
+// such as the port of a connection, stands in attributes.
 type Repeats struct {
 	mu   sync.Mutex
 	seen map[string]*repeated

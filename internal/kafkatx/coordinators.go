@@ -13,10 +13,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Coordinators asks the coordinators of transactional ids about their last transactions. It is safe for concurrent use.
+// Coordinators asks the coordinators of transactional ids about their last transactions. It is safe
+// for concurrent use.
 //
-// It finds the coordinators itself and forgets one that gives no answer. franz-go 1.22.2 remembers a
-// coordinator until that answers that it is none, which a broker that is dead never does.
+// It finds the coordinators itself and forgets one that gives no answer. franz-go 1.22.2 remembers
+// a coordinator until that answers that it is none, which a broker that is dead never does.
 type Coordinators struct {
 	client *kgo.Client
 
@@ -29,8 +30,8 @@ func NewCoordinators(client *kgo.Client) *Coordinators {
 	return &Coordinators{client: client, nodes: make(map[string]int32)}
 }
 
-// Ask returns what is known of each id. The error says why ids are missing in the answer; those that are in it are valid
-// nevertheless.
+// Ask returns what is known of each id. The error says why ids are missing in the answer; those
+// that are in it are valid nevertheless.
 func (c *Coordinators) Ask(ctx context.Context, ids ...string) (map[string]Coordinated, error) {
 	err := c.find(ctx, ids)
 	all := make(map[string]Coordinated, len(ids))

@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Take takes a transactional id, as a producer does that starts: what is open is aborted by its coordinator. It returns
-// false if the coordinator is still busy with that, or with the markers of a transaction before.
+// Take takes a transactional id, as a producer does that starts: what is open is aborted by its
+// coordinator. It returns false if the coordinator is still busy with that, or with the markers of
+// a transaction before.
 func Take(ctx context.Context, client *kgo.Client, id string, timeoutMillis int32) (producerID int64, epoch int16, taken bool, err error) {
 	request := kmsg.NewPtrInitProducerIDRequest()
 	request.TransactionalID = &id
@@ -72,8 +73,8 @@ func Finish(
 	return true, nil
 }
 
-// WriteMarkers decides what partitions hold open of a producer id that no transactional id has any more. It needs the right
-// to alter the cluster.
+// WriteMarkers decides what partitions hold open of a producer id that no transactional id has any
+// more. It needs the right to alter the cluster.
 func WriteMarkers(ctx context.Context, client *kgo.Client, open []Open, commit bool) error {
 	for _, o := range open {
 		topics := make(kadm.TopicsSet)

@@ -36,8 +36,9 @@ func (p Partitions) Add(place Place) { p[place.Topic] = append(p[place.Topic], p
 // State is what a coordinator says of a transactional id, in Kafka's words.
 type State string
 
-// The states that matter. A coordinator that is about to write markers says PrepareCommit or PrepareAbort, and one that
-// has written them, or has left them out, CompleteCommit or CompleteAbort. InitProducerId makes both of these Empty.
+// The states that matter. A coordinator that is about to write markers says PrepareCommit or
+// PrepareAbort, and one that has written them, or has left them out, CompleteCommit or
+// CompleteAbort. InitProducerId makes both of these Empty.
 const (
 	Empty          State = "Empty"
 	Ongoing        State = "Ongoing"
@@ -45,7 +46,8 @@ const (
 	CompleteAbort  State = "CompleteAbort"
 )
 
-// Decided reports whether the last transaction of the id is over as far as its coordinator is concerned.
+// Decided reports whether the last transaction of the id is over as far as its coordinator is
+// concerned.
 func (s State) Decided() bool {
 	return s == Empty || s == CompleteCommit || s == CompleteAbort || s == "Dead" || s == ""
 }
@@ -57,14 +59,16 @@ type Coordinated struct {
 	// ProducerID and Epoch are those of the next transaction, or of the one that is ongoing.
 	ProducerID int64
 	Epoch      int16
-	// Partitions of the transaction that is ongoing, as far as this client may describe their topics.
+	// Partitions of the transaction that is ongoing, as far as this client may describe their
+	// topics.
 	Partitions Partitions
 }
 
 // Open is a transaction that a partition holds open.
 type Open struct {
 	Place
-	// ProducerID and Epoch of what was written last. With transaction.version 2 each transaction has an epoch.
+	// ProducerID and Epoch of what was written last. With transaction.version 2 each transaction
+	// has an epoch.
 	ProducerID int64
 	Epoch      int16
 	// Start is the first offset of the transaction: read_committed readers do not pass it.
@@ -262,8 +266,8 @@ func (s *Seen) add(place Place, p *kmsg.DescribeProducersResponseTopicPartition)
 	}
 }
 
-// PartitionsOf lists the partitions of topics. Those of a topic that does not exist, or about which nothing can be
-// learnt now, are in unseen under partition 0.
+// PartitionsOf lists the partitions of topics. Those of a topic that does not exist, or about which
+// nothing can be learnt now, are in unseen under partition 0.
 func PartitionsOf(ctx context.Context, client *kgo.Client, topics ...string) (partitions Partitions, unseen map[Place]error, err error) {
 	partitions, unseen = make(Partitions), make(map[Place]error)
 	if len(topics) == 0 {

@@ -3,62 +3,13 @@ package relay
 import (
 	"encoding/json"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/kafkatx"
 )
-
-// What is open was committed, or aborted, or cannot be known: by what the coordinator says, and by the checkpoint.
-func TestATransactionThatWasLeftOpenIsDecidedAsItWasDecided(t *testing.T) {
-	known := &checkpoint.Record{Transactions: &checkpoint.Transactions{
-		Last:   []checkpoint.TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 4}},
-		Unseen: []checkpoint.TransactionRecord{{Number: 0, ProducerID: 7, Epoch: 2}, {Number: 0, ProducerID: 6, Epoch: 32766}},
-	}}
-	here := kafkatx.Partitions{orders: {1}}
-	for name, c := range map[string]struct {
-		open  kafkatx.Open
-		state kafkatx.Coordinated
-		last  *checkpoint.Record
-		final bool
-		want  fate
-	}{
-		"under way":                     {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 4, Partitions: here}, nil, false, running},
-		"committed":                     {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, commits},
-		"its markers are being written": {epoch(4), kafkatx.Coordinated{State: "PrepareCommit", ProducerID: 7, Epoch: 4}, nil, false, running},
-		"its markers are being written, and it was fenced": {epoch(4), kafkatx.Coordinated{State: "PrepareAbort", ProducerID: 7, Epoch: 5}, nil, true, running},
-		"aborted by its producer":                          {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 5}, nil, false, aborts},
-		"aborted by a fence":                               {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, nil, false, aborts},
-		"begun after the answer":                           {epoch(5), kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, nil, false, undecided},
-		"taken since, and in the checkpoint":               {epoch(4), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 6}, known, false, commits},
-		"set aside, and in the checkpoint":                 {epoch(2), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 6}, known, true, commits},
-		"a later abort does not take a commit along":       {epoch(4), kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, known, false, commits},
-		"taken since, before the fence":                    {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, known, false, undecided},
-		"taken since, after the fence":                     {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, known, true, aborts},
-		"an old checkpoint that tells nothing":             {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, &checkpoint.Record{}, true, undecided},
-		"a lane without any batch":                         {epoch(5), kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 7}, nil, true, aborts},
-		"another transaction of its id is under way there": {epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 6, Partitions: here}, known, false, clash},
-		"another transaction of its id is under way elsewhere": {
-			epoch(4), kafkatx.Coordinated{State: kafkatx.Ongoing, ProducerID: 7, Epoch: 6, Partitions: kafkatx.Partitions{orders: {2}}}, known, false, commits,
-		},
-		"its id has another producer id": {
-			kafkatx.Open{Place: place(1), ProducerID: 6, Epoch: 32766}, kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7}, known, false, commits,
-		},
-		"of somebody else": {kafkatx.Open{Place: place(1), ProducerID: 99}, kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7}, known, true, foreign},
-	} {
-		if got := (&closing{last: c.last, final: c.final}).fateOf(c.open, c.state); got != c.want {
-			t.Errorf("%s: got %d, want %d", name, got, c.want)
-		}
-	}
-}
-
-func place(partition int32) kafkatx.Place { return kafkatx.Place{Topic: orders, Partition: partition} }
-
-func epoch(e int16) kafkatx.Open { return kafkatx.Open{Place: place(1), ProducerID: 7, Epoch: e} }
 
 // leftOut has a broker say of one transaction that its marker is missing on a partition, until it is written: until the partition is
 // added to a transaction of that producer, which ends.
@@ -211,15 +162,4 @@ func TestAnAbortWithoutItsMarkerIsAbortedAgain(t *testing.T) {
 	again.stop()
 	r.expect(orders, merge(want, theEnd))
 	missing.expect(t, false)
-}
-
-// A checkpoint of a relay that did not list transactions decides nothing.
-func TestAnOpenTransactionThatNobodyCanDecideHaltsTheLane(t *testing.T) {
-	c := &closing{s: &session{cfg: &Config{Brokers: []string{"b:9092"}}}}
-	err := c.halt("relay.test.outbox.0", epoch(4), undecided)
-	for _, text := range []string{"order/1", "epoch 4", "kafka-transactions.sh --bootstrap-server b:9092 abort", "read_uncommitted"} {
-		if !strings.Contains(err.Error(), text) {
-			t.Errorf("%v does not say %q", err, text)
-		}
-	}
 }

@@ -30,10 +30,11 @@ func (s *session) enlist(b *batch, pl *plan) (*checkpoint.Transactions, error) {
 			topics[topic] = struct{}{}
 		}
 	}
-	if blocked := s.ring.markers.blocked(topics); blocked != nil {
+	if blocked := s.producers.Markers.Blocked(topics); blocked != nil {
 		return nil, &blockedError{blocked}
 	}
 	// A batch that is not committed is followed by none that is, so its checkpoint is not read.
-	s.lastOf[b.txn.producer.number] = checkpoint.NewTransaction(b.txn.producer.number, b.txn.id, b.txn.epoch, topics)
-	return checkpoint.NewTransactions(s.lastOf, s.ring.markers.setAsides()), nil
+	transaction := b.txn.Describe(topics)
+	s.lastOf[transaction.Number] = transaction
+	return checkpoint.NewTransactions(s.lastOf, s.producers.Markers.SetAsides()), nil
 }

@@ -1,27 +1,19 @@
 package relay
 
 import (
-	"fmt"
-
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkaclient"
+	"github.com/outbox-relay/relay/internal/kafkatx"
+	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/topicname"
 	"github.com/outbox-relay/relay/internal/topics"
 	"github.com/outbox-relay/relay/partitioning"
 )
 
 // Group is the consumer group that relays of the deployment name join to share its lanes.
 func Group(name string) string { return "relay." + name }
-
-// TransactionalIDs are the ring of a lane of the deployment name, in the order in which a takeover fences them.
-func TransactionalIDs(name, lane string) []string {
-	ids := make([]string, checkpoint.PoolSize)
-	for i := range ids {
-		ids[i] = fmt.Sprintf("relay.%s.%s.%d", name, lane, i)
-	}
-	return ids
-}
 
 // newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves. The
 // number of partitions is the session's, not the single producer's.
@@ -68,4 +60,34 @@ func (c *Config) topicOptions() topics.Options {
 // clientOptions are common to every Kafka client of the relay.
 func clientOptions(c *Config) []kgo.Opt {
 	return kafkaclient.Options(c.Brokers, "relay."+c.Name, kafkaclient.NewLogger(c.Logger, c.repeats), c.KafkaOptions)
+}
+
+// mayWriteTo reports whether rows of the lane may go to the topic.
+func (c *Config) mayWriteTo(topic string) bool {
+	mayName := append([]string{topicname.PatternOf(c.Route)}, topicname.Allowed(c.Topics.Allow, c.Route)...)
+	return topicname.CheckNamed(topic, mayName) == nil
+}
+
+// poolOptions are those of the lane's producers.
+func (s *session) poolOptions(clock *outboxread.Clock) (kafkatx.PoolOptions, error) {
+	partitioner, err := newPartitioner(s.cfg.Partitioner, s.log.Topic, s.topics)
+	return kafkatx.PoolOptions{
+		IDs:                kafkatx.TransactionalIDs(s.cfg.Name, s.lane.Name),
+		Checkpoints:        kafkatx.Place{Topic: s.log.Topic, Partition: s.log.Partition},
+		ClientOptions:      clientOptions(s.cfg),
+		TransactionTimeout: s.cfg.TransactionTimeout,
+		Partitioner:        partitioner,
+		Compression:        compressions[s.cfg.Compression],
+		BatchMaxBytes:      s.topics.BatchMaxBytes,
+		MaxBufferedRecords: s.cfg.BatchRows + checkpoint.PoolSize,
+		Now:                clock.Now,
+		Broker:             s.cfg.Brokers[0],
+		Logger:             s.lane.log,
+		Reports: kafkatx.Reports{
+			Waiting:  func(reason string) { s.lane.change(Waiting, reason) },
+			Working:  s.lane.running,
+			Unclosed: s.lane.unclosed,
+			LeftOpen: s.lane.foundOpen,
+		},
+	}, err
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
 func TestNamesOnTheClusterAreStable(t *testing.T) {
@@ -16,7 +17,7 @@ func TestNamesOnTheClusterAreStable(t *testing.T) {
 		t.Error(got)
 	}
 	want := []string{"relay.app.l.0", "relay.app.l.1", "relay.app.l.2", "relay.app.l.3", "relay.app.l.4", "relay.app.l.5"}
-	if got := TransactionalIDs("app", "l"); !reflect.DeepEqual(got, want) {
+	if got := kafkatx.TransactionalIDs("app", "l"); !reflect.DeepEqual(got, want) {
 		t.Error(got)
 	}
 }

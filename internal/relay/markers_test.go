@@ -12,7 +12,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
 // While a partition cannot be asked whether it has its markers, nothing is written to its topic; everything else goes on, in
@@ -67,56 +66,6 @@ func eventuallyParked(t *testing.T, r *rig) {
 	for deadline := time.Now().Add(patience); query[int](t, r.conn, `SELECT count(*)::int FROM outbox_parked`) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("rows are still parked")
-		}
-	}
-}
-
-// Each id is used again only once its last transaction was seen to be closed.
-func TestAnIDIsUsedAgainOnlyOnceItsTransactionIsClosed(t *testing.T) {
-	m := &markers{states: make(map[*producer]*following), changed: make(chan struct{}), wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1)}
-	first, second := &producer{txnID: "first"}, &producer{txnID: "second", number: 1}
-	for _, p := range []*producer{first, second} {
-		p.markers = m
-		m.states[p] = &following{}
-	}
-	take := func() *producer {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		return m.free([]*producer{first, second})
-	}
-	if take() != first || take() != second || take() != nil {
-		t.Fatal("a producer was given out twice, or out of turn")
-	}
-	txn := &transaction{producer: first, id: 7, epoch: 3}
-	txn.places.add(orders, 1, 0)
-	m.has(txn, true)
-	if p := take(); p != nil {
-		t.Fatalf("%s was given out before its transaction was seen to be closed", p.txnID)
-	}
-	ended := m.following(false)
-	seen := kafkatx.Seen{Open: []kafkatx.Open{{Place: place(1), ProducerID: 7, Epoch: 3}}}
-	if m.note(ended, seen); take() != nil {
-		t.Fatal("a producer was given out whose transaction is open")
-	}
-	if m.note(ended, kafkatx.Seen{}); take() != first {
-		t.Fatal("a producer was not given out although its transaction is closed")
-	}
-}
-
-func TestWhatAFormerCoordinatorSaysIsNotBelieved(t *testing.T) {
-	e := &ended{Transaction: checkpoint.Transaction{ProducerID: 7, Epoch: 3}}
-	for _, c := range []struct {
-		state kafkatx.Coordinated
-		known bool
-	}{
-		{kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 3}, false}, // of the transaction before
-		{kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 4}, true},
-		{kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 5}, true},
-		{kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 8, Epoch: 0}, true}, // the epochs were used up
-		{kafkatx.Coordinated{ProducerID: -1}, true},                                // forgotten
-	} {
-		if known := e.knownIn(c.state); known != c.known {
-			t.Errorf("%+v is about the transaction: %t", c.state, known)
 		}
 	}
 }

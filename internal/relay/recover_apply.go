@@ -133,14 +133,14 @@ func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) erro
 		return nil
 	}
 	// The new checkpoint will name no transaction. So none may be open, because nobody could tell later what became of it.
-	c, err := s.closeOpen(ctx, last, true)
+	c, err := s.producers.CloseOpen(ctx, s.client, last, true, nil)
 	if err != nil {
 		return err
 	}
-	if c.wrote { // with ids that the ring had
+	if c.Wrote { // with ids that the ring had
 		return errors.New("a transaction of the lane was still open, and has been ended; run the command again")
 	}
-	return c.allSeen()
+	return c.AllSeen(r.cfg.mayWriteTo)
 }
 
 // session is a session of the pipeline without its reader.
@@ -258,7 +258,7 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	r.cfg.Step(recoveryBegun)
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	err = s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, s.ring.producers[0], c) })
+	err = s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, s.producers.First(), c) })
 	if err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -33,14 +34,14 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 				s.topics.Forget(topic)
 				s.topics.SetUnavailable(topic, cause)
 			}
-		} else if ctx.Err() != nil || !b.txn.refusedOrAway(s.log.Topic) {
+		} else if ctx.Err() != nil || !refusedOrAway(b.txn, s.log.Topic) {
 			return err
 		}
-		suspects := b.txn.suspects()
+		suspects := suspectsOf(b.txn)
 		if len(suspects) == 0 {
 			s.noteAway(b)
 		}
-		if err := b.txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
+		if err := b.txn.Abort(); err != nil {
 			return err
 		}
 		if why := s.convict(ctx, b, suspects); why != nil {
@@ -64,50 +65,43 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 	}
 }
 
-// refusedOrAway reports whether the transaction failed for what it can be begun anew without: rows that are refused, or
-// topics that are away while the checkpoint topic is not.
-func (t *transaction) refusedOrAway(checkpoints string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.acked.Load() != int64(t.produced) {
+// refusedOrAway reports whether a transaction failed for what it can be begun again without: rows that are refused, or
+// topics that are unavailable while the checkpoint topic is not.
+func refusedOrAway(txn *kafkatx.Txn, checkpoints string) bool {
+	failures, all := txn.Outcome()
+	if !all {
 		return false // some of its records may still be under way
 	}
-	for _, f := range t.failures {
-		if topics.IsRecordFault(f.err) {
+	for _, f := range failures {
+		if topics.IsRecordFault(f.Err) {
 			return true
 		}
 	}
-	for _, f := range t.failures {
-		if !topics.IsUnavailable(f.err) || f.record.Topic == checkpoints {
+	for _, f := range failures {
+		if !topics.IsUnavailable(f.Err) || f.Record.Topic == checkpoints {
 			return false
 		}
 	}
-	return len(t.failures) > 0
+	return len(failures) > 0
 }
 
-// suspects are the records that brokers have refused. They refuse a batch of one partition whole.
-func (t *transaction) suspects() []produceFailure {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var suspects []produceFailure
-	for _, f := range t.failures {
-		if topics.IsRecordFault(f.err) {
-			suspects = append(suspects, f)
-		}
-	}
-	return suspects
+// suspectsOf are the records that brokers have refused. They refuse a batch of one partition whole.
+func suspectsOf(txn *kafkatx.Txn) []kafkatx.Failure {
+	failures, _ := txn.Outcome()
+	return slices.DeleteFunc(failures, func(f kafkatx.Failure) bool { return !topics.IsRecordFault(f.Err) })
 }
 
 // noteAway records which topics a batch has failed for.
 func (s *session) noteAway(b *batch) {
 	defer s.topics.LogSuspended()
-	s.topics.Unavailable.Spend(time.Since(b.txn.begun))
-	for _, f := range b.txn.failures {
-		topic := f.record.Topic
+	s.topics.Unavailable.Spend(time.Since(b.txn.Begun))
+	failures, _ := b.txn.Outcome()
+	for _, f := range failures {
+		topic := f.Record.Topic
 		if _, known := s.topics.Known(topic); known { // noted once a batch
 			s.topics.Forget(topic)
 			delete(s.parking.trying, topic)
-			s.topics.SetUnavailable(topic, fmt.Errorf("produce to topic %s: %w", topic, f.err))
+			s.topics.SetUnavailable(topic, fmt.Errorf("produce to topic %s: %w", topic, f.Err))
 		}
 	}
 }
@@ -115,19 +109,19 @@ func (s *session) noteAway(b *batch) {
 // convict finds out which of the suspects can never be sent, on the producer of the batch, whose transaction is over. If it is
 // none of them, the page is sent in smaller pieces. Each call makes the next attempt another one. It returns an error if only a
 // new session can go on.
-func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailure) error {
+func (s *session) convict(ctx context.Context, b *batch, suspects []kafkatx.Failure) error {
 	if len(suspects) == 0 {
 		return nil
 	}
 	// The largest first: of records that are too large none behind the first good one is bad.
-	slices.SortStableFunc(suspects, func(a, c produceFailure) int {
-		return cmp.Compare(outboxread.RecordBytes(c.record), outboxread.RecordBytes(a.record))
+	slices.SortStableFunc(suspects, func(a, c kafkatx.Failure) int {
+		return cmp.Compare(outboxread.RecordBytes(c.Record), outboxread.RecordBytes(a.Record))
 	})
-	topic, size := suspects[0].record.Topic, tooLarge(suspects[0].err)
+	topic, size := suspects[0].Record.Topic, tooLarge(suspects[0].Err)
 	// One topic and fault at a time: the limit of one topic says nothing about another. What is left is refused again.
-	suspects = slices.DeleteFunc(suspects, func(f produceFailure) bool { return f.record.Topic != topic || tooLarge(f.err) != size })
+	suspects = slices.DeleteFunc(suspects, func(f kafkatx.Failure) bool { return f.Record.Topic != topic || tooLarge(f.Err) != size })
 	if size {
-		if smaller, err := s.limitChanged(ctx, b.page, suspects[0].record); err != nil || smaller {
+		if smaller, err := s.limitChanged(ctx, b.page, suspects[0].Record); err != nil || smaller {
 			return err
 		}
 	}
@@ -140,7 +134,7 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []produceFailu
 	}
 	bytes := 0
 	for _, f := range suspects {
-		bytes += outboxread.RecordBytes(f.record)
+		bytes += outboxread.RecordBytes(f.Record)
 	}
 	s.parking.pieces.halve(topic, bytes)
 	s.lane.log.Warn("a topic refuses records together that it takes one by one: the page is published in smaller pieces",
@@ -180,36 +174,36 @@ func tooLarge(err error) bool {
 }
 
 // condemn remembers that a record of the batch can never be sent.
-func (s *session) condemn(b *batch, f produceFailure) error {
+func (s *session) condemn(b *batch, f kafkatx.Failure) error {
 	for i := range b.page.Records {
-		if &b.page.Records[i] == f.record {
-			s.parking.condemned[b.page.Key(i)] = f.err
+		if &b.page.Records[i] == f.Record {
+			s.parking.condemned[b.page.Key(i)] = f.Err
 			return nil
 		}
 	}
-	return fmt.Errorf("produce: a record that is no row was refused: %w", f.err)
+	return fmt.Errorf("produce: a record that is no row was refused: %w", f.Err)
 }
 
 // probe sends each record alone, in transactions that are aborted, condemns those that are refused, and counts them. It may
 // stop at the first good one. What it has found out stays known where it fails.
-func (s *session) probe(ctx context.Context, b *batch, suspects []produceFailure, untilGood bool) (refused int, err error) {
-	var txn *transaction
+func (s *session) probe(ctx context.Context, b *batch, suspects []kafkatx.Failure, untilGood bool) (refused int, err error) {
+	var txn *kafkatx.Txn
 	for _, suspect := range suspects {
-		if txn != nil && time.Since(txn.begun) > s.cfg.TransactionTimeout/2 { // brokers would abort it
-			if err := txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
+		if txn != nil && time.Since(txn.Begun) > s.cfg.TransactionTimeout/2 { // brokers would abort it
+			if err := txn.Abort(); err != nil {
 				return refused, err
 			}
 			txn = nil
 		}
 		if txn == nil {
-			if txn, err = b.txn.producer.begin(ctx); err != nil {
+			if txn, err = b.txn.Producer.Begin(ctx); err != nil {
 				return refused, err
 			}
 		}
-		alone := *suspect.record
-		record, given := txn.deadline(ctx)
-		txn.produce(record, &alone)
-		failed := txn.flush(ctx)
+		alone := *suspect.Record
+		record, given := txn.Deadline(ctx)
+		txn.Produce(record, &alone)
+		failed := txn.Flush(ctx)
 		given()
 		if failed == nil {
 			if untilGood {
@@ -221,10 +215,10 @@ func (s *session) probe(ctx context.Context, b *batch, suspects []produceFailure
 			return refused, failed
 		}
 		refused++
-		if err := s.condemn(b, produceFailure{suspect.record, failed}); err != nil {
+		if err := s.condemn(b, kafkatx.Failure{Record: suspect.Record, Err: failed}); err != nil {
 			return refused, err
 		}
-		if err := txn.abort(s.cfg.TransactionTimeout, s.ring.close); err != nil {
+		if err := txn.Abort(); err != nil {
 			return refused, err
 		}
 		txn = nil
@@ -232,17 +226,5 @@ func (s *session) probe(ctx context.Context, b *batch, suspects []produceFailure
 	if txn == nil {
 		return refused, nil
 	}
-	return refused, txn.abort(s.cfg.TransactionTimeout, s.ring.close)
-}
-
-// abort ends the transaction without a trace. Whatever it held has been decided by then: nothing is buffered any more. An
-// error means that the producer cannot be used again; giveUp is called where that takes too long.
-func (t *transaction) abort(timeout time.Duration, giveUp func()) error {
-	limit := time.AfterFunc(timeout+time.Second, giveUp)
-	defer limit.Stop()
-	if err := t.producer.client.EndTransaction(context.Background(), kgo.TryAbort); err != nil {
-		return fmt.Errorf("abort: %w", err)
-	}
-	t.producer.markers.has(t, false)
-	return nil
+	return refused, txn.Abort()
 }

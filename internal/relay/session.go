@@ -13,6 +13,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
@@ -31,7 +32,7 @@ type session struct {
 	lane       *lane
 	row        *laneRow
 	client     *kgo.Client // for questions to the cluster
-	ring       *ring
+	producers  *kafkatx.Pool
 	reader     *outboxread.Reader
 	topics     *topics.Registry
 	admin      *kadm.Client // on that client
@@ -60,7 +61,7 @@ type batch struct {
 	// plan and txn are replaced where the batch is begun anew without rows that were refused; they are final once flushed has
 	// its one value. The intent is then written again.
 	plan    atomic.Pointer[plan]
-	txn     *transaction
+	txn     *kafkatx.Txn
 	flushed chan error
 }
 
@@ -68,7 +69,7 @@ type batch struct {
 func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	group, ctx := errgroup.WithContext(ctx)
 	// A commit is never cancelled: closing the producers is what ends it, when another goroutine has failed.
-	stop := context.AfterFunc(ctx, s.ring.close)
+	stop := context.AfterFunc(ctx, s.producers.Close)
 	defer stop()
 	s.drain = drain
 	if s.cfg.Retention != KeepForever {
@@ -91,7 +92,7 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 		defer close(ended)
 		return s.commit(ctx, batches)
 	})
-	group.Go(func() error { return s.ring.markers.failed(ctx, ended) })
+	group.Go(func() error { return s.producers.Markers.Failed(ctx, ended) })
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -257,7 +258,7 @@ func (s *session) send(ctx context.Context, p *outboxread.Page, pl *plan, sieve 
 		return pl, err
 	}
 	s.seq++
-	b := &batch{seq: s.seq, page: p, oldest: p.Oldest, begun: txn.begun, txn: txn, flushed: make(chan error, 1)}
+	b := &batch{seq: s.seq, page: p, oldest: p.Oldest, begun: txn.Begun, txn: txn, flushed: make(chan error, 1)}
 	b.plan.Store(pl)
 	// The committing goroutine may write the intent while this one produces.
 	select {
@@ -276,9 +277,9 @@ func (s *session) send(ctx context.Context, p *outboxread.Page, pl *plan, sieve 
 	return pl, err
 }
 
-func (s *session) beginTransaction(ctx context.Context) (*transaction, error) {
+func (s *session) beginTransaction(ctx context.Context) (*kafkatx.Txn, error) {
 	s.cfg.Step(BeforeBegin)
-	txn, err := s.ring.begin(ctx)
+	txn, err := s.producers.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -304,18 +305,18 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	// Brokers abort a transaction that stays open longer: waiting on is of no use.
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.TransactionTimeout+time.Second)
 	defer cancel()
-	records, given := b.txn.deadline(ctx)
+	records, given := b.txn.Deadline(ctx)
 	defer given()
 	s.cfg.Step(BeforeProduce)
 	for i := range b.page.Records {
 		if pl.drop == nil || !pl.drop[i] {
-			b.txn.produce(records, &b.page.Records[i])
+			b.txn.Produce(records, &b.page.Records[i])
 		}
 	}
-	b.txn.produce(records, s.log.Message(value))
+	b.txn.Produce(records, s.log.Message(value))
 	s.cfg.Step(AfterProduce)
 	s.cfg.Step(BeforeFlush)
-	if err := b.txn.flush(ctx); err != nil {
+	if err := b.txn.Flush(ctx); err != nil {
 		return err
 	}
 	s.cfg.Step(AfterFlush)
@@ -386,13 +387,13 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 	}
 	s.cfg.Step(BeforeEnd)
 	ended := make(chan error, 1)
-	go func() { ended <- b.txn.end(ctx) }()
-	limit := time.AfterFunc(s.cfg.TransactionTimeout+time.Second, s.ring.close)
+	go func() { ended <- b.txn.Commit(ctx) }()
+	limit := time.AfterFunc(s.cfg.TransactionTimeout+time.Second, s.producers.Close)
 	defer limit.Stop()
 	failed, _, err = await(ctx, s, ping, ended)
 	if err != nil {
 		// The outcome is unknown, and nobody may go on before the commit has returned.
-		s.ring.close()
+		s.producers.Close()
 		return errors.Join(err, <-ended)
 	}
 	if failed != nil {

@@ -77,8 +77,8 @@ func (s *session) close() {
 	if s.queue != nil {
 		s.queue.Close()
 	}
-	if s.ring != nil {
-		s.ring.close()
+	if s.producers != nil {
+		s.producers.Close()
 	}
 	s.admin.Close()
 }
@@ -95,7 +95,7 @@ func (s *session) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first := s.ring.producers[0]
+	first := s.producers.First()
 	state, err := s.row.read(ctx)
 	if err != nil {
 		return err
@@ -143,14 +143,16 @@ func (s *session) claim(ctx context.Context) error {
 
 // closeRest closes what only the last checkpoint decides.
 func (s *session) closeRest(ctx context.Context, last *checkpoint.Record) error {
-	c, err := s.closeOpen(ctx, last, true)
+	c, err := s.producers.CloseOpen(ctx, s.client, last, true, s.lane.toLookAt(true))
 	if err != nil {
 		return err
 	}
-	if c.wrote { // with ids that the ring had
-		return errLeftOpen
+	if c.Wrote { // with ids that the ring had
+		return kafkatx.ErrLeftOpen
 	}
-	c.follow()
+	if last := c.Follow(); last != nil {
+		s.lastOf = last
+	}
 	return nil
 }
 
@@ -201,39 +203,28 @@ func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *ch
 	if s.reader != nil { // a recovery writes checkpoints only
 		clock = s.reader.Clock()
 	}
-	if s.ring, err = newRing(s.cfg, s.lane, s.topics, clock); err != nil {
+	pool, err := s.poolOptions(clock)
+	if err != nil {
 		return nil, err
 	}
-	s.topics.Clear = s.ring.markers.clear
-	c, err := s.closeOpen(ctx, known, false)
+	if s.producers, err = kafkatx.NewPool(pool); err != nil {
+		return nil, err
+	}
+	s.topics.Clear = s.producers.Markers.Clear
+	c, err := s.producers.CloseOpen(ctx, s.client, known, false, s.lane.toLookAt(false))
 	if err == nil && known != nil && known.Unreadable {
-		err = c.allSeen() // while the coordinators still know what they have decided
+		err = c.AllSeen(s.cfg.mayWriteTo) // while the coordinators still know what they have decided
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := s.ring.fence(ctx); err != nil {
+	if err := s.producers.Fence(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.checkpointsClosed(ctx); err != nil {
+	if err := s.producers.CheckpointsClosed(ctx); err != nil {
 		return nil, err
 	}
-	return s.log.ReadFenced(ctx, s.ring.producers[0])
-}
-
-// checkpointsClosed sees that the fence has left nothing open on the partition of the checkpoints.
-func (s *session) checkpointsClosed(ctx context.Context) error {
-	own := kafkatx.Place{Topic: s.log.Topic, Partition: s.log.Partition}
-	seen := s.ring.markers.lookSettled(ctx, kafkatx.Partitions{own.Topic: {own.Partition}})
-	if cause, ok := seen.Unseen[own]; ok {
-		return cannotAsk(own, cause)
-	}
-	for _, o := range seen.Open {
-		if s.ring.markers.earlier(o) {
-			return fmt.Errorf("%s holds a transaction of another owner open, from offset %d; the lane is taken over once more", own, o.Start)
-		}
-	}
-	return nil
+	return s.log.ReadFenced(ctx, s.producers.First())
 }
 
 // The feature of the cluster that makes a delayed EndTxn harmless: the epoch is raised at each end of a transaction
@@ -267,7 +258,7 @@ func checkTransactionVersion(ctx context.Context, client *kgo.Client) error {
 }
 
 // sign writes a checkpoint outside of a batch. It keeps the name of the batch that it stands for.
-func (s *session) sign(ctx context.Context, p *producer, c checkpoint.Record) error {
+func (s *session) sign(ctx context.Context, p *kafkatx.Producer, c checkpoint.Record) error {
 	if err := s.log.Write(ctx, p, c); err != nil {
 		return fmt.Errorf("sign the checkpoint: %w", err)
 	}

@@ -39,7 +39,7 @@ func (r *rig) epochs() string {
 		r.t.Fatal(err)
 	}
 	defer client.Close()
-	states, err := kafkatx.NewCoordinators(client).Ask(r.t.Context(), TransactionalIDs("test", "outbox")...)
+	states, err := kafkatx.NewCoordinators(client).Ask(r.t.Context(), kafkatx.TransactionalIDs("test", "outbox")...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -187,31 +187,11 @@ func TestAnUnreadableCheckpointHaltsBehindTheFenceToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.ring.close) // the fence makes another one
+	t.Cleanup(s.producers.Close) // the fence makes another one
 	r.appendRaw("garbage")
 	_, err = s.fence(t.Context(), &s.last)
 	if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || fault.Cause != checkpoint.CheckpointUnreadable {
 		t.Errorf("got %v", err)
-	}
-}
-
-// A record of the checkpoint that cannot be read does not make the transactions that it may have named aborted ones.
-func TestAnUnreadableCheckpointDecidesNoTransaction(t *testing.T) {
-	unread := (&checkpoint.UnreadableError{Offset: 7}).Placeholder()
-	for name, c := range map[string]struct {
-		state kafkatx.Coordinated
-		final bool
-		want  fate
-	}{
-		"taken since":                     {kafkatx.Coordinated{State: kafkatx.Empty, ProducerID: 7, Epoch: 6}, true, undecided},
-		"a later abort, before the fence": {kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, false, undecided},
-		"a later abort":                   {kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 6}, true, undecided},
-		"committed":                       {kafkatx.Coordinated{State: kafkatx.CompleteCommit, ProducerID: 7, Epoch: 5}, false, commits},
-		"aborted by its producer":         {kafkatx.Coordinated{State: kafkatx.CompleteAbort, ProducerID: 7, Epoch: 5}, false, aborts},
-	} {
-		if got := (&closing{last: unread, final: c.final}).fateOf(epoch(4), c.state); got != c.want {
-			t.Errorf("%s: got %d, want %d", name, got, c.want)
-		}
 	}
 }
 
@@ -231,7 +211,7 @@ func TestARecoveryAbortsNothingThatItCannotDecide(t *testing.T) {
 			missing := &leftOut{partition: 1, producerID: batch.ProducerID, epoch: batch.Epoch}
 			missing.on(r, orders)
 			if !halts {
-				missing.known(r, TransactionalIDs("test", "outbox")[batch.Number])
+				missing.known(r, kafkatx.TransactionalIDs("test", "outbox")[batch.Number])
 			}
 			r.appendRaw("garbage")
 			_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChoosePostgres})

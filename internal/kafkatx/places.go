@@ -1,9 +1,7 @@
-package relay
+package kafkatx
 
-import "github.com/outbox-relay/relay/internal/kafkatx"
-
-// places are the partitions that a transaction may have written to. The client tells the outcomes of its records one after
-// the other, mostly many of one partition in a row.
+// places are the partitions that a transaction may have written to. The client tells the outcomes
+// of its records one after the other, mostly many of one partition in a row.
 type places struct {
 	lastTopic     string
 	lastPartition int32
@@ -37,12 +35,12 @@ func (p *places) turnTo(topic string, partition int32) {
 }
 
 // partitions lists them, with the offsets behind the last acknowledged records.
-func (p *places) partitions() (kafkatx.Partitions, map[kafkatx.Place]int64) {
-	all := make(kafkatx.Partitions, len(p.ends))
-	ends := make(map[kafkatx.Place]int64)
+func (p *places) partitions() (Partitions, map[Place]int64) {
+	all := make(Partitions, len(p.ends))
+	ends := make(map[Place]int64)
 	for topic, partitions := range p.ends {
 		for partition, end := range partitions {
-			place := kafkatx.Place{Topic: topic, Partition: partition}
+			place := Place{Topic: topic, Partition: partition}
 			all.Add(place)
 			ends[place] = *end
 		}

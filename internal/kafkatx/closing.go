@@ -1,4 +1,4 @@
-package relay
+package kafkatx
 
 import (
 	"context"
@@ -8,33 +8,35 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/kafkatx"
-	"github.com/outbox-relay/relay/internal/topicname"
 )
 
-// closing sees to it, in a takeover, that no partition holds a transaction of the lane open that has been decided. It runs
-// before the fence, as long as the coordinators still know what they have decided, and again once the last checkpoint is
-// final, which names every batch that was committed.
-type closing struct {
-	s       *session
+// Closing sees to it, in a takeover, that no partition holds a transaction of the lane open that
+// has been decided. It runs before the fence, as long as the coordinators still know what they have
+// decided, and again once the last checkpoint is final, which names every batch that was committed.
+type Closing struct {
+	ring    *Pool
+	client  *kgo.Client
 	ids     []string
-	own     kafkatx.Place      // the lane's partition of the checkpoint topic
+	own     Place              // the lane's partition of the checkpoint topic
 	last    *checkpoint.Record // as far as it is known
 	final   bool               // it is the last one
-	places  kafkatx.Partitions // to look at: those of transactions that are open
+	places  Partitions         // to look at: those of transactions that are open
 	topics  map[string]bool    // and all partitions of these
-	states  map[string]kafkatx.Coordinated
+	states  map[string]Coordinated
 	unseen  map[string]error // topics of which a partition could not be asked
-	wrote   bool             // a marker, that is
+	Wrote   bool             // a marker, that is
 	decided map[decidedKey]decision
 	doubts  map[decidedKey]int // how often a transaction was seen open that nobody could decide
 }
 
-// mostDoubts is how often a transaction is seen open and undecided until the lane halts: some tens of milliseconds.
+// mostDoubts is how often a transaction is seen open and undecided until the lane halts: some tens
+// of milliseconds.
 const mostDoubts = 5
 
 // decision is what a marker that has been written once said.
@@ -61,12 +63,13 @@ const (
 	clash                 // one marker would decide it and another
 )
 
-// fateOf judges an open transaction by what the coordinator said before the partition was asked.
+// fateOf decides an open transaction by what the coordinator said before the partition was asked.
 //
-// With transaction.version 2 an epoch names a transaction. An id begins another transaction only once its last one is seen
-// to be closed, so what is open and decided is the last one; the coordinator raises the epoch by one when it commits, and by
-// one or two when it aborts, and forgets what it decided when the id is taken.
-func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
+// With transaction.version 2 an epoch names a transaction. An id begins another transaction only
+// once its last one is seen to be closed, so what is open and decided is the last one; the
+// coordinator raises the epoch by one when it commits, and by one or two when it aborts, and
+// forgets what it decided when the id is taken.
+func (c *Closing) fateOf(o Open, state Coordinated) fate {
 	if known, ok := c.decided[decidedKey{o.ProducerID, o.Epoch}]; ok {
 		return known.fate // and its marker was left out once more
 	}
@@ -75,15 +78,15 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 	if state.ProducerID == o.ProducerID {
 		ago := int(state.Epoch) - int(o.Epoch)
 		switch {
-		case state.State == kafkatx.Ongoing && ago == 0:
+		case state.State == Ongoing && ago == 0:
 			return running
-		case state.State == kafkatx.Ongoing && slices.Contains(state.Partitions[o.Topic], o.Partition):
+		case state.State == Ongoing && slices.Contains(state.Partitions[o.Topic], o.Partition):
 			return clash
-		case state.State != kafkatx.Ongoing && !state.State.Decided():
+		case state.State != Ongoing && !state.State.Decided():
 			return running // its markers are being written
-		case state.State == kafkatx.CompleteCommit && ago == 1:
+		case state.State == CompleteCommit && ago == 1:
 			return commits
-		case state.State == kafkatx.CompleteAbort && (ago == 1 || ago == 2 && !unknown) && !committed:
+		case state.State == CompleteAbort && (ago == 1 || ago == 2 && !unknown) && !committed:
 			return aborts
 		}
 	}
@@ -93,21 +96,27 @@ func (c *closing) fateOf(o kafkatx.Open, state kafkatx.Coordinated) fate {
 	case state.ProducerID != o.ProducerID:
 		return foreign
 	case c.final && (c.last == nil || c.last.Transactions != nil):
-		// Committed batches are a prefix, and the last of each id is in the checkpoint. An earlier one was seen to be closed
-		// before its id was used again.
+		// Committed batches are a prefix, and the last of each id is in the checkpoint. An earlier
+		// one was seen to be closed before its id was used again.
 		return aborts
 	}
 	return undecided
 }
 
-// closeOpen closes what is open and decided. Before the fence, last is what could be read of the checkpoint.
-func (s *session) closeOpen(ctx context.Context, last *checkpoint.Record, final bool) (*closing, error) {
-	c := &closing{
-		s: s, ids: TransactionalIDs(s.cfg.Name, s.lane.Name), own: kafkatx.Place{Topic: s.log.Topic, Partition: s.log.Partition},
+// CloseOpen closes what is open and decided. It asks through client. Before the fence, last is what
+// could be read of the checkpoint; topics are looked at beside those that it names.
+func (r *Pool) CloseOpen(
+	ctx context.Context, client *kgo.Client, last *checkpoint.Record, final bool, topics []string,
+) (*Closing, error) {
+	c := &Closing{
+		ring: r, client: client, ids: r.o.IDs, own: r.o.Checkpoints,
 		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]decision),
 		doubts: make(map[decidedKey]int),
 	}
-	c.places = kafkatx.Partitions{c.own.Topic: {c.own.Partition}}
+	for _, topic := range topics {
+		c.topics[topic] = true
+	}
+	c.places = Partitions{c.own.Topic: {c.own.Partition}}
 	if err := c.chooseTopics(ctx); err != nil {
 		return nil, err
 	}
@@ -123,10 +132,7 @@ func (s *session) closeOpen(ctx context.Context, last *checkpoint.Record, final 
 }
 
 // chooseTopics lists the topics of the lane's last transactions.
-func (c *closing) chooseTopics(ctx context.Context) error {
-	for _, topic := range c.s.lane.toLookAt(c.final) {
-		c.topics[topic] = true
-	}
+func (c *Closing) chooseTopics(ctx context.Context) error {
 	every := false
 	if c.last != nil {
 		for _, t := range c.last.Transactions.All() {
@@ -138,7 +144,7 @@ func (c *closing) chooseTopics(ctx context.Context) error {
 		every = every || c.last.Unreadable
 	}
 	if every {
-		all, err := c.s.admin.ListTopics(ctx)
+		all, err := kadm.NewClient(c.client).ListTopics(ctx)
 		if err != nil {
 			return fmt.Errorf("list topics: %w", err)
 		}
@@ -151,8 +157,8 @@ func (c *closing) chooseTopics(ctx context.Context) error {
 }
 
 // round looks once, and writes the markers that are missing. It reports whether to look again.
-func (c *closing) round(ctx context.Context) (again bool, err error) {
-	if c.states, err = c.s.ring.markers.coordinators.Ask(ctx, c.ids...); err != nil {
+func (c *Closing) round(ctx context.Context) (again bool, err error) {
+	if c.states, err = c.ring.Markers.coordinators.Ask(ctx, c.ids...); err != nil {
 		return false, err
 	}
 	for _, state := range c.states {
@@ -168,7 +174,7 @@ func (c *closing) round(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	missing := make(map[string][]kafkatx.Open) // by transactional id
+	missing := make(map[string][]Open) // by transactional id
 	for _, o := range seen.Open {
 		id := c.idOf(o)
 		if id == "" {
@@ -181,8 +187,8 @@ func (c *closing) round(ctx context.Context) (again bool, err error) {
 		case fate == clash:
 			return false, c.halt(id, o, fate)
 		case fate == undecided && (o.Place == c.own || c.final):
-			// The answer of the coordinator is older than that of the partition: a transaction that began between the two is known to
-			// the next one. Only what stays open is in doubt.
+			// The answer of the coordinator is older than that of the partition: a transaction that
+			// began between the two is known to the next one. Only what stays open is in doubt.
 			key := decidedKey{o.ProducerID, o.Epoch}
 			if c.doubts[key]++; c.doubts[key] >= mostDoubts {
 				return false, c.halt(id, o, fate)
@@ -195,10 +201,10 @@ func (c *closing) round(ctx context.Context) (again bool, err error) {
 		if !state.State.Decided() {
 			again = true
 		}
-		if state.State == kafkatx.Ongoing && !c.final {
-			// It belongs to the predecessor, whose intents fail by now. Its end is awaited before the fence, because the fence has the
-			// coordinators forget what they have decided.
-			if _, _, _, err := kafkatx.Take(ctx, c.s.client, id, c.timeoutMillis()); err != nil {
+		if state.State == Ongoing && !c.final {
+			// It belongs to the predecessor, whose intents fail by now. Its end is awaited before
+			// the fence, because the fence has the coordinators forget what they have decided.
+			if _, _, _, err := Take(ctx, c.client, id, c.timeoutMillis()); err != nil {
 				return false, err
 			}
 		}
@@ -212,16 +218,16 @@ func (c *closing) round(ctx context.Context) (again bool, err error) {
 	return again, nil
 }
 
-func (c *closing) timeoutMillis() int32 { return int32(c.s.cfg.TransactionTimeout.Milliseconds()) }
+func (c *Closing) timeoutMillis() int32 { return int32(c.ring.o.TransactionTimeout.Milliseconds()) }
 
 // look asks the partitions. Only that of the checkpoint must answer.
-func (c *closing) look(ctx context.Context) (kafkatx.Seen, error) {
-	m := c.s.ring.markers
+func (c *Closing) look(ctx context.Context) (Seen, error) {
+	m := c.ring.Markers
 	seen, err := m.lookAt(ctx, slices.Collect(maps.Keys(c.topics))...)
 	if err != nil {
 		return seen, err
 	}
-	further := make(kafkatx.Partitions)
+	further := make(Partitions)
 	for topic, partitions := range c.places {
 		if !c.topics[topic] {
 			further[topic] = partitions
@@ -241,7 +247,7 @@ func (c *closing) look(ctx context.Context) (kafkatx.Seen, error) {
 }
 
 // idOf returns the transactional id of an open transaction, empty if it is not of this lane.
-func (c *closing) idOf(o kafkatx.Open) string {
+func (c *Closing) idOf(o Open) string {
 	if known, ok := c.decided[decidedKey{o.ProducerID, o.Epoch}]; ok {
 		return known.id // which may have another producer id by now
 	}
@@ -261,27 +267,28 @@ func (c *closing) idOf(o kafkatx.Open) string {
 }
 
 // finish writes the markers that are missing of an id's last transaction.
-func (c *closing) finish(ctx context.Context, id string, open []kafkatx.Open) error {
+func (c *Closing) finish(ctx context.Context, id string, open []Open) error {
 	state := c.states[id]
 	if !state.State.Decided() {
 		return nil // in a later round
 	}
 	commit := c.fateOf(open[0], state) == commits
-	same := slices.DeleteFunc(open, func(o kafkatx.Open) bool { // another one is for a later round
+	same := slices.DeleteFunc(open, func(o Open) bool { // another one is for a later round
 		return o.ProducerID != open[0].ProducerID || (c.fateOf(o, state) == commits) != commit
 	})
 	for _, o := range same {
-		c.s.lane.log.Warn("the brokers have left out the marker of a transaction; it is written now",
+		c.ring.o.Logger.Warn("the brokers have left out the marker of a transaction; it is written now",
 			"partition", o.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch,
 			"commit", commit)
 	}
-	c.wrote = true
+	c.Wrote = true
 	if same[0].ProducerID == state.ProducerID {
-		_, err := kafkatx.Finish(ctx, c.s.client, id, c.timeoutMillis(), state, same, commit)
+		_, err := Finish(ctx, c.client, id, c.timeoutMillis(), state, same, commit)
 		return err
 	}
-	// The coordinator has given the id another producer id since: no transaction of it can end this one.
-	err := kafkatx.WriteMarkers(ctx, c.s.client, same, commit)
+	// The coordinator has given the id another producer id since: no transaction of it can end this
+	// one.
+	err := WriteMarkers(ctx, c.client, same, commit)
 	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
 		return c.haltDenied(same[0], commit, err)
 	}
@@ -289,7 +296,7 @@ func (c *closing) finish(ctx context.Context, id string, open []kafkatx.Open) er
 }
 
 // busyWith says which transactions have not come to an end.
-func (c *closing) busyWith() string {
+func (c *Closing) busyWith() string {
 	var text strings.Builder
 	for _, id := range c.ids {
 		if state := c.states[id]; !state.State.Decided() {
@@ -300,7 +307,7 @@ func (c *closing) busyWith() string {
 }
 
 // halt says what is open and cannot be decided, and how a person can.
-func (c *closing) halt(id string, o kafkatx.Open, fate fate) error {
+func (c *Closing) halt(id string, o Open, fate fate) error {
 	why := "and neither its coordinator nor the checkpoint say whether it was committed"
 	if fate == clash {
 		why = "and another transaction of that id is under way there, so that one marker would decide both"
@@ -308,29 +315,29 @@ func (c *closing) halt(id string, o kafkatx.Open, fate fate) error {
 	try := fmt.Sprintf("look at its records with kafka-console-consumer.sh --bootstrap-server %[1]s --topic %[2]s --partition %[3]d "+
 		"--offset %[4]d --isolation-level read_uncommitted; hide them with kafka-transactions.sh --bootstrap-server %[1]s abort --topic %[2]s "+
 		"--partition %[3]d --start-offset %[4]d; rows that are to be published again get a new xact_id (docs/recovery.md)",
-		c.s.cfg.Brokers[0], o.Topic, o.Partition, o.Start)
+		c.ring.o.Broker, o.Topic, o.Partition, o.Start)
 	return checkpoint.Contradiction(checkpoint.HangingTransaction, try,
 		"%s holds a transaction of %s open from offset %d (producer id %d, epoch %d), %s", o.Place, id, o.Start, o.ProducerID, o.Epoch, why)
 }
 
-func (c *closing) haltDenied(o kafkatx.Open, commit bool, cause error) error {
+func (c *Closing) haltDenied(o Open, commit bool, cause error) error {
 	what := "aborted"
 	if commit {
 		what = "committed"
 	}
-	return checkpoint.Contradiction(checkpoint.HangingTransaction, "allow the relay to write its marker until the lane goes on: kafka-acls.sh --bootstrap-server "+
-		c.s.cfg.Brokers[0]+" --add --allow-principal User:… --operation Alter --cluster",
+	return checkpoint.Contradiction(checkpoint.HangingTransaction,
+		"allow the relay to write its marker until the lane goes on: kafka-acls.sh --bootstrap-server "+
+			c.ring.o.Broker+" --add --allow-principal User:… --operation Alter --cluster",
 		"%s holds a transaction open from offset %d (producer id %d, epoch %d) that was %s, and its transactional id has another producer id "+
 			"by now: %v", o.Place, o.Start, o.ProducerID, o.Epoch, what, cause)
 }
 
-// follow has the session go on from here: it remembers what could not be asked.
-func (c *closing) follow() {
-	s := c.s
+// Follow has the pool go on from here: it remembers what could not be asked. It returns the last
+// transactions of the ids by their numbers, nil if there is no checkpoint.
+func (c *Closing) Follow() map[int]checkpoint.Transaction {
 	if c.last == nil {
-		return
+		return nil
 	}
-	s.lastOf = c.last.Transactions.ByNumber()
 	for _, t := range c.last.Transactions.All() {
 		topics := t.Topics
 		if t.EveryTopic {
@@ -339,21 +346,22 @@ func (c *closing) follow() {
 		for _, topic := range topics {
 			if cause, ok := c.unseen[topic]; ok {
 				t.Topics, t.EveryTopic = []string{topic}, false
-				s.ring.markers.remember(t, cause)
+				c.ring.Markers.remember(t, cause)
 			}
 		}
 	}
+	return c.last.Transactions.ByNumber()
 }
 
-// allSeen is an error if a topic of the lane could not be asked what is open on it. The next checkpoint would have nothing of a
-// transaction there, and so it would pass for an aborted one when the topic is back.
-func (c *closing) allSeen() error {
-	cfg := c.s.cfg
-	mayName := append([]string{topicname.PatternOf(cfg.Route)}, topicname.Allowed(cfg.Topics.Allow, cfg.Route)...)
+// AllSeen is an error if a topic of the lane could not be asked what is open on it. The next
+// checkpoint would have nothing of a transaction there, and so it would pass for an aborted one
+// when the topic is back.
+func (c *Closing) AllSeen(mayWriteTo func(topic string) bool) error {
 	for _, topic := range slices.Sorted(maps.Keys(c.unseen)) {
 		cause := c.unseen[topic]
-		// What the relay may not read it has not written to, and a topic that was deleted has nothing open.
-		notMine := topicname.CheckNamed(topic, mayName) != nil || errors.Is(cause, kerr.TopicAuthorizationFailed)
+		// What the relay may not read it has not written to, and a topic that was deleted has
+		// nothing open.
+		notMine := !mayWriteTo(topic) || errors.Is(cause, kerr.TopicAuthorizationFailed)
 		if notMine || errors.Is(cause, kerr.UnknownTopicOrPartition) {
 			continue
 		}

@@ -1,4 +1,4 @@
-package relay
+package kafkatx
 
 import (
 	"context"
@@ -9,11 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/outbox-relay/relay/internal/backoff"
-	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
 // follow asks about transactions that have ended.
-func (m *markers) follow(ctx context.Context) {
+func (m *Markers) follow(ctx context.Context) {
 	for {
 		select {
 		case <-m.wake:
@@ -38,7 +37,7 @@ func (m *markers) follow(ctx context.Context) {
 				continue
 			}
 			if pause == askAgainMost {
-				m.lane.unclosed(m.why())
+				m.reports.Unclosed(m.why())
 			}
 			if backoff.Sleep(ctx, pause) != nil {
 				return
@@ -48,7 +47,7 @@ func (m *markers) follow(ctx context.Context) {
 }
 
 // followStuck looks again at what could not be asked, for as long as there is something.
-func (m *markers) followStuck(ctx context.Context) {
+func (m *Markers) followStuck(ctx context.Context) {
 	for {
 		select {
 		case <-m.slow:
@@ -56,7 +55,7 @@ func (m *markers) followStuck(ctx context.Context) {
 			return
 		}
 		for {
-			m.lane.unclosed(m.why())
+			m.reports.Unclosed(m.why())
 			m.mu.Lock()
 			stuck, aside := m.following(true), slices.Clone(m.aside)
 			m.mu.Unlock()
@@ -74,15 +73,16 @@ func (m *markers) followStuck(ctx context.Context) {
 	}
 }
 
-// ask asks the coordinators whether transactions are over, and then the partitions of those that are whether they have
-// their markers. In this order: a marker that is seen before its transaction is over may still be lost with its leader.
-// It reports whether anything is known that was not before.
-func (m *markers) ask(ctx context.Context, all []*ended) (progress bool) {
+// ask asks the coordinators whether transactions are over, and then the partitions of those that
+// are whether they have their markers. In this order: a marker that is seen before its transaction
+// is over may still be lost with its leader. It reports whether anything is known that was not
+// before.
+func (m *Markers) ask(ctx context.Context, all []*ended) (progress bool) {
 	over := m.over(ctx, all)
 	if len(over) == 0 {
 		return false
 	}
-	places, ends := make(kafkatx.Partitions), make(map[kafkatx.Place]int64)
+	places, ends := make(Partitions), make(map[Place]int64)
 	for _, e := range over {
 		for place, end := range e.ends {
 			ends[place] = max(ends[place], end)
@@ -110,7 +110,7 @@ func (m *markers) ask(ctx context.Context, all []*ended) (progress bool) {
 }
 
 // over returns the transactions of which their coordinators say that they are over.
-func (m *markers) over(ctx context.Context, all []*ended) (over []*ended) {
+func (m *Markers) over(ctx context.Context, all []*ended) (over []*ended) {
 	limited, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	ids := make([]string, len(all))
@@ -122,7 +122,7 @@ func (m *markers) over(ctx context.Context, all []*ended) (over []*ended) {
 		return nil
 	}
 	if err != nil {
-		m.lane.log.Debug("coordinators of transactions do not answer", "error", err)
+		m.log.Debug("coordinators of transactions do not answer", "error", err)
 	}
 	for _, e := range all {
 		if state, ok := states[e.id]; ok && state.State.Decided() && e.knownIn(state) {
@@ -134,18 +134,18 @@ func (m *markers) over(ctx context.Context, all []*ended) (over []*ended) {
 
 // knownIn reports whether what a coordinator says is about this transaction or a later one. A broker that was the
 // coordinator, and does not know yet that another one is, tells of an earlier one.
-func (e *ended) knownIn(state kafkatx.Coordinated) bool {
+func (e *ended) knownIn(state Coordinated) bool {
 	return state.ProducerID != e.ProducerID || state.Epoch > e.Epoch
 }
 
 // lookSettled asks until what is seen is on all in-sync replicas, for tellAfter at most.
-func (m *markers) lookSettled(ctx context.Context, places kafkatx.Partitions) kafkatx.Seen {
+func (m *Markers) lookSettled(ctx context.Context, places Partitions) Seen {
 	began := time.Now()
 	for pause := askAgain; ; pause = min(2*pause, askAgainMost) {
 		seen := m.look(ctx, places, nil)
 		unsettled := false
 		for _, cause := range seen.Unseen {
-			unsettled = unsettled || errors.Is(cause, kafkatx.ErrUnsettled)
+			unsettled = unsettled || errors.Is(cause, ErrUnsettled)
 		}
 		if !unsettled || time.Since(began) > tellAfter || backoff.Sleep(ctx, pause) != nil {
 			return seen
@@ -153,23 +153,23 @@ func (m *markers) lookSettled(ctx context.Context, places kafkatx.Partitions) ka
 	}
 }
 
-func (m *markers) look(ctx context.Context, places kafkatx.Partitions, ends map[kafkatx.Place]int64) kafkatx.Seen {
+func (m *Markers) look(ctx context.Context, places Partitions, ends map[Place]int64) Seen {
 	ctx, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	return kafkatx.Look(ctx, m.client, places, ends)
+	return Look(ctx, m.client, places, ends)
 }
 
 // stillOpen looks again: the first answer may be that of a leader that was replaced meanwhile.
-func (m *markers) stillOpen(ctx context.Context, o kafkatx.Open) bool {
+func (m *Markers) stillOpen(ctx context.Context, o Open) bool {
 	if backoff.Sleep(ctx, askAgainMost) != nil {
 		return false
 	}
-	seen := m.look(ctx, kafkatx.Partitions{o.Topic: {o.Partition}}, nil)
-	return slices.ContainsFunc(seen.Open, func(p kafkatx.Open) bool { return p.ProducerID == o.ProducerID && p.Start == o.Start })
+	seen := m.look(ctx, Partitions{o.Topic: {o.Partition}}, nil)
+	return slices.ContainsFunc(seen.Open, func(p Open) bool { return p.ProducerID == o.ProducerID && p.Start == o.Start })
 }
 
 // note frees the ids whose transactions are closed, and remembers what could not be asked.
-func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
+func (m *Markers) note(over []*ended, seen Seen) (progress bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range over {
@@ -178,7 +178,7 @@ func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
 		for place, cause := range seen.Unseen {
 			switch {
 			case !slices.Contains(e.places[place.Topic], place.Partition):
-			case errors.Is(cause, kafkatx.ErrUnsettled) && time.Since(e.at) < tellAfter:
+			case errors.Is(cause, ErrUnsettled) && time.Since(e.at) < tellAfter:
 				unsettled = true
 			default:
 				if stuck == nil {
@@ -187,7 +187,7 @@ func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
 				stuck[place.Topic] = cannotAsk(place, cause)
 			}
 		}
-		open := unsettled || slices.ContainsFunc(seen.Open, func(o kafkatx.Open) bool { return o.ProducerID == e.ProducerID })
+		open := unsettled || slices.ContainsFunc(seen.Open, func(o Open) bool { return o.ProducerID == e.ProducerID })
 		switch {
 		case stuck != nil:
 			progress = progress || e.stuck == nil
@@ -203,7 +203,7 @@ func (m *markers) note(over []*ended, seen kafkatx.Seen) (progress bool) {
 }
 
 // release frees the id of a transaction. The caller holds the lock.
-func (m *markers) release(e *ended) {
+func (m *Markers) release(e *ended) {
 	for _, s := range m.states {
 		if s.ended == e {
 			s.ended = nil
@@ -212,7 +212,7 @@ func (m *markers) release(e *ended) {
 }
 
 // askAside looks again at the topics of transactions whose ids are in use again.
-func (m *markers) askAside(ctx context.Context, aside []unseen) {
+func (m *Markers) askAside(ctx context.Context, aside []unseen) {
 	for _, u := range aside {
 		cause := m.closed(ctx, u)
 		if ctx.Err() != nil {
@@ -231,9 +231,9 @@ func (m *markers) askAside(ctx context.Context, aside []unseen) {
 	}
 }
 
-// closed returns nil if a transaction is seen to be closed on all of its topics, or why it is not. One that is left open is
-// the end of the session.
-func (m *markers) closed(ctx context.Context, u unseen) error {
+// closed returns nil if a transaction is seen to be closed on all of its topics, or why it is not.
+// One that is left open is the end of the session.
+func (m *Markers) closed(ctx context.Context, u unseen) error {
 	seen, err := m.lookAt(ctx, u.Topics...)
 	if err != nil {
 		return err
@@ -250,12 +250,12 @@ func (m *markers) closed(ctx context.Context, u unseen) error {
 }
 
 // lookAt asks all partitions of topics.
-func (m *markers) lookAt(ctx context.Context, topics ...string) (kafkatx.Seen, error) {
+func (m *Markers) lookAt(ctx context.Context, topics ...string) (Seen, error) {
 	limited, cancel := context.WithTimeout(ctx, lookLimit)
 	defer cancel()
-	partitions, missing, err := kafkatx.PartitionsOf(limited, m.client, topics...)
+	partitions, missing, err := PartitionsOf(limited, m.client, topics...)
 	if err != nil {
-		return kafkatx.Seen{}, err
+		return Seen{}, err
 	}
 	seen := m.lookSettled(ctx, partitions)
 	for place, cause := range missing {
@@ -264,9 +264,9 @@ func (m *markers) lookAt(ctx context.Context, topics ...string) (kafkatx.Seen, e
 	return seen, nil
 }
 
-// clear is asked before the session writes to topics. It returns those that may not be written to yet, and why. A
-// transaction of an earlier session that was left open there ends the session.
-func (m *markers) clear(ctx context.Context, topics []string) (map[string]error, error) {
+// Clear is asked before the session writes to topics. It returns those that may not be written to
+// yet, and why. A transaction of an earlier session that was left open there ends the session.
+func (m *Markers) Clear(ctx context.Context, topics []string) (map[string]error, error) {
 	seen, err := m.lookAt(ctx, topics...)
 	if err != nil {
 		return nil, err
@@ -278,7 +278,7 @@ func (m *markers) clear(ctx context.Context, topics []string) (map[string]error,
 	for _, o := range seen.Open {
 		if m.earlier(o) {
 			m.leftOpen(o)
-			return nil, errLeftOpen
+			return nil, ErrLeftOpen
 		}
 	}
 	m.mu.Lock()
@@ -289,9 +289,9 @@ func (m *markers) clear(ctx context.Context, topics []string) (map[string]error,
 	return blocked, nil
 }
 
-// earlier reports whether an open transaction is none of those that are followed: it is that of an earlier session, or of an
-// id that is in use again.
-func (m *markers) earlier(o kafkatx.Open) bool {
+// earlier reports whether an open transaction is none of those that are followed: it is that of an
+// earlier session, or of an id that is in use again.
+func (m *Markers) earlier(o Open) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if slices.ContainsFunc(m.aside, func(u unseen) bool { return u.ProducerID == o.ProducerID && u.Epoch == o.Epoch }) {

@@ -1,9 +1,10 @@
-package relay
+package kafkatx
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -14,27 +15,29 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
-// markers follows each transaction of a session from its end until its markers stand on every partition that it wrote to,
-// and frees its transactional id only then. Kafka leaves out the marker of a partition that has no leader at that moment,
-// and notes that the transaction is complete; the next marker of that producer would decide both transactions. So there
-// are two rules, by which no partition ever holds two of them:
+// Markers follows each transaction of a session from its end until its markers stand on every
+// partition that it wrote to, and frees its transactional id only then. Kafka leaves out the marker
+// of a partition that has no leader at that moment, and notes that the transaction is complete; the
+// next marker of that producer would decide both transactions. So there are two rules, by which no
+// partition ever holds two of them:
 //
 //   - an id is used again only once its last transaction is seen to be closed: its coordinator says that it is over, and its
 //     partitions, asked after that, do not hold it open;
 //   - a session writes to a topic only once no partition of it holds an earlier transaction of the lane open.
 //
-// One question is about all transactions that have ended since the last one, and is asked while other ids are in use. A
-// transaction that is left open ends the session: the takeover that follows decides it as it was decided.
-type markers struct {
+// One question is about all transactions that have ended since the last one, and is asked while
+// other ids are in use. A transaction that is left open ends the session: the takeover that follows
+// decides it as it was decided.
+type Markers struct {
 	client       *kgo.Client
-	coordinators *kafkatx.Coordinators
-	lane         *lane
+	coordinators *Coordinators
+	reports      Reports
+	log          *slog.Logger
 
 	mu      sync.Mutex
-	states  map[*producer]*following
+	states  map[*Producer]*following
 	fenced  map[int64]int16 // by producer id, the epoch with which this session began
 	aside   []unseen
 	fault   error
@@ -56,14 +59,14 @@ type ended struct {
 	checkpoint.Transaction
 	id     string
 	commit bool
-	places kafkatx.Partitions
-	ends   map[kafkatx.Place]int64 // the offsets behind its last acknowledged records
+	places Partitions
+	ends   map[Place]int64 // the offsets behind its last acknowledged records
 	at     time.Time
 	stuck  map[string]error // why partitions of these topics cannot be asked
 }
 
-// unseen is a transaction whose id is used again although a partition of a topic cannot be asked. Nothing is written to that
-// topic until it can.
+// unseen is a transaction whose id is used again although a partition of a topic cannot be asked.
+// Nothing is written to that topic until it can.
 type unseen struct {
 	checkpoint.Transaction // its only topic is this one
 	commit                 bool
@@ -91,15 +94,16 @@ const (
 	forgetAfter  = time.Hour       // a topic that is gone for so long was deleted
 )
 
-func newMarkers(cfg *Config, l *lane) (*markers, error) {
+func newMarkers(o PoolOptions) (*Markers, error) {
 	// A question that fails is asked again here, and others go on meanwhile.
-	client, err := kgo.NewClient(append(clientOptions(cfg),
+	client, err := kgo.NewClient(append(slices.Clone(o.ClientOptions),
 		kgo.RequestRetries(2), kgo.RetryTimeout(lookLimit), kgo.MetadataMinAge(time.Second))...)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
-	m := &markers{
-		client: client, coordinators: kafkatx.NewCoordinators(client), lane: l, states: make(map[*producer]*following), fenced: make(map[int64]int16), changed: make(chan struct{}),
+	m := &Markers{
+		client: client, coordinators: NewCoordinators(client), reports: o.Reports, log: o.Logger,
+		states: make(map[*Producer]*following), fenced: make(map[int64]int16), changed: make(chan struct{}),
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), slow: make(chan struct{}, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,11 +113,11 @@ func newMarkers(cfg *Config, l *lane) (*markers, error) {
 	return m, nil
 }
 
-func (m *markers) close() {
+func (m *Markers) close() {
 	m.stop()
 	m.group.Wait()
 	m.client.Close()
-	m.lane.unclosed("")
+	m.reports.Unclosed("")
 }
 
 // nudge puts a value into a channel of one place.
@@ -125,13 +129,13 @@ func nudge(channel chan struct{}) {
 }
 
 // broadcast tells those who wait that something has changed. The caller holds the lock.
-func (m *markers) broadcast() {
+func (m *Markers) broadcast() {
 	close(m.changed)
 	m.changed = make(chan struct{})
 }
 
 // fencedAs notes with which identity the session has taken a producer.
-func (m *markers) fencedAs(p *producer, id int64, epoch int16) {
+func (m *Markers) fencedAs(p *Producer, id int64, epoch int16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.states[p] = &following{}
@@ -139,7 +143,7 @@ func (m *markers) fencedAs(p *producer, id int64, epoch int16) {
 }
 
 // take waits until one of the producers is free, the first of them if it is, and marks it as busy.
-func (m *markers) take(ctx context.Context, producers ...*producer) (*producer, error) {
+func (m *Markers) take(ctx context.Context, producers ...*Producer) (*Producer, error) {
 	told := false
 	late := time.NewTimer(tellAfter)
 	defer late.Stop()
@@ -156,7 +160,7 @@ func (m *markers) take(ctx context.Context, producers ...*producer) (*producer, 
 		}
 		if p != nil {
 			if told {
-				m.lane.running()
+				m.reports.Working()
 			}
 			return p, nil
 		}
@@ -166,7 +170,7 @@ func (m *markers) take(ctx context.Context, producers ...*producer) (*producer, 
 		case <-late.C:
 			told = true
 			late.Reset(tellAfter)
-			m.lane.change(Waiting, m.why())
+			m.reports.Waiting(m.why())
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -174,7 +178,7 @@ func (m *markers) take(ctx context.Context, producers ...*producer) (*producer, 
 }
 
 // free finds a producer that can be used, and marks it as busy. The caller holds the lock.
-func (m *markers) free(producers []*producer) *producer {
+func (m *Markers) free(producers []*Producer) *Producer {
 	for _, p := range producers {
 		if s := m.states[p]; !s.busy && s.ended == nil {
 			s.busy = true
@@ -185,9 +189,9 @@ func (m *markers) free(producers []*producer) *producer {
 	return nil
 }
 
-// setAside frees a producer whose last transaction is over, and which waits only for partitions that cannot be asked. It
-// marks it as busy. The caller holds the lock.
-func (m *markers) setAside(producers []*producer) *producer {
+// setAside frees a producer whose last transaction is over, and which waits only for partitions
+// that cannot be asked. It marks it as busy. The caller holds the lock.
+func (m *Markers) setAside(producers []*Producer) *Producer {
 	for _, p := range producers {
 		s := m.states[p]
 		if s.busy || s.ended == nil || s.ended.stuck == nil || time.Since(s.ended.at) < tellAfter || len(m.aside) >= mostUnseen {
@@ -205,7 +209,7 @@ func (m *markers) setAside(producers []*producer) *producer {
 }
 
 // remember is told of a transaction of an earlier session whose topic cannot be asked.
-func (m *markers) remember(t checkpoint.Transaction, cause error) {
+func (m *Markers) remember(t checkpoint.Transaction, cause error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.aside = append(m.aside, unseen{t, true, time.Now(), cause})
@@ -213,16 +217,16 @@ func (m *markers) remember(t checkpoint.Transaction, cause error) {
 }
 
 // has is told that a transaction of a producer has ended.
-func (m *markers) has(t *transaction, commit bool) {
+func (m *Markers) has(t *Txn, commit bool) {
 	e := &ended{
-		Transaction: checkpoint.Transaction{Number: t.producer.number, ProducerID: t.id, Epoch: t.epoch},
-		id:          t.producer.txnID, commit: commit, at: time.Now(),
+		Transaction: checkpoint.Transaction{Number: t.Producer.number, ProducerID: t.id, Epoch: t.epoch},
+		id:          t.Producer.txnID, commit: commit, at: time.Now(),
 	}
 	e.places, e.ends = t.places.partitions()
 	e.Topics = slices.Sorted(maps.Keys(e.places))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.states[t.producer]
+	s := m.states[t.Producer]
 	s.busy = false
 	if len(e.places) == 0 {
 		m.broadcast()
@@ -234,7 +238,7 @@ func (m *markers) has(t *transaction, commit bool) {
 }
 
 // hurry has the question asked at once if ids become scarce. The caller holds the lock.
-func (m *markers) hurry() {
+func (m *Markers) hurry() {
 	free := 0
 	for _, s := range m.states {
 		if !s.busy && s.ended == nil {
@@ -246,9 +250,9 @@ func (m *markers) hurry() {
 	}
 }
 
-// following lists the transactions that are not closed yet: those of which a partition cannot be asked, or all others. The
-// caller holds the lock.
-func (m *markers) following(stuck bool) (all []*ended) {
+// following lists the transactions that are not closed yet: those of which a partition cannot be
+// asked, or all others. The caller holds the lock.
+func (m *Markers) following(stuck bool) (all []*ended) {
 	for _, s := range m.states {
 		if s.ended != nil && (s.ended.stuck != nil) == stuck {
 			all = append(all, s.ended)
@@ -257,8 +261,8 @@ func (m *markers) following(stuck bool) (all []*ended) {
 	return all
 }
 
-// setAsides are the committed transactions that the checkpoint has to carry along.
-func (m *markers) setAsides() (all []checkpoint.Transaction) {
+// SetAsides are the committed transactions that the checkpoint has to carry along.
+func (m *Markers) SetAsides() (all []checkpoint.Transaction) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, u := range m.aside {
@@ -269,8 +273,8 @@ func (m *markers) setAsides() (all []checkpoint.Transaction) {
 	return all
 }
 
-// blocked returns the topics to which nothing may be written now, and why; nil if there are none.
-func (m *markers) blocked(topics map[string]struct{}) map[string]error {
+// Blocked returns the topics to which nothing may be written now, and why; nil if there are none.
+func (m *Markers) Blocked(topics map[string]struct{}) map[string]error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var blocked map[string]error
@@ -286,7 +290,7 @@ func (m *markers) blocked(topics map[string]struct{}) map[string]error {
 }
 
 // why says for what transactions the lane waits.
-func (m *markers) why() string {
+func (m *Markers) why() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var reasons []string
@@ -307,8 +311,8 @@ func (m *markers) why() string {
 	return strings.Join(slices.Compact(reasons), "; ")
 }
 
-// failed returns the fault that ends the session, once there is one, or nil once done is closed.
-func (m *markers) failed(ctx context.Context, done <-chan struct{}) error {
+// Failed returns the fault that ends the session, once there is one, or nil once done is closed.
+func (m *Markers) Failed(ctx context.Context, done <-chan struct{}) error {
 	for {
 		m.mu.Lock()
 		fault, changed := m.fault, m.changed
@@ -327,22 +331,22 @@ func (m *markers) failed(ctx context.Context, done <-chan struct{}) error {
 }
 
 // leftOpen ends the session.
-func (m *markers) leftOpen(o kafkatx.Open) {
-	m.lane.foundOpen(o.Topic)
+func (m *Markers) leftOpen(o Open) {
+	m.reports.LeftOpen(o.Topic)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fault == nil {
-		m.fault = fmt.Errorf("%w: %s, from offset %d (producer id %d, epoch %d)", errLeftOpen, o.Place, o.Start, o.ProducerID, o.Epoch)
+		m.fault = fmt.Errorf("%w: %s, from offset %d (producer id %d, epoch %d)", ErrLeftOpen, o.Place, o.Start, o.ProducerID, o.Epoch)
 		m.broadcast()
 	}
 }
 
-// errLeftOpen ends a session, or a takeover that has written markers and begins again.
-var errLeftOpen = errors.New("a partition held a transaction open that is complete for its coordinator: the brokers have left its marker " +
+// ErrLeftOpen ends a session, or a takeover that has written markers and begins again.
+var ErrLeftOpen = errors.New("a partition held a transaction open that is complete for its coordinator: the brokers have left its marker " +
 	"out, and the lane is taken over to write it")
 
 // cannotAsk says why it is not known whether a partition has the markers.
-func cannotAsk(place kafkatx.Place, cause error) error {
+func cannotAsk(place Place, cause error) error {
 	if errors.Is(cause, kerr.TopicAuthorizationFailed) {
 		return fmt.Errorf("topic %s may not be read by this relay, which has to see whether its last transaction there is closed: %w; "+
 			"allow Read on the topic, see relay acl", place.Topic, cause)
