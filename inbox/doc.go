@@ -21,15 +21,20 @@
 //
 // # Failures
 //
-// An error of a handler is about its message, and nothing of the call is left: a panic, ErrTimeout
-// and ErrRolledBack too. Permanent parks the message at once. IsUnavailable errors are about the
-// database, and count as no attempt; after one the outcome of a COMMIT may be unknown, and the next
-// Handle tells it. ErrOwnStatement is one of them: what fails before a handler runs is no message's
-// failure. Serialization failures and deadlocks run again by themselves. A handler that returns
-// after the end of its context has failed, also with nil: a statement whose context has ended is
-// never sent, so a handler that swallows its error would leave half of its effect. A handler that
-// ignores the end of its context is left behind: its statement is cancelled and its connection cut,
-// so that it changes nothing more and takes neither a lock nor a connection of the pool with it.
+// After an error nothing of the call is in the database. What the error is about:
+//
+//   - Its message, which is every error that says nothing else, also a panic, ErrTimeout and
+//     ErrRolledBack. The caller tries the message again; what it says is Permanent is parked at once.
+//   - The database, or something else that every message needs: IsUnavailable. This is no attempt of
+//     the message. The outcome of a COMMIT may be unknown then, and the next Handle tells it.
+//     ErrOwnStatement is one of these: if a statement of the inbox fails before a handler runs, no
+//     message is to blame.
+//   - Another transaction: serialization failures and deadlocks run again by themselves.
+//
+// A handler that returns after its context has ended has failed, even with nil. A driver does not
+// send a statement whose context has ended, so a handler that swallows that error would leave half
+// of its effect. A handler that ignores the end of its context is left behind: its connection is
+// cut, so that it changes nothing more and holds neither a lock nor a connection of the pool.
 //
 // # Order without a lock on the key
 //

@@ -1,10 +1,19 @@
 // Package inboxkafka consumes Kafka topics through an inbox: each message has its effect exactly
 // once and in the order of its key, through crashes, rebalances, duplicates and poison.
 //
-// New takes an inbox, the topics and a handler; Run consumes until its context ends. The handler
-// writes in the transaction that marks its message as handled. Offsets say only from where to
-// fetch: they are committed behind that transaction, so that a crash in between brings messages
-// back, which the marks then recognise.
+//	in, err := inbox.New(pool, &inbox.Config{Consumer: "billing"})
+//	consumer, err := inboxkafka.New(in, inboxkafka.Handle(handle), &inboxkafka.Config{
+//		Brokers: []string{"kafka:9092"},
+//		Topics:  []string{"orders"},
+//	})
+//	err = consumer.Run(ctx)
+//
+// New takes an inbox, a handler and the topics; Run consumes until its context ends. The handler gets
+// the transaction that marks its message as handled: a pgx.Tx if the inbox comes from inbox.New, a
+// *sql.Tx if it comes from inboxsql.New. Handle calls it for each message, HandleBatch for many at a
+// time, and AtMostOnce is for effects that no database rolls back. Offsets only say from where to
+// fetch. They are committed after that transaction, so a crash in between brings messages back, and
+// their marks tell that they were handled.
 //
 // # What happens to a message
 //
