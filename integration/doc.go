@@ -1,5 +1,5 @@
-// Package integration has a room for each part of the project that is tested on real servers. A room
-// is a package of tests:
+// Package integration has a room for each part of the project that is tested on real servers. A
+// room is a package of tests:
 //
 //   - outbox: the migrations, the layouts of the table, and the Go libraries that write to it
 //   - relay: from the outbox to Kafka, through kills and outages, and recovery

@@ -154,10 +154,10 @@ func (a *accessReport) useDatabase(cfg config.Config) error {
 	return nil
 }
 
-// placeholderBroker stands where no broker was named.
+// placeholderBroker is used if no broker was named.
 const placeholderBroker = "BROKER:9092"
 
-// write prints the shell script, or the SQL alone where that was asked for.
+// write prints the shell script, or the SQL alone if that was asked for.
 func (a accessReport) write(to io.Writer, cfg config.Config) error {
 	var text strings.Builder
 	if len(a.Kafka) > 0 {
@@ -219,7 +219,7 @@ func (a accessReport) sql(cfg config.Config) string {
 	return text.String()
 }
 
-// shellWord quotes a word for a POSIX shell where it needs to be.
+// shellWord quotes a word for a POSIX shell if it needs to be.
 func shellWord(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("._-:,=/", r)

@@ -19,7 +19,7 @@ func TestACLPrintsAScriptForKafkaAndPostgres(t *testing.T) {
 	if strings.Contains(text, "hunter2") {
 		t.Error("the output shows the password")
 	}
-	// The script of the roles has a golden file of its own: its source.
+	// The script of the roles has its own golden file: its source.
 	golden(t, "acl-text", strings.Replace(text, migrations.Roles, "(roles.sql)\n", 1))
 	only := must(t, env, "acl", "--only", "sql")
 	if !strings.Contains(text, only) || !strings.Contains(only, migrations.Roles) {

@@ -78,7 +78,7 @@ func strict(c *cli.Command) {
 	}
 }
 
-// chosenNone answers where no subcommand was named, or none that exists.
+// chosenNone answers if no subcommand was named, or none that exists.
 func chosenNone(c *cli.Context) error {
 	if !c.Args().Present() {
 		return cli.ShowSubcommandHelp(c)

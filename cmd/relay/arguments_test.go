@@ -57,7 +57,8 @@ func TestRelayAloneAndMigrateAlonePrintTheirHelp(t *testing.T) {
 	}
 }
 
-// TestFaultsOfArgumentsAndConfiguration shows each of them in one golden file, as a person sees them.
+// TestFaultsOfArgumentsAndConfiguration shows each of them in one golden file, as a person sees
+// them.
 func TestFaultsOfArgumentsAndConfiguration(t *testing.T) {
 	t.Chdir(t.TempDir()) // so that paths in messages are the same everywhere
 	for name, text := range map[string]string{

@@ -61,8 +61,9 @@ func benchFlags() []cli.Flag {
 	}
 }
 
-// benchSettings are the settings that have a flag of the command and that the relay it starts is given: how to reach the
-// servers, and how records are sent. What names tables, topics or deployments is the bench's own.
+// benchSettings are the settings that have a flag of the command and that the relay it starts is
+// given: how to reach the servers, and how records are sent. What names tables, topics or
+// deployments is the bench's own.
 func benchSettings() []string {
 	var names []string
 	for _, s := range config.Settings() {
@@ -120,7 +121,8 @@ func (p program) bench(c *cli.Context) error {
 	})
 }
 
-// benchEnviron is our environment without what would configure a relay, and with the settings of benchSettings.
+// benchEnviron is our environment without what would configure a relay, and with the settings of
+// benchSettings.
 func (p program) benchEnviron(loaded config.Config) []string {
 	environ := slices.DeleteFunc(slices.Clone(p.environ), func(entry string) bool { return strings.HasPrefix(entry, config.Prefix) })
 	names := benchSettings()

@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/internal/demo"
 )
 
-// demoCommands are relay demo, and the process that it starts, and kills, as its consumer; that one is not for people.
+// demoCommands are relay demo, and the process that it starts, and kills, as its consumer; that one
+// is not for people.
 func (p program) demoCommands() []*cli.Command {
 	return []*cli.Command{p.demoCommand(), {
 		Name:   "demo-consumer",

@@ -8,8 +8,8 @@ import (
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
-// demoCommands are in the place of the demo: what it starts, a Postgres that it downloads and a simulated broker, does
-// not belong on the machines that a release is for.
+// demoCommands are in the place of the demo: what it starts, a Postgres that it downloads and a
+// simulated broker, does not belong on the machines that a release is for.
 func (p program) demoCommands() []*cli.Command {
 	return []*cli.Command{{
 		Name:  "demo",

@@ -24,9 +24,9 @@ func withFailpoint(ctx context.Context, value string) (context.Context, error) {
 	return engine.WithStep(ctx, step), nil
 }
 
-// failpoint returns the function that sends this process a signal when a step of a batch is reached for the n-th time, nil
-// where value is empty. The value is STEP:N, STEP:N:kill or STEP:N:stop; kill, the default, is SIGKILL, and stop
-// is SIGSTOP.
+// failpoint returns the function that sends this process a signal when a step of a batch is reached
+// for the n-th time, nil where value is empty. The value is STEP:N, STEP:N:kill or STEP:N:stop;
+// kill, the default, is SIGKILL, and stop is SIGSTOP.
 func failpoint(value string) (func(engine.Step), error) {
 	if value == "" {
 		return nil, nil

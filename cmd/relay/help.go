@@ -9,8 +9,8 @@ import (
 	"github.com/outbox-relay/relay/internal/config"
 )
 
-// helpTemplate returns the help of a command. The settings stand in the order of the configuration's table with their
-// variables and defaults, which the library's own template cannot do.
+// helpTemplate returns the help of a command. The settings are in the order of the configuration's
+// table with their variables and defaults, which the library's own template cannot do.
 func helpTemplate(c *cli.Command) string {
 	var own, settings strings.Builder
 	group := ""
@@ -82,7 +82,7 @@ func writeFlag(to *strings.Builder, flag cli.Flag) {
 		panic("a flag without a text: " + flag.Names()[0])
 	}
 	argument, text := "", documented.GetUsage()
-	// The library's own notation: the name of the argument stands in backticks.
+	// The library's own notation: the name of the argument is in backticks.
 	if parts := strings.Split(text, "`"); len(parts) == 3 {
 		argument, text = " "+parts[1], parts[0]+parts[1]+parts[2]
 	}

@@ -68,7 +68,7 @@ func readSelection(c *cli.Context) (s operator.Selection, err error) {
 	return s, nil
 }
 
-// readTime reads a flag with a point in time; zero where it is not set.
+// readTime reads a flag with a point in time; zero if it is not set.
 func readTime(c *cli.Context, flag string) (time.Time, error) {
 	if !c.IsSet(flag) {
 		return time.Time{}, nil
@@ -118,7 +118,8 @@ func (p program) forget(c *cli.Context) error {
 	})
 }
 
-// noteRunning warns where a process of the consumer has a session: what it handles while marks go is neither here nor there.
+// noteRunning warns if a process of the consumer has a session: what it handles while marks go is
+// neither here nor there.
 func (p program) noteRunning(ctx context.Context, conn *pgx.Conn, consumer string) error {
 	runs, err := operator.NewInbox(conn).Runs(ctx, consumer)
 	if err != nil || !runs {

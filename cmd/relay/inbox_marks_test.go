@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// markedDatabase makes an inbox with marks of two sources, two claims, a parked message and a session.
+// markedDatabase makes an inbox with marks of two sources, two claims, a parked message and a
+// session.
 func markedDatabase(t *testing.T) (databaseURL string, env []string) {
 	t.Helper()
 	databaseURL, env = inboxDatabase(t)
@@ -54,7 +55,8 @@ func TestForgetShowsWhatWouldGoFirst(t *testing.T) {
 	}
 }
 
-// What differs from day to day, with the blanks behind it and behind its head: a column is as wide as what stands in it.
+// What differs from day to day, with the blanks behind it and behind its head: a column is as wide
+// as what is in it.
 var someAgeOfAClaim = regexp.MustCompile(`(\d+d\d+h|AGE) +`)
 
 func TestClaimsAreListedAndSettled(t *testing.T) {

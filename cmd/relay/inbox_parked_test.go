@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// inboxDatabase makes the tables of an inbox in which two keys are parked, one of them with a name that would disturb a terminal, and
-// one message without a key.
+// inboxDatabase makes the tables of an inbox in which two keys are parked, one of them with a name
+// that would disturb a terminal, and one message without a key.
 func inboxDatabase(t *testing.T) (databaseURL string, env []string) {
 	t.Helper()
 	databaseURL, env = database(t)

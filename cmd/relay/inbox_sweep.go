@@ -46,7 +46,7 @@ Examples:
 	}
 }
 
-// sweep works with the settings of conn on a connection of its own.
+// sweep works with the settings of conn on its own connection.
 func sweep(ctx context.Context, conn *pgx.Conn) (inbox.Swept, error) {
 	cfg, err := pgxpool.ParseConfig("")
 	if err != nil {

@@ -20,7 +20,8 @@ func (p program) logger(cfg config.Config) *slog.Logger {
 	return slog.New(slog.NewTextHandler(p.stderr, options))
 }
 
-// redactAttr writes durations as people do, and is the last line of defence for passwords: errors of drivers may quote a connection string.
+// redactAttr writes durations as people do, and is the last line of defence for passwords: errors
+// of drivers may quote a connection string.
 func redactAttr(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:

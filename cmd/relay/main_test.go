@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	testpg.Main(m, testpg.Options{Stop: func() error { broker.Stop(); return nil }})
 }
 
-// buffer is a stream that several goroutines may write, and that tells when a text has been written.
+// buffer is a stream that several goroutines may write, and that tells when a text has been
+// written.
 type buffer struct {
 	mu      sync.Mutex
 	text    bytes.Buffer

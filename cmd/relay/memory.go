@@ -7,17 +7,18 @@ import (
 	"github.com/outbox-relay/relay"
 )
 
-// boundMemory has garbage collected earlier than Go would by default, once the memory of the process comes near to what its
-// lanes need, unless the operator has set GOMEMLIMIT. The limit is a soft one. To collect more often from the beginning
-// (GOGC) was measured too: it saves no more, and costs processor time.
+// boundMemory has garbage collected earlier than Go would by default, once the memory of the
+// process comes near to what its lanes need, unless the operator has set GOMEMLIMIT. The limit is a
+// soft one. To collect more often from the beginning (GOGC) was measured too: it saves no more, and
+// costs processor time.
 func (p program) boundMemory(cfg relay.Config) {
 	if p.getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit(cfg))
 	}
 }
 
-// memoryLimit is what the process needs by itself, and for each lane three pages (one being read, one produced, one
-// committed) as bytes and as records.
+// memoryLimit is what the process needs by itself, and for each lane three pages (one being read,
+// one produced, one committed) as bytes and as records.
 func memoryLimit(cfg relay.Config) int64 {
 	const (
 		process  = 40 << 20

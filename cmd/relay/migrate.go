@@ -81,7 +81,8 @@ func (p program) up(c *cli.Context, m *schema.Migrator) error {
 	return err
 }
 
-// warnExposed tells of others who may create objects where the owner is about to create some and to run them.
+// warnExposed tells of others who may create objects where the owner is about to create some and to
+// run them.
 func (p program) warnExposed(c *cli.Context, m *schema.Migrator) error {
 	exposed, err := m.Exposed(c.Context)
 	if err != nil || exposed == nil {

@@ -11,7 +11,8 @@ import (
 
 const parkedEvent = "01980c5e-4d0a-7cc3-9d0b-5f1ce5d1a111"
 
-// parkedDatabase makes a database in which two aggregates are parked, one of them with a name that would disturb a terminal.
+// parkedDatabase makes a database in which two aggregates are parked, one of them with a name that
+// would disturb a terminal.
 func parkedDatabase(t *testing.T) (databaseURL string, env []string) {
 	t.Helper()
 	databaseURL, env = database(t)

@@ -11,14 +11,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// profileFlag names a folder for profiles. Not shown for relay run: profiles are for whoever works on the relay.
+// profileFlag names a folder for profiles. Not shown for relay run: profiles are for whoever works
+// on the relay.
 func profileFlag(hidden bool) cli.Flag {
 	return &cli.StringFlag{Name: "profile", Hidden: hidden,
 		Usage: "write profiles of each relay, processor time and allocations, to the folder `DIR`"}
 }
 
-// profiled runs work and writes what it used to files in the folder, cpu-PID.pprof and allocs-PID.pprof; with an empty
-// folder it only runs work. There is no HTTP page for it: a profile costs time, and shows what a stranger need not know.
+// profiled runs work and writes what it used to files in the folder, cpu-PID.pprof and
+// allocs-PID.pprof; with an empty folder it only runs work. There is no HTTP page for it: a profile
+// costs time, and shows what a stranger need not know.
 func profiled(folder string, work func() error) error {
 	if folder == "" {
 		return work()

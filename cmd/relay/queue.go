@@ -16,8 +16,8 @@ import (
 	"github.com/outbox-relay/relay/internal/operator"
 )
 
-// queues is what relay parked and relay inbox parked work on: things that wait in queues for a person. F chooses queues, L lists
-// them, Q is one in full, and A is a request about one.
+// queues is what relay parked and relay inbox parked work on: things that wait in queues for a
+// person. F chooses queues, L lists them, Q is one in full, and A is a request about one.
 type queues[F filter, L listed, Q, A any] interface {
 	List(ctx context.Context, f F) (L, error)
 	Show(ctx context.Context, f F, limit int) (Q, error)
@@ -46,7 +46,8 @@ type queueCommands[F filter, L listed, Q any, A asked] struct {
 	open    func(*pgx.Conn) queues[F, L, Q, A]
 	session func(*cli.Context, func(context.Context, *pgx.Conn) error) error
 
-	// names are the flags that name queues, and read makes a filter of them and of what both sides have.
+	// names are the flags that name queues, and read makes a filter of them and of what both sides
+	// have.
 	names func() []cli.Flag
 	read  func(*cli.Context, operator.Filter) (F, error)
 
@@ -78,7 +79,7 @@ func (q queueCommands[F, L, Q, A]) filterFlags() []cli.Flag {
 	)
 }
 
-// readFilter reads filterFlags, --limit and, where the command has it, --msg-id.
+// readFilter reads filterFlags, --limit and, if the command has it, --msg-id.
 func (q queueCommands[F, L, Q, A]) readFilter(c *cli.Context) (f F, err error) {
 	shared := operator.Filter{Cause: c.String("cause"), Error: c.String("error"), MsgID: c.String("msg-id")}
 	if err := checkTexts(shared.Error, shared.MsgID); err != nil {
@@ -182,7 +183,8 @@ func (q queueCommands[F, L, Q, A]) payload(ctx context.Context, conn *pgx.Conn, 
 	return nil
 }
 
-// askFlags are those of commands that change something; limit, dryRun and wait say what these flags do there.
+// askFlags are those of commands that change something; limit, dryRun and wait say what these flags
+// do there.
 func (q queueCommands[F, L, Q, A]) askFlags(limit, dryRun, wait string) []cli.Flag {
 	flags := append(q.filterFlags(),
 		limitFlag(limit, 0),

@@ -69,7 +69,7 @@ Examples:
 	}
 }
 
-// laneLast moves the lane of relay recover behind the flags, where the flag package expects it.
+// laneLast moves the lane of relay recover behind the flags, if the flag package expects it.
 func laneLast(args []string) []string {
 	if len(args) < 3 || args[0] != "recover" || strings.HasPrefix(args[1], "-") {
 		return args

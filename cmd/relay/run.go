@@ -119,7 +119,8 @@ func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	return err
 }
 
-// anyPort is where metrics and health are served when another relay on this machine has the default address.
+// anyPort is where metrics and health are served when another relay on this machine has the default
+// address.
 const anyPort = "127.0.0.1:0"
 
 // service is the admin server, or none.
@@ -147,7 +148,8 @@ func (p program) adminServer(cfg config.Config, metrics *telemetry.Metrics, stat
 	return service{server, server.Address()}, nil
 }
 
-// around serves while work runs, to its very end, so that a drain can be watched. A server that fails ends the work.
+// around serves while work runs, to its very end, so that a drain can be watched. A server that
+// fails ends the work.
 func (s service) around(ctx context.Context, work func(context.Context) error) error {
 	if s.server == nil {
 		return work(ctx)

@@ -14,8 +14,9 @@ type interrupted struct{ signal os.Signal }
 // Error names the signal.
 func (i interrupted) Error() string { return "stopped by signal: " + i.signal.String() }
 
-// untilSignal returns a context that the first signal cancels, with interrupted as its cause. The second ends the process
-// at once with the status that a shell gives to a process which died of it. Call stop to end the watch.
+// untilSignal returns a context that the first signal cancels, with interrupted as its cause. The
+// second ends the process at once with the status that a shell gives to a process which died of it.
+// Call stop to end the watch.
 func (p program) untilSignal(ctx context.Context) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	over, ended := make(chan struct{}), make(chan struct{})
@@ -50,8 +51,9 @@ func signalStatus(s os.Signal) int {
 	return exitFailure
 }
 
-// untilClosed returns a context that also ends when the terminal is closed. A reader of our output that goes away must not
-// end the process either, as it does by default, with its servers' folder left behind: then writes fail, and stop is called.
+// untilClosed returns a context that also ends when the terminal is closed. A reader of our output
+// that goes away must not end the process either, as it does by default, with its servers' folder
+// left behind: then writes fail, and stop is called.
 func untilClosed(ctx context.Context) (_ context.Context, stop context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	hangups, pipes := make(chan os.Signal, 1), make(chan os.Signal, 1)

@@ -9,7 +9,8 @@ import (
 	"unicode"
 )
 
-// writeTable prints aligned columns. The header and the rows are cells separated by tabs; rows calls row for each.
+// writeTable prints aligned columns. The header and the rows are cells separated by tabs; rows
+// calls row for each.
 func writeTable(to io.Writer, header string, rows func(row func(cells ...any))) error {
 	table := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, header)
@@ -33,7 +34,8 @@ func writeLine(to io.Writer, format string, args ...any) error {
 	return nil
 }
 
-// name is how an aggregate or another text from the database is shown: on one line, and harmless to a terminal.
+// name is how an aggregate or another text from the database is shown: on one line, and harmless to
+// a terminal.
 func name(parts ...string) string {
 	text := strings.Join(parts, "/")
 	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == '�' }) {
@@ -42,8 +44,9 @@ func name(parts ...string) string {
 	return text
 }
 
-// sentence is an error text on one line, with at most so many characters; 0 is no limit. What is too much is left out near the
-// beginning: an error begins with what all of its kind have in common.
+// sentence is an error text on one line, with at most so many characters; 0 is no limit. What is
+// too much is left out near the beginning: an error begins with what all of its kind have in
+// common.
 func sentence(text *string, most int) string {
 	if text == nil {
 		return "-"

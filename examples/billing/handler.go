@@ -28,7 +28,7 @@ type order struct {
 func handle(ctx context.Context, tx pgx.Tx, m inbox.Message) error {
 	var o order
 	if err := json.Unmarshal(m.Payload, &o); err != nil {
-		// No retry mends this: the message is parked, with all later ones of this order, and all
+		// No retry fixes this: the message is parked, with all later ones of this order, and all
 		// other orders go on.
 		return inbox.Permanent(fmt.Errorf("read the order: %w", err))
 	}

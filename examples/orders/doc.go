@@ -1,5 +1,5 @@
 // Command orders is a small service that takes orders over HTTP. It writes each change of an order
-// and the event that tells of it in one transaction, and knows nothing of Kafka: the relay
+// and the event that tells of it in one transaction, and does not know Kafka: the relay
 // publishes the outbox.
 //
 //	POST /orders               {"customer": "ada", "cents": 1250}   places an order and answers {"order": 1}

@@ -44,7 +44,8 @@ func runBench(t testing.TB, cfg bench.Config) *bench.Result {
 	return result
 }
 
-// A bench leaves the database and the cluster as it found them, also when it is cancelled in the middle.
+// A bench leaves the database and the cluster as it found them, also when it is cancelled in the
+// middle.
 func TestABenchMeasuresAndLeavesNothingBehind(t *testing.T) {
 	cfg := benchConfig(t)
 	cfg.Rows, cfg.Rounds, cfg.Duration, cfg.Idle = 20_000, 1, time.Second, time.Second

@@ -18,8 +18,9 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// The whole consumer on real Kafka and real Postgres: records a second one by one and in batches, and how fast a replay skips
-// what was handled. RELAY_TEST_BENCH_ROWS sets how many records there are.
+// The whole consumer on real Kafka and real Postgres: records a second one by one and in batches,
+// and how fast a replay skips what was handled. RELAY_TEST_BENCH_ROWS sets how many records there
+// are.
 func TestBenchInboxConsumer(t *testing.T) {
 	records := kit.NumberOf(t, "RELAY_TEST_BENCH_ROWS", 300_000)
 	bootstrap, name := kit.Brokers(t), kit.Topic(t, 6)
@@ -77,7 +78,8 @@ func (b *inboxBench) effect(ctx context.Context, tx pgx.Tx, m inbox.Message) err
 	return b.effects(ctx, tx, []inbox.Message{m})
 }
 
-// effects are the business writes of many. Accounts are those of the key, in the order of the keys: two batches share none.
+// effects are the business writes of many. Accounts are those of the key, in the order of the keys:
+// two batches share none.
 func (b *inboxBench) effects(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
 	batch := &pgx.Batch{}
 	for _, m := range messages {
@@ -92,8 +94,8 @@ func (b *inboxBench) effects(ctx context.Context, tx pgx.Tx, messages []inbox.Me
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-// consume runs a consumer in a group until so many records are done, and returns records a second, from the first one that was done on,
-// and how many were done in the end.
+// consume runs a consumer in a group until so many records are done, and returns records a second,
+// from the first one that was done on, and how many were done in the end.
 func (b *inboxBench) consume(
 	in *inbox.Inbox[pgx.Tx], handler inboxkafka.Handler[pgx.Tx], config inboxkafka.Config, group string, records int,
 ) (rate float64, total int) {

@@ -8,7 +8,8 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// What the inbox costs beside the same business write without one. The ratios are what the design promises.
+// What the inbox costs beside the same business write without one. The ratios are what the design
+// promises.
 func TestBenchInboxBesideBareWrites(t *testing.T) {
 	rounds := kit.NumberOf(t, "RELAY_TEST_BENCH_ROUNDS", 5)
 	for _, goroutines := range []int{1, 16} {
@@ -29,7 +30,7 @@ func TestBenchInboxBesideBareWrites(t *testing.T) {
 	}
 }
 
-// atLeast fails the test where the median is less than what was promised.
+// atLeast fails the test if the median is less than what was promised.
 func atLeast(t testing.TB, what string, r ratios, promised float64) {
 	t.Helper()
 	if r.median() < promised {

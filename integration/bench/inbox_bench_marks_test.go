@@ -10,9 +10,9 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// Marks of weeks make the inbox no slower: three databases with more and more of them, with a partition for each week, measured in
-// turn in the same rounds. RELAY_TEST_BENCH_MARKS is the largest number of them, 50 million unless set; the others have a fiftieth
-// and a fifth of it.
+// Marks of weeks make the inbox no slower: three databases with more and more of them, with a
+// partition for each week, measured in turn in the same rounds. RELAY_TEST_BENCH_MARKS is the
+// largest number of them, 50 million unless set; the others have a fiftieth and a fifth of it.
 func TestBenchInboxWithMillionsOfMarks(t *testing.T) {
 	most := kit.NumberOf(t, "RELAY_TEST_BENCH_MARKS", 50_000_000)
 	rounds := kit.NumberOf(t, "RELAY_TEST_BENCH_ROUNDS", 9)
@@ -45,7 +45,8 @@ func TestBenchInboxWithMillionsOfMarks(t *testing.T) {
 // markWeeks is how many weeks the marks are spread over.
 const markWeeks = 8
 
-// weekly makes partitions for weeks before the first one, as they are where the inbox has run for that long.
+// weekly makes partitions for weeks before the first one, as they are where the inbox has run for
+// that long.
 func (b *inboxBench) weekly() {
 	b.t.Helper()
 	b.run(fmt.Sprintf(`DO $$

@@ -85,7 +85,8 @@ FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit', 'full_page_writes
 	return b
 }
 
-// transfer is the next business write of a goroutine. Each has accounts of its own, so that they do not wait for each other.
+// transfer is the next business write of a goroutine. Each has its own accounts, so that they do
+// not wait for each other.
 func (b *inboxBench) transfer(goroutine int) (debit, credit, amount int) {
 	n := b.next[goroutine]
 	b.next[goroutine]++
@@ -138,7 +139,7 @@ func (b *inboxBench) writeMany(ctx context.Context, tx pgx.Tx, goroutine, n int)
 // bare is the business write without an inbox.
 func (b *inboxBench) bare() side {
 	return side{"bare", func(ctx context.Context, g int) (int, error) {
-		_ = b.message(g) // it has come from somewhere, also where there is no inbox
+		_ = b.message(g) // it has come from somewhere, even if there is no inbox
 		return 1, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error { return b.write(ctx, tx, g) })
 	}}
 }
@@ -166,7 +167,8 @@ func (b *inboxBench) handlePipelined() side {
 	}}
 }
 
-// autocommit is the business write in a single statement without BEGIN: nothing is faster, and few services can do it.
+// autocommit is the business write in a single statement without BEGIN: nothing is faster, and few
+// services can do it.
 func (b *inboxBench) autocommit() side {
 	return side{"one statement, autocommit", func(ctx context.Context, g int) (int, error) {
 		debit, credit, amount := b.transfer(g)
@@ -175,7 +177,8 @@ func (b *inboxBench) autocommit() side {
 	}}
 }
 
-// byHand is what people write themselves: a table of ids, and an insert into it in the same transaction.
+// byHand is what people write themselves: a table of ids, and an insert into it in the same
+// transaction.
 func (b *inboxBench) byHand() side {
 	return side{"table of ids by hand", func(ctx context.Context, g int) (int, error) {
 		return 1, pgx.BeginFunc(ctx, b.pool, func(tx pgx.Tx) error {
@@ -249,7 +252,8 @@ func (b *inboxBench) rate(s side, goroutines int) float64 {
 	return float64(total) / took.Seconds()
 }
 
-// beside measures the sides in turn, in each round in another order, and returns the rates of each, one a round.
+// beside measures the sides in turn, in each round in another order, and returns the rates of each,
+// one a round.
 func (b *inboxBench) beside(rounds, goroutines int, sides ...side) map[string][]float64 {
 	b.t.Helper()
 	for _, s := range sides { // caches and prepared statements

@@ -14,10 +14,10 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// benchNumber reads a number from the environment.
-// A day in minutes: rows come at a steady rate, are published, and go after a retention that is short against the run. The
-// sizes must stop growing once the retention is full. Vacuum runs as shipped, but for the pause between two rounds of it,
-// which is shortened with the day.
+// benchNumber reads a number from the environment. A day in minutes: rows come at a steady rate,
+// are published, and go after a retention that is short against the run. The sizes must stop
+// growing once the retention is full. Vacuum runs as shipped, but for the pause between two rounds
+// of it, which is shortened with the day.
 func TestRetentionKeepsTheOutboxFlat(t *testing.T) {
 	rows := kit.NumberOf(t, "RELAY_TEST_BENCH_ROWS", 3_000_000)
 	rate := kit.NumberOf(t, "RELAY_TEST_BENCH_RATE", 6_000)
@@ -90,7 +90,8 @@ func (r insertRun) most(from, to int) (m sample) {
 	return m
 }
 
-// insertAtRate inserts rows of 200 bytes, 20 a transaction, by four writers, and takes a sample a second.
+// insertAtRate inserts rows of 200 bytes, 20 a transaction, by four writers, and takes a sample a
+// second.
 func insertAtRate(t *testing.T, url string, rows, rate int) (run insertRun) {
 	t.Helper()
 	const writers, each = 4, 20

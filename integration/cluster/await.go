@@ -13,7 +13,8 @@ import (
 // awaitPoll is the pause between two questions to a broker that is starting.
 const awaitPoll = 50 * time.Millisecond
 
-// await waits until each of the nodes answers and lists all of them: a broker listens long before it takes part.
+// await waits until each of the nodes answers and lists all of them: a broker listens long before
+// it takes part.
 func (c *Cluster) await(ctx context.Context, nodes []*node) error {
 	for _, n := range nodes {
 		if err := n.await(ctx, len(nodes)); err != nil {

@@ -17,7 +17,8 @@ import (
 // Variable names the bootstrap servers of a Kafka that is there already, separated by commas.
 const Variable = "RELAY_TEST_BROKERS"
 
-// ShortSessions are properties that let a consumer that was killed be given up after a second or two: 6 s is the least by default.
+// ShortSessions are properties that let a consumer that was killed be given up after a second or
+// two: 6 s is the least by default.
 var ShortSessions = map[string]string{"group.min.session.timeout.ms": "1000"}
 
 // Options says what cluster Start starts. The zero value works.
@@ -25,17 +26,19 @@ type Options struct {
 	// Brokers is how many nodes there are: 1, or 3 for what needs replication. Defaults to 1.
 	Brokers int
 
-	// Properties are settings of every broker, such as message.max.bytes; they win over the harness's own.
+	// Properties are settings of every broker, such as message.max.bytes; they win over the harness's
+	// own.
 	Properties map[string]string
 
 	// Listeners are further listeners for clients, such as one with TLS. Defaults to none.
 	Listeners []Listener
 
-	// Dir is where data and logs lie; it is kept by Stop. Defaults to a temporary folder that Stop removes.
+	// Dir is where data and logs lie; it is kept by Stop. Defaults to a temporary folder that Stop
+	// removes.
 	Dir string
 
-	// Measured starts brokers as Kafka's own scripts do, for measurements of throughput. Defaults to a Java that starts sooner and
-	// runs slower.
+	// Measured starts brokers as Kafka's own scripts do, for measurements of throughput. Defaults to
+	// a Java that starts sooner and runs slower.
 	Measured bool
 
 	// StartTimeout is how long a start may take before it is an error. Defaults to 2 minutes.
@@ -59,7 +62,8 @@ type Cluster struct {
 	nodes []*node // node id - 1
 }
 
-// Start starts a cluster on free ports and returns once every broker knows every other. The caller ends it with Stop.
+// Start starts a cluster on free ports and returns once every broker knows every other. The caller
+// ends it with Stop.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	if options.Brokers == 0 {
 		options.Brokers = 1
@@ -102,7 +106,8 @@ func prepare(ctx context.Context) (*Cluster, error) {
 	return &Cluster{jars: libraries, quick: folder}, nil
 }
 
-// Named returns a cluster that somebody else has started, for its addresses and tools. It has no nodes to kill.
+// Named returns a cluster that somebody else has started, for its addresses and tools. It has no
+// nodes to kill.
 func Named(ctx context.Context, bootstrap []string) (*Cluster, error) {
 	c, err := prepare(ctx)
 	if err != nil {
@@ -145,7 +150,8 @@ func (c *Cluster) launchAll(ctx context.Context) error {
 	return c.await(ctx, c.nodes)
 }
 
-// Stop ends every broker and removes the data, unless Options.Dir named the folder. A second call does nothing.
+// Stop ends every broker and removes the data, unless Options.Dir named the folder. A second call
+// does nothing.
 func (c *Cluster) Stop() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -164,7 +170,8 @@ func (c *Cluster) Kill(id int) error {
 	return c.with(id, (*node).kill)
 }
 
-// ShutDown stops a broker in order: it hands over what it leads first. It waits until the broker has ended.
+// ShutDown stops a broker in order: it hands over what it leads first. It waits until the broker
+// has ended.
 func (c *Cluster) ShutDown(ctx context.Context, id int) error {
 	return c.with(id, func(n *node) error { return n.shutDown(ctx) })
 }
@@ -179,8 +186,8 @@ func (c *Cluster) Thaw(id int) error {
 	return c.with(id, func(n *node) error { return n.process.Thaw() })
 }
 
-// Revive starts a broker again that was killed or shut down, on the same data and port, and returns once it and every
-// other broker that runs know each other.
+// Revive starts a broker again that was killed or shut down, on the same data and port, and returns
+// once it and every other broker that runs know each other.
 func (c *Cluster) Revive(ctx context.Context, id int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.StartTimeout)
 	defer cancel()
@@ -217,8 +224,9 @@ func (c *Cluster) with(id int, do func(*node) error) error {
 	return do(c.nodes[id-1])
 }
 
-// Tool runs one of Kafka's own command line tools by its Java class, such as org.apache.kafka.tools.TopicCommand, and
-// returns what it wrote to standard output. The tool is not told where the cluster is: most take --bootstrap-server.
+// Tool runs one of Kafka's own command line tools by its Java class, such as
+// org.apache.kafka.tools.TopicCommand, and returns what it wrote to standard output. The tool is
+// not told if the cluster is: most take --bootstrap-server.
 func (c *Cluster) Tool(ctx context.Context, class string, args ...string) ([]byte, error) {
 	return c.ToolInput(ctx, nil, class, args...)
 }
@@ -238,7 +246,8 @@ func (c *Cluster) ToolInput(ctx context.Context, input io.Reader, class string, 
 	return output, nil
 }
 
-// javaArguments are those of a Java process that runs a class of Kafka with a heap of the given size.
+// javaArguments are those of a Java process that runs a class of Kafka with a heap of the given
+// size.
 func javaArguments(jars, heap, class string, more ...string) []string {
 	return append(more, []string{
 		"-Xmx" + heap, "-Xms" + heap, "-Djava.awt.headless=true", "-XX:-UsePerfData",

@@ -8,21 +8,23 @@ import (
 	"strings"
 )
 
-// Listener is one more way for clients to reach each broker, beside Bootstrap, which stays in plain text without
-// authentication.
+// Listener is one more way for clients to reach each broker, beside Bootstrap, which stays in plain
+// text without authentication.
 type Listener struct {
 	// Name of the listener, in capital letters, such as SECURE.
 	Name string
 
-	// Protocol is Kafka's word for how clients talk to it: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL.
+	// Protocol is Kafka's word for how clients talk to it: PLAINTEXT, SSL, SASL_PLAINTEXT or
+	// SASL_SSL.
 	Protocol string
 
-	// Properties are settings of this listener alone, without the prefix listener.name.NAME that Kafka wants.
+	// Properties are settings of this listener alone, without the prefix listener.name.NAME that
+	// Kafka wants.
 	Properties map[string]string
 }
 
-// Addresses are those of a further listener, HOST:PORT each, in the order of the nodes' ids. It panics where the cluster has
-// no listener of that name.
+// Addresses are those of a further listener, HOST:PORT each, in the order of the nodes' ids. It
+// panics if the cluster has no listener of that name.
 func (c *Cluster) Addresses(listener string) []string {
 	for i, l := range c.options.Listeners {
 		if l.Name != listener {
@@ -37,7 +39,8 @@ func (c *Cluster) Addresses(listener string) []string {
 	panic(fmt.Sprintf("the cluster has no listener %s", listener))
 }
 
-// listen gives the node its further listeners on the ports, one each, and adds them to its settings.
+// listen gives the node its further listeners on the ports, one each, and adds them to its
+// settings.
 func (n *node) listen(listeners []Listener, ports []int, settings map[string]string) {
 	for i, l := range listeners {
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[i]))

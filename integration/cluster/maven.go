@@ -19,21 +19,23 @@ import (
 	"github.com/outbox-relay/relay/internal/cache"
 )
 
-// The release of Maven that is fetched where none is installed, and the checksum that its makers publish for it.
+// The release of Maven that is fetched where none is installed, and the checksum that its makers
+// publish for it.
 const (
 	mavenVersion = "3.9.11"
 	mavenSHA512  = "bcfe4fe305c962ace56ac7b5fc7a08b87d5abd8b7e89027ab251069faebee516" +
 		"b0ded8961445d6d91ec1985dfe30f8153268843c89aa392733d1a3ec956c9978"
 )
 
-// RepositoryVariable names a Maven repository, by its base address, from which Maven itself is fetched where none is
-// installed.
+// RepositoryVariable names a Maven repository, by its base address, from which Maven itself is
+// fetched where none is installed.
 const RepositoryVariable = "RELAY_TEST_MAVEN_REPOSITORY"
 
-// mavenArchive is where that release lies in a repository.
+// mavenArchive is where that release is in a repository.
 const mavenArchive = "/org/apache/maven/apache-maven/" + mavenVersion + "/apache-maven-" + mavenVersion + "-bin.tar.gz"
 
-// maven returns the path of the program mvn: an installed one, so that its settings hold, or one that is fetched once.
+// maven returns the path of the program mvn: an installed one, so that its settings hold, or one
+// that is fetched once.
 func maven(ctx context.Context) (string, error) {
 	if installed, err := exec.LookPath("mvn"); err == nil {
 		return installed, nil

@@ -20,7 +20,8 @@ import (
 	"github.com/outbox-relay/relay/internal/process"
 )
 
-// errPortTaken says that a broker could not listen: somebody took its port after we had found it free.
+// errPortTaken says that a broker could not listen: somebody took its port after we had found it
+// free.
 var errPortTaken = errors.New("a port was taken meanwhile")
 
 // node is one server of a cluster, broker and controller.
@@ -89,14 +90,16 @@ func (c *Cluster) settings() map[string]string {
 		"transaction.state.log.min.isr":            inSync,
 		// A group of one has nobody to wait for.
 		"group.initial.rebalance.delay.ms": "0",
-		// A killed broker's partitions move once its session ends: 9 s by default, a long time to wait in a test.
+		// A killed broker's partitions move once its session ends: 9 s by default, a long time to wait
+		// in a test.
 		"broker.session.timeout.ms":    "3000",
 		"broker.heartbeat.interval.ms": "500",
 	}
 }
 
-// format writes what a broker wants to find in its data folder. Kafka's tool takes a second of Java a node and writes, but
-// for the ids, the same each time: so it formats one node once (see quick), and all others are copies with ids of their own.
+// format writes what a broker wants to find in its data folder. Kafka's tool takes a second of Java
+// a node and writes, but for the ids, the same each time: so it formats one node once (see quick),
+// and all others are copies with their own ids.
 func (c *Cluster) format(ctx context.Context) error {
 	if c.quick == "" {
 		_, err := c.Tool(ctx, "kafka.tools.StorageTool", "format", "-t", c.id, "-c", c.nodes[0].settingsFile())
@@ -190,8 +193,8 @@ func (n *node) portWasTaken() bool {
 	return err == nil && bytes.Contains(text, []byte("Address already in use"))
 }
 
-// randomID makes an id as Kafka writes its UUIDs: 16 bytes in URL-safe base64. It may not begin with a dash, which the
-// tools would take for an option.
+// randomID makes an id as Kafka writes its UUIDs: 16 bytes in URL-safe base64. It may not begin
+// with a dash, which the tools would take for an option.
 func randomID() string {
 	for {
 		bytes := make([]byte, 16)

@@ -92,7 +92,7 @@ type exampleOrder struct {
 	At       time.Time `json:"at"`
 }
 
-// example is a consumer in another language at work on a database of its own.
+// example is a consumer in another language at work on its own database.
 type example struct {
 	t           *testing.T
 	command     func() *exec.Cmd
@@ -197,7 +197,8 @@ func (e *example) marks(consumer string) int {
 	return marks
 }
 
-// judge runs the example, kills it, feeds it every message once more, takes its session away, and compares its sum.
+// judge runs the example, kills it, feeds it every message once more, takes its session away, and
+// compares its sum.
 func (e *example) judge(consumer, sum string, effect func(exampleOrder) int64) {
 	e.t.Helper()
 	const orders = 2000
@@ -251,12 +252,14 @@ func (e *example) repeat() {
 	}
 }
 
-// awaitOffsets waits until the group has committed the end of each partition: every second copy has been read too.
+// awaitOffsets waits until the group has committed the end of each partition: every second copy has
+// been read too.
 func (e *example) awaitOffsets(group string) {
 	e.t.Helper()
 	admin := kadm.NewClient(kit.KafkaClient(e.t, kit.Brokers(e.t)))
 	kit.Eventually(e.t, time.Minute, "the group has committed the ends of the partitions", func() bool {
-		// A record has a marker behind it that the group passes only with the next record: what is visible counts.
+		// A record has a marker behind it that the group passes only with the next record: what is
+		// visible counts.
 		lag, err := admin.Lag(e.t.Context(), group)
 		if err != nil {
 			e.t.Fatal(err)

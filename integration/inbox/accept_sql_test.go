@@ -14,13 +14,13 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// otherLanguage is an example's SQL, as it stands in its source.
+// otherLanguage is an example's SQL, as it is in its source.
 type otherLanguage struct {
 	name, consumer, table, effect, sum string
 }
 
-// otherLanguages reads the statements of the examples in Java and Python, with the parameters in the form of pgx: $1 is the type of the
-// event and $2 its payload.
+// otherLanguages reads the statements of the examples in Java and Python, with the parameters in
+// the form of pgx: $1 is the type of the event and $2 its payload.
 func otherLanguages(t *testing.T) []otherLanguage {
 	t.Helper()
 	java := source(t, "../../examples/java/src/main/java/Loyalty.java")

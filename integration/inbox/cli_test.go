@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/integration/victim"
 )
 
-// relayInbox runs relay inbox on the service's database and returns its exit status and both streams.
+// relayInbox runs relay inbox on the service's database and returns its exit status and both
+// streams.
 func (c *inboxCase) relayInbox(arguments ...string) (status int, out, errs string) {
 	c.t.Helper()
 	p := kit.StartRelay(c.t, []string{"RELAY_DATABASE_URL=" + c.url}, append([]string{"inbox"}, arguments...)...)
@@ -28,8 +29,9 @@ func (c *inboxCase) expect(status int, text string, arguments ...string) {
 	}
 }
 
-// A person's day: a key is parked, a retry fails, the cause is mended, a retry succeeds; then all that one source sent is handled
-// once more on purpose. All of it with the commands, on a consumer that runs.
+// A person's day: a key is parked, a retry fails, the cause is fixed, a retry succeeds; then all
+// that one source sent is handled once more on purpose. All of it with the commands, on a consumer
+// that runs.
 func TestAPersonRetriesAndReplaysWithTheCommands(t *testing.T) {
 	t.Parallel()
 	c := newInboxCase(t, 1)

@@ -44,7 +44,7 @@ func inboxCaseOn(t testing.TB, url string, bootstrap []string, topics ...string)
 	return c
 }
 
-// openAccounts gives a consumer accounts of its own.
+// openAccounts gives a consumer its own accounts.
 func (c *inboxCase) openAccounts(consumer string) {
 	c.t.Helper()
 	kit.Execute(c.t, c.url, fmt.Sprintf("SELECT open_accounts('%s')", consumer))
@@ -105,8 +105,8 @@ func (c *inboxCase) awaitEffects(more int, timeout time.Duration) {
 // places are the ends of partitions: of each, the offset after its last record.
 type places map[string]int64
 
-// ends are those of the topics as they are now. What a transaction writes at its end is not counted: nobody reads it. Call it
-// when no producer runs any more.
+// ends are those of the topics as they are now. What a transaction writes at its end is not
+// counted: nobody reads it. Call it when no producer runs any more.
 func (c *inboxCase) ends() (ends places, records []*kgo.Record) {
 	c.t.Helper()
 	ends = make(places)
@@ -153,8 +153,8 @@ func splitPlace(t testing.TB, place string) (topic string, partition int32) {
 	return place[:slash], partition
 }
 
-// drain lets consumers without failpoints handle what is left, ends them in order, and returns all records of the topics. Call
-// it when no producer runs any more.
+// drain lets consumers without failpoints handle what is left, ends them in order, and returns all
+// records of the topics. Call it when no producer runs any more.
 func (c *inboxCase) drain(timeout time.Duration, running ...*kit.RelayProcess) []*kgo.Record {
 	c.t.Helper()
 	for len(running) < 2 {
@@ -167,8 +167,8 @@ func (c *inboxCase) drain(timeout time.Duration, running ...*kit.RelayProcess) [
 	return records
 }
 
-// nothingLeft checks that no process is said to be at work. What was started and is handled may be left: where another process than
-// the one that was killed has handled it.
+// nothingLeft checks that no process is said to be at work. What was started and is handled may be
+// left: if another process than the one that was killed has handled it.
 func (c *inboxCase) nothingLeft() {
 	c.t.Helper()
 	if n := c.count("SELECT count(*) FROM inbox_sessions"); n > 0 {

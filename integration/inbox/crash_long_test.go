@@ -17,7 +17,7 @@ func TestConsumersKilledTwoHundredTimes(t *testing.T) {
 	}.run(t)
 }
 
-// The database is away for a minute, three times in different ways.
+// The database is unavailable for a minute, three times in different ways.
 func TestTheDatabaseIsAwayForAMinute(t *testing.T) {
 	databaseAway(t, time.Minute)
 }

@@ -78,8 +78,9 @@ const (
 	awake victim.Point = "awake again"
 )
 
-// killAll keeps some consumers running, each of which ends at a point, until there were enough kills. Each fifth is frozen there
-// first, until the group has given it up and others have its partitions.
+// killAll keeps some consumers running, each of which ends at a point, until there were enough
+// kills. Each fifth is frozen there first, until the group has given it up and others have its
+// partitions.
 func (l crashLoop) killAll(t *testing.T, c *inboxCase) killed {
 	t.Helper()
 	done := killed{at: make(map[victim.Point]int), woken: make(map[victim.Point]int)}
@@ -123,7 +124,8 @@ func (l crashLoop) start(c *inboxCase, n int) *slot {
 	return s
 }
 
-// ended reports whether the consumer of a slot has been killed, after it has woken one that was frozen for long enough.
+// ended reports whether the consumer of a slot has been killed, after it has woken one that was
+// frozen for long enough.
 func (s *slot) ended(done *killed) bool {
 	t := s.consumer.T
 	t.Helper()
@@ -153,8 +155,8 @@ func (s *slot) ended(done *killed) bool {
 	return true
 }
 
-// Consumers are killed with SIGKILL at every step of a message, while others come and go, and some are frozen there until the group
-// has given them up.
+// Consumers are killed with SIGKILL at every step of a message, while others come and go, and some
+// are frozen there until the group has given them up.
 func TestConsumersKilledAtEveryStepEffectsHappenOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	crashLoop{kills: 16, most: 5000, slots: 3, pause: 40 * time.Millisecond, batch: sometimes, deadline: 3 * time.Minute}.run(t)

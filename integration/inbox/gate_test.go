@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// gate is a TCP proxy in front of a server. Open, it passes everything on. Shut, nothing passes in either direction, new
-// connections included, and nobody is told: as when a cable is pulled.
+// gate is a TCP proxy in front of a server. Open, it passes everything on. Shut, nothing passes in
+// either direction, new connections included, and nobody is told: as when a cable is pulled.
 type gate struct {
 	t        testing.TB
 	listener net.Listener
@@ -20,12 +20,13 @@ type gate struct {
 	opened  chan struct{}     // closed while the gate is open
 	ended   chan struct{}     // closed at the end
 	conns   map[net.Conn]bool // true: of a client
-	gone    map[net.Conn]bool // which hang for ever
+	gone    map[net.Conn]bool // which hang forever
 	closing bool
 	running sync.WaitGroup
 }
 
-// newGate opens one in front of the server of a database, and returns the database's URL through it.
+// newGate opens one in front of the server of a database, and returns the database's URL through
+// it.
 func newGate(t testing.TB, databaseURL string) (g *gate, through string) {
 	t.Helper()
 	address, err := url.Parse(databaseURL)
@@ -67,7 +68,7 @@ func (g *gate) connect(client net.Conn) {
 		return
 	}
 	server, err := net.Dial("tcp", g.target)
-	if err != nil { // the server is away, as it may be
+	if err != nil { // the server is unavailable, as it may be
 		_ = client.Close()
 		return
 	}
@@ -135,8 +136,8 @@ func (g *gate) pass(conn net.Conn) bool {
 	}
 }
 
-// replace lets the clients' connections that exist hang for ever, while new ones pass: as when another host has taken over the
-// address. The server is told, so that it rolls back what was open.
+// replace lets the clients' connections that exist hang forever, while new ones pass: as when
+// another host has taken over the address. The server is told, so that it rolls back what was open.
 func (g *gate) replace() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -13,8 +13,9 @@ import (
 	"github.com/outbox-relay/relay/integration/victim"
 )
 
-// An effect that no database rolls back, a line in a file, is had at most once through kills and copies of every message. What
-// was begun and not finished is claimed and never begun again, and a person is told of it.
+// An effect that no database rolls back, a line in a file, is had at most once through kills and
+// copies of every message. What was begun and not finished is claimed and never begun again, and a
+// person is told.
 func TestAnEffectThatNobodyRollsBackHappensAtMostOnceThroughKills(t *testing.T) {
 	t.Parallel()
 	c := newInboxCase(t, 3)

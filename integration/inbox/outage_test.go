@@ -39,8 +39,8 @@ func (c *inboxCase) members() (ids []string) {
 	return ids
 }
 
-// The database crashes and stays away, and later on hangs without a word. Consumers stay in their group, as the same members of
-// the same generation, lose nothing, and go on by themselves.
+// The database crashes and stays away, and later on hangs without a word. Consumers stay in their
+// group, as the same members of the same generation, lose nothing, and go on by themselves.
 func TestTheDatabaseIsAwayAndConsumersStayInTheirGroup(t *testing.T) {
 	t.Parallel()
 	databaseAway(t, 3*time.Second)
@@ -123,8 +123,8 @@ func sameGeneration(consumers []*kit.RelayProcess) bool {
 	return true
 }
 
-// A handler hangs: its key waits, and all others go on. SIGTERM ends the consumer in time even so, whether the handler looks
-// at its context or not, and nothing of it is left in the database.
+// A handler hangs: its key waits, and all others go on. SIGTERM ends the consumer in time even so,
+// whether the handler looks at its context or not, and nothing of it is left in the database.
 func TestAHandlerThatHangsHoldsItsKeyOnlyAndNoShutdown(t *testing.T) {
 	for _, kind := range []string{victim.Hang, victim.Deaf} {
 		t.Run(kind, func(t *testing.T) {
@@ -149,8 +149,8 @@ func TestAHandlerThatHangsHoldsItsKeyOnlyAndNoShutdown(t *testing.T) {
 	}
 }
 
-// The answers to COMMIT and to the mark are lost, again and again: what was committed is not done twice, and what was not is
-// done.
+// The answers to COMMIT and to the mark are lost, again and again: what was committed is not done
+// twice, and what was not is done.
 func TestLostAnswersDoubleNothing(t *testing.T) {
 	t.Parallel()
 	c := newInboxCase(t, 4)
@@ -184,8 +184,8 @@ func TestLostAnswersDoubleNothing(t *testing.T) {
 	}
 }
 
-// A consumer is frozen in the middle of a message: its transaction stays open, with the mark and with locks on rows. It is never woken,
-// and its key goes on all the same, on another consumer.
+// A consumer is frozen in the middle of a message: its transaction stays open, with the mark and
+// with locks on rows. It is never woken, and its key goes on all the same, on another consumer.
 func TestAConsumerThatIsFrozenForGoodHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	c := newInboxCase(t, 1)

@@ -41,7 +41,8 @@ func (k sickKeys) without(sent deliveries) deliveries {
 	return handled
 }
 
-// expectParked checks that exactly these keys are parked, from the message on that fails, in order, and each for its reason.
+// expectParked checks that exactly these keys are parked, from the message on that fails, in order,
+// and each for its reason.
 func (k sickKeys) expectParked(c *inboxCase, sent deliveries) {
 	c.t.Helper()
 	want := make(map[string]int)
@@ -81,7 +82,8 @@ GROUP BY key ORDER BY 1`, k.first, c.settings.Consumer)
 	}
 }
 
-// askForRetry asks for all parked keys by the command, as a person would who has mended the cause, and returns its exit status.
+// askForRetry asks for all parked keys by the command, as a person would who has fixed the cause,
+// and returns its exit status.
 func (c *inboxCase) askForRetry(wait string) (status int) {
 	c.t.Helper()
 	asked := kit.StartRelay(c.t, []string{"RELAY_DATABASE_URL=" + c.url}, "inbox", "parked", "retry", "--all", "--consumer", c.settings.Consumer,
@@ -101,9 +103,10 @@ func (c *inboxCase) parkedKeys() int {
 	return c.count("SELECT count(*) FROM inbox_parked_keys WHERE consumer = $1", c.settings.Consumer)
 }
 
-// Poison is in 20 keys of many, while consumers are killed. Exactly those keys are parked, in order. Then the cause is mended, and
-// they are handled in order while new messages of theirs arrive and consumers are killed. RELAY_TEST_POISON_KEYS sets how many
-// keys there are, and RELAY_TEST_POISON_KILLS how many kills.
+// Poison is in 20 keys of many, while consumers are killed. Exactly those keys are parked, in
+// order. Then the cause is fixed, and they are handled in order while new messages of theirs arrive
+// and consumers are killed. RELAY_TEST_POISON_KEYS sets how many keys there are, and
+// RELAY_TEST_POISON_KILLS how many kills.
 func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testing.T) {
 	t.Parallel()
 	const sickOnes, few = 20, 6
@@ -148,7 +151,8 @@ func TestPoisonParksItsKeysOnlyThroughKillsAndARetryHandlesThemInOrder(t *testin
 // takesMany lets a consumer take many messages at once.
 func takesMany(s *victim.Settings) { s.Batch = true }
 
-// fillKeys sends one message of every key, and then more of the sick ones and of some others, versions 2 to last.
+// fillKeys sends one message of every key, and then more of the sick ones and of some others,
+// versions 2 to last.
 func (s *sender) fillKeys(sick sickKeys, last int64) {
 	all := make([]string, s.keys)
 	for i := range all {
@@ -173,7 +177,8 @@ func (s *sender) fillKeys(sick sickKeys, last int64) {
 	}
 }
 
-// A message ends the process of whoever handles it. It is parked after a set number of crashes, and none of its neighbours is.
+// A message ends the process of whoever handles it. It is parked after a set number of crashes, and
+// none of its neighbours is.
 func TestAMessageThatEndsItsProcessIsParkedAndItsNeighboursAreNot(t *testing.T) {
 	for name, batch := range map[string]bool{"one by one": false, "many at once": true} {
 		t.Run(name, func(t *testing.T) {
@@ -214,8 +219,8 @@ func TestAMessageThatEndsItsProcessIsParkedAndItsNeighboursAreNot(t *testing.T) 
 	}
 }
 
-// crashUntilParked starts a consumer again whenever it crashes, until so many keys are parked and all is committed, and returns
-// how often it crashed.
+// crashUntilParked starts a consumer again whenever it crashes, until so many keys are parked and
+// all is committed, and returns how often it crashed.
 func (c *inboxCase) crashUntilParked(ends places, parked int) (crashes int) {
 	c.t.Helper()
 	consumer := c.start("")

@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// repeater produces every committed record of topics once more: the same message, some time later, in any order.
+// repeater produces every committed record of topics once more: the same message, some time later,
+// in any order.
 type repeater struct {
 	t        testing.TB
 	client   *kgo.Client
@@ -78,8 +79,8 @@ func (r *repeater) repeat(i int) {
 	})
 }
 
-// finish repeats everything that was not repeated yet, once it has read so many messages. Call it when nobody else produces
-// any more.
+// finish repeats everything that was not repeated yet, once it has read so many messages. Call it
+// when no other process produces any more.
 func (r *repeater) finish(messages int) {
 	r.t.Helper()
 	kit.Eventually(r.t, 2*time.Minute, fmt.Sprintf("the repeater has read %d messages", messages), func() bool {

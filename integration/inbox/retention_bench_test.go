@@ -14,8 +14,9 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// Sixty days of marks, nine in ten with ids that are UUIDv7, then one Sweep with a retention of thirty days, while messages go on
-// to be accepted: what a mark takes, what removing costs, and how long the slowest message had to wait.
+// Sixty days of marks, nine in ten with ids that are UUIDv7, then one Sweep with a retention of
+// thirty days, while messages go on to be accepted: what a mark takes, what removing costs, and how
+// long the slowest message had to wait.
 func TestInboxRetentionCost(t *testing.T) {
 	marksWanted := kit.NumberOf(t, "RELAY_TEST_BENCH_MARKS", 2_000_000)
 	m := newMarks(t)
@@ -72,7 +73,8 @@ func (m marks) wal() int64 {
 	return kit.Number(m.t, m.conn, `SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint`)
 }
 
-// slowestAccept accepts messages one after the other while work runs, and returns how long the slowest one took.
+// slowestAccept accepts messages one after the other while work runs, and returns how long the
+// slowest one took.
 func (m marks) slowestAccept(t *testing.T, work func()) (slowest time.Duration) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())

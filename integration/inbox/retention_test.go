@@ -50,7 +50,8 @@ func (m marks) exec(query string, args ...any) {
 	}
 }
 
-// add writes n marks of a consumer whose ids were made at one time, and which were handled at another; both are told by how long ago.
+// add writes n marks of a consumer whose ids were made at one time, and which were handled at
+// another; both are told by how long ago.
 func (m marks) add(consumer, made, handled string, n int) {
 	m.t.Helper()
 	m.exec(`INSERT INTO inbox (consumer, source, msg_id, handled_at)
@@ -167,7 +168,8 @@ func TestAWeekGoesByTheLongestRetentionInIt(t *testing.T) {
 	}
 }
 
-// A mark that comes between the look and the lock is not lost: who looks, looks again under the lock.
+// A mark that comes between the look and the lock is not lost: who looks, looks again under the
+// lock.
 func TestAMarkThatComesWhileAWeekIsEmptiedStays(t *testing.T) {
 	m := newMarks(t)
 	m.add("billing", "14 days", "13 days", 10)
@@ -201,7 +203,8 @@ func TestAMarkThatComesWhileAWeekIsEmptiedStays(t *testing.T) {
 	}
 }
 
-// awaitTrue asks again and again, on a connection that nobody else uses, until the answer is true.
+// awaitTrue asks again and again, on a connection that no other process uses, until the answer is
+// true.
 func awaitTrue(t testing.TB, conn *pgx.Conn, query string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -254,7 +257,8 @@ func TestOldMarksOutsideTheWeeksAreDeletedInBatches(t *testing.T) {
 	}
 }
 
-// A week that is long past and holds marks that somebody keeps is searched for those that nobody does.
+// A week that is long past and holds marks that somebody keeps is searched for those that nobody
+// does.
 func TestOldMarksGoFromAWeekThatIsKeptByOthers(t *testing.T) {
 	m := newMarks(t)
 	m.addPastWeeks(30, 20)

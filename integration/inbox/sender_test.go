@@ -15,8 +15,8 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// sender is a service that produces messages in Kafka transactions, as a relay does, and faster. Some it aborts: what was in
-// them is produced anew, under other ids.
+// sender is a service that produces messages in Kafka transactions, as a relay does, and faster.
+// Some it aborts: what was in them is produced again, under other ids.
 type sender struct {
 	t      testing.TB
 	client *kgo.Client

@@ -27,7 +27,7 @@ type inboxStorm struct {
 	kafka     *cluster.Cluster
 	brokers   *kit.BrokerBreaker
 	postgres  *sandbox.Postgres // of the services that write outboxes
-	effects   *sandbox.Postgres // of the consumers: a server by itself, so that nobody else's commits flush its log
+	effects   *sandbox.Postgres // of the consumers: a server by itself, so that no other process's commits flush its log
 	gate      *gate
 	counts    map[string]int
 
@@ -35,9 +35,10 @@ type inboxStorm struct {
 	beside map[string]int // faults made by goroutines beside that of the test
 }
 
-// TestInboxStorm: services write outboxes, relays publish, another producer repeats every record, and consumers move money through
-// the inbox, while relays, consumers, brokers and Postgres break, messages are poisoned and mended, and the network fails. It runs
-// for RELAY_TEST_STORM, 5m unless set.
+// TestInboxStorm: services write outboxes, relays publish, another producer repeats every record,
+// and consumers move money through the inbox, while relays, consumers, brokers and Postgres break,
+// messages are poisoned and fixed, and the network fails. It runs for RELAY_TEST_STORM, 5m unless
+// set.
 func TestInboxStorm(t *testing.T) {
 	length := kit.StormLength(t)
 	s, load := newInboxStorm(t)
@@ -118,7 +119,8 @@ func (s *inboxStorm) startRelay() *kit.RelayProcess {
 	return kit.StartRelay(s.t, settings, "run")
 }
 
-// startConsumer starts a consumer that in two cases of three ends, or loses a connection now and then, by itself.
+// startConsumer starts a consumer that in two cases of three ends, or loses a connection now and
+// then, by itself.
 func (s *inboxStorm) startConsumer() *kit.RelayProcess {
 	points := victim.Points()
 	fail := ""
@@ -192,7 +194,8 @@ func (s *inboxStorm) strikeNetwork(fault int) {
 	s.gate.open()
 }
 
-// sicken poisons messages that are still to come, in every way, until ctx ends, and mends them a while later.
+// sicken poisons messages that are still to come, in every way, until ctx ends, and fixes them a
+// while later.
 func (s *inboxStorm) sicken(ctx context.Context) (sick int) {
 	kinds := victim.Kinds()
 	for ctx.Err() == nil {

@@ -21,8 +21,9 @@ func (s *inboxStorm) fault(name string) {
 	s.beside[name]++
 }
 
-// consumersPostgres starts a server for consumers alone and returns an empty database of it. Its log is written out rarely,
-// so that a crash takes whatever was committed without waiting for the disk.
+// consumersPostgres starts a server for consumers alone and returns an empty database of it. Its
+// log is written out rarely, so that a crash takes whatever was committed without waiting for the
+// disk.
 func consumersPostgres(t testing.TB) (server *sandbox.Postgres, databaseURL string) {
 	t.Helper()
 	options := kit.PostgresOptions()
@@ -54,8 +55,9 @@ func crash(t testing.TB, server *sandbox.Postgres) {
 	}
 }
 
-// breakOwnStatements lets the inbox's own statements fail, every now and then for some seconds and once for a long time, until
-// ctx ends. No handler runs in such a time, so no message may be blamed for it.
+// breakOwnStatements lets the inbox's own statements fail, every now and then for some seconds and
+// once for a long time, until ctx ends. No handler runs in such a time, so no message may be blamed
+// for it.
 func (s *inboxStorm) breakOwnStatements(ctx context.Context, long time.Duration) {
 	long = min(long, time.Minute)
 	for ctx.Err() == nil {
@@ -104,8 +106,8 @@ func (s *inboxStorm) vacuumFull(ctx context.Context, table string) {
 	s.fault("VACUUM FULL " + table)
 }
 
-// lockMarks holds the lock of VACUUM FULL and ALTER TABLE on the marks, while the consumers' sessions have little patience with
-// locks.
+// lockMarks holds the lock of VACUUM FULL and ALTER TABLE on the marks, while the consumers'
+// sessions have little patience with locks.
 func (s *inboxStorm) lockMarks(ctx context.Context, length time.Duration) {
 	conn, err := kit.ConnectBriefly(ctx, s.c.url)
 	if err != nil {

@@ -26,7 +26,7 @@ type delivery struct {
 // deliveries are messages that were committed by their senders.
 type deliveries map[identity]delivery
 
-// copied counts how often each message stands in the topics.
+// copied counts how often each message is in the topics.
 func copied(records []*kgo.Record) map[identity]int {
 	copies := make(map[identity]int)
 	for _, r := range records {
@@ -78,7 +78,8 @@ type effect struct {
 	pid   int
 }
 
-// judgeEffects compares what was sent with what a consumer did. Tables of the inbox are not looked at.
+// judgeEffects compares what was sent with what a consumer did. Tables of the inbox are not looked
+// at.
 func (c *inboxCase) judgeEffects(sent deliveries, records []*kgo.Record) effectVerdict {
 	c.t.Helper()
 	effects := c.readEffects()
@@ -177,7 +178,7 @@ func allDeliveries(all ...deliveries) deliveries {
 	return sent
 }
 
-// requireTwice checks that every message stands in the topics at least twice.
+// requireTwice checks that every message is in the topics at least twice.
 func requireTwice(t testing.TB, sent deliveries, records []*kgo.Record) {
 	t.Helper()
 	copies := copied(records)

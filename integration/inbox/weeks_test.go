@@ -122,7 +122,8 @@ func TestWeeksAreAddedInTimeAndTakeWhatBelongsIntoThem(t *testing.T) {
 	}
 }
 
-// Messages of every age are accepted while weeks are added, emptied and dropped beside them: no insert fails, and none is accepted twice.
+// Messages of every age are accepted while weeks are added, emptied and dropped beside them: no
+// insert fails, and none is accepted twice.
 func TestAcceptingGoesOnWhilePartitionsChange(t *testing.T) {
 	m := newMarks(t)
 	m.addPastWeeks(40, 3)

@@ -15,8 +15,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// Database makes a database of the test's own with every migration applied, and returns its URL. It is dropped when the
-// test ends.
+// Database makes a database of the test's own with every migration applied, and returns its URL. It
+// is dropped when the test ends.
 func Database(t testing.TB) string {
 	t.Helper()
 	url := EmptyDatabase(t)
@@ -24,7 +24,8 @@ func Database(t testing.TB) string {
 	return url
 }
 
-// MaintenanceURL is that of a database of the server of this run, from which tests create their own.
+// MaintenanceURL is that of a database of the server of this run, from which tests create their
+// own.
 func MaintenanceURL(t testing.TB) string {
 	t.Helper()
 	url, err := sharedPostgres()
@@ -34,7 +35,8 @@ func MaintenanceURL(t testing.TB) string {
 	return url
 }
 
-// EmptyDatabase makes a database of the test's own without any table, and returns its URL. It is dropped when the test ends.
+// EmptyDatabase makes a database of the test's own without any table, and returns its URL. It is
+// dropped when the test ends.
 func EmptyDatabase(t testing.TB) string {
 	t.Helper()
 	maintenance := MaintenanceURL(t)
@@ -54,7 +56,8 @@ func EmptyDatabase(t testing.TB) string {
 	return address.String()
 }
 
-// OwnPostgres starts a server for this test alone, to be killed, with a database that has every migration applied.
+// OwnPostgres starts a server for this test alone, to be killed, with a database that has every
+// migration applied.
 func OwnPostgres(t testing.TB) (server *sandbox.Postgres, databaseURL string) {
 	t.Helper()
 	server, err := sandbox.StartPostgres(t.Context(), PostgresOptions())
@@ -90,8 +93,8 @@ func MigrateInbox(t testing.TB, url string) {
 	}
 }
 
-// InboxDatabase makes a database of the test's own with the tables of the inbox alone, and returns its URL. It is dropped when
-// the test ends.
+// InboxDatabase makes a database of the test's own with the tables of the inbox alone, and returns
+// its URL. It is dropped when the test ends.
 func InboxDatabase(t testing.TB) string {
 	t.Helper()
 	url := EmptyDatabase(t)
@@ -99,7 +102,8 @@ func InboxDatabase(t testing.TB) string {
 	return url
 }
 
-// Execute runs statements on a connection of its own. It works in a cleanup, when the test's context has ended.
+// Execute runs statements on its own connection. It works in a cleanup, when the test's context has
+// ended.
 func Execute(t testing.TB, url, statements string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)

@@ -28,7 +28,8 @@ func StormLength(t testing.TB) time.Duration {
 	return length
 }
 
-// StormCommit is the synchronous_commit of the databases of a storm: RELAY_TEST_STORM_COMMIT, "off" unless it is set.
+// StormCommit is the synchronous_commit of the databases of a storm: RELAY_TEST_STORM_COMMIT, "off"
+// unless it is set.
 func StormCommit(t testing.TB) string {
 	t.Helper()
 	switch commit := os.Getenv("RELAY_TEST_STORM_COMMIT"); commit {
@@ -73,8 +74,8 @@ func BreakerOf(t testing.TB, kafka *cluster.Cluster) *BrokerBreaker {
 	return &BrokerBreaker{t: t, kafka: kafka, broken: make(chan struct{}, 1)}
 }
 
-// One breaks a broker and mends it in the background some seconds later. It returns what it did, or "" if a broker was broken
-// already.
+// One breaks a broker and fixes it in the background some seconds later. It returns what it did, or
+// "" if a broker was broken already.
 func (b *BrokerBreaker) One() (fault string) {
 	select {
 	case b.broken <- struct{}{}:
@@ -99,8 +100,8 @@ func (b *BrokerBreaker) One() (fault string) {
 	return fault
 }
 
-// All kills every broker at once and revives them in any order, once no other is broken. What else is broken meanwhile is up to
-// meanwhile.
+// All kills every broker at once and revives them in any order, once no other is broken. What else
+// is broken meanwhile is up to meanwhile.
 func (b *BrokerBreaker) All(meanwhile func()) {
 	b.t.Helper()
 	b.broken <- struct{}{}
@@ -111,7 +112,8 @@ func (b *BrokerBreaker) All(meanwhile func()) {
 // Mended waits until every broker is back.
 func (b *BrokerBreaker) Mended() { b.mending.Wait() }
 
-// StrikeCluster kills every broker at once and revives them in any order. What is struck meanwhile is up to meanwhile.
+// StrikeCluster kills every broker at once and revives them in any order. What is struck meanwhile
+// is up to meanwhile.
 func StrikeCluster(t testing.TB, kafka *cluster.Cluster, meanwhile func()) {
 	t.Helper()
 	for _, node := range rand.Perm(len(kafka.Bootstrap)) {

@@ -20,7 +20,8 @@ func Brokers(t testing.TB) []string {
 	return OneBroker(t).Bootstrap
 }
 
-// OneBroker is the Kafka of this run, for tests that use its tools. It must not be killed: other tests run on it.
+// OneBroker is the Kafka of this run, for tests that use its tools. It must not be killed: other
+// tests run on it.
 func OneBroker(t testing.TB) *cluster.Cluster {
 	t.Helper()
 	kafka, err := sharedKafka()
@@ -64,7 +65,8 @@ func KafkaClient(t testing.TB, bootstrap []string, options ...kgo.Opt) *kgo.Clie
 	return client
 }
 
-// Topic makes a topic with a name of its own on the Kafka of this run, and deletes it when the test ends.
+// Topic makes a topic with its own name on the Kafka of this run, and deletes it when the test
+// ends.
 func Topic(t testing.TB, partitions int32) string {
 	t.Helper()
 	name := UniqueName(t)
@@ -85,7 +87,8 @@ func Topic(t testing.TB, partitions int32) string {
 	return name
 }
 
-// CreateTopic makes a topic, replicated as the cluster's default says, and waits until each partition has a leader.
+// CreateTopic makes a topic, replicated as the cluster's default says, and waits until each
+// partition has a leader.
 func CreateTopic(t testing.TB, bootstrap []string, name string, partitions int32) {
 	t.Helper()
 	admin := kadm.NewClient(KafkaClient(t, bootstrap))
@@ -108,20 +111,22 @@ func CreateTopic(t testing.TB, bootstrap []string, name string, partitions int32
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]+`)
 
-// UniqueName makes a name from the test's, fit for topics and groups, that no other test and no other run has.
+// UniqueName makes a name from the test's, fit for topics and groups, that no other test and no
+// other run has.
 func UniqueName(t testing.TB) string {
 	name := notInNames.ReplaceAllString(t.Name(), "-")
 	return name[:min(len(name), 60)] + "-" + uuid.NewString()[:8]
 }
 
-// Consume reads committed records of the topics from their beginning, and returns n of them, in the order in which they
-// arrived. It fails the test if they do not arrive in time.
+// Consume reads committed records of the topics from their beginning, and returns n of them, in the
+// order in which they arrived. It fails the test if they do not arrive in time.
 func Consume(t testing.TB, bootstrap []string, n int, timeout time.Duration, topics ...string) []*kgo.Record {
 	t.Helper()
 	return ConsumeUntil(t, bootstrap, timeout, func(records []*kgo.Record) bool { return len(records) >= n }, topics...)
 }
 
-// ConsumeUntil reads committed records of the topics from their beginning until enough says so of all that were read.
+// ConsumeUntil reads committed records of the topics from their beginning until enough says so of
+// all that were read.
 func ConsumeUntil(t testing.TB, bootstrap []string, timeout time.Duration, enough func([]*kgo.Record) bool, topics ...string,
 ) []*kgo.Record {
 	t.Helper()

@@ -26,7 +26,8 @@ func Finish(t testing.TB, load *Workload, settings []string, topics ...string) {
 	v.Require(t)
 }
 
-// AwaitPublished waits until the relay's row says that it has published everything that is in the outbox.
+// AwaitPublished waits until the relay's row says that it has published everything that is in the
+// outbox.
 func AwaitPublished(t testing.TB, load *Workload) {
 	t.Helper()
 	Eventually(t, 3*time.Minute, "everything in the outbox is published", func() bool {

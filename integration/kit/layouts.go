@@ -7,7 +7,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// PartitionRows is the width of the partitions of these tests: small, so that they come and go all the time.
+// PartitionRows is the width of the partitions of these tests: small, so that they come and go all
+// the time.
 const PartitionRows = 1000
 
 // Layouts make a database with an outbox in each layout.
@@ -20,7 +21,7 @@ func partitionedDatabase(t testing.TB) string {
 	return url
 }
 
-// PartitionOutbox takes the steps to the partitioned layout, each in a transaction of its own.
+// PartitionOutbox takes the steps to the partitioned layout, each in its own transaction.
 func PartitionOutbox(t testing.TB, url string, rows int) {
 	t.Helper()
 	for _, step := range migrations.Partitioned() {

@@ -2,5 +2,6 @@
 
 package kit
 
-// measured says that what is measured counts: servers run as they do elsewhere, not as they start soonest.
+// measured says that what is measured counts: servers run as they do elsewhere, not as they start
+// soonest.
 const measured = false

@@ -67,8 +67,9 @@ type RelayProcess struct {
 	stderr string // file
 }
 
-// StartRelay starts the command with arguments, such as "run", and with additions to the environment, NAME=value each. It
-// is killed when the test ends, and what it wrote is logged if the test has failed.
+// StartRelay starts the command with arguments, such as "run", and with additions to the
+// environment, NAME=value each. It is killed when the test ends, and what it wrote is logged if the
+// test has failed.
 func StartRelay(t testing.TB, environment []string, arguments ...string) *RelayProcess {
 	t.Helper()
 	return StartCommand(t, RelayBinary(t), environment, arguments...)
@@ -172,8 +173,8 @@ func (r *RelayProcess) Terminate() {
 	}
 }
 
-// Wait waits until the process has ended and returns its exit status, -1 where a signal ended it. It fails the test if the
-// process does not end in time.
+// Wait waits until the process has ended and returns its exit status, -1 if a signal ended it. It
+// fails the test if the process does not end in time.
 func (r *RelayProcess) Wait(timeout time.Duration) int {
 	r.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)

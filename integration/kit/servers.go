@@ -22,7 +22,8 @@ import (
 // databaseVariable names a database of a server to test against.
 const databaseVariable = "RELAY_TEST_DATABASE_URL"
 
-// The servers of this run. Each is started on first use, and is not tried again if it cannot be started.
+// The servers of this run. Each is started on first use, and is not tried again if it cannot be
+// started.
 var (
 	sharedPostgres = Share(startPostgres)
 	sharedKafka    = Share(startKafka)
@@ -34,8 +35,8 @@ var running struct {
 	stops   []func() error
 }
 
-// Share returns a function that starts something the first time that it is called, and returns the same from then on. It is
-// stopped when the tests of the package have ended.
+// Share returns a function that starts something the first time that it is called, and returns the
+// same from then on. It is stopped when the tests of the package have ended.
 func Share[T any](start func() (value T, stop func() error, err error)) func() (T, error) {
 	return sync.OnceValues(func() (T, error) {
 		running.mu.Lock()
@@ -65,8 +66,8 @@ func stop() error {
 	return errors.Join(errs...)
 }
 
-// Main runs the tests of a package, stops the servers and exits. It fails if a server cannot be stopped, or if goroutines are
-// left behind.
+// Main runs the tests of a package, stops the servers and exits. It fails if a server cannot be
+// stopped, or if goroutines are left behind.
 func Main(m *testing.M) { os.Exit(runAll(m)) }
 
 func runAll(m *testing.M) int {
@@ -81,7 +82,8 @@ func runAll(m *testing.M) int {
 			os.Exit(130)
 		}
 	}()
-	// Tests that run side by side wait for servers most of the time. The command line may say otherwise.
+	// Tests that run side by side wait for servers most of the time. The command line may say
+	// otherwise.
 	status := 1
 	if err := flag.Set("test.parallel", "6"); err == nil {
 		status = m.Run()

@@ -20,7 +20,7 @@ func RelaySettings(t testing.TB, databaseURL string, bootstrap []string, more ..
 	}, more...)
 }
 
-// RouteOf gives a test topics of its own on a shared cluster.
+// RouteOf gives a test its own topics on a shared cluster.
 func RouteOf(t testing.TB) (setting, topic string) {
 	prefix := UniqueName(t)
 	return "RELAY_ROUTE=" + prefix + ".{aggregate_type}", prefix + ".account"

@@ -17,8 +17,8 @@ func Script(t *testing.T, conn *pgx.Conn, text string) {
 	}
 }
 
-// SplitAsPsql cuts a script at the semicolons outside of quotes, dollar quotes and comments to the end of the line: all the
-// syntax that these files use.
+// SplitAsPsql cuts a script at the semicolons outside of quotes, dollar quotes and comments to the
+// end of the line: all the syntax that these files use.
 func SplitAsPsql(script string) []string {
 	var statements []string
 	start, end := 0, ""

@@ -89,8 +89,8 @@ func Header(r *kgo.Record, name string) string {
 	return ""
 }
 
-// Everything reads the topics to their ends as a read_committed consumer, once no transaction is open on them. Call it when
-// no relay runs any more.
+// Everything reads the topics to their ends as a read_committed consumer, once no transaction is
+// open on them. Call it when no relay runs any more.
 func Everything(t testing.TB, bootstrap []string, topics ...string) []*kgo.Record {
 	t.Helper()
 	admin := kadm.NewClient(KafkaClient(t, bootstrap))

@@ -17,10 +17,11 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// Workload writes events as a service would: every transaction changes a business row, the account, and tells of it in the
-// outbox. The account's version counts its changes under its row lock, so the version is the order in which transactions
-// took the aggregate. The ledger is written in the same transaction: it is the truth that the topics are compared with,
-// also where the answer to a COMMIT was lost.
+// Workload writes events as a service would: every transaction changes a business row, the account,
+// and tells of it in the outbox. The account's version counts its changes under its row lock, so
+// the version is the order in which transactions locked the aggregate. The ledger is written in the
+// same transaction: it is the truth that the topics are compared with, even if the answer to a
+// COMMIT was lost.
 type Workload struct {
 	URL      string
 	Accounts int
@@ -67,7 +68,7 @@ func (w *Workload) Stop() {
 	w.Writers.Wait()
 }
 
-// Write runs transactions until ctx ends. A database that is away is waited for.
+// Write runs transactions until ctx ends. A database that is unavailable is waited for.
 func (w *Workload) Write(ctx context.Context) {
 	var conn *pgx.Conn
 	defer func() { CloseQuietly(conn) }()
@@ -149,7 +150,8 @@ func (w *Workload) change(ctx context.Context, tx pgx.Tx, account int) error {
 	return err
 }
 
-// event writes the event. The library refuses one that is poisoned; a service without it may write it.
+// event writes the event. The library refuses one that is poisoned; a service without it may write
+// it.
 func (w *Workload) event(ctx context.Context, tx pgx.Tx, account int, version int64) (id uuid.UUID, err error) {
 	payload := strconv.AppendInt(nil, version, 10)
 	if w.Poison > 0 && rand.IntN(w.Poison) == 0 {
@@ -167,8 +169,8 @@ func (w *Workload) event(ctx context.Context, tx pgx.Tx, account int, version in
 	return ids[0], nil
 }
 
-// Mend corrects what is parked and asks for it to be published, every now and then until ctx ends. A database that is away
-// is waited for.
+// Mend corrects what is parked and asks for it to be published, every now and then until ctx ends.
+// A database that is unavailable is waited for.
 func Mend(ctx context.Context, url string) {
 	for ctx.Err() == nil {
 		Wait(ctx, 500*time.Millisecond)

@@ -11,7 +11,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// lockTimeout is the SQLSTATE of a step that met a transaction which stayed open for longer than the step waits.
+// lockTimeout is the SQLSTATE of a step that met a transaction which stayed open for longer than
+// the step waits.
 const lockTimeout = "55P03"
 
 // The layout changes, there and back, under writers and a relay, which is killed on the way.
@@ -59,7 +60,8 @@ func TestTheLayoutChangesUnderWritersAndTheRelay(t *testing.T) {
 	kit.Finish(t, load, settings, topic)
 }
 
-// As psql runs the files, statement by statement, in a schema whose name needs quotes; the way back leaves what was there before.
+// As psql runs the files, statement by statement, in a schema whose name needs quotes; the way back
+// leaves what was there before.
 func TestTheStepsOfTheLayoutRunInPsqlThereAndBack(t *testing.T) {
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	const schema = "Odd schema"

@@ -22,8 +22,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// catalog lists everything that migrations create in a schema: relations, columns with their defaults, constraints,
-// indexes, functions with their settings, and comments.
+// catalog lists everything that migrations create in a schema: relations, columns with their
+// defaults, constraints, indexes, functions with their settings, and comments.
 const catalog = `
 	SELECT 'relation ' || relname || ' ' || relkind::text || ' ' || coalesce(reloptions::text, '') FROM pg_class c
 	WHERE relnamespace = $1::regnamespace AND relkind <> 'i'
@@ -50,8 +50,8 @@ func catalogOf(t *testing.T, conn *pgx.Conn, schema string) []string {
 	return lines
 }
 
-// In a schema whose name needs quotes, each step down leaves exactly what was there before the step up, and every object
-// lands in that schema.
+// In a schema whose name needs quotes, each step down leaves exactly what was there before the step
+// up, and every object lands in that schema.
 func TestMigrationsGoUpAndDownInAnySchema(t *testing.T) {
 	url := kit.EmptyDatabase(t)
 	conn := kit.Connect(t, url)
@@ -81,7 +81,7 @@ func TestMigrationsGoUpAndDownInAnySchema(t *testing.T) {
 	}
 }
 
-// psql sends one statement at a time, each in a transaction of its own.
+// psql sends one statement at a time, each in its own transaction.
 func TestMigrationsRunStatementByStatementAsInPsql(t *testing.T) {
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	run := func(name, text string) {

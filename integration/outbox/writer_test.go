@@ -20,14 +20,15 @@ import (
 	"github.com/outbox-relay/relay/outbox/outboxsql"
 )
 
-// writing is a way to write events: a library and a driver. It writes in a transaction of its own, or in one that is
-// rolled back.
+// writing is a way to write events: a library and a driver. It writes in its own transaction, or in
+// one that is rolled back.
 type writing struct {
 	name   string
 	insert func(t testing.TB, cfg *outbox.Config, commit bool, messages ...outbox.Message) ([]uuid.UUID, error)
 }
 
-// writings are all the ways into the database: every query mode of pgx, and both drivers of database/sql.
+// writings are all the ways into the database: every query mode of pgx, and both drivers of
+// database/sql.
 func writings(t *testing.T, address string) []writing {
 	t.Helper()
 	var all []writing
@@ -182,7 +183,7 @@ func TestEveryWayOfWritingStoresTheMessagesByteForByteInOrder(t *testing.T) {
 					t.Errorf("message %d: %s", i, difference)
 				}
 			}
-			// A message alone takes a statement of its own.
+			// A message alone takes its own statement.
 			for i, m := range messages {
 				truncate(t, reader)
 				ids, err := w.insert(t, nil, true, m)
@@ -237,8 +238,8 @@ func TestAnyMessageThatPassesTheRulesComesBackAsItWas(t *testing.T) {
 	})
 }
 
-// Many messages in one call, while others write at the same time, with settings that tempt the planner away from the
-// order: each call's rows have ids in the order of its arguments.
+// Many messages in one call, while others write at the same time, with settings that tempt the
+// planner away from the order: each call's rows have ids in the order of its arguments.
 func TestIDsRiseInTheOrderOfTheArguments(t *testing.T) {
 	url := kit.Database(t)
 	reader := kit.Connect(t, url)

@@ -88,7 +88,7 @@ func kafka(ctx context.Context, folder string) (pinned.Digests, error) {
 	return digests, nil
 }
 
-// postgres returns the digests of the archives of Postgres. Each lies in a jar.
+// postgres returns the digests of the archives of Postgres. Each is in a jar.
 func postgres(ctx context.Context, folder string) (pinned.Digests, error) {
 	old := pinned.Digests{}
 	if list, err := os.ReadFile(postgresList); err == nil && len(list) > 0 {

@@ -15,7 +15,8 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// fillOutbox inserts rows of 200 bytes whose payload begins with the row's number, 8 bytes, for 10,000 aggregates.
+// fillOutbox inserts rows of 200 bytes whose payload begins with the row's number, 8 bytes, for
+// 10,000 aggregates.
 func fillOutbox(t testing.TB, url string, rows int) {
 	t.Helper()
 	kit.Execute(t, url, "SET synchronous_commit = off") // fails early where the server does not answer
@@ -107,7 +108,8 @@ func (c *tally) add(r *kgo.Record) {
 	c.last[string(r.Key)] = number
 }
 
-// residentBytes reads a line of the process's status, such as VmRSS (resident now) or VmHWM (at most).
+// residentBytes reads a line of the process's status, such as VmRSS (resident now) or VmHWM (at
+// most).
 func residentBytes(t testing.TB, pid int, line string) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -12,8 +12,9 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// A relay is killed with SIGKILL before and after each step of a batch, in a loop, on real Kafka and real Postgres, while
-// writers write. RELAY_TEST_KILLS sets how often; the default fits make test.
+// A relay is killed with SIGKILL before and after each step of a batch, in a loop, on real Kafka
+// and real Postgres, while writers write. RELAY_TEST_KILLS sets how often; the default fits make
+// test.
 func TestKilledAtEveryStepNothingIsLostDoubledOrOutOfOrder(t *testing.T) {
 	t.Parallel()
 	kills := 24

@@ -1,2 +1,3 @@
-// Package relay tests relays on real Postgres and Kafka: crashes, outages, takeovers, poison, retention and recovery.
+// Package relay tests relays on real Postgres and Kafka: crashes, outages, takeovers, poison,
+// retention and recovery.
 package relay

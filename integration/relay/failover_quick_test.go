@@ -12,8 +12,8 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// With a standby running, events flow again soon after the owner is killed, frozen or stopped. The limits leave room for a
-// machine that is busy; what was seen is logged.
+// With a standby running, events flow again soon after the owner is killed, frozen or stopped. The
+// limits leave room for a machine that is busy; what was seen is logged.
 func TestFailoverIsQuick(t *testing.T) {
 	url := kit.Database(t)
 	route, topic := kit.RouteOf(t)

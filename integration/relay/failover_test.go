@@ -10,8 +10,9 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// An owner is paused at the worst moments, another relay takes over, and the first one wakes up with a transaction open
-// and, at before-end, with its intent written and its commit about to be sent.
+// An owner is paused at the worst moments, another relay takes over, and the first one wakes up
+// with a transaction open and, at before-end, with its intent written and its commit about to be
+// sent.
 func TestAPausedOwnerThatWakesPublishesNothing(t *testing.T) {
 	for _, step := range []relay.Step{relay.AfterRead, relay.AfterProduce, relay.AfterFlush, relay.BeforeIntent, relay.BeforeEnd} {
 		t.Run(string(step), func(t *testing.T) {
@@ -78,7 +79,8 @@ func TestWithSeveralRelaysAnotherGoesOnWithinTheSessionTimeout(t *testing.T) {
 	}
 }
 
-// Three relays, of which a random one is killed, paused, stopped in order or started, while writers write.
+// Three relays, of which a random one is killed, paused, stopped in order or started, while writers
+// write.
 func TestRelaysComeAndGo(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)

@@ -13,8 +13,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// laneTables makes n outbox tables, each in a schema of its own, and returns the names of the schemas. The relay's own tables
-// are in public.
+// laneTables makes n outbox tables, each in its own schema, and returns the names of the schemas.
+// The relay's own tables are in public.
 func laneTables(t testing.TB, url string, n int) []string {
 	t.Helper()
 	var schemas []string
@@ -72,8 +72,8 @@ AND (l.classid::bigint << 32 | l.objid::bigint) = `+relay.LockKey("r.lane")+` WH
 	return lanes
 }
 
-// Several outbox tables of one database are lanes of their own: replicas share them evenly, one that halts stops no other,
-// and the lanes of a replica that is killed go on at the others.
+// Several outbox tables of one database are their own lanes: replicas share them evenly, one that
+// halts stops no other, and the lanes of a replica that is killed go on at the others.
 func TestLanesAreSharedEvenlyAndStopNoOther(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)
@@ -151,7 +151,8 @@ func shares(m map[string]int) string {
 	return fmt.Sprint(all)
 }
 
-// The order of the lanes in the configuration is free: each keeps its partition of the checkpoint topic.
+// The order of the lanes in the configuration is free: each keeps its partition of the checkpoint
+// topic.
 func TestLanesMayChangePlacesAndBeAdded(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)

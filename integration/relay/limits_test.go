@@ -11,8 +11,9 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// max.message.bytes of a topic is lowered and raised under a relay that writes to it, with rows in between that the topic takes
-// at one time and not at another. Every row that it takes is published, once, and no other row waits for those that it refuses.
+// max.message.bytes of a topic is lowered and raised under a relay that writes to it, with rows in
+// between that the topic takes at one time and not at another. Every row that it takes is
+// published, once, and no other row waits for those that it refuses.
 func TestTheLimitOfATopicChangesUnderWay(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)

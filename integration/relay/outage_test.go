@@ -21,8 +21,9 @@ func survived(t *testing.T, load *kit.Workload, r *kit.RelayProcess, settings []
 	kit.Finish(t, load, settings, topic)
 }
 
-// The only broker is killed. Kafka 4.3.1 then forgets, now and then, a transaction of which it has written that it is to be committed:
-// once back, it notes that the transaction is complete and writes none of its markers. The relay does (see Markers in DESIGN.md).
+// The only broker is killed. Kafka 4.3.1 then forgets, now and then, a transaction of which it has
+// written that it is to be committed: once back, it notes that the transaction is complete and
+// writes none of its markers. The relay does (see Markers in DESIGN.md).
 func TestTheOnlyBrokerGoesAwayAndComesBack(t *testing.T) {
 	t.Parallel()
 	kafka := kit.OwnCluster(t, cluster.Options{})

@@ -13,8 +13,8 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// The bad rows of TestParkedAggregatesAreRetriedAndDiscardedWhileTheRelayIsKilled: rows larger than the topic takes, in three
-// of the accounts.
+// The bad rows of TestParkedAggregatesAreRetriedAndDiscardedWhileTheRelayIsKilled: rows larger than
+// the topic takes, in three of the accounts.
 const (
 	parkedAccounts = 50
 	smallBatches   = "2000" // max.message.bytes
@@ -28,7 +28,8 @@ type parkedLoad struct {
 	versions [parkedAccounts + 1]int64
 }
 
-// put writes one event of an account. A payload with leading zeros is the same number in more bytes.
+// put writes one event of an account. A payload with leading zeros is the same number in more
+// bytes.
 func (l *parkedLoad) put(account, size int) {
 	l.t.Helper()
 	l.versions[account]++
@@ -117,9 +118,10 @@ func smallTopic(t testing.TB, admin *kadm.Client, name string) {
 	}
 }
 
-// Three rows of three aggregates are larger than their topic takes. They and what comes behind them are parked and all else
-// goes out; a retry is refused again as long as the cause is there; then one is discarded, and the others are retried
-// by the command while the relay is killed twice in the middle of it.
+// Three rows of three aggregates are larger than their topic takes. They and what comes behind them
+// are parked and all else goes out; a retry is refused again as long as the cause is there; then
+// one is discarded, and the others are retried by the command while the relay is killed twice in
+// the middle of it.
 func TestParkedAggregatesAreRetriedAndDiscardedWhileTheRelayIsKilled(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)
@@ -203,8 +205,8 @@ func showParked(t testing.TB, url, never string) {
 // awaitRest waits until all but the parked aggregates are published.
 func awaitRest(t testing.TB, url string) { kit.AwaitPublished(t, &kit.Workload{URL: url}) }
 
-// retryWhileKilled retries all that is parked with one command, while one relay after the other is killed at a step of the
-// batch that carries it out.
+// retryWhileKilled retries all that is parked with one command, while one relay after the other is
+// killed at a step of the batch that carries it out.
 func retryWhileKilled(t testing.TB, url string, settings []string, load *parkedLoad) {
 	t.Helper()
 	retry := kit.StartRelay(t, []string{"RELAY_DATABASE_URL=" + url}, "parked", "retry", "--all", "--why", "the limit was raised", "--wait", "60s",
@@ -215,7 +217,8 @@ func retryWhileKilled(t testing.TB, url string, settings []string, load *parkedL
 		if status := killed.Wait(time.Minute); status != -1 {
 			t.Fatalf("the relay ended with status %d before it was killed at %s", status, step)
 		}
-		// Nothing but the retry is there to be done at first, so the batch that was cut off is that one.
+		// Nothing but the retry is there to be done at first, so the batch that was cut off is that
+		// one.
 		if leaving := count(t, url, `SELECT count(*) FROM outbox_parked WHERE released_seq IS NOT NULL`); kill < 2 && leaving != 2*3 {
 			t.Errorf("killed at %s: %d parked rows were on their way out, want 6", step, leaving)
 		}

@@ -16,14 +16,14 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// poisoned is a backlog with bad rows in it. An account is poisoned by two rows: one whose header is larger than the topic
-// takes, or that no record can have, and one more later on.
+// poisoned is a backlog with bad rows in it. An account is poisoned by two rows: one whose header
+// is larger than the topic takes, or that no record can have, and one more later on.
 type poisoned struct {
 	rows, accounts, bad int // rows in all, accounts, and how many of them are poisoned
 }
 
-// fill writes the backlog and its ledger, versions of each account in order. Bad rows are at a third and at two thirds of the
-// versions of the accounts 1 to bad.
+// fill writes the backlog and its ledger, versions of each account in order. Bad rows are at a
+// third and at two thirds of the versions of the accounts 1 to bad.
 func (p poisoned) fill(t testing.TB, url string) {
 	t.Helper()
 	kit.Execute(t, url, kit.WorkloadTables+fmt.Sprintf(`
@@ -43,10 +43,11 @@ FROM (SELECT * FROM kept ORDER BY version, account) ordered`, p.versions(), p.ac
 
 func (p poisoned) versions() int { return p.rows / p.accounts }
 
-// Bad rows lie in a backlog. The relay is killed on the way at every step. The aggregates of the bad rows are parked in order
-// and everything else is published. Then the cause is mended and they come back, in order, while new rows of theirs are
-// written and the relay is killed. RELAY_TEST_POISON_ROWS sets the size of the backlog: at a million rows there are 100 bad
-// ones in 50 aggregates.
+// Bad rows are in a backlog. The relay is killed on the way at every step. The aggregates of the
+// bad rows are parked in order and everything else is published. Then the cause is fixed and they
+// come back, in order, while new rows of theirs are written and the relay is killed.
+// RELAY_TEST_POISON_ROWS sets the size of the backlog: at a million rows there are 100 bad ones in
+// 50 aggregates.
 func TestPoisonParksItsAggregatesThroughKillsAndTheyComeBackInOrder(t *testing.T) {
 	t.Parallel()
 	p, most := poisoned{rows: 40_000, accounts: 200, bad: 10}, 5
@@ -111,7 +112,8 @@ SELECT DISTINCT lane, 'retry', aggregate_type, aggregate_id, 'mended' FROM outbo
 	}
 }
 
-// killOften kills relays at random steps until there is nothing left to be killed at, and returns how often it did.
+// killOften kills relays at random steps until there is nothing left to be killed at, and returns
+// how often it did.
 func (p poisoned) killOften(t testing.TB, settings []string, most int) (kills int) {
 	t.Helper()
 	steps := relay.Steps()
@@ -133,7 +135,8 @@ func (p poisoned) killOften(t testing.TB, settings []string, most int) (kills in
 	return kills
 }
 
-// expectParked checks that the poisoned aggregates are parked from their first bad row on, in order, and no other.
+// expectParked checks that the poisoned aggregates are parked from their first bad row on, in
+// order, and no other.
 func (p poisoned) expectParked(t testing.TB, url string) {
 	t.Helper()
 	first := p.versions() / 3
@@ -172,8 +175,8 @@ func count(t testing.TB, url, query string) (n int) {
 	return n
 }
 
-// A topic that does not exist holds its own aggregates only, through a change of the owner, and they go out in order once it
-// is made.
+// A topic that does not exist holds its own aggregates only, through a change of the owner, and
+// they go out in order once it is made.
 func TestATopicThatIsMissingHoldsNobodyElse(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)

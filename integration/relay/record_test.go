@@ -15,7 +15,7 @@ import (
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// What stands in a row stands on the record, byte for byte.
+// What is in a row stands on the record, byte for byte.
 func TestTheRecordIsTheRow(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)
@@ -82,8 +82,8 @@ func TestTheRecordIsTheRow(t *testing.T) {
 	}
 }
 
-// Kafka's own Java producer and consumer are the witnesses: the same keys go to the same partitions, and what its consumer
-// prints is what was written.
+// Kafka's own Java producer and consumer are the witnesses: the same keys go to the same
+// partitions, and what its consumer prints is what was written.
 func TestAJavaClientAgreesOnPartitionsAndContents(t *testing.T) {
 	t.Parallel()
 	kafka := kit.OneBroker(t)

@@ -17,7 +17,8 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// recoveryCase is a lane whose logs will be made to contradict each other, and the ledger of what was committed.
+// recoveryCase is a lane whose logs will be made to contradict each other, and the ledger of what
+// was committed.
 type recoveryCase struct {
 	t         *testing.T
 	url       string
@@ -176,7 +177,7 @@ func (c *recoveryCase) findings(arguments ...string) relay.Findings {
 	return f
 }
 
-// option is a way on that must be open.
+// option is a choice that must be open.
 func (c *recoveryCase) option(f relay.Findings, choice relay.Choice) relay.Option {
 	c.t.Helper()
 	i := slices.IndexFunc(f.Choices, func(o relay.Option) bool { return o.Choice == choice })
@@ -186,7 +187,7 @@ func (c *recoveryCase) option(f relay.Findings, choice relay.Choice) relay.Optio
 	return f.Choices[i]
 }
 
-// mustClose checks that a way on is not open, and that the command refuses it.
+// mustClose checks that a choice is not open, and that the command refuses it.
 func (c *recoveryCase) mustClose(f relay.Findings, choice relay.Choice) {
 	c.t.Helper()
 	if !slices.ContainsFunc(f.Closed, func(o relay.ClosedOption) bool { return o.Choice == choice && o.Reason != "" }) {
@@ -217,7 +218,7 @@ func (c *recoveryCase) counts(o relay.Option, anew, again, skipped []uuid.UUID) 
 	}
 }
 
-// choose takes a way on. The relay that has halted goes on by itself.
+// choose takes a choice. The relay that has halted goes on by itself.
 func (c *recoveryCase) choose(choice relay.Choice, arguments ...string) {
 	c.t.Helper()
 	var outcome relay.Outcome
@@ -235,7 +236,8 @@ FROM relay_recoveries ORDER BY id DESC LIMIT 1`).Scan(&recorded)
 	}
 }
 
-// logs is what both logs hold, byte for byte: the rows of relay's tables, and the records of the checkpoint topic.
+// logs is what both logs hold, byte for byte: the rows of relay's tables, and the records of the
+// checkpoint topic.
 func (c *recoveryCase) logs() string {
 	c.t.Helper()
 	conn := kit.Connect(c.t, c.url)

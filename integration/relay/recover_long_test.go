@@ -14,7 +14,8 @@ import (
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-// dumpInto copies the tables of one database into the empty ones of another, with every column, as pg_dump does.
+// dumpInto copies the tables of one database into the empty ones of another, with every column, as
+// pg_dump does.
 func dumpInto(t *testing.T, from, to string, tables ...string) {
 	t.Helper()
 	source, target := kit.Connect(t, from), kit.Connect(t, to)
@@ -35,7 +36,8 @@ func dumpInto(t *testing.T, from, to string, tables ...string) {
 	kit.Execute(t, to, "SELECT setval(pg_get_serial_sequence('outbox', 'id'), (SELECT max(id) FROM outbox))")
 }
 
-// The database is dumped and restored on another server, which has had fewer transactions: the rows bear ids of its future.
+// The database is dumped and restored on another server, which has had fewer transactions: the rows
+// bear ids of its future.
 func TestRecoverFromADumpOnAnotherServer(t *testing.T) {
 	t.Parallel()
 	server, url := kit.OwnPostgres(t)
@@ -79,8 +81,9 @@ func TestRecoverFromADumpOnAnotherServer(t *testing.T) {
 	c.expect(once("everything", published, waiting, last))
 }
 
-// A copy of the server runs beside the original, on the same timeline, and the two publish under one name: each writes one
-// row, so that even their snapshots are the same. Only the names of the batches differ.
+// A copy of the server runs beside the original, on the same timeline, and the two publish under
+// one name: each writes one row, so that even their snapshots are the same. Only the names of the
+// batches differ.
 func TestATwinIsToldFromTheOriginal(t *testing.T) {
 	t.Parallel()
 	server, url := kit.OwnPostgres(t)

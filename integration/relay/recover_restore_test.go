@@ -15,8 +15,8 @@ import (
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-// archivingPostgres starts a server that archives its write-ahead log, and backs it up, with a database that has every
-// migration applied.
+// archivingPostgres starts a server that archives its write-ahead log, and backs it up, with a
+// database that has every migration applied.
 func archivingPostgres(t *testing.T) (server *sandbox.Postgres, url, backup, archive string) {
 	t.Helper()
 	server, url = kit.OwnPostgres(t)
@@ -56,8 +56,8 @@ func awaitPrimary(t *testing.T, url string) {
 	})
 }
 
-// The database is restored to an earlier time while a relay runs, and services go on writing: the ids of transactions that
-// Kafka's checkpoint knows of are given out again.
+// The database is restored to an earlier time while a relay runs, and services go on writing: the
+// ids of transactions that Kafka's checkpoint knows of are given out again.
 func TestRecoverFromAPointInTimeRestore(t *testing.T) {
 	t.Parallel()
 	server, url, backup, archive := archivingPostgres(t)
@@ -87,7 +87,8 @@ func TestRecoverFromAPointInTimeRestore(t *testing.T) {
 	c.expect(once("everything, also what the restore has removed", kept, cut, after, last))
 }
 
-// A standby that lags is promoted: the row knows less than Kafka, and some rows that Kafka has are in the table.
+// A standby that lags is promoted: the row knows less than Kafka, and some rows that Kafka has are
+// in the table.
 func TestRecoverFromALaggingStandby(t *testing.T) {
 	t.Parallel()
 	server, url := kit.OwnPostgres(t)
@@ -139,7 +140,8 @@ func TestRecoverFromALaggingStandby(t *testing.T) {
 	c.expect(once("before", kept, cut, after), twice("as announced", lagging))
 }
 
-// A cold copy of the files is put back: the timeline is the same as before, and so is everything else but the batches.
+// A cold copy of the files is put back: the timeline is the same as before, and so is everything
+// else but the batches.
 func TestRecoverFromFilesThatWerePutBack(t *testing.T) {
 	t.Parallel()
 	server, url := kit.OwnPostgres(t)
@@ -166,7 +168,8 @@ func TestRecoverFromFilesThatWerePutBack(t *testing.T) {
 	}
 	c.mustClose(f, relay.ChooseKafka)
 	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
-	// The server comes past the transactions that Kafka knows of: their ids have been given out again.
+	// The server comes past the transactions that Kafka knows of: their ids have been given out
+	// again.
 	after = append(after, c.write(20)...)
 	for _, f := range []relay.Findings{c.findings(), c.findings("--scan")} {
 		kafka := c.option(f, relay.ChooseKafka)

@@ -17,7 +17,8 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// The checkpoint topic is deleted. Postgres knows what was committed, so that nothing is lost and nothing comes twice.
+// The checkpoint topic is deleted. Postgres knows what was committed, so that nothing is lost and
+// nothing comes twice.
 func TestRecoverFromADeletedCheckpointTopic(t *testing.T) {
 	t.Parallel()
 	c := newRecoveryCase(t, kit.Database(t), kit.Brokers(t))
@@ -75,7 +76,7 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := c.write(3)
-	// The policy is refused first, with the command that mends it.
+	// The policy is refused first, with the command that fixes it.
 	f := c.findings()
 	if f.Cause != checkpoint.CheckpointPolicy || len(f.Choices) > 0 || !strings.Contains(f.Try, "kafka-configs.sh") {
 		t.Errorf("cause %s, choices %+v, try %s", f.Cause, f.Choices, f.Try)
@@ -119,7 +120,8 @@ func (c *recoveryCase) setPolicy(admin *kadm.Client, policy string) {
 	}
 }
 
-// The row of the lane is restored alone, to an earlier state, from a dump of the one table. The outbox has everything.
+// The row of the lane is restored alone, to an earlier state, from a dump of the one table. The
+// outbox has everything.
 func TestRecoverFromRelayTablesRestoredAlone(t *testing.T) {
 	t.Parallel()
 	c := newRecoveryCase(t, kit.Database(t), kit.Brokers(t))
@@ -198,7 +200,8 @@ func TestRecoverOnAnotherCluster(t *testing.T) {
 	c.awaitHalt("written for the Kafka cluster")
 }
 
-// A copy of the database, made by CREATE DATABASE .. TEMPLATE, runs a relay under the name of the original.
+// A copy of the database, made by CREATE DATABASE .. TEMPLATE, runs a relay under the name of the
+// original.
 func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	databaseURL := kit.Database(t)
@@ -235,7 +238,8 @@ func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	c.expect(once("of the original", before, original), once("of the copy", after), never("written since", more))
 }
 
-// copyDatabase makes a copy of a database in its server, and returns its URL. It is dropped when the test ends.
+// copyDatabase makes a copy of a database in its server, and returns its URL. It is dropped when
+// the test ends.
 func copyDatabase(t *testing.T, of string) string {
 	t.Helper()
 	address, err := url.Parse(of)
@@ -251,7 +255,8 @@ func copyDatabase(t *testing.T, of string) string {
 	return address.String()
 }
 
-// Two at once choose: one of them is refused, or finds that the other has settled it, and nothing comes twice.
+// Two at once choose: one of them is refused, or finds that the other has settled it, and nothing
+// comes twice.
 func TestTwoRecoverAtOnce(t *testing.T) {
 	t.Parallel()
 	c := newRecoveryCase(t, kit.Database(t), kit.Brokers(t))

@@ -10,8 +10,9 @@ import (
 	"github.com/outbox-relay/relay/internal/relay"
 )
 
-// A row that is removed before it is published would be lost. Relays are killed at every step of a batch while writers write,
-// with the cleaner at work as soon as a row may go, and in the one layout partitions are added and dropped meanwhile.
+// A row that is removed before it is published would be lost. Relays are killed at every step of a
+// batch while writers write, with the cleaner at work as soon as a row may go, and in the one
+// layout partitions are added and dropped meanwhile.
 func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 	for name, make := range kit.Layouts {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +77,8 @@ func TestRowsGoBesideLocksAndOldSnapshots(t *testing.T) {
 	kit.Commit(t, old)
 }
 
-// A row that is old but not published stays, for as long as its topic keeps it from being published.
+// A row that is old but not published stays, for as long as its topic keeps it from being
+// published.
 func TestAnOldRowThatIsNotPublishedStays(t *testing.T) {
 	for name, make := range kit.Layouts {
 		t.Run(name, func(t *testing.T) {

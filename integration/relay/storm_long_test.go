@@ -26,8 +26,9 @@ type storm struct {
 	counts     map[string]int
 }
 
-// TestStorm: writers write, now and then an event that can never be sent as it is; what is parked is mended and brought back,
-// and what is published goes after two seconds; meanwhile everything breaks. It runs for RELAY_TEST_STORM, 5m unless set.
+// TestStorm: writers write, now and then an event that can never be sent as it is; what is parked
+// is fixed and brought back, and what is published goes after two seconds; meanwhile everything
+// breaks. It runs for RELAY_TEST_STORM, 5m unless set.
 func TestStorm(t *testing.T) {
 	length := kit.StormLength(t)
 	kafka := kit.ThreeBrokers(t)

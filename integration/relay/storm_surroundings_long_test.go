@@ -15,10 +15,12 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// stormRole is the login of the relays in a storm: its settings change, and those of the writers do not.
+// stormRole is the login of the relays in a storm: its settings change, and those of the writers do
+// not.
 const stormRole = "storm"
 
-// hostileSettings are settings of a role that a service may well want, and that the relay cannot work with.
+// hostileSettings are settings of a role that a service may well want, and that the relay cannot
+// work with.
 var hostileSettings = []string{
 	"default_transaction_isolation = 'repeatable read'",
 	"default_transaction_isolation = 'serializable'",
@@ -53,7 +55,8 @@ func stormLogin(t testing.TB, databaseURL string) string {
 	return address.String()
 }
 
-// strikeSurroundings changes what the relay stands on: the settings of its role, its sessions, the table.
+// strikeSurroundings changes what the relay stands on: the settings of its role, its sessions, the
+// table.
 func (s *storm) strikeSurroundings() {
 	strikes := []struct {
 		name string
@@ -72,7 +75,8 @@ func (s *storm) strikeSurroundings() {
 	onDatabase(s.t, s.writersURL, strike.name, strike.run)
 }
 
-// onDatabase runs a strike on a connection that gives up a lock after 3 seconds, and tries again until it has happened.
+// onDatabase runs a strike on a connection that gives up a lock after 3 seconds, and tries again
+// until it has happened.
 func onDatabase(t testing.TB, databaseURL, name string, strike func(context.Context, *pgx.Conn) error) {
 	t.Helper()
 	var err error
@@ -95,7 +99,8 @@ func onDatabase(t testing.TB, databaseURL, name string, strike func(context.Cont
 	})
 }
 
-// turnHostile gives the role some of the hostile settings, and every session of it ends, so that the next ones have them.
+// turnHostile gives the role some of the hostile settings, and every session of it ends, so that
+// the next ones have them.
 func turnHostile(ctx context.Context, conn *pgx.Conn) error {
 	change := []string{"ALTER ROLE " + stormRole + " RESET ALL"}
 	for _, i := range rand.Perm(len(hostileSettings))[:1+rand.IntN(6)] {
@@ -125,8 +130,8 @@ func renameTable(ctx context.Context, conn *pgx.Conn) error {
 	return renameBack(ctx, conn, "ALTER TABLE outbox_aside RENAME TO outbox")
 }
 
-// replaceTable puts an empty table in the place of the outbox for a moment, in which writers cannot write: rows that were
-// committed and not read yet are in the other one.
+// replaceTable puts an empty table in the place of the outbox for a moment, in which writers cannot
+// write: rows that were committed and not read yet are in the other one.
 func replaceTable(ctx context.Context, conn *pgx.Conn) error {
 	err := kit.Statements(`BEGIN;
 ALTER TABLE outbox RENAME TO outbox_aside;
@@ -140,7 +145,8 @@ COMMIT`)(ctx, conn)
 	return renameBack(ctx, conn, "BEGIN; DROP TABLE outbox; ALTER TABLE outbox_aside RENAME TO outbox; COMMIT")
 }
 
-// renameBack repeats a statement until it is done: a storm in which the table stays away shows nothing.
+// renameBack repeats a statement until it is done: a storm in which the table stays away shows
+// nothing.
 func renameBack(ctx context.Context, conn *pgx.Conn, statement string) error {
 	for {
 		_, err := conn.Exec(ctx, statement)

@@ -19,9 +19,10 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// A partition has no leader at the moment of a commit: Kafka notes that the transaction is complete and leaves the
-// partition without a marker (KAFKA-20734). One relay is killed then, and its successors with a transaction open on that
-// partition; another lives on and has nothing more to publish. No row is hidden, and nobody waits.
+// A partition has no leader at the moment of a commit: Kafka notes that the transaction is complete
+// and leaves the partition without a marker (KAFKA-20734). One relay is killed then, and its
+// successors with a transaction open on that partition; another lives on and has nothing more to
+// publish. No row is hidden, and nobody waits.
 func TestACommitWithoutItsMarkersHidesNothing(t *testing.T) {
 	kafka := kit.OwnCluster(t, cluster.Options{Brokers: 3, StartTimeout: 4 * time.Minute})
 	const topic = "unsettled.account"
@@ -100,9 +101,10 @@ func stopped(t testing.TB, r *kit.RelayProcess) bool {
 	return strings.HasPrefix(after, "T")
 }
 
-// What the README asks of a cluster: three replicas, two in sync. All brokers are killed at once under load and come back in any
-// order, and the relay is killed while they do. Afterwards no partition holds a transaction open that is complete for its
-// coordinator. RELAY_TEST_OUTAGES sets how often; 3 unless set.
+// What the README asks of a cluster: three replicas, two in sync. All brokers are killed at once
+// under load and come back in any order, and the relay is killed while they do. Afterwards no
+// partition holds a transaction open that is complete for its coordinator. RELAY_TEST_OUTAGES sets
+// how often; 3 unless set.
 func TestAllBrokersAreKilledAtOnce(t *testing.T) {
 	rounds := 3
 	if text := os.Getenv("RELAY_TEST_OUTAGES"); text != "" {

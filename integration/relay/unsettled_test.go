@@ -19,11 +19,13 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// A partition holds a transaction open that its coordinator calls complete. Of two such, the takeover commits the one that
-// the checkpoint knows, and aborts the other, so that readers get on and see what was committed and nothing else.
+// A partition holds a transaction open that its coordinator calls complete. Of two such, the
+// takeover commits the one that the checkpoint knows, and aborts the other, so that readers get on
+// and see what was committed and nothing else.
 //
-// To make them without a crash, a record is appended behind the coordinator's back under the identity of the relay's last
-// transaction, by a request of the time when brokers did not check that.
+// To make them without a crash, a record is appended behind the coordinator's back under the
+// identity of the relay's last transaction, by a request of the time when brokers did not check
+// that.
 func TestATakeoverEndsWhatBrokersHaveLeftOpen(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)
@@ -82,7 +84,8 @@ func lastTransaction(t *testing.T, bootstrap []string, name string) checkpoint.T
 	return checkpoint.TransactionRecord{}
 }
 
-// unverified runs do while brokers do not check whether old clients have begun the transaction that they write to.
+// unverified runs do while brokers do not check whether old clients have begun the transaction that
+// they write to.
 func unverified(t *testing.T, do func()) {
 	t.Helper()
 	admin := kadm.NewClient(kit.KafkaClient(t, kit.Brokers(t)))
@@ -100,8 +103,8 @@ func unverified(t *testing.T, do func()) {
 	do()
 }
 
-// appendBehind appends a record to a transaction that its coordinator does not know of. It tries until the broker has heard
-// that it need not ask.
+// appendBehind appends a record to a transaction that its coordinator does not know of. It tries
+// until the broker has heard that it need not ask.
 func appendBehind(t *testing.T, topic string, partition int32, value string, producerID int64, epoch int16) {
 	t.Helper()
 	client := kit.KafkaClient(t, kit.Brokers(t))

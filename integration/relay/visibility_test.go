@@ -75,7 +75,7 @@ func TestAnOpenTransactionLosesNothingAndDelaysNobody(t *testing.T) {
 	}
 }
 
-// T1 has the lower transaction id, T2 takes the aggregate first: T2's event comes first.
+// T1 has the lower transaction id, T2 locks the aggregate first: T2's event comes first.
 func TestTheOrderIsThatOfTheAggregateNotOfTransactionIDs(t *testing.T) {
 	for name, finish := range map[string]func(t *testing.T, first pgx.Tx){
 		"plain": func(t *testing.T, first pgx.Tx) {

@@ -10,7 +10,8 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// Kafka's own tool understands the commands that relay acl prints, run by an administrator over TLS and SCRAM.
+// Kafka's own tool understands the commands that relay acl prints, run by an administrator over TLS
+// and SCRAM.
 func TestKafkasToolTakesThePrintedCommands(t *testing.T) {
 	kafka := secured(t)
 	settings, name, _ := kafka.deployment(t, kit.Database(t))

@@ -113,8 +113,8 @@ func (s *securedKafka) held(t testing.TB, text string) []string {
 	return held
 }
 
-// awaitHeld waits until the relay holds these ACLs on resources whose names hold the text, and no other: a broker learns of
-// them a moment after the controller has confirmed them.
+// awaitHeld waits until the relay holds these ACLs on resources whose names hold the text, and no
+// other: a broker learns of them a moment after the controller has confirmed them.
 func (s *securedKafka) awaitHeld(t testing.TB, text string, acls []access.ACL) {
 	t.Helper()
 	want := asText(t, acls)
@@ -157,7 +157,7 @@ func complaint(log []byte) string {
 	return ""
 }
 
-// deployment is the environment of a relay under a name of its own, with topics of its own.
+// deployment is the environment of a relay under its own name, with its own topics.
 func (s *securedKafka) deployment(t testing.TB, url string) (settings []string, name, topic string) {
 	t.Helper()
 	name = kit.UniqueName(t)
@@ -167,8 +167,8 @@ func (s *securedKafka) deployment(t testing.TB, url string) (settings []string, 
 	return settings, name, name + ".account"
 }
 
-// What relay acl prints, as commands and as JSON alike, is all that the relay may do: it makes its topics, publishes, and is taken
-// over from after SIGKILL, over TLS and SCRAM.
+// What relay acl prints, as commands and as JSON alike, is all that the relay may do: it makes its
+// topics, publishes, and is taken over from after SIGKILL, over TLS and SCRAM.
 func TestTheRelayRunsWithTheACLsThatItPrints(t *testing.T) {
 	kafka := secured(t)
 	url := kit.Database(t)
@@ -210,7 +210,8 @@ func TestTheRelayRunsWithTheACLsThatItPrints(t *testing.T) {
 	kit.Judge(load.Ledger(t), kit.Everything(t, kafka.Bootstrap, topic)).Require(t)
 }
 
-// printedCalls runs the shell script of relay acl with a recorder behind the name kafka-acls.sh, and returns the arguments of each call.
+// printedCalls runs the shell script of relay acl with a recorder behind the name kafka-acls.sh,
+// and returns the arguments of each call.
 func printedCalls(t testing.TB, settings []string) [][]string {
 	t.Helper()
 	acl := kit.StartRelay(t, settings, "acl", "--only", "kafka")
@@ -275,7 +276,8 @@ func aclsOfCall(t testing.TB, call []string) []access.ACL {
 	return acls
 }
 
-// Topics that others make need no right to make one: with every topic there, the shorter list is enough.
+// Topics that others make need no right to make one: with every topic there, the shorter list is
+// enough.
 func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
 	kafka := secured(t)
 	url := kit.Database(t)
@@ -310,7 +312,8 @@ func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
 	r.Wait(time.Minute)
 }
 
-// With any one of the printed ACLs missing the relay says what it may not do; with it added, it goes on by itself.
+// With any one of the printed ACLs missing the relay says what it may not do; with it added, it
+// goes on by itself.
 func TestEveryPrintedACLIsNeeded(t *testing.T) {
 	kafka := secured(t)
 	url := kit.Database(t)

@@ -20,7 +20,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// inboxRoles is a database whose inbox stands in a schema of its own, in which nobody may execute a function unasked, with the roles.
+// inboxRoles is a database whose inbox is in its own schema, in which nobody may execute a function
+// unasked, with the roles.
 type inboxRoles struct {
 	t     *testing.T
 	conn  *pgx.Conn
@@ -107,7 +108,8 @@ func atMostOnce(ctx context.Context, in *inbox.Inbox[pgx.Tx], message func() inb
 	return err
 }
 
-// parkAndRetry parks two messages of one key, and handles them after a retry that fails first. Somebody else asks for the retries.
+// parkAndRetry parks two messages of one key, and handles them after a retry that fails first.
+// Somebody else asks for the retries.
 func parkAndRetry(ctx context.Context, in *inbox.Inbox[pgx.Tx], pool *pgxpool.Pool, m inbox.Message) (err error) {
 	loop := inboxloop.New(in)
 	if _, err := in.Park(ctx, m, inbox.CausePermanent, 1, errors.New("no such account")); err != nil {
@@ -137,7 +139,8 @@ func parkAndRetry(ctx context.Context, in *inbox.Inbox[pgx.Tx], pool *pgxpool.Po
 	return err
 }
 
-// operateInbox is everything that a person does, as the login of the URL; owner parks messages before.
+// operateInbox is everything that a person does, as the login of the URL; owner parks messages
+// before.
 func operateInbox(ctx context.Context, t *testing.T, owner *pgx.Conn, url string) (err error) {
 	t.Helper()
 	kit.Script(t, owner, `
@@ -209,14 +212,15 @@ func TestEveryGrantOfTheInboxIsNeeded(t *testing.T) {
 	}
 }
 
-// isDenied reports whether an error, or one of those joined to it, is that of a missing right; the words are those of Postgres in English.
+// isDenied reports whether an error, or one of those joined to it, is that of a missing right; the
+// words are those of Postgres in English.
 func isDenied(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "permission denied") || strings.Contains(text, "does not exist") // without the schema nothing in it does
 }
 
-// grantOf turns what the server says of a privilege, such as "INSERT key table inbox_audit inbox_consumer", into what stands
-// between GRANT and TO.
+// grantOf turns what the server says of a privilege, such as "INSERT key table inbox_audit
+// inbox_consumer", into what stands between GRANT and TO.
 func grantOf(privilege, role string) string {
 	words := strings.Fields(strings.TrimSuffix(privilege, " "+role))
 	at := slices.IndexFunc(words, func(w string) bool { return w == "table" || w == "function" || w == "schema" })

@@ -17,7 +17,8 @@ import (
 	"github.com/outbox-relay/relay/internal/access"
 )
 
-// What must be found nowhere but on the topics. The keys of records are often personal data, so they count.
+// What must be found nowhere but on the topics. The keys of records are often personal data, so
+// they count.
 const (
 	secretPayload   = "PAYLOAD-7f3a91"
 	secretHeader    = "HEADER-5c20be"
@@ -66,8 +67,9 @@ func insertSecret(t *testing.T, url, aggregate string, topic, payload, headers a
 	return id
 }
 
-// A relay at the level debug publishes, is handed rows that cannot be sent, and loses its servers and its rights to them. Nowhere does it
-// show a payload, a header's value, a key, a password or a token.
+// A relay at the level debug publishes, is handed rows that cannot be sent, and loses its servers
+// and its rights to them. Nowhere does it show a payload, a header's value, a key, a password or a
+// token.
 func TestNoLogAndNoPageShowsAPayloadOrASecret(t *testing.T) {
 	kafka := secured(t)
 	owner := kit.Database(t)

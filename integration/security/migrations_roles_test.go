@@ -22,8 +22,9 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
-// rolesEndWithTheTest takes back, when the test ends, what a file of roles gives in the database. Roles belong to the whole
-// server, which may be the user's: a role that the test has made goes, one that was there stays.
+// rolesEndWithTheTest takes back, when the test ends, what a file of roles gives in the database.
+// Roles belong to the whole server, which may be the user's: a role that the test has made goes,
+// one that was there stays.
 func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn, roles ...string) {
 	t.Helper()
 	for _, role := range roles {
@@ -41,7 +42,8 @@ func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn, roles ...string) {
 	}
 }
 
-// as runs a statement with the rights of a role, in a transaction that is rolled back, and returns its SQLSTATE.
+// as runs a statement with the rights of a role, in a transaction that is rolled back, and returns
+// its SQLSTATE.
 func as(t *testing.T, conn interface {
 	Begin(context.Context) (pgx.Tx, error)
 }, role, statement string) string {

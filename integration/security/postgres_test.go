@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/internal/testcert"
 )
 
-// encryptedPostgres starts a server with a certificate for the hosts, and returns the URL of a database with every migration applied.
+// encryptedPostgres starts a server with a certificate for the hosts, and returns the URL of a
+// database with every migration applied.
 func encryptedPostgres(t *testing.T, authority *testcert.Authority, hosts ...string) string {
 	t.Helper()
 	pair, err := authority.Sign(testcert.Leaf{Name: hosts[0], Hosts: hosts})
@@ -88,7 +89,7 @@ func TestPostgresIsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := kit.StartRelay(t, kit.RelaySettings(t, test.url, kit.Brokers(t)), "run")
-			status := r.Wait(time.Minute) // at once: waiting does not mend it
+			status := r.Wait(time.Minute) // at once: waiting does not fix it
 			text := string(r.Stderr())
 			t.Log(text[max(0, strings.LastIndex(text, "Error:")):])
 			_, try, _ := strings.Cut(text, "Try: ")

@@ -46,7 +46,8 @@ func TestTheRoleOfTheRelayIsEnoughForRetention(t *testing.T) {
 
 func uniqueLogin() string { return fmt.Sprintf("%x", rand.Uint64()) }
 
-// In the partitioned layout the roles may do as much as in the plain one, and nobody touches a partition but through the table.
+// In the partitioned layout the roles may do as much as in the plain one, and nobody touches a
+// partition but through the table.
 func TestRolesOnThePartitionedLayout(t *testing.T) {
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	kit.Script(t, conn, `ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; CREATE SCHEMA "Odd schema"; SET search_path = "Odd schema"`)

@@ -17,7 +17,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// login makes a role that may log in and that has the given role and nothing else, and returns the database's URL for it.
+// login makes a role that may log in and that has the given role and nothing else, and returns the
+// database's URL for it.
 func login(t testing.TB, databaseURL, role, password string) string {
 	t.Helper()
 	address := bareLogin(t, databaseURL, password)
@@ -62,8 +63,8 @@ func bareLogin(t testing.TB, databaseURL, password string) string {
 	return address.String()
 }
 
-// The relay runs as a login that has what relay acl prints and nothing else: it publishes, is replaced after SIGKILL, ends the
-// session of an owner that is frozen, and shows its status.
+// The relay runs as a login that has what relay acl prints and nothing else: it publishes, is
+// replaced after SIGKILL, ends the session of an owner that is frozen, and shows its status.
 func TestTheRelayRunsWithTheGrantsThatItPrints(t *testing.T) {
 	owner := inSchema(t, kit.EmptyDatabase(t), "events")
 	kit.Execute(t, owner, "CREATE SCHEMA events")
@@ -106,8 +107,8 @@ func TestTheRelayRunsWithTheGrantsThatItPrints(t *testing.T) {
 	kit.Finish(t, load, settings, topic)
 }
 
-// Postgres shows, and lets one end, the sessions of one's own role only: relays with logins of their own need two roles more to replace
-// an owner that is frozen.
+// Postgres shows, and lets one end, the sessions of one's own role only: relays with their own
+// logins need two roles more to replace an owner that is frozen.
 func TestSessionsOfAnotherLoginNeedTwoMoreRoles(t *testing.T) {
 	owner := kit.Database(t)
 	withRoles(t, kit.Connect(t, owner))
@@ -192,7 +193,8 @@ func asPrivileges(t *testing.T, conn *pgx.Conn, grants []access.Grant) []string 
 	return slices.Sorted(maps.Keys(set))
 }
 
-// needed are the statements for which the roles are there. Whoever adds a grant adds the statement that needs it.
+// needed are the statements for which the roles are there. Whoever adds a grant adds the statement
+// that needs it.
 var needed = map[string][]string{
 	"relay_operator": {
 		"SELECT lane, state, reason FROM relay_lanes",
@@ -234,8 +236,8 @@ var needed = map[string][]string{
 	},
 }
 
-// Each grant that relay acl prints is in the database after roles.sql, there is no other, and without it a statement fails for which the
-// role is there.
+// Each grant that relay acl prints is in the database after roles.sql, there is no other, and
+// without it a statement fails for which the role is there.
 func TestEveryPrintedGrantIsNeeded(t *testing.T) {
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	kit.Script(t, conn, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; CREATE SCHEMA events; SET search_path = events")
@@ -286,7 +288,8 @@ func byColumn(grants []access.Grant) []access.Grant {
 	return single
 }
 
-// failsAfter reports whether a statement that the role is there for is denied once revoke has run. Nothing of it stays.
+// failsAfter reports whether a statement that the role is there for is denied once revoke has run.
+// Nothing of it stays.
 func failsAfter(t *testing.T, conn *pgx.Conn, role, revoke string) bool {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())

@@ -11,8 +11,8 @@ import (
 	"github.com/outbox-relay/relay/internal/access"
 )
 
-// Passwords change in Postgres and in Kafka while the relay runs. Between the change and the new file it waits and says why; with
-// the new file it goes on, without a restart.
+// Passwords change in Postgres and in Kafka while the relay runs. Between the change and the new
+// file it waits and says why; with the new file it goes on, without a restart.
 func TestRotatedSecretsAreUsedWithoutARestart(t *testing.T) {
 	kafka := secured(t)
 	owner := kit.Database(t)

@@ -30,15 +30,16 @@ const (
 	impatientListener = "IMPATIENT" // TLS and SCRAM-SHA-512, authenticated anew every few seconds
 )
 
-// The users of securedKafka. The operator may do everything, and so may whoever comes without authentication: the harness. The
-// relay may do what ACLs say.
+// The users of securedKafka. The operator may do everything, and so may whoever comes without
+// authentication: the harness. The relay may do what ACLs say.
 const (
 	operatorUser, operatorPassword = "operator", "oper4tor-Pa55word"
 	relayUser, relayPassword       = "relay", "rel4y-Pa55word"
 	rotatingUser                   = "rotating" // whose password tests change
 )
 
-// securedKafka is a broker with StandardAuthorizer, TLS and SASL on its listeners, for the whole run.
+// securedKafka is a broker with StandardAuthorizer, TLS and SASL on its listeners, for the whole
+// run.
 type securedKafka struct {
 	*cluster.Cluster
 	authority *testcert.Authority
@@ -111,7 +112,8 @@ func startSecured(ctx context.Context) (_ *securedKafka, err error) {
 	return s, nil
 }
 
-// keyStore writes a certificate for the hosts and its key into one file, as Kafka takes them, and returns the settings.
+// keyStore writes a certificate for the hosts and its key into one file, as Kafka takes them, and
+// returns the settings.
 func (s *securedKafka) keyStore(hosts ...string) (map[string]string, error) {
 	pair, err := s.authority.Sign(testcert.Leaf{Name: hosts[0], Hosts: hosts})
 	if err != nil {
@@ -224,7 +226,8 @@ func rewrite(t testing.TB, path, content string) {
 	}
 }
 
-// asRelay is the environment of a relay that comes as relayUser with SCRAM over TLS to the listener.
+// asRelay is the environment of a relay that comes as relayUser with SCRAM over TLS to the
+// listener.
 func (s *securedKafka) asRelay(t testing.TB, listener string) []string {
 	t.Helper()
 	return []string{

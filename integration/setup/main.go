@@ -1,6 +1,6 @@
-// Command setup starts and stops, once, each server that the tests need, so that whatever must be fetched is fetched and
-// whatever is missing is named before the first test runs. Exit status 3 says that there is no Postgres, 4 that there is no
-// Kafka.
+// Command setup starts and stops, once, each server that the tests need, so that whatever must be
+// fetched is fetched and whatever is missing is named before the first test runs. Exit status 3
+// says that there is no Postgres, 4 that there is no Kafka.
 package main
 
 import (

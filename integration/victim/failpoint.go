@@ -95,7 +95,7 @@ func (f *failpoint) act() (cut bool) {
 	return f.action == Cut
 }
 
-// pass acts where the point is due and no connection is at hand.
+// pass acts if the point is due and no connection is at hand.
 func (f *failpoint) pass(point Point) {
 	if f.due(point) {
 		f.act()

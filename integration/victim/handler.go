@@ -23,8 +23,8 @@ type service struct {
 	flaky map[string]int // failures so far
 }
 
-// handleAll is the effect of many. It writes half of the effect before it looks at whether a message is poisoned, so that a
-// failure leaves something to be undone.
+// handleAll is the effect of many. It writes half of the effect before it looks at whether a
+// message is poisoned, so that a failure leaves something to be undone.
 func (s *service) handleAll(ctx context.Context, tx transaction, messages []inbox.Message) error {
 	s.fail.pass(BeforeEffect)
 	poison, err := s.record(ctx, tx, messages)
@@ -69,8 +69,9 @@ INSERT INTO effect SELECT $1, $2, $3, $4, $5, place, $6 FROM counted`,
 	return poison, tx.run(ctx, queries...)
 }
 
-// move moves the money, in the order of the accounts where there are many messages, so that batches do not deadlock. One
-// message takes its accounts as they come: deadlocks happen, and are none of its business.
+// move moves the money, in the order of the accounts if there are many messages, so that batches do
+// not deadlock. One message takes its accounts as they come: deadlocks happen, and are none of its
+// business.
 func (s *service) move(ctx context.Context, tx transaction, messages []inbox.Message) error {
 	type change struct {
 		account int
@@ -97,7 +98,8 @@ func (s *service) move(ctx context.Context, tx transaction, messages []inbox.Mes
 	return tx.run(ctx, queries...)
 }
 
-// errIgnored is a failure that the handler does not tell of: it returns nil, and the money has not been moved.
+// errIgnored is a failure that the handler does not tell of: it returns nil, and the money has not
+// been moved.
 var errIgnored = errors.New("ignored")
 
 // suffer does what poison does.

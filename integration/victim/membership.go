@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// membership writes to standard error who this process is in its group, whenever that changes. Tests read it: the protocol
-// tells nobody else the generation.
+// membership writes to standard error who this process is in its group, whenever that changes.
+// Tests read it: the protocol tells no other process the generation.
 type membership struct {
 	mu    sync.Mutex
 	ended map[*kgo.Client]chan struct{}

@@ -72,7 +72,8 @@ func (s *service) connect(settings Settings) (consumer *inboxkafka.Consumer, dis
 	return consumer, connections.Close, err
 }
 
-// briefly disconnects, and does not wait for servers that do not say goodbye: the pool waits 15 s for each.
+// briefly disconnects, and does not wait for servers that do not say goodbye: the pool waits 15 s
+// for each.
 func briefly(disconnect func()) {
 	closed := make(chan struct{})
 	go func() {

@@ -8,9 +8,9 @@ import (
 // Accounts is how many accounts there are; each begins with nothing.
 const Accounts = 500
 
-// Tables makes the tables of the service. None of them keeps an effect from happening twice: a table effect without any
-// unique constraint, accounts, and for each key a count of its effects under its row lock, so that place is the order in
-// which effects of a key were committed.
+// Tables makes the tables of the service. None of them keeps an effect from happening twice: a
+// table effect without any unique constraint, accounts, and for each key a count of its effects
+// under its row lock, so that place is the order in which effects of a key were committed.
 var Tables = fmt.Sprintf(`
 CREATE TABLE effect (consumer text, source text, msg_id text, key text, version bigint, place bigint, pid int);
 CREATE TABLE progress (consumer text, key text, place bigint NOT NULL DEFAULT 1, PRIMARY KEY (consumer, key));
@@ -29,7 +29,8 @@ func Move(key string, version int64) (from, to int, amount int64) {
 	return from, to, 1 + version%5
 }
 
-// Kinds of poison, in column kind of table poison. The message fails for as long as the row is there.
+// Kinds of poison, in column kind of table poison. The message fails for as long as the row is
+// there.
 const (
 	Permanent = "permanent" // the handler says that it can never be handled
 	Transient = "transient" // it fails and does not say why
@@ -40,7 +41,7 @@ const (
 	Flaky     = "flaky"    // it fails twice in each process, and then it works
 	BadData   = "bad-data" // a statement fails: the transaction is broken
 
-	// A handler with a fault of its own that looks like success, or like the fault of the server.
+	// A handler with its own fault that looks like success, or like the fault of the server.
 	Careless   = "careless"   // it waits past its deadline, and returns nil with half of the effect
 	Swallowing = "swallowing" // a statement fails, and it returns nil
 	Overloaded = "overloaded" // a statement fails with a SQLSTATE of a server that is short of something, 53400
@@ -49,7 +50,8 @@ const (
 	Stopping   = "stopping"   // the same with one of a server that shuts down, 57P01
 )
 
-// raised are the SQLSTATEs that kinds of poison raise in the handler's transaction, on a connection that goes on living.
+// raised are the SQLSTATEs that kinds of poison raise in the handler's transaction, on a connection
+// that goes on living.
 var raised = map[string]string{Overloaded: "53400", Unreached: "08006", Unadmitted: "28000", Stopping: "57P01"}
 
 // Kinds are all kinds of poison that a message recovers from once its row of table poison is gone.

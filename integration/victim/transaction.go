@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxkafka"
 )
 
-// query is one statement of the business code; into receives the text of its only row, unless it is nil.
+// query is one statement of the business code; into receives the text of its only row, unless it is
+// nil.
 type query struct {
 	text string
 	args []any

@@ -38,8 +38,8 @@ func classify(text []byte) statement {
 
 var errCut = errors.New("cut by a failpoint")
 
-// tap is a connection to Postgres that reads the protocol as it passes, so that failpoints hit between two messages,
-// whichever way the library sends its statements.
+// tap is a connection to Postgres that reads the protocol as it passes, so that failpoints hit
+// between two messages, whichever way the library sends its statements.
 type tap struct {
 	net.Conn
 	fail *failpoint

@@ -17,8 +17,9 @@ type bench struct {
 	records []kgo.Record // of the raw producers
 }
 
-// Run measures and returns what it found. Whatever it has made on the servers is removed before it returns, whether it ends
-// well, by an error or because ctx is cancelled; then the error is the cause of that.
+// Run measures and returns what it found. Whatever it has made on the servers is removed before it
+// returns, whether it ends well, by an error or because ctx is cancelled; then the error is the
+// cause of that.
 func Run(ctx context.Context, cfg Config) (result *Result, err error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {

@@ -9,13 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// condition is a state of the world under which the drain is measured once more in each round, on a place of its own, beside
-// the one without it.
+// condition is a state of the world under which the drain is measured once more in each round, on
+// its own place, beside the one without it.
 type condition struct {
 	name string
 	// prepare makes the place what it is to be, once.
 	prepare func(context.Context, *bench, *place) error
-	// around is run about each drain, where it is set.
+	// around is run about each drain, if it is set.
 	around func(context.Context, *place, func() error) error
 	// keep leaves the rows of a round in the table.
 	keep bool
@@ -40,7 +40,8 @@ func conditions(cfg Config) []*condition {
 	return all
 }
 
-// park has some of the aggregates of the backlog parked, evenly spread: their rows go to outbox_parked.
+// park has some of the aggregates of the backlog parked, evenly spread: their rows go to
+// outbox_parked.
 func park(ctx context.Context, b *bench, p *place) error {
 	_, err := p.conn.Exec(ctx, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause, error)
@@ -53,8 +54,8 @@ FROM generate_series(0, $3::int - 1) i`,
 	return nil
 }
 
-// retain inserts rows and has the relay publish them, so that they are what they seem to be. What autovacuum would do in time
-// is done at once.
+// retain inserts rows and has the relay publish them, so that they are what they seem to be. What
+// autovacuum would do in time is done at once.
 func retain(ctx context.Context, b *bench, p *place) error {
 	began := time.Now()
 	d, err := b.drain(ctx, p, b.cfg.Retained, "rows to be retained")
@@ -69,7 +70,7 @@ func retain(ctx context.Context, b *bench, p *place) error {
 	return nil
 }
 
-// withOpenTransaction holds a transaction that has an id and a snapshot of its own while work runs.
+// withOpenTransaction holds a transaction that has an id and its own snapshot while work runs.
 func withOpenTransaction(ctx context.Context, p *place, work func() error) (err error) {
 	conn, err := pgx.Connect(ctx, p.url)
 	if err != nil {

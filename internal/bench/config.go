@@ -11,10 +11,11 @@ import (
 	"github.com/outbox-relay/relay"
 )
 
-// Config says what Run measures, and on which servers. The zero value of every field but DatabaseURL, Brokers and Relay
-// works.
+// Config says what Run measures, and on which servers. The zero value of every field but
+// DatabaseURL, Brokers and Relay works.
 type Config struct {
-	// DatabaseURL is the connection string of a database in which the role may create schemas. Required.
+	// DatabaseURL is the connection string of a database in which the role may create schemas.
+	// Required.
 	DatabaseURL string
 
 	// Brokers are the bootstrap servers, HOST:PORT each. Required.
@@ -23,11 +24,12 @@ type Config struct {
 	// KafkaOptions are added to every Kafka client of the bench.
 	KafkaOptions []kgo.Opt
 
-	// Relay is the command that runs a relay configured by RELAY_* variables, such as this binary and "run". Required.
+	// Relay is the command that runs a relay configured by RELAY_* variables, such as this binary and
+	// "run". Required.
 	Relay []string
 
-	// Environ is the environment of the relay, NAME=value each, to which the bench adds what it must set: the database, the
-	// schema, the names and the batch. Defaults to nothing.
+	// Environ is the environment of the relay, NAME=value each, to which the bench adds what it must
+	// set: the database, the schema, the names and the batch. Defaults to nothing.
 	Environ []string
 
 	// Rows is how many rows a backlog has. Defaults to 1,000,000.
@@ -45,29 +47,33 @@ type Config struct {
 	// Partitions of the topics. Defaults to 12.
 	Partitions int32
 
-	// Compression and Partitioner are those of the relay, for the raw producer. Default to those of relay.Config.
+	// Compression and Partitioner are those of the relay, for the raw producer. Default to those of
+	// relay.Config.
 	Compression, Partitioner string
 
 	// Rates are inserts a second, one a transaction, at which latency is measured. Defaults to 2,000.
 	Rates []int
 
-	// Duration is how long latency is measured at each rate, after a warm-up of 3 s. Defaults to 15 s.
+	// Duration is how long latency is measured at each rate, after a warm-up of 3 s. Defaults to
+	// 15 s.
 	Duration time.Duration
 
 	// Idle is how long an idle relay is watched. Defaults to 10 s.
 	Idle time.Duration
 
-	// Retained adds a drain with so many published rows behind the backlog in the table. Defaults to 0: no such drain.
+	// Retained adds a drain with so many published rows behind the backlog in the table. Defaults to
+	// 0: no such drain.
 	Retained int
 
 	// OpenTransaction adds a drain during which another transaction stays open. Defaults to false.
 	OpenTransaction bool
 
-	// ParkedKeys adds a drain with so many of its 10,000 aggregates parked, whose rows are parked too. Defaults to 0: no
-	// such drain.
+	// ParkedKeys adds a drain with so many of its 10,000 aggregates parked, whose rows are parked
+	// too. Defaults to 0: no such drain.
 	ParkedKeys int
 
-	// StartTimeout bounds the wait for Postgres, and for the relay to take its lane over. Defaults to 30 s.
+	// StartTimeout bounds the wait for Postgres, and for the relay to take its lane over. Defaults to
+	// 30 s.
 	StartTimeout time.Duration
 
 	// View is told how it goes. Defaults to nobody.
@@ -157,7 +163,7 @@ var compressions = map[string]kgo.CompressionCodec{
 	"zstd":   kgo.ZstdCompression(),
 }
 
-// median of values, which are not changed; 0 where there are none.
+// median of values, which are not changed; 0 if there are none.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0

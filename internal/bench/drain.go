@@ -16,8 +16,9 @@ func drainLimit(rows int) time.Duration {
 	return 30*time.Second + time.Duration(rows)*time.Millisecond
 }
 
-// drain fills the outbox of a place, starts a relay and measures how fast it publishes: from the moment at which it has
-// taken its lane over to the commit of the last row. Afterwards the relay is stopped and the topic deleted; the rows stay.
+// drain fills the outbox of a place, starts a relay and measures how fast it publishes: from the
+// moment at which it has taken its lane over to the commit of the last row. Afterwards the relay is
+// stopped and the topic deleted; the rows stay.
 func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ Drain, err error) {
 	topic, remove, err := b.site.newTopic(ctx, b.cfg.Partitions)
 	if err != nil {
@@ -55,8 +56,8 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 	return d, nil
 }
 
-// awaitPublished returns once every row up to the transaction xid is committed on the topic: the lane's row says which
-// rows are intended, and the topic has nothing undecided.
+// awaitPublished returns once every row up to the transaction xid is committed on the topic: the
+// lane's row says which rows are intended, and the topic has nothing undecided.
 func (b *bench) awaitPublished(ctx context.Context, c *child.Child, p *place, xid, topic string, rows int, what string) error {
 	const query = `SELECT snapshot_to IS NULL AND snapshot_from IS NOT NULL AND pg_visible_in_snapshot($1::text::xid8, snapshot_from)
 FROM relay_lanes`
@@ -97,7 +98,7 @@ FROM relay_lanes`
 	})
 }
 
-// raw has a raw producer with so many transactional ids publish as many records, to a topic of its own.
+// raw has a raw producer with so many transactional ids publish as many records, to its own topic.
 func (b *bench) raw(ctx context.Context, ids int) (_ float64, err error) {
 	topic, remove, err := b.site.newTopic(ctx, b.cfg.Partitions)
 	if err != nil {

@@ -8,11 +8,13 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/child"
 )
 
-// settleTime is how long a relay that has published its last row is left alone before it counts as idle.
+// settleTime is how long a relay that has published its last row is left alone before it counts as
+// idle.
 const settleTime = 3 * time.Second
 
-// idle watches a relay that has nothing to publish. The queries are counted by the server, in transactions, for the whole
-// database: sessions of others that work meanwhile count too, those of the bench do not.
+// idle watches a relay that has nothing to publish. The queries are counted by the server, in
+// transactions, for the whole database: sessions of others that work meanwhile count too, those of
+// the bench do not.
 func (b *bench) idle(ctx context.Context, c *child.Child, p *place) (*Idle, error) {
 	b.progress("an idle relay: %.0f s", (settleTime + b.cfg.Idle).Seconds())
 	if err := pause(ctx, settleTime); err != nil {

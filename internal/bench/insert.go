@@ -17,16 +17,19 @@ import (
 
 // InsertConfig says what RunInsert measures. The zero value of every field but DatabaseURL works.
 type InsertConfig struct {
-	// DatabaseURL is the connection string of a database in which the role may create schemas. Required.
+	// DatabaseURL is the connection string of a database in which the role may create schemas.
+	// Required.
 	DatabaseURL string
 
-	// Writers are how many write at the same time, one measurement each. Defaults to 1, 2, 4, 8, 16, 32 and 64.
+	// Writers are how many write at the same time, one measurement each. Defaults to 1, 2, 4, 8, 16,
+	// 32 and 64.
 	Writers []int
 
 	// Size is how many bytes the payload of an event has. Defaults to 200.
 	Size int
 
-	// Rounds is how often each form has its turn, for each number of writers. Medians are reported. Defaults to 3.
+	// Rounds is how often each form has its turn, for each number of writers. Medians are reported.
+	// Defaults to 3.
 	Rounds int
 
 	// Duration is how long a turn takes. Defaults to 2 s.
@@ -73,10 +76,12 @@ func (c InsertConfig) Validate() error {
 	return errors.Join(faults...)
 }
 
-// accounts is how many rows the transactions choose from: so many that they seldom wait for each other.
+// accounts is how many rows the transactions choose from: so many that they seldom wait for each
+// other.
 const accounts = 10_000
 
-// business is what an application has besides the outbox, and a table as plain as can be for the comparison.
+// business is what an application has besides the outbox, and a table as plain as can be for the
+// comparison.
 const business = `
 CREATE TABLE accounts (id int PRIMARY KEY, balance bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
 CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account int NOT NULL, amount bigint NOT NULL,
@@ -102,7 +107,8 @@ type inserts struct {
 	event       []byte // payload of an event
 }
 
-// RunInsert measures and returns what it found. Whatever it has made is removed before it returns, as by Run.
+// RunInsert measures and returns what it found. Whatever it has made is removed before it returns,
+// as by Run.
 func RunInsert(ctx context.Context, cfg InsertConfig) (result *InsertResult, err error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -211,7 +217,8 @@ func (b *inserts) measure(ctx context.Context, p *place, writers int) (InsertLin
 	return line, nil
 }
 
-// turn has the writers commit transactions of the form for the duration, and returns how many a second.
+// turn has the writers commit transactions of the form for the duration, and returns how many a
+// second.
 func (b *inserts) turn(ctx context.Context, f form, writers int) (float64, error) {
 	for _, conn := range b.connections[:writers] { // the first of its kind prepares the statements
 		if err := b.transaction(ctx, conn, f); err != nil {

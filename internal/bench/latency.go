@@ -45,8 +45,8 @@ func (t *times) latency(skip int) Latency {
 	return Latency{P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1)}
 }
 
-// steady inserts events, one a transaction, at the rate, while a relay runs, and measures from the return of the commit to
-// the arrival at a read_committed consumer.
+// steady inserts events, one a transaction, at the rate, while a relay runs, and measures from the
+// return of the commit to the arrival at a read_committed consumer.
 func (b *bench) steady(ctx context.Context, p *place, rate int) (_ Rate, err error) {
 	topic, remove, err := b.site.newTopic(ctx, b.cfg.Partitions)
 	if err != nil {
@@ -154,8 +154,9 @@ func arrivals(ctx context.Context, client *kgo.Client, arrived []time.Time, limi
 	return nil
 }
 
-// How many Kafka transactions of one record are measured, and the time from one to the next: enough for the markers of the
-// last to be written, as a broker otherwise makes the next one of the same id wait.
+// How many Kafka transactions of one record are measured, and the time from one to the next: enough
+// for the markers of the last to be written, as a broker otherwise makes the next one of the same
+// id wait.
 const (
 	fewestBare = 40
 	mostBare   = 400
@@ -163,8 +164,8 @@ const (
 	barePace   = 25 * time.Millisecond
 )
 
-// bare measures Kafka transactions of one record on a topic of their own, from before the begin to the arrival at a
-// read_committed consumer: the least that any relay could take.
+// bare measures Kafka transactions of one record on their own topic, from before the begin to the
+// arrival at a read_committed consumer: the least that any relay could take.
 func (b *bench) bare(ctx context.Context) (_ Latency, err error) {
 	topic, remove, err := b.site.newTopic(ctx, b.cfg.Partitions)
 	if err != nil {

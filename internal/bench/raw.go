@@ -17,7 +17,8 @@ import (
 // ringIDs is how many transactional ids the relay has for a lane.
 const ringIDs = 6
 
-// rawProducer is a transactional producer without Postgres: what the relay would be, were its rows free.
+// rawProducer is a transactional producer without Postgres: what the relay would be, were its rows
+// free.
 type rawProducer struct {
 	clients []*kgo.Client
 	batch   int
@@ -59,9 +60,9 @@ func (p *rawProducer) close() {
 	}
 }
 
-// produce publishes rows records, from the beginning of the given ones again where these are fewer, and returns how many a
-// second. With several ids a batch is committed while the next one is produced, and after the one before it, as the relay
-// does; with one, a batch follows the other.
+// produce publishes rows records, from the beginning of the given ones again where these are fewer,
+// and returns how many a second. With several ids a batch is committed while the next one is
+// produced, and after the one before it, as the relay does; with one, a batch follows the other.
 func (p *rawProducer) produce(ctx context.Context, from []kgo.Record, rows int) (float64, error) {
 	began := time.Now()
 	group, ctx := errgroup.WithContext(ctx)

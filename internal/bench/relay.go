@@ -16,8 +16,8 @@ import (
 // takenOver is what a relay logs when it begins to publish.
 const takenOver = "lane taken over"
 
-// startRelay runs a relay on the place that publishes to the topic, and returns once it has taken its lane over. It dies
-// with this process, whatever becomes of that.
+// startRelay runs a relay on the place that publishes to the topic, and returns once it has taken
+// its lane over. It dies with this process, whatever becomes of that.
 func startRelay(ctx context.Context, cfg Config, p *place, topic string) (*child.Child, error) {
 	cmd := exec.Command(cfg.Relay[0], cfg.Relay[1:]...)
 	cmd.Env = slices.Concat(cfg.Environ, []string{

@@ -6,19 +6,22 @@ import (
 	"strings"
 )
 
-// Result is what Run found. Its JSON form is documented in docs/performance.md. What the system does not tell is null.
+// Result is what Run found. Its JSON form is documented in docs/performance.md. What the system
+// does not tell is null.
 type Result struct {
-	// RelayRowsPerSecond and RawRowsPerSecond are medians over the rounds; the raw producer has one transactional id. Ratio
-	// is the former by the latter.
+	// RelayRowsPerSecond and RawRowsPerSecond are medians over the rounds; the raw producer has one
+	// transactional id. Ratio is the former by the latter.
 	RelayRowsPerSecond float64 `json:"relay_rows_per_s"`
 	RawRowsPerSecond   float64 `json:"raw_rows_per_s"`
 	Ratio              float64 `json:"ratio"`
 
-	// RawRingRowsPerSecond is that of a raw producer with a ring of ids, and RingRatio the relay's by it.
+	// RawRingRowsPerSecond is that of a raw producer with a ring of ids, and RingRatio the relay's by
+	// it.
 	RawRingRowsPerSecond float64 `json:"raw_ring_rows_per_s"`
 	RingRatio            float64 `json:"ring_ratio"`
 
-	// Latency is that at the first rate, from the commit of the insert to a read_committed consumer, in milliseconds.
+	// Latency is that at the first rate, from the commit of the insert to a read_committed consumer,
+	// in milliseconds.
 	Latency
 
 	// Bare is the latency of a Kafka transaction of one record.
@@ -56,7 +59,7 @@ type Latency struct {
 // Rate is the latency at a rate of inserts.
 type Rate struct {
 	Rate int `json:"rate"`
-	// Achieved is how many a second were inserted: fewer than Rate where the server could not keep up.
+	// Achieved is how many a second were inserted: fewer than Rate if the server could not keep up.
 	Achieved float64 `json:"achieved_per_s"`
 	Events   int     `json:"events"`
 	Latency
@@ -80,7 +83,8 @@ type Round struct {
 // Condition is the drain under a condition.
 type Condition struct {
 	Name string `json:"name"`
-	// RowsPerSecond is the median over the rounds; Ratio is it by that of the relay without the condition.
+	// RowsPerSecond is the median over the rounds; Ratio is it by that of the relay without the
+	// condition.
 	RowsPerSecond float64 `json:"rows_per_s"`
 	Ratio         float64 `json:"ratio"`
 	Drains        []Drain `json:"drains"`

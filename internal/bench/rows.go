@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// What rows and records look like. Payloads are hashes, which no codec compresses, up to hashes × 32 bytes, and repeat
-// beyond.
+// What rows and records look like. Payloads are hashes, which no codec compresses, up to hashes ×
+// 32 bytes, and repeat beyond.
 const (
 	aggregates    = 10_000
 	aggregateType = "account"
@@ -54,7 +54,8 @@ FROM generate_series($1::bigint, $2::bigint) i`
 	return xid, nil
 }
 
-// payloadExpression is the SQL of a payload of size bytes that begins with the number i, as payload makes it.
+// payloadExpression is the SQL of a payload of size bytes that begins with the number i, as payload
+// makes it.
 func payloadExpression(size int) string {
 	parts := []string{"int8send(i)"}
 	for j := 0; 32*j < size-8 && j < hashes; j++ {
@@ -80,8 +81,8 @@ func payload(i, size int) []byte {
 	return value[:size]
 }
 
-// checkpoint has the server write its dirty pages, so that it does not do so during what is measured. A role that may not
-// ask for that goes without.
+// checkpoint has the server write its dirty pages, so that it does not do so during what is
+// measured. A role that may not ask for that goes without.
 func (p *place) checkpoint(ctx context.Context) error {
 	_, err := p.conn.Exec(ctx, "CHECKPOINT")
 	const notAllowed = "42501"
@@ -102,10 +103,12 @@ func (p *place) empty(ctx context.Context) error {
 	return nil
 }
 
-// mostRecordBytes bounds the records that the raw producer is fed from: more rows than that go round again.
+// mostRecordBytes bounds the records that the raw producer is fed from: more rows than that go
+// round again.
 const mostRecordBytes = 512 << 20
 
-// records makes the records that the relay makes of filled rows, as many as there are rows, or as memory is set aside for.
+// records makes the records that the relay makes of filled rows, as many as there are rows, or as
+// memory is set aside for.
 func records(rows, size, batch int) []kgo.Record {
 	const overhead = 500 // of a record and its headers
 	made := make([]kgo.Record, min(rows, max(batch, mostRecordBytes/(size+overhead))))

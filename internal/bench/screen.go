@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// plainEvery is the time between two lines of progress where they cannot be redrawn.
+// plainEvery is the time between two lines of progress if they cannot be redrawn.
 const plainEvery = 5 * time.Second
 
-// Screen is a View that writes for a person: a line that is redrawn on a terminal, and lines one below the other elsewhere.
+// Screen is a View that writes for a person: a line that is redrawn on a terminal, and lines one
+// below the other elsewhere.
 type Screen struct {
 	to       io.Writer
 	terminal bool
@@ -20,7 +21,7 @@ type Screen struct {
 	last  time.Time
 }
 
-// NewScreen returns a Screen that writes to to. Where that fails, failed is called, each time.
+// NewScreen returns a Screen that writes to to. If that fails, failed is called, each time.
 func NewScreen(to io.Writer, terminal bool, failed func(error)) *Screen {
 	return &Screen{to: to, terminal: terminal, failed: failed}
 }
@@ -43,7 +44,7 @@ func (s *Screen) Event(line string) {
 	s.write(line + "\n")
 }
 
-// Progress draws the line of progress anew, or where that cannot be, writes one now and then.
+// Progress draws the line of progress again, or if that cannot be, writes one now and then.
 func (s *Screen) Progress(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

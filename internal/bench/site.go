@@ -87,7 +87,8 @@ func (s *site) mayCreate(ctx context.Context) error {
 	return nil
 }
 
-// close removes what was made, newest first, and ends the connections. It works after the run was cancelled.
+// close removes what was made, newest first, and ends the connections. It works after the run was
+// cancelled.
 func (s *site) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTimeout)
 	defer cancel()
@@ -104,7 +105,8 @@ func (s *site) close() error {
 // onClose has remove called when the site is closed.
 func (s *site) onClose(remove func(context.Context) error) { s.made = append(s.made, remove) }
 
-// execute runs a statement on a connection of its own: the site's may be in the middle of a cancelled one.
+// execute runs a statement on its own connection: the site's may be in the middle of a cancelled
+// one.
 func (s *site) execute(ctx context.Context, statement string) (err error) {
 	conn, err := pgx.Connect(ctx, s.databaseURL)
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *site) execute(ctx context.Context, statement string) (err error) {
 	return nil
 }
 
-// place is an outbox of the bench's own, in a schema of its own, and a deployment of that name.
+// place is an outbox of the bench's own, in its own schema, and a deployment of that name.
 type place struct {
 	name string // of the schema and of the deployment
 	url  string
@@ -152,7 +154,8 @@ func (s *site) newPlace(ctx context.Context, timeout time.Duration) (*place, err
 	return p, nil
 }
 
-// forget removes what a relay of the deployment has left on the cluster. Its transactional ids expire by themselves.
+// forget removes what a relay of the deployment has left on the cluster. Its transactional ids
+// expire by themselves.
 func (s *site) forget(ctx context.Context, deployment string) error {
 	err := s.deleteTopic(ctx, checkpoint.TopicName(deployment))
 	// A relay that was killed stays a member until its session times out.
@@ -172,7 +175,8 @@ func (s *site) forget(ctx context.Context, deployment string) error {
 	return errors.Join(err, groupErr)
 }
 
-// newTopic makes a topic and returns once each partition has a leader. Call remove, or the topic goes with the site.
+// newTopic makes a topic and returns once each partition has a leader. Call remove, or the topic
+// goes with the site.
 func (s *site) newTopic(ctx context.Context, partitions int32) (name string, remove func() error, err error) {
 	name = "relay-bench-" + uuid.NewString()[:13]
 	removed := false

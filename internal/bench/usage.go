@@ -7,12 +7,12 @@ import (
 
 // usage is what a process holds and has used.
 type usage struct {
-	known          bool // false where the system does not tell
+	known          bool // false if the system does not tell
 	resident, peak int64
 	processor      time.Duration
 }
 
-// megabytes of 2^20 bytes, nil where the system does not tell.
+// megabytes of 2^20 bytes, nil if the system does not tell.
 func (u usage) megabytes(n int64) *float64 {
 	if !u.known {
 		return nil

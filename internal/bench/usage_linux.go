@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// ticksPerSecond is the unit of processor times in /proc, the same on every architecture that Go supports.
+// ticksPerSecond is the unit of processor times in /proc, the same on every architecture that Go
+// supports.
 const ticksPerSecond = 100
 
-// usageOf reads what a process holds and has used. The usage that wait returns will not do: its peak begins with that of the
-// parent.
+// usageOf reads what a process holds and has used. The usage that wait returns will not do: its
+// peak begins with that of the parent.
 func usageOf(pid int) (usage, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

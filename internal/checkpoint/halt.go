@@ -5,7 +5,7 @@ import "fmt"
 // HaltError stops a lane until a human has acted: going on would be a guess.
 type HaltError struct {
 	// Cause is the kind of the contradiction; empty for a row that cannot be sent, and for what is
-	// mended elsewhere.
+	// fixed elsewhere.
 	Cause Cause
 	// Diagnosis says what contradicts what.
 	Diagnosis string

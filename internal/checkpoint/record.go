@@ -47,7 +47,7 @@ type Record struct {
 	Unreadable bool `json:"-"`
 }
 
-// RecoveryNote tells who settled a contradiction, how and why. The same stands in the table
+// RecoveryNote tells who settled a contradiction, how and why. The same is in the table
 // relay_recoveries.
 type RecoveryNote struct {
 	// Choice is the choice that was made.

@@ -57,7 +57,7 @@ func copyOf(t *testing.T, path string) string {
 	return put(t, string(content))
 }
 
-// sampleFiles are three files that the setting may name, and its companions where they are files
+// sampleFiles are three files that the setting may name, and its companions if they are files
 // too.
 func sampleFiles(t *testing.T, s Setting) [3]string {
 	t.Helper()

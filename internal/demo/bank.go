@@ -23,19 +23,19 @@ const (
 	bankName   = "bank" // of the consumer, its group and the schema of its tables
 	bankMember = "bank-1"
 
-	// Where the parent says what to connect to.
+	// If the parent says what to connect to.
 	bankDatabaseVariable = "DEMO_DATABASE_URL"
 	bankBrokersVariable  = "DEMO_BROKERS"
 
-	// After a kill, what may have been in flight is begun with care, and what was in flight twice is handled alone: the fewer
-	// messages that are, the less time it takes.
+	// After a kill, what may have been in flight is begun with care, and what was in flight twice is
+	// handled alone: the fewer messages that are, the less time it takes.
 	bankWorkers = 4
 	bankBatch   = 200
 	bankRecords = 2000
 )
 
-// bankTables are what the bank has besides its inbox. Nothing in them stops a message from having its effect twice: that is the
-// inbox's work, and what it fails to stop must show.
+// bankTables are what the bank has besides its inbox. Nothing in them stops a message from having
+// its effect twice: that is the inbox's work, and what it fails to stop must show.
 const bankTables = `
 CREATE TABLE balances (account text PRIMARY KEY, cents bigint NOT NULL) WITH (fillfactor = 50);
 CREATE TABLE bookings (
@@ -51,7 +51,8 @@ CREATE TABLE bookings (
 // openingCents is what every account has at first.
 const openingCents = 1_000_000_00
 
-// Bank is the consumer's process of a demo, which the demo starts and kills. It consumes until ctx ends.
+// Bank is the consumer's process of a demo, which the demo starts and kills. It consumes until ctx
+// ends.
 func Bank(ctx context.Context) error {
 	config, err := pgxpool.ParseConfig(os.Getenv(bankDatabaseVariable))
 	if err != nil {
@@ -78,7 +79,8 @@ func Bank(ctx context.Context) error {
 		},
 		Topics: []string{topic}, Batch: bankBatch, Workers: bankWorkers, MaxRecords: bankRecords,
 		CommitInterval: 200 * time.Millisecond, Retention: inboxkafka.KeepForever,
-		// A static member that comes back has its partitions at once: nobody waits for the session of the killed one to end.
+		// A static member that comes back has its partitions at once: nobody waits for the session of
+		// the killed one to end.
 		Instance: bankMember,
 		// Here it is the demo that kills the process, and no message's fault.
 		CrashLimit: -1,
@@ -115,7 +117,8 @@ func book(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
 		  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) WITH ORDINALITY
 		       AS b (id, account, version, receiver, cents, place)
 		 ORDER BY place`, ids, accounts, versions, receivers, cents)
-	// Everybody takes the accounts in one order, so that nobody waits in a circle, and last, so that nobody waits for long.
+	// Everybody takes the accounts in one order, so that nobody waits in a circle, and last, so that
+	// nobody waits for long.
 	statements.Queue("SELECT FROM balances WHERE account = ANY ($1) ORDER BY account FOR UPDATE", touched)
 	statements.Queue(`UPDATE balances b SET cents = b.cents + c.cents FROM unnest($1::text[], $2::bigint[]) AS c (account, cents)
 		WHERE b.account = c.account`, touched, by)
@@ -125,7 +128,7 @@ func book(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
 	return nil
 }
 
-// addBank makes the tables of the bank, in a schema of their own, and gives every account the same.
+// addBank makes the tables of the bank, in their own schema, and gives every account the same.
 func (s *stage) addBank(ctx context.Context, accounts []string) (err error) {
 	conn, err := pgx.Connect(ctx, s.bankURL)
 	if err != nil {

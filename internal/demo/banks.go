@@ -25,7 +25,8 @@ const (
 	lookEvery         = 10 * time.Millisecond  // at what the consumer has done
 )
 
-// bankKills is how often the consumer is killed while it handles that many messages, besides the one kill that hits it as it starts.
+// bankKills is how often the consumer is killed while it handles that many messages, besides the
+// one kill that hits it as it starts.
 func bankKills(messages int) int {
 	return min(mostBankKills, fewestBankKills+messages/messagesABankKill)
 }
@@ -69,8 +70,8 @@ func (b *banks) look(ctx context.Context) (err error) {
 	}
 }
 
-// run kills the consumer count times while it handles messages, and once while it starts, and returns the last one, which is left
-// alone.
+// run kills the consumer count times while it handles messages, and once while it starts, and
+// returns the last one, which is left alone.
 func (b *banks) run(ctx context.Context, count int) (*running, error) {
 	c, err := b.start()
 	if err != nil {
@@ -84,7 +85,8 @@ func (b *banks) run(ctx context.Context, count int) (*running, error) {
 		if c, err = b.replaceAfter(ctx, c, rand.N(lateKillBy)); err != nil {
 			return nil, err
 		}
-		// A process that is killed while it begins messages with care leaves the most work behind: once, and at the end.
+		// A process that is killed while it begins messages with care leaves the most work behind:
+		// once, and at the end.
 		if i == count-1 {
 			if c, err = b.replaceAfter(ctx, c, rand.N(earlyBankKillBy)); err != nil {
 				return nil, err
@@ -136,7 +138,8 @@ func (b *banks) replaceAfter(ctx context.Context, c *running, d time.Duration) (
 	return successor, nil
 }
 
-// awaitEnds waits until the group of the consumer has committed offsets up to the ends of the partitions.
+// awaitEnds waits until the group of the consumer has committed offsets up to the ends of the
+// partitions.
 func (b *banks) awaitEnds(ctx context.Context, brokers []string, c *running, ends map[int32]int64) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID("demo-offsets"))
 	if err != nil {

@@ -21,7 +21,7 @@ const topic = "outbox.event." + aggregateType
 type consumer struct {
 	client *kgo.Client
 	ledger *ledger
-	first  func(*kgo.Record, entry) // is told of each message that is not sent again on purpose
+	first  func(*kgo.Record, entry) // receives each message that is not sent again on purpose
 
 	mu        sync.Mutex
 	positions map[int32]int64 // the next offset of each partition
@@ -160,7 +160,8 @@ func (c *consumer) lastMessages() map[int32]int64 {
 	return maps.Clone(c.ends)
 }
 
-// marks are the high watermarks of the partitions. Nothing may be open before them when the last relay has stopped.
+// marks are the high watermarks of the partitions. Nothing may be open before them when the last
+// relay has stopped.
 func (c *consumer) marks(ctx context.Context) (map[int32]int64, error) {
 	admin := kadm.NewClient(c.client)
 	high, err := admin.ListEndOffsets(ctx, topic)
@@ -190,8 +191,8 @@ func (c *consumer) marks(ctx context.Context) (map[int32]int64, error) {
 // close ends the client.
 func (c *consumer) close() { c.client.Close() }
 
-// countUncommitted counts the records in the topic that a consumer would read which does not read committed only. Everything up
-// to the positions of reader is read once more.
+// countUncommitted counts the records in the topic that a consumer would read which does not read
+// committed only. Everything up to the positions of reader is read once more.
 func countUncommitted(ctx context.Context, brokers []string, reader *consumer) (int, error) {
 	reader.mu.Lock()
 	ends := maps.Clone(reader.positions)

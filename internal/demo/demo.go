@@ -25,15 +25,16 @@ type Config struct {
 	// Writers is how many business transactions run at the same time. Defaults to 16.
 	Writers int
 
-	// Relay is the command that runs a relay configured by RELAY_* variables. Defaults to this program with the argument
-	// run.
+	// Relay is the command that runs a relay configured by RELAY_* variables. Defaults to this
+	// program with the argument run.
 	Relay []string
 
-	// Consumer is the command that runs the consumer's process, Bank. Defaults to this program with the argument demo-consumer.
+	// Consumer is the command that runs the consumer's process, Bank. Defaults to this program with
+	// the argument demo-consumer.
 	Consumer []string
 
-	// StallAfter is how long nothing may be published before the demo gives up, and counts what is missing as lost.
-	// Defaults to one minute.
+	// StallAfter is how long nothing may be published before the demo gives up, and counts what is
+	// missing as lost. Defaults to one minute.
 	StallAfter time.Duration
 
 	// View is told how it goes. Defaults to nobody.
@@ -98,9 +99,9 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// Run runs a demo to its end and returns what was found. It leaves neither a process nor a folder behind, whether it ends
-// well, by an error or because ctx is cancelled; then the error is that of ctx. That messages were lost or duplicated is no
-// error but stands in the Result.
+// Run runs a demo to its end and returns what was found. It leaves neither a process nor a folder
+// behind, whether it ends well, by an error or because ctx is cancelled; then the error is that of
+// ctx. That messages were lost or duplicated is no error but is in the Result.
 func Run(ctx context.Context, cfg Config) (result *Result, err error) {
 	cfg = cfg.WithDefaults()
 	if err := cfg.Validate(); err != nil {
@@ -219,8 +220,8 @@ func unlessOver(ctx context.Context, err error) error {
 	return err
 }
 
-// act writes, publishes, consumes and kills, until everything committed has been read and booked, and the last relay and the last
-// consumer have stopped.
+// act writes, publishes, consumes and kills, until everything committed has been read and booked,
+// and the last relay and the last consumer have stopped.
 func (p *play) act(ctx context.Context, reader *consumer, duplicates *echo) (err error) {
 	group, acting := errgroup.WithContext(ctx)
 	for i := range p.cfg.Writers {
@@ -246,7 +247,8 @@ func (p *play) act(ctx context.Context, reader *consumer, duplicates *echo) (err
 	return p.finish(ctx, reader, duplicates, relay, bank)
 }
 
-// finish stops the last relay, so that nothing can follow, reads to the end what there is, and waits until the consumer has done so.
+// finish stops the last relay, so that nothing can follow, reads to the end what there is, and
+// waits until the consumer has done so.
 func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, relay, bank *running) (err error) {
 	p.cfg.View.Event("everything written has been read; the last relay is stopped in order, and the topic read to its end")
 	if err := relay.Stop(ctx); err != nil {
@@ -273,7 +275,7 @@ func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, r
 	return bank.Stop(ctx)
 }
 
-// watch ends the demo where nothing is published or booked for too long.
+// watch ends the demo if nothing is published or booked for too long.
 func (p *play) watch(ctx context.Context) error {
 	done, since := 0, time.Now()
 	tick := time.NewTicker(progressEvery)

@@ -49,7 +49,7 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// prepare returns the command for a demo whose servers' folders lie in a folder of the test.
+// prepare returns the command for a demo whose servers' folders are in a folder of the test.
 func prepare(t *testing.T, args ...string) (cmd *exec.Cmd, folder string) {
 	t.Helper()
 	path, err := program()
@@ -120,7 +120,8 @@ func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 
 var childNumber = regexp.MustCompile(`(?:relay|consumer) (\d+)`)
 
-// expectNothingLeft looks for the relays and consumers that the output names, and for what lies in the folder for temporary files.
+// expectNothingLeft looks for the relays and consumers that the output names, and for what is in
+// the folder for temporary files.
 func expectNothingLeft(t *testing.T, folder, output string) {
 	t.Helper()
 	for _, match := range childNumber.FindAllStringSubmatch(output, -1) {

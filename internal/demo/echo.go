@@ -10,7 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Which messages are sent again on purpose, by the version of their account: these at once, and those once more at the end.
+// Which messages are sent again on purpose, by the version of their account: these at once, and
+// those once more at the end.
 const (
 	echoOnceEvery = 20
 	echoLateEvery = 100
@@ -19,8 +20,9 @@ const (
 // headerEcho is on what was sent again, for those who count; consumers do not look at it.
 const headerEcho = "sent_again"
 
-// echo is a producer that is not the relay, and sends messages again straight to the topic, as one does that never learned whether its
-// first try arrived: the same partition, key, value and headers, msg_id and source among them.
+// echo is a producer that is not the relay, and sends messages again straight to the topic, as one
+// does that never learned whether its first try arrived: the same partition, key, value and
+// headers, msg_id and source among them.
 type echo struct {
 	client *kgo.Client
 
@@ -69,7 +71,8 @@ func (e *echo) send(ctx context.Context, r *kgo.Record) {
 	})
 }
 
-// finish sends the late ones, and returns how many were sent in all once every one has been acknowledged.
+// finish sends the late ones, and returns how many were sent in all once every one has been
+// acknowledged.
 func (e *echo) finish(ctx context.Context) (sent int, err error) {
 	e.mu.Lock()
 	late := e.late

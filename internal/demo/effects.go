@@ -21,7 +21,8 @@ type effects struct {
 	after     int64
 }
 
-// The rows of the outbox are the truth: the demo keeps all of them. Payloads are those of the writers.
+// The rows of the outbox are the truth: the demo keeps all of them. Payloads are those of the
+// writers.
 const (
 	countEffects = `
 WITH effect AS (SELECT msg_id, count(*) AS times FROM bank.bookings GROUP BY msg_id)

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// gate hands out leave to commit messages, slice by slice, so that every kill of the relay falls among writers at work: two
-// slices are open at first, and each kill opens one more.
+// gate hands out leave to commit messages, slice by slice, so that every kill of the relay falls
+// among writers at work: two slices are open at first, and each kill opens one more.
 type gate struct {
 	mu     sync.Mutex
 	ends   []int // of each slice, as a running total; the last is the number of all messages
@@ -15,8 +15,8 @@ type gate struct {
 	opened chan struct{} // closed and replaced when a slice opens
 }
 
-// newGate divides the messages into slices of about the same size; two are open. A slice may be empty where there are
-// fewer messages than slices.
+// newGate divides the messages into slices of about the same size; two are open. A slice may be
+// empty if there are fewer messages than slices.
 func newGate(messages, slices int) *gate {
 	ends := make([]int, slices)
 	for i := range ends {
@@ -33,8 +33,8 @@ func (g *gate) bounds(i int) (before, end int) {
 	return before, g.ends[i]
 }
 
-// take takes leave to commit up to want messages of one slice, and waits where none is open. It returns 0 once every
-// message has been taken.
+// take takes leave to commit up to want messages of one slice, and waits where none is open. It
+// returns 0 once every message has been taken.
 func (g *gate) take(ctx context.Context, want int) (n, slice int, err error) {
 	for {
 		n, slice, opened := g.tryTake(want)
@@ -49,7 +49,8 @@ func (g *gate) take(ctx context.Context, want int) (n, slice int, err error) {
 	}
 }
 
-// tryTake returns 0 and a nil channel where nothing is left for ever, 0 and a channel to wait for where a slice must open.
+// tryTake returns 0 and a nil channel if nothing is left forever, 0 and a channel to wait for if a
+// slice must open.
 func (g *gate) tryTake(want int) (n, slice int, opened <-chan struct{}) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -19,10 +19,11 @@ type entry struct {
 	event
 }
 
-// ledger holds what the writers did and what the consumer read, and compares the two. It is safe for concurrent use.
+// ledger holds what the writers did and what the consumer read, and compares the two. It is safe
+// for concurrent use.
 //
-// A message may be read before its writer has noted the commit, so that what is lost or invented is known at the end only;
-// a duplicate and an inversion show at once.
+// A message may be read before its writer has noted the commit, so that what is lost or invented is
+// known at the end only; a duplicate and an inversion show at once.
 type ledger struct {
 	mu         sync.Mutex
 	committed  map[uuid.UUID]event

@@ -40,7 +40,8 @@ type relays struct {
 	killed int
 }
 
-// settings is the environment of a relay: ours without what would configure a relay or a Postgres client otherwise.
+// settings is the environment of a relay: ours without what would configure a relay or a Postgres
+// client otherwise.
 func settings(environ []string, databaseURL string, brokers []string) []string {
 	return append(child.Environ(environ),
 		"RELAY_DATABASE_URL="+databaseURL,
@@ -51,15 +52,17 @@ func settings(environ []string, databaseURL string, brokers []string) []string {
 		// A dead relay's successor waits for this; a real cluster asks for 6 s at least.
 		"RELAY_SESSION_TIMEOUT="+sessionTimeout,
 		"RELAY_RETRY_MAX=500ms",
-		// A part of the time for which the group waits for its dead members when a relay joins, or leaves.
-		// Small transactions: a kill then falls into the middle of one more often than between two.
+		// A part of the time for which the group waits for its dead members when a relay joins, or
+		// leaves. Small transactions: a kill then falls into the middle of one more often than between
+		// two.
 		"RELAY_BATCH_ROWS="+rowsOfTransaction,
 	)
 }
 
-// run kills count relays at random moments while they publish, some of their successors while these still start, and
-// returns the last one, which is left alone. Each kill of a relay that publishes opens one more slice of the gate, so that
-// writers are never kept waiting for long, and never done before the last kill.
+// run kills count relays at random moments while they publish, some of their successors while these
+// still start, and returns the last one, which is left alone. Each kill of a relay that publishes
+// opens one more slice of the gate, so that writers are never kept waiting for long, and never done
+// before the last kill.
 func (r *relays) run(ctx context.Context, count int) (*running, error) {
 	c, err := r.start()
 	if err != nil {
@@ -78,7 +81,8 @@ func (r *relays) run(ctx context.Context, count int) (*running, error) {
 	return c, nil
 }
 
-// killWhilePublishing kills c at a random point, opens the slice after the next, and starts a successor.
+// killWhilePublishing kills c at a random point, opens the slice after the next, and starts a
+// successor.
 func (r *relays) killWhilePublishing(ctx context.Context, c *running, slice int) (*running, error) {
 	if err := r.await(ctx, c, r.mark(slice)); err != nil {
 		return nil, errors.Join(err, c.Kill())
@@ -89,8 +93,8 @@ func (r *relays) killWhilePublishing(ctx context.Context, c *running, slice int)
 	return r.replace(c, r.gate.openNext)
 }
 
-// mark draws after how many published messages the relay of a slice is killed: more than there are now, so that it has
-// published some, and no more than the writers can commit before that kill.
+// mark draws after how many published messages the relay of a slice is killed: more than there are
+// now, so that it has published some, and no more than the writers can commit before that kill.
 func (r *relays) mark(slice int) int {
 	before, end := r.gate.bounds(slice)
 	_, most := r.gate.bounds(slice + 1) // open already

@@ -25,7 +25,8 @@ type stage struct {
 	version     string // of Postgres
 }
 
-// business is what the application of the demo has besides the outbox. A version is the number of events of its account.
+// business is what the application of the demo has besides the outbox. A version is the number of
+// events of its account.
 const business = `
 CREATE TABLE accounts (id text PRIMARY KEY, balance bigint NOT NULL DEFAULT 0, version bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
 CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account text NOT NULL, events int NOT NULL);
@@ -46,8 +47,8 @@ func newStage(ctx context.Context, accounts []string, tell func(string)) (_ *sta
 	}
 	s.postgres, err = sandbox.StartPostgres(ctx, sandbox.PostgresOptions{
 		Notice: tell,
-		// The demo crashes the relay, never the server: what fsync guards against cannot happen, and a slow disk would only
-		// make everybody wait.
+		// The demo crashes the relay, never the server: what fsync guards against cannot happen, and a
+		// slow disk would only make everybody wait.
 		Parameters: map[string]string{"fsync": "off", "full_page_writes": "off", "max_wal_size": "4GB"},
 	})
 	if err != nil {
@@ -101,7 +102,7 @@ func (s *stage) addBusiness(ctx context.Context, accounts []string) (err error) 
 	return nil
 }
 
-// closeConn says goodbye, for a short while even where the demo was interrupted.
+// closeConn says goodbye, for a short while even if the demo was interrupted.
 func closeConn(conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

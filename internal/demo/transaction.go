@@ -65,7 +65,7 @@ func (w *writer) run(ctx context.Context, t transaction) error {
 	return nil
 }
 
-// rollBack ends a transaction that failed, also where the demo was interrupted.
+// rollBack ends a transaction that failed, even if the demo was interrupted.
 func rollBack(tx pgx.Tx) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -76,8 +76,8 @@ func rollBack(tx pgx.Tx) error {
 	return err
 }
 
-// execute does all but the end of the transaction. It returns the events that stand and those behind a savepoint that was
-// rolled back.
+// execute does all but the end of the transaction. It returns the events that stand and those
+// behind a savepoint that was rolled back.
 func (w *writer) execute(ctx context.Context, tx pgx.Tx, t transaction) (written, undone []entry, err error) {
 	if t.late {
 		if _, err := tx.Exec(ctx, "SELECT pg_current_xact_id()"); err != nil {
@@ -112,7 +112,8 @@ func share(events, accounts, i int) int {
 	return events*(i+1)/accounts - events*i/accounts
 }
 
-// book writes the events of one account, where the plan says so in two parts, the second behind a savepoint.
+// book writes the events of one account, if the plan says so in two parts, the second behind a
+// savepoint.
 func (w *writer) book(
 	ctx context.Context, tx pgx.Tx, t transaction, order int64, account string, events int,
 ) (written, undone []entry, err error) {

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Result is what a demo found. Its JSON form is a contract: the first eight fields stand in this order, others may follow.
+// Result is what a demo found. Its JSON form is a contract: the first eight fields are in this
+// order, others may follow.
 type Result struct {
 	// Written is how many messages were committed.
 	Written int `json:"written"`
@@ -27,10 +28,11 @@ type Result struct {
 	// Seconds from the first write to the end of the checks, without the start of the servers.
 	Seconds float64 `json:"seconds"`
 
-	// Invented is how many were read that nobody committed: rolled back, never written, or altered on the way.
+	// Invented is how many were read that nobody committed: rolled back, never written, or altered on
+	// the way.
 	Invented int `json:"invented"`
-	// Hidden is how many records stand in the topic that a read_committed consumer is not shown: killed relays left them in
-	// transactions that were aborted.
+	// Hidden is how many records are in the topic that a read_committed consumer is not shown: killed
+	// relays left them in transactions that were aborted.
 	Hidden int `json:"hidden"`
 	// PerSecond is Published by Seconds.
 	PerSecond float64 `json:"messages_per_second"`
@@ -66,7 +68,8 @@ type Result struct {
 	examples   map[fault][]string
 }
 
-// Sound reports whether nothing was lost, duplicated, reordered or invented, neither in the topic nor among the effects.
+// Sound reports whether nothing was lost, duplicated, reordered or invented, neither in the topic
+// nor among the effects.
 func (r *Result) Sound() bool {
 	return r.Lost == 0 && r.Duplicated == 0 && r.Reordered == 0 && r.Invented == 0 &&
 		r.EffectsLost == 0 && r.EffectsTwice == 0 && r.EffectsReordered == 0 && r.EffectsInvented == 0 &&

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// plainEvery is the time between two lines of progress where they cannot be redrawn.
+// plainEvery is the time between two lines of progress if they cannot be redrawn.
 const plainEvery = time.Second
 
-// Screen is a View that writes for a person: a line that is redrawn on a terminal, and lines one below the other
-// elsewhere.
+// Screen is a View that writes for a person: a line that is redrawn on a terminal, and lines one
+// below the other elsewhere.
 type Screen struct {
 	to       io.Writer
 	terminal bool
@@ -23,7 +23,7 @@ type Screen struct {
 	started time.Time
 }
 
-// NewScreen returns a Screen that writes to to. Where that fails, failed is called, each time.
+// NewScreen returns a Screen that writes to to. If that fails, failed is called, each time.
 func NewScreen(to io.Writer, terminal bool, failed func(error)) *Screen {
 	return &Screen{to: to, terminal: terminal, failed: failed, started: time.Now()}
 }
@@ -44,7 +44,7 @@ func (s *Screen) Event(line string) {
 	s.write(line + "\n")
 }
 
-// Progress draws the line of progress anew, or where that cannot be, writes one now and then.
+// Progress draws the line of progress again, or if that cannot be, writes one now and then.
 func (s *Screen) Progress(p Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,8 @@ func (s *Screen) Close() {
 	}
 }
 
-// line is short enough for a terminal of 80 columns up to a million messages: a line that wraps cannot be redrawn.
+// line is short enough for a terminal of 80 columns up to a million messages: a line that wraps
+// cannot be redrawn.
 func (s *Screen) line(p Progress) string {
 	text := fmt.Sprintf("%4.1fs %s/%s written, %s read, %s booked, %d+%d kills",
 		time.Since(s.started).Seconds(), grouped(p.Written), grouped(p.Messages),

@@ -22,7 +22,7 @@ const (
 	rolledBackBefore = 11 // percent of committed transactions that have one before them that is rolled back: about a tenth of all
 )
 
-// writer commits business transactions one after another over a connection of its own.
+// writer commits business transactions one after another over its own connection.
 type writer struct {
 	number int
 	random *rand.Rand
@@ -104,8 +104,9 @@ func (w *writer) plan(n int) transaction {
 	return t
 }
 
-// planOpen is a transaction that stays open for a second and more. Writer 0 has inserted its events by then: rows with
-// small ids become visible late. Writer 1 has only its transaction id, and takes accounts that others have written meanwhile.
+// planOpen is a transaction that stays open for a second and more. Writer 0 has inserted its events
+// by then: rows with small ids become visible late. Writer 1 has only its transaction id, and takes
+// accounts that others have written meanwhile.
 func (w *writer) planOpen(n int) transaction {
 	t := transaction{accounts: []string{ownAccount(w.number)}, events: n, open: openAtLeast + rand.N(openAtMost-openAtLeast)}
 	if w.number == 1 {
@@ -114,7 +115,8 @@ func (w *writer) planOpen(n int) transaction {
 	return t
 }
 
-// draw chooses the accounts of a transaction, in the order in which everybody takes them, so that nobody deadlocks.
+// draw chooses the accounts of a transaction, in the order in which everybody takes them, so that
+// nobody deadlocks.
 func (w *writer) draw(n int) []string {
 	want := min(n, 1+w.random.IntN(mostAccounts))
 	first := w.random.IntN(sharedAccounts - mostAccounts)

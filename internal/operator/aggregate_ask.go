@@ -30,9 +30,11 @@ type AskedAggregate struct {
 	Rows int64 `json:"rows"`
 	// Request is the number of the request; nil in a dry run.
 	Request *int64 `json:"request"`
-	// Joined is true where the same had been asked for before and was still open: no second request was made.
+	// Joined is true if the same had been asked for before and was still open: no second request was
+	// made.
 	Joined bool `json:"joined"`
-	// Done is true once it has been carried out; Outcome then says what came of it, and Events were published or discarded.
+	// Done is true once it has been carried out; Outcome then says what came of it, and Events were
+	// published or discarded.
 	Done    bool    `json:"done"`
 	Outcome *string `json:"outcome"`
 	Events  int64   `json:"events"`
@@ -46,9 +48,9 @@ func (a AskedAggregate) FailedAgain() bool {
 	return a.Outcome != nil && strings.HasPrefix(*a.Outcome, "refused again")
 }
 
-// askQuery makes a request for each of the named aggregates that is still parked, where the same is not open already. It is quick,
-// however much is parked: a request that came after the owner has stopped looking would lie there until it looks again. Who
-// asks is the default of requested_by.
+// askQuery makes a request for each of the named aggregates that is still parked, if the same is
+// not open already. It is quick, however much is parked: a request that came after the owner has
+// stopped looking would lie there until it looks again. Who asks is the default of requested_by.
 var askQuery = `
 WITH m AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS named (lane, aggregate_type, aggregate_id, place)
@@ -83,9 +85,9 @@ func (o Outbox) Plan(ctx context.Context, f OutboxFilter) ([]AskedAggregate, err
 	return asked, nil
 }
 
-// Ask asks for the action on each aggregate that the filter chooses, for the given reason, which must not be empty, and does
-// not wait. All requests are made or none. Retry is about whole queues: its filter must not name an event. Errors are
-// explained.
+// Ask asks for the action on each aggregate that the filter chooses, for the given reason, which
+// must not be empty, and does not wait. All requests are made or none. Retry is about whole queues:
+// its filter must not name an event. Errors are explained.
 func (o Outbox) Ask(ctx context.Context, action Action, f OutboxFilter, reason string) ([]AskedAggregate, error) {
 	plan, err := o.Plan(ctx, f)
 	if err != nil || len(plan) == 0 {
@@ -115,8 +117,8 @@ func (o Outbox) Ask(ctx context.Context, action Action, f OutboxFilter, reason s
 	return asked, nil
 }
 
-// Await waits until every request has been carried out, and fills in what came of them. The end of ctx ends it with its error;
-// what was done by then is filled in. Other errors are explained.
+// Await waits until every request has been carried out, and fills in what came of them. The end of
+// ctx ends it with its error; what was done by then is filled in. Other errors are explained.
 func (o Outbox) Await(ctx context.Context, asked []AskedAggregate) error {
 	return await(ctx, func(ctx context.Context) (int, error) { return o.look(ctx, asked) })
 }
@@ -152,8 +154,8 @@ SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1)
 	return len(numbers) - int(tag.RowsAffected()), nil
 }
 
-// Idle says of each lane that the requests are about why nobody carries them out now: no relay runs it, or it waits or has
-// halted. It is empty where all of them run. Errors are explained.
+// Idle says of each lane that the requests are about why nobody carries them out now: no relay runs
+// it, or it waits or has halted. It is empty where all of them run. Errors are explained.
 func (o Outbox) Idle(ctx context.Context, asked []AskedAggregate) ([]string, error) {
 	lanes, err := Lanes(ctx, o.conn, nil)
 	if err != nil {

@@ -86,7 +86,8 @@ func TestAnOperatorCannotChangeRowsNorForgeTheRecord(t *testing.T) {
 	}
 }
 
-// What the owner has freed between the look and the request is not asked about: nobody would look at it.
+// What the owner has freed between the look and the request is not asked about: nobody would look
+// at it.
 func TestOnlyWhatIsStillParkedIsAskedAbout(t *testing.T) {
 	_, conn := database(t)
 	parkSome(t, conn)

@@ -17,7 +17,7 @@ import (
 // AggregateQueue is one parked aggregate in full.
 type AggregateQueue struct {
 	AggregateName
-	// TotalRows counts the parked rows, also beyond the limit; 0 where the aggregate is not parked.
+	// TotalRows counts the parked rows, also beyond the limit; 0 if the aggregate is not parked.
 	TotalRows int64 `json:"total_rows"`
 	// Leaving counts rows of a batch that is being committed at this moment: they are parked no more.
 	Leaving int64 `json:"leaving"`
@@ -32,7 +32,7 @@ type Row struct {
 	// ID and MsgID are those of the row in the outbox.
 	ID    int64     `json:"id"`
 	MsgID uuid.UUID `json:"msg_id"`
-	// Type of the event, and its Topic; nil where the relay's route decides.
+	// Type of the event, and its Topic; nil if the relay's route decides.
 	Type  string  `json:"type"`
 	Topic *string `json:"topic"`
 	// PayloadBytes is the size of the payload; nil for a row without one.
@@ -40,7 +40,8 @@ type Row struct {
 	// CreatedAt is when the row was written to the outbox, ParkedAt when it was parked.
 	CreatedAt time.Time `json:"created_at"`
 	ParkedAt  time.Time `json:"parked_at"`
-	// Cause is Refused, Topic or Behind; Error says it in words, nil for Behind; Attempts is how often the row was refused.
+	// Cause is Refused, Topic or Behind; Error says it in words, nil for Behind; Attempts is how
+	// often the row was refused.
 	Cause    string  `json:"cause"`
 	Error    *string `json:"error"`
 	Attempts int     `json:"attempts"`
@@ -50,7 +51,7 @@ type Row struct {
 type Request struct {
 	// Request is its number.
 	Request int64 `json:"request"`
-	// Action is retry or discard, or skip where the policy of that name left a row out.
+	// Action is retry or discard, or skip if the policy of that name left a row out.
 	Action string `json:"action"`
 	// MsgID is the one event meant; nil for the whole queue.
 	MsgID *uuid.UUID `json:"msg_id"`
@@ -58,7 +59,8 @@ type Request struct {
 	RequestedBy string    `json:"requested_by"`
 	Reason      string    `json:"reason"`
 	RequestedAt time.Time `json:"requested_at"`
-	// DoneAt is when it had been carried out; nil before. Outcome says what came of it; Events were published or discarded.
+	// DoneAt is when it had been carried out; nil before. Outcome says what came of it; Events were
+	// published or discarded.
 	DoneAt  *time.Time `json:"done_at"`
 	Outcome *string    `json:"outcome"`
 	Events  int64      `json:"events"`
@@ -87,9 +89,9 @@ SELECT request, action, msg_id::text, requested_by, reason, requested_at, done_a
   FROM outbox_parked_audit WHERE lane = $1 AND aggregate_type = $2 AND aggregate_id = $3
  ORDER BY request DESC LIMIT $4`
 
-// Show reads up to limit rows and up to limit requests of the one aggregate that the filter names, in one snapshot; 0 is no
-// bound. The lane may be empty if only one has the aggregate. Errors are explained, and wrap ErrNotThere if there is neither a
-// parked row nor a request.
+// Show reads up to limit rows and up to limit requests of the one aggregate that the filter names,
+// in one snapshot; 0 is no bound. The lane may be empty if only one has the aggregate. Errors are
+// explained, and wrap ErrNotThere if there is neither a parked row nor a request.
 func (o Outbox) Show(ctx context.Context, f OutboxFilter, limit int) (AggregateQueue, error) {
 	q := AggregateQueue{Rows: []Row{}, Requests: []Request{}}
 	err := readOnly(ctx, o.conn, func(tx pgx.Tx) error {
@@ -179,8 +181,8 @@ func (q *AggregateQueue) readRequests(ctx context.Context, tx pgx.Tx, most *int)
 	return err
 }
 
-// Payload reads the payload of the first parked row of the aggregate that the filter names, or of its row with the MsgID; nil is
-// a row without one. Errors are as those of Show.
+// Payload reads the payload of the first parked row of the aggregate that the filter names, or of
+// its row with the MsgID; nil is a row without one. Errors are as those of Show.
 func (o Outbox) Payload(ctx context.Context, f OutboxFilter) (payload []byte, err error) {
 	var q AggregateQueue
 	err = readOnly(ctx, o.conn, func(tx pgx.Tx) error {

@@ -27,7 +27,8 @@ type Outbox struct{ conn *pgx.Conn }
 // NewOutbox works on the connection.
 func NewOutbox(conn *pgx.Conn) Outbox { return Outbox{conn} }
 
-// OutboxFilter chooses parked aggregates. The zero value chooses all of them; several fields must all hold.
+// OutboxFilter chooses parked aggregates. The zero value chooses all of them; several fields must
+// all hold.
 type OutboxFilter struct {
 	// Lane is the name of a lane; empty for any.
 	Lane string
@@ -62,7 +63,8 @@ type Aggregate struct {
 	// ID and MsgID are those of its first row, the one that is to be published next.
 	ID    int64     `json:"id"`
 	MsgID uuid.UUID `json:"msg_id"`
-	// Cause is why the first row waits: Refused, Topic, or Behind where the row before it was discarded a moment ago.
+	// Cause is why the first row waits: Refused, Topic, or Behind if the row before it was discarded
+	// a moment ago.
 	Cause string `json:"cause"`
 	// Error says it in words; nil for Behind.
 	Error *string `json:"error"`
@@ -70,10 +72,12 @@ type Aggregate struct {
 	Attempts int `json:"attempts"`
 	// CreatedAt is when the first row was written to the outbox.
 	CreatedAt time.Time `json:"created_at"`
-	// Since is when the first row was parked, by the clock of Postgres; AgeSeconds is the time from then to now.
+	// Since is when the first row was parked, by the clock of Postgres; AgeSeconds is the time from
+	// then to now.
 	Since      time.Time `json:"since"`
 	AgeSeconds float64   `json:"age_seconds"`
-	// Request is the oldest request that is not done, and Action what it asks for; nil where there is none.
+	// Request is the oldest request that is not done, and Action what it asks for; nil if there is
+	// none.
 	Request *int64  `json:"request"`
 	Action  *string `json:"action"`
 }
@@ -92,9 +96,9 @@ func (l Aggregates) Counts() (shown, queues, items int64) {
 	return int64(len(l.Aggregates)), l.TotalAggregates, l.TotalRows
 }
 
-// matching finds the aggregates that a filter chooses, as the parameters of OutboxFilter.args. The condition on the lane and
-// the aggregate goes to the index; the rest is about the first row of each queue. Of a filter with an event, rows counts that
-// event.
+// matching finds the aggregates that a filter chooses, as the parameters of OutboxFilter.args. The
+// condition on the lane and the aggregate goes to the index; the rest is about the first row of
+// each queue. Of a filter with an event, rows counts that event.
 var matching = `
 queues AS (
     SELECT DISTINCT ON (lane, aggregate_type, aggregate_id)
@@ -128,7 +132,8 @@ SELECT ` + columns + `
         ORDER BY a.request LIMIT 1) AS open ON true
  ORDER BY m.lane, m.seq, m.id`
 
-// List lists what is parked, in one snapshot. A lane that does not exist is an error. Errors are explained.
+// List lists what is parked, in one snapshot. A lane that does not exist is an error. Errors are
+// explained.
 func (o Outbox) List(ctx context.Context, f OutboxFilter) (Aggregates, error) {
 	var list Aggregates
 	err := readOnly(ctx, o.conn, func(tx pgx.Tx) (err error) {
@@ -167,7 +172,7 @@ func readAggregates(ctx context.Context, tx pgx.Tx, f OutboxFilter) (Aggregates,
 	return list, nil
 }
 
-// checkLane returns an error where no relay has ever known the lane: most likely its name is misspelt.
+// checkLane returns an error if no relay has ever known the lane: most likely its name is misspelt.
 func checkLane(ctx context.Context, tx pgx.Tx, lane string) error {
 	if lane == "" {
 		return nil

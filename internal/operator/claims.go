@@ -13,17 +13,19 @@ import (
 
 // Claim is an effect of AtMostOnce that was begun and is not known to be done.
 type Claim struct {
-	// Consumer, Source and Mark name it. Mark is the message's id as it stands in inbox.msg_id: a UUIDv7 itself, anything else hashed.
+	// Consumer, Source and Mark name it. Mark is the message's id as it is in inbox.msg_id: a UUIDv7
+	// itself, anything else hashed.
 	Consumer string `json:"consumer"`
 	Source   string `json:"source"`
 	Mark     string `json:"mark"`
-	// MsgID is the id as its sender gave it, where inbox_audit knows it: the message was seen again. Nil otherwise.
+	// MsgID is the id as its sender gave it, where inbox_audit knows it: the message was seen again.
+	// Nil otherwise.
 	MsgID *string `json:"msg_id"`
 	// Instance is the process that began the effect, ClaimedAt when. It may be at work right now.
 	Instance   string    `json:"instance"`
 	ClaimedAt  time.Time `json:"claimed_at"`
 	AgeSeconds float64   `json:"age_seconds"`
-	// Error is what the handler returned; nil where it never came back.
+	// Error is what the handler returned; nil if it never came back.
 	Error *string `json:"error"`
 }
 
@@ -36,8 +38,8 @@ SELECT c.consumer, c.source, c.msg_id::text,
  WHERE ($1 = '' OR c.consumer = $1) AND ($2 = '' OR c.source = $2) AND c.claimed_at <= clock_timestamp() - make_interval(secs => $3)
  ORDER BY c.claimed_at, c.consumer, c.source, c.msg_id LIMIT nullif($4, 0)`
 
-// Claims lists claims that are not done, the oldest first, up to limit; 0 is no bound. Consumer and source may be empty for any; olderThan
-// is how old a claim is at least. Errors are explained.
+// Claims lists claims that are not done, the oldest first, up to limit; 0 is no bound. Consumer and
+// source may be empty for any; olderThan is how old a claim is at least. Errors are explained.
 func (in Inbox) Claims(ctx context.Context, consumer, source string, olderThan time.Duration, limit int) ([]Claim, error) {
 	rows, err := in.conn.Query(ctx, claimsQuery, consumer, source, olderThan.Seconds(), limit)
 	if err != nil {
@@ -65,8 +67,9 @@ const (
 	NotDone Verdict = "not-done"
 )
 
-// Settle ends one claim, named by the id of the message or by its mark, for the given reason, which must not be empty. A message that is
-// parked keeps its mark: it is handled by a retry. Errors are explained.
+// Settle ends one claim, named by the id of the message or by its mark, for the given reason, which
+// must not be empty. A message that is parked keeps its mark: it is handled by a retry. Errors are
+// explained.
 func (in Inbox) Settle(ctx context.Context, consumer, source, msgID string, verdict Verdict, reason string) error {
 	err := pgx.BeginTxFunc(ctx, in.conn, pgx.TxOptions{}, func(tx pgx.Tx) error {
 		var mark string

@@ -12,20 +12,23 @@ import (
 type Consumer struct {
 	// Consumer is its name.
 	Consumer string `json:"consumer"`
-	// RetentionSeconds is how long its marks are kept; nil for ever.
+	// RetentionSeconds is how long its marks are kept; nil forever.
 	RetentionSeconds *float64 `json:"retention_seconds"`
-	// MarksEstimate is about how many marks it has, by the statistics of Postgres; 0 where there are none yet.
+	// MarksEstimate is about how many marks it has, by the statistics of Postgres; 0 if there are
+	// none yet.
 	MarksEstimate int64 `json:"marks_estimate"`
-	// ParkedKeys and ParkedMessages count what is parked; Requested are the keys for which a retry is asked for.
+	// ParkedKeys and ParkedMessages count what is parked; Requested are the keys for which a retry is
+	// asked for.
 	ParkedKeys     int64 `json:"parked_keys"`
 	ParkedMessages int64 `json:"parked_messages"`
 	Requested      int64 `json:"requested"`
 	// Claims counts effects that were begun and are not known to be done.
 	Claims int64 `json:"claims"`
-	// Partitions counts those that a process works on, or worked on until it ended without notice; Instances the processes.
+	// Partitions counts those that a process works on, or worked on until it ended without notice;
+	// Instances the processes.
 	Partitions int64 `json:"partitions"`
 	Instances  int64 `json:"instances"`
-	// OpenedAt is when the newest of these sessions began; nil where there is none.
+	// OpenedAt is when the newest of these sessions began; nil if there is none.
 	OpenedAt *time.Time `json:"opened_at"`
 }
 

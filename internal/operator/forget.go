@@ -17,10 +17,11 @@ type Selection struct {
 	Source string
 	// MsgID is the id of one message, as its sender gave it; empty for any.
 	MsgID string
-	// From and To bound the time at which the messages were handled: From is in, To is not. Zero is no bound.
+	// From and To bound the time at which the messages were handled: From is in, To is not. Zero is
+	// no bound.
 	From, To time.Time
-	// Claimed also means marks of effects that were claimed and are not known to be done. Without it they are kept, because a replay
-	// would run such an effect a second time.
+	// Claimed also means marks of effects that were claimed and are not known to be done. Without it
+	// they are kept, because a replay would run such an effect a second time.
 	Claimed bool
 }
 
@@ -28,13 +29,16 @@ type Selection struct {
 type BySource struct {
 	// Source of the messages.
 	Source string `json:"source"`
-	// Marks counts those that go. First and Last are when the first and the last of them were handled; nil where none goes.
+	// Marks counts those that go. First and Last are when the first and the last of them were
+	// handled; nil where none goes.
 	Marks int64      `json:"marks"`
 	First *time.Time `json:"first"`
 	Last  *time.Time `json:"last"`
-	// Parked counts marks of parked messages, which stay: the message waits in inbox_parked, and a copy would pass it.
+	// Parked counts marks of parked messages, which stay: the message waits in inbox_parked, and a
+	// copy would pass it.
 	Parked int64 `json:"parked"`
-	// Claimed counts marks of effects that are claimed and not known to be done: they stay, unless the selection means them too.
+	// Claimed counts marks of effects that are claimed and not known to be done: they stay, unless
+	// the selection means them too.
 	Claimed int64 `json:"claimed"`
 }
 
@@ -71,8 +75,8 @@ func (s Selection) args() []any {
 	return []any{s.Consumer, orNull(s.Source), orNull(s.MsgID), at(s.From), at(s.To), s.Claimed}
 }
 
-// PlanForget returns what Forget would remove, and changes nothing. It reads all marks of the consumer that are in the range. Errors are
-// explained.
+// PlanForget returns what Forget would remove, and changes nothing. It reads all marks of the
+// consumer that are in the range. Errors are explained.
 func (in Inbox) PlanForget(ctx context.Context, s Selection) ([]BySource, error) {
 	rows, err := in.conn.Query(ctx, planQuery, s.args()...)
 	if err != nil {
@@ -103,13 +107,14 @@ type Forgotten struct {
 // batch is how many marks one transaction looks at.
 const batch = 10_000
 
-// stepQuery returns the mark up to which a batch of one source goes, in the order of the ids: that of the primary key and of the
-// partitions. No row: what is left is less than a batch.
+// stepQuery returns the mark up to which a batch of one source goes, in the order of the ids: that
+// of the primary key and of the partitions. No row: what is left is less than a batch.
 const stepQuery = `
 SELECT msg_id::text FROM inbox WHERE consumer = $1 AND source = $2 AND msg_id > $3::text::uuid ORDER BY msg_id OFFSET $4 LIMIT 1`
 
-// batchQuery removes the marks behind $7 up to $8 that are meant and not held. A message that is parked at this moment has put its
-// mark and itself there in one transaction: the statement sees both or neither.
+// batchQuery removes the marks behind $7 up to $8 that are meant and not held. A message that is
+// parked at this moment has put its mark and itself there in one transaction: the statement sees
+// both or neither.
 const batchQuery = `WITH ` + held + `, gone AS (
     DELETE FROM inbox m
      WHERE ` + selected + ` AND m.msg_id > $7::text::uuid AND m.msg_id <= $8::text::uuid
@@ -122,9 +127,10 @@ const batchQuery = `WITH ` + held + `, gone AS (
 )
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM unclaimed)`
 
-// Forget removes the marks that are meant and not held, of the sources that the plan names, for the given reason, which must not be
-// empty: the messages are handled again when they come again. The audit entry is written first, with what the plan says; then come
-// the batches, each a transaction of its own. So an error leaves the entry and a part of the marks, and calling it again does the
+// Forget removes the marks that are meant and not held, of the sources that the plan names, for the
+// given reason, which must not be empty: the messages are handled again when they come again. The
+// audit entry is written first, with what the plan says; then come the batches, each its own
+// transaction. So an error leaves the entry and a part of the marks, and calling it again does the
 // rest. Errors are explained.
 func (in Inbox) Forget(ctx context.Context, s Selection, plan []BySource, reason string) (Forgotten, error) {
 	var done Forgotten
@@ -159,8 +165,8 @@ const (
 	everybody = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 )
 
-// batch removes marks of one source behind a place, and returns how far it went. Postgres must not read whole partitions for it, whatever
-// the statistics say.
+// batch removes marks of one source behind a place, and returns how far it went. Postgres must not
+// read whole partitions for it, whatever the statistics say.
 func (f *Forgotten) batch(ctx context.Context, tx pgx.Tx, s Selection, after string) (upTo string, err error) {
 	if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = off`); err != nil {
 		return after, err

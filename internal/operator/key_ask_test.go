@@ -91,7 +91,8 @@ func TestADiscardedMessageIsGoneAndItsMarkStays(t *testing.T) {
 	}
 }
 
-// A handler holds the key while it works; who discards waits for it, and removes nothing that was handled.
+// A handler holds the key while it works; who discards waits for it, and removes nothing that was
+// handled.
 func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	s := newStage(t, "discardwaits")
 	s.park(s.billing, inbox.CausePermanent, "no such account", "1", "a1", "a2")
@@ -135,7 +136,8 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	}
 }
 
-// A message that arrives behind a parked one while that is discarded is either discarded with it and recorded, or handled.
+// A message that arrives behind a parked one while that is discarded is either discarded with it
+// and recorded, or handled.
 func TestDiscardWaitsForAMessageThatIsBeingParked(t *testing.T) {
 	s := newStage(t, "discardarrival")
 	s.park(s.billing, inbox.CausePermanent, "no such account", "1", "a1")

@@ -14,7 +14,7 @@ type Discarded struct {
 	KeyName
 	// Messages counts the messages that are gone.
 	Messages int64 `json:"messages"`
-	// Left counts those that are still parked; 0 where the key is free again.
+	// Left counts those that are still parked; 0 if the key is free again.
 	Left int64 `json:"left"`
 }
 
@@ -39,9 +39,10 @@ func (in Inbox) PlanDiscard(ctx context.Context, f InboxFilter) ([]Discarded, er
 	return plan, nil
 }
 
-// Discard removes for good the messages of each key that the filter chooses, or the one message that it names, for the given reason,
-// which must not be empty. Their marks stay, so that another copy is not handled either. Each key is a transaction of its own, and waits
-// up to wait for a handler that holds it. It returns what was removed, also where an error ends it. Errors are explained.
+// Discard removes for good the messages of each key that the filter chooses, or the one message
+// that it names, for the given reason, which must not be empty. Their marks stay, so that another
+// copy is not handled either. Each key is its own transaction, and waits up to wait for a handler
+// that holds it. It returns what was removed, even if an error ends it. Errors are explained.
 func (in Inbox) Discard(ctx context.Context, f InboxFilter, reason string, wait time.Duration) ([]Discarded, error) {
 	plan, err := in.PlanDiscard(ctx, f)
 	if err != nil {
@@ -62,8 +63,9 @@ func (in Inbox) Discard(ctx context.Context, f InboxFilter, reason string, wait 
 	return done, nil
 }
 
-// remove takes the key FOR UPDATE: that waits for everybody who adds messages to it, and for whoever handles one of them. The queue
-// is read in statements after it, which see what those have done.
+// remove takes the key FOR UPDATE: that waits for everybody who adds messages to it, and for
+// whoever handles one of them. The queue is read in statements after it, which see what those have
+// done.
 func (d *Discarded) remove(ctx context.Context, tx pgx.Tx, msgID, reason string, wait time.Duration) error {
 	milliseconds := fmt.Sprint(max(1, wait.Milliseconds())) // 0 would wait forever
 	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds); err != nil {

@@ -16,7 +16,8 @@ import (
 // KeyQueue is one parked key in full.
 type KeyQueue struct {
 	KeyName
-	// RequestedAt is since when a retry is asked for, RequestedBy by whom and Reason why; nil where none is.
+	// RequestedAt is since when a retry is asked for, RequestedBy by whom and Reason why; nil where
+	// none is.
 	RequestedAt *time.Time `json:"requested_at"`
 	RequestedBy *string    `json:"requested_by"`
 	Reason      *string    `json:"reason"`
@@ -36,7 +37,8 @@ type Message struct {
 	MsgID  string `json:"msg_id"`
 	// Type of the event; it may be empty.
 	Type string `json:"type"`
-	// Partition and Offset are where the record was; -1 where it came from no topic. RecordTime is its time, nil for none.
+	// Partition and Offset are where the record was; -1 if it came from no topic. RecordTime is its
+	// time, nil for none.
 	Partition  int32      `json:"partition"`
 	Offset     int64      `json:"offset"`
 	RecordTime *time.Time `json:"record_time"`
@@ -44,7 +46,8 @@ type Message struct {
 	PayloadBytes *int64 `json:"payload_bytes"`
 	// ParkedAt is when it was parked.
 	ParkedAt time.Time `json:"parked_at"`
-	// Cause is one of Causes; Error says it in words, nil where there is none; Attempts is how often the message was tried.
+	// Cause is one of Causes; Error says it in words, nil if there is none; Attempts is how often the
+	// message was tried.
 	Cause    string  `json:"cause"`
 	Error    *string `json:"error"`
 	Attempts int     `json:"attempts"`
@@ -77,8 +80,9 @@ SELECT id, at, by, action, source, msg_id, reason, details FROM inbox_audit
    AND ($3 IS NOT NULL OR (source, msg_id) IN (SELECT source, msg_id FROM inbox_parked WHERE key_id = $4))
  ORDER BY id DESC LIMIT $5`
 
-// Show reads up to limit messages and up to limit entries of the one key that the filter chooses, in one snapshot; 0 is no bound.
-// Errors are explained, and wrap ErrNotThere where nothing is parked under that name.
+// Show reads up to limit messages and up to limit entries of the one key that the filter chooses,
+// in one snapshot; 0 is no bound. Errors are explained, and wrap ErrNotThere if nothing is parked
+// under that name.
 func (in Inbox) Show(ctx context.Context, f InboxFilter, limit int) (KeyQueue, error) {
 	q := KeyQueue{Messages: []Message{}, Audit: []Entry{}}
 	err := readOnly(ctx, in.conn, func(tx pgx.Tx) error {
@@ -163,8 +167,8 @@ func (q *KeyQueue) readAudit(ctx context.Context, tx pgx.Tx, key []byte, limit i
 	return err
 }
 
-// Payload reads the payload of the first message of the key that the filter chooses, or of the message that the filter names; nil is
-// a tombstone. Errors are as those of Show.
+// Payload reads the payload of the first message of the key that the filter chooses, or of the
+// message that the filter names; nil is a tombstone. Errors are as those of Show.
 func (in Inbox) Payload(ctx context.Context, f InboxFilter) (payload []byte, err error) {
 	err = readOnly(ctx, in.conn, func(tx pgx.Tx) error {
 		var q KeyQueue

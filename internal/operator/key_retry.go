@@ -13,10 +13,11 @@ type AskedKey struct {
 	KeyName
 	// Messages counts those that were parked when it was asked.
 	Messages int64 `json:"messages"`
-	// Joined is true where somebody had asked for it before and it was still open: it was not asked for again.
+	// Joined is true if somebody had asked for it before and it was still open: it was not asked for
+	// again.
 	Joined bool `json:"joined"`
-	// Done is true once it has ended. Left then counts the messages that are still parked, of which the first one failed again
-	// with Error; 0 and nil where the whole queue was handled.
+	// Done is true once it has ended. Left then counts the messages that are still parked, of which
+	// the first one failed again with Error; 0 and nil if the whole queue was handled.
 	Done  bool    `json:"done"`
 	Left  int64   `json:"left"`
 	Error *string `json:"error"`
@@ -41,8 +42,9 @@ func (in Inbox) Plan(ctx context.Context, f InboxFilter) ([]AskedKey, error) {
 	return asked, nil
 }
 
-// retryQuery asks for a retry of keys. A key for which it is asked already is not touched: a consumer may hold it for as long as its
-// handler takes. A message without a key is named in the audit by its id.
+// retryQuery asks for a retry of keys. A key for which it is asked already is not touched: a
+// consumer may hold it for as long as its handler takes. A message without a key is named in the
+// audit by its id.
 const retryQuery = `
 WITH free AS (
     SELECT id FROM inbox_parked_keys WHERE id = ANY ($1) AND requested_at IS NULL ORDER BY id FOR NO KEY UPDATE
@@ -58,8 +60,8 @@ WITH free AS (
 )
 SELECT id FROM asked`
 
-// Retry asks for a retry of each key that the filter chooses, for the given reason, which must not be empty, and does not wait. All
-// are asked for or none. Errors are explained.
+// Retry asks for a retry of each key that the filter chooses, for the given reason, which must not
+// be empty, and does not wait. All are asked for or none. Errors are explained.
 func (in Inbox) Retry(ctx context.Context, f InboxFilter, reason string) ([]AskedKey, error) {
 	asked, err := in.Plan(ctx, f)
 	if err != nil || len(asked) == 0 {
@@ -83,8 +85,8 @@ func (in Inbox) Retry(ctx context.Context, f InboxFilter, reason string) ([]Aske
 	return asked, nil
 }
 
-// Await waits until every retry has ended, and fills in what came of them. The end of ctx ends it with its error; what was done by
-// then is filled in. Other errors are explained.
+// Await waits until every retry has ended, and fills in what came of them. The end of ctx ends it
+// with its error; what was done by then is filled in. Other errors are explained.
 func (in Inbox) Await(ctx context.Context, asked []AskedKey) error {
 	return await(ctx, func(ctx context.Context) (int, error) { return in.look(ctx, asked) })
 }
@@ -130,8 +132,8 @@ SELECT k.id, k.requested_at IS NULL, (SELECT count(*) FROM inbox_parked p WHERE 
 	return open, nil
 }
 
-// Idle says of each consumer that the retries are about why nobody carries them out now: it seems that no process of it runs,
-// because none has a session. Errors are explained.
+// Idle says of each consumer that the retries are about why nobody carries them out now: it seems
+// that no process of it runs, because none has a session. Errors are explained.
 func (in Inbox) Idle(ctx context.Context, asked []AskedKey) ([]string, error) {
 	var idle []string
 	for _, a := range asked {
@@ -150,7 +152,8 @@ func (in Inbox) Idle(ctx context.Context, asked []AskedKey) ([]string, error) {
 	return idle, nil
 }
 
-// Runs reports whether a process of the consumer seems to run: one has a session. Errors are explained.
+// Runs reports whether a process of the consumer seems to run: one has a session. Errors are
+// explained.
 func (in Inbox) Runs(ctx context.Context, consumer string) (runs bool, err error) {
 	const query = `SELECT EXISTS (SELECT FROM inbox_sessions WHERE consumer = $1)`
 	if err := in.conn.QueryRow(ctx, query, consumer).Scan(&runs); err != nil {

@@ -19,7 +19,8 @@ type Inbox struct{ conn *pgx.Conn }
 // NewInbox works on the connection.
 func NewInbox(conn *pgx.Conn) Inbox { return Inbox{conn} }
 
-// InboxFilter chooses parked keys. The zero value chooses all of them; several fields must all hold.
+// InboxFilter chooses parked keys. The zero value chooses all of them; several fields must all
+// hold.
 type InboxFilter struct {
 	// KeyID is the number of a key; 0 for any.
 	KeyID int64
@@ -48,9 +49,10 @@ type KeyName struct {
 	// Consumer and Topic as the messages have them.
 	Consumer string `json:"consumer"`
 	Topic    string `json:"topic"`
-	// Key is the key of the records as text; nil where it is no text, and where there is none: such a message waits alone.
+	// Key is the key of the records as text; nil if it is no text, and where there is none: such a
+	// message waits alone.
 	Key *string `json:"key"`
-	// KeyHex is the key in hexadecimal; nil where there is none.
+	// KeyHex is the key in hexadecimal; nil if there is none.
 	KeyHex *string `json:"key_hex"`
 }
 
@@ -76,15 +78,17 @@ type Key struct {
 	// Source and MsgID are those of its first message, the one that is to be handled next.
 	Source string `json:"source"`
 	MsgID  string `json:"msg_id"`
-	// Cause is why the first message waits, one of Causes: Behind where the one before it was discarded.
+	// Cause is why the first message waits, one of Causes: Behind if the one before it was discarded.
 	Cause string `json:"cause"`
-	// Error says it in words; nil where there is none. Attempts is how often the message was tried.
+	// Error says it in words; nil if there is none. Attempts is how often the message was tried.
 	Error    *string `json:"error"`
 	Attempts int     `json:"attempts"`
-	// Since is when the first message was parked, by the clock of Postgres; AgeSeconds is the time from then to now.
+	// Since is when the first message was parked, by the clock of Postgres; AgeSeconds is the time
+	// from then to now.
 	Since      time.Time `json:"since"`
 	AgeSeconds float64   `json:"age_seconds"`
-	// RequestedAt is since when a retry is asked for, RequestedBy by whom and Reason why; nil where none is.
+	// RequestedAt is since when a retry is asked for, RequestedBy by whom and Reason why; nil where
+	// none is.
 	RequestedAt *time.Time `json:"requested_at"`
 	RequestedBy *string    `json:"requested_by"`
 	Reason      *string    `json:"reason"`
@@ -104,7 +108,8 @@ func (l Keys) Counts() (shown, queues, items int64) {
 	return int64(len(l.Keys)), l.TotalKeys, l.TotalMessages
 }
 
-// keysQuery finds the keys that a filter chooses. Of a filter with a message, messages counts that message.
+// keysQuery finds the keys that a filter chooses. Of a filter with a message, messages counts that
+// message.
 const keysQuery = `
 SELECT k.id, k.consumer, k.topic, k.key, n.messages, h.source, h.msg_id, h.cause, h.error, h.attempts, h.parked_at,
        extract(epoch FROM clock_timestamp() - h.parked_at)::float8, k.requested_at, k.requested_by, k.reason,

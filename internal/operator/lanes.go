@@ -22,16 +22,18 @@ type Lane struct {
 	Lane string `json:"lane"`
 	// Table is its outbox table; nil for a lane that the configuration does not name.
 	Table *string `json:"table"`
-	// State is what the owner last said: new, running, waiting or halted. New also means that no relay has run it yet.
+	// State is what the owner last said: new, running, waiting or halted. New also means that no
+	// relay has run it yet.
 	State string `json:"state"`
-	// Reason says why the lane waits or has halted, and what to do about it, or which topics a running lane works without; nil
-	// otherwise.
+	// Reason says why the lane waits or has halted, and what to do about it, or which topics a
+	// running lane works without; nil otherwise.
 	Reason *string `json:"reason"`
 	// Owner is the process that took the lane over last, as host/pid/instance; nil before the first.
 	Owner *string `json:"owner"`
 	// OwnerAlive is whether the session of the process that runs the lane lives at this moment.
 	OwnerAlive bool `json:"owner_alive"`
-	// LockStranger is a session that holds the advisory lock of the lane and is not the owner's; nil where there is none.
+	// LockStranger is a session that holds the advisory lock of the lane and is not the owner's; nil
+	// if there is none.
 	LockStranger *string `json:"lock_stranger"`
 	// OwnerEpoch counts the takeovers.
 	OwnerEpoch int64 `json:"owner_epoch"`
@@ -39,28 +41,32 @@ type Lane struct {
 	Seq int64 `json:"seq"`
 	// Bound is the table that the lane belongs to, with its schema; nil before the first takeover.
 	Bound *string `json:"bound_table"`
-	// Settings are those of the last owner, SettingsBy, that all replicas should have, by their names; SettingsChanged says when they
-	// changed last, by whom, and from what to what. Nil before the first takeover, and the last before the first change.
+	// Settings are those of the last owner, SettingsBy, that all replicas should have, by their
+	// names; SettingsChanged says when they changed last, by whom, and from what to what. Nil before
+	// the first takeover, and the last before the first change.
 	Settings        map[string]string `json:"settings"`
 	SettingsBy      *string           `json:"settings_by"`
 	SettingsChanged *string           `json:"settings_changed"`
-	// RowsBehind counts the committed rows that are not known to be published; nil where the table is not known.
+	// RowsBehind counts the committed rows that are not known to be published; nil if the table is
+	// not known.
 	RowsBehind *int64 `json:"rows_behind"`
-	// SecondsBehind is the age of the oldest of them, 0 where there is none; nil where the table is not known.
+	// SecondsBehind is the age of the oldest of them, 0 if there is none; nil if the table is not
+	// known.
 	SecondsBehind *float64 `json:"seconds_behind"`
-	// ParkedAggregates and ParkedRows count what is parked; ParkedSince is when the row that waits longest was parked, nil where
-	// there is none.
+	// ParkedAggregates and ParkedRows count what is parked; ParkedSince is when the row that waits
+	// longest was parked, nil where there is none.
 	ParkedAggregates int64      `json:"parked_aggregates"`
 	ParkedRows       int64      `json:"parked_rows"`
 	ParkedSince      *time.Time `json:"parked_since"`
 	// UpdatedAt is when the owner last wrote its row; nil before the first time.
 	UpdatedAt *time.Time `json:"updated_at"`
-	// Warnings say what endangers the rows of the table, such as roles that may write the columns that order rests on; empty if nothing does.
+	// Warnings say what endangers the rows of the table, such as roles that may write the columns
+	// that order rests on; empty if nothing does.
 	Warnings []string `json:"warnings"`
 }
 
-// Lanes returns the configured lanes in their order, then those of the database that the configuration does not name. All
-// of it is read in one snapshot. Errors are explained.
+// Lanes returns the configured lanes in their order, then those of the database that the
+// configuration does not name. All of it is read in one snapshot. Errors are explained.
 func Lanes(ctx context.Context, conn *pgx.Conn, configured []relay.Lane) ([]Lane, error) {
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -125,8 +131,9 @@ func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
 	return lanes, nil
 }
 
-// behindQuery counts what the lane has yet to publish. Rows of older transactions than the snapshot's xmin are visible in
-// it, so the range of the index leaves them out; a lane without progress has no snapshot, and every row counts.
+// behindQuery counts what the lane has yet to publish. Rows of older transactions than the
+// snapshot's xmin are visible in it, so the range of the index leaves them out; a lane without
+// progress has no snapshot, and every row counts.
 var behindQuery = `
 WITH progress AS (
     SELECT snapshot_from, snapshot_to, last_id FROM relay_lanes WHERE lane = $1 AND snapshot_from IS NOT NULL

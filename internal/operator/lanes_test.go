@@ -276,7 +276,8 @@ func (n node) walk(visit func(node)) {
 	}
 }
 
-// Order, visibility and retention rest on the defaults of three columns. Who else may write them is told, whatever the right comes through.
+// Order, visibility and retention rest on the defaults of three columns. Who else may write them is
+// told, whatever the right comes through.
 func TestRolesThatMayWriteTheColumnsThatOrderRestsOnAreTold(t *testing.T) {
 	conn := outbox(t, 1)[0]
 	roles, err := os.ReadFile("../../sql/roles.sql")

@@ -14,7 +14,8 @@ import (
 
 func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{}) }
 
-// database makes a database with every migration and the roles, and returns its URL and a connection to it.
+// database makes a database with every migration and the roles, and returns its URL and a
+// connection to it.
 func database(t *testing.T) (string, *pgx.Conn) {
 	t.Helper()
 	databaseURL := testpg.Database(t, migrations.List())
@@ -87,7 +88,8 @@ func event(of OutboxFilter, id uuid.UUID) OutboxFilter {
 	return of
 }
 
-// parkSome parks two aggregates of lane outbox, one of lane billing, and one that is on its way out.
+// parkSome parks two aggregates of lane outbox, one of lane billing, and one that is on its way
+// out.
 func parkSome(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	park(t, conn,

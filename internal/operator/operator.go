@@ -16,8 +16,8 @@ import (
 // Behind is the cause of a row or a message that waits for an earlier one of its queue.
 const Behind = "behind"
 
-// Filter chooses queues of parked rows or messages, by what both sides have. The zero value chooses all of them; several
-// fields must all hold.
+// Filter chooses queues of parked rows or messages, by what both sides have. The zero value chooses
+// all of them; several fields must all hold.
 type Filter struct {
 	// Cause of the first one in the queue; empty for any.
 	Cause string
@@ -64,7 +64,8 @@ const (
 	longestPause = 500 * time.Millisecond
 )
 
-// await looks again and again until nothing that was asked for is open. The end of ctx ends it with its error.
+// await looks again and again until nothing that was asked for is open. The end of ctx ends it with
+// its error.
 func await(ctx context.Context, look func(context.Context) (open int, err error)) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -75,7 +76,8 @@ func await(ctx context.Context, look func(context.Context) (open int, err error)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		// A statement that is cut short would take the connection with it, so it is let through to its end.
+		// A statement that is cut short would take the connection with it, so it is let through to its
+		// end.
 		whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 		open, err := look(whole)
 		cancel()

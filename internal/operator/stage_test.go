@@ -16,7 +16,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// stage is a database with parked messages, a consumer, and a person who holds the role inbox_operator and no other.
+// stage is a database with parked messages, a consumer, and a person who holds the role
+// inbox_operator and no other.
 type stage struct {
 	t        *testing.T
 	url      string
@@ -105,7 +106,8 @@ func (s *stage) only(f InboxFilter) Key {
 	return list.Keys[0]
 }
 
-// retry carries out the retries that are asked for, as a process of the consumer does, with a handler that fails for one id.
+// retry carries out the retries that are asked for, as a process of the consumer does, with a
+// handler that fails for one id.
 func (s *stage) retry(fails string) {
 	s.t.Helper()
 	keys, err := inboxloop.New(s.billing).Requested(s.t.Context(), 100)
@@ -129,7 +131,7 @@ func (s *stage) retry(fails string) {
 	}
 }
 
-// marked returns a message of source shop, of topic orders, with a key of its own.
+// marked returns a message of source shop, of topic orders, with its own key.
 func marked(id string) inbox.Message {
 	return inbox.Message{ID: id, Source: "shop", Topic: "orders", Key: []byte("key of " + id)}
 }

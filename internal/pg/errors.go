@@ -69,7 +69,7 @@ func (e *EncodingError) Try() string {
 
 // HiddenError says that a policy may hide rows of a table from the role of the session.
 type HiddenError struct {
-	// Table as it stands in SQL, and the Role that does not see all of it.
+	// Table as it is in SQL, and the Role that does not see all of it.
 	Table, Role string
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // CheckRowSecurity returns a HiddenError if a policy applies to the session's role on one of the
-// tables, given as they stand in SQL. A table that does not exist is passed over.
+// tables, given as they are in SQL. A table that does not exist is passed over.
 func CheckRowSecurity(ctx context.Context, conn *pgx.Conn, tables ...string) error {
 	var hidden HiddenError
 	err := conn.QueryRow(ctx, `SELECT t, current_user FROM unnest($1::text[]) AS t WHERE row_security_active(to_regclass(t)) LIMIT 1`,

@@ -7,5 +7,5 @@
 // Cleaner of an owner that was superseded holds an older position, and what is published by that
 // stays published. Whatever happens to it, publishing goes on.
 //
-// It writes to the outbox and to nothing else, and knows nothing of Kafka.
+// It writes to the outbox and to nothing else, and does not know Kafka.
 package retention

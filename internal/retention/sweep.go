@@ -36,7 +36,7 @@ const (
 // sweepQuery deletes what may go of the next rows after an id. It tells how many rows it looked at,
 // how many of them it deleted, and the highest id of those. A row that does not belong to the
 // windows published so far, or is too young, stays. So does every row of a table that is not the
-// one with the oid $7, if that is not 0: what is published of one says nothing of another.
+// one with the oid $7, if that is not 0: what is published of one says nothing about another.
 //
 // It does not say FOR UPDATE SKIP LOCKED: that needs the right to update the row, and with it to
 // give it another id, and writes each lock to the log beside the delete. See sweep.next for how a

@@ -106,7 +106,7 @@ func candidateFolders(ctx context.Context) []string {
 
 var versionPattern = regexp.MustCompile(`^postgres \(PostgreSQL\) (\d+)`)
 
-// serverVersion asks the server in dir for its major version; not ok where there is no whole
+// serverVersion asks the server in dir for its major version; not ok if there is no whole
 // server.
 func serverVersion(ctx context.Context, dir string) (major int, ok bool) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
@@ -147,7 +147,7 @@ func fetchedBinaries(ctx context.Context, version string, notice func(string)) (
 }
 
 // archiveDigests are those of the archives that hold the programs; go run ./integration/pins writes
-// them anew.
+// them again.
 //
 //go:embed postgres.sha256
 var archiveDigests string

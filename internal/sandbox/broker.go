@@ -16,12 +16,13 @@ type BrokerOptions struct {
 	// Topics exist from the start, with that many partitions. Defaults to none.
 	Topics []string
 
-	// MinSessionTimeout is the shortest session timeout that a member of a consumer group may ask for. Defaults to 100 ms,
-	// where a real cluster defaults to 6 s, so that a takeover is seen at once.
+	// MinSessionTimeout is the shortest session timeout that a member of a consumer group may ask
+	// for. Defaults to 100 ms, where a real cluster defaults to 6 s, so that a takeover is seen at
+	// once.
 	MinSessionTimeout time.Duration
 }
 
-// Broker is a simulated Kafka cluster of one broker in this process, on TCP. Its data lies in memory.
+// Broker is a simulated Kafka cluster of one broker in this process, on TCP. Its data is in memory.
 type Broker struct {
 	// Addresses are the bootstrap servers, HOST:PORT each.
 	Addresses []string
@@ -29,7 +30,8 @@ type Broker struct {
 	cluster *kfake.Cluster
 }
 
-// StartBroker starts a cluster on a free port of the loopback address. The caller ends it with Stop.
+// StartBroker starts a cluster on a free port of the loopback address. The caller ends it with
+// Stop.
 func StartBroker(ctx context.Context, options BrokerOptions) (*Broker, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)

@@ -14,8 +14,9 @@ import (
 	"github.com/outbox-relay/relay/internal/process"
 )
 
-// killFamily kills a process and its children with SIGKILL. The children of a Postgres have process groups of their own,
-// so they are looked for by their parent, which is stopped first so that it has no more of them.
+// killFamily kills a process and its children with SIGKILL. The children of a Postgres have process
+// their own groups, so they are looked for by their parent, which is stopped first so that it has
+// no more of them.
 func killFamily(parent *process.Process) error {
 	if !parent.Alive() {
 		return nil
@@ -32,8 +33,8 @@ func killFamily(parent *process.Process) error {
 	return errors.Join(err, parent.Kill(), awaitEnd(children))
 }
 
-// awaitEnd waits until killed processes are gone: one that was in the middle of a write finishes that write first, and a
-// server that is started again must not meet it.
+// awaitEnd waits until killed processes are gone: one that was in the middle of a write finishes
+// that write first, and a server that is started again must not meet it.
 func awaitEnd(ids []int) error {
 	deadline := time.Now().Add(stopTimeout)
 	for _, id := range ids {
@@ -47,7 +48,8 @@ func awaitEnd(ids []int) error {
 	return nil
 }
 
-// running reports whether a process exists and is not only waiting for its parent to take note of its end.
+// running reports whether a process exists and is not only waiting for its parent to take note of
+// its end.
 func running(id int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
 	if err != nil {

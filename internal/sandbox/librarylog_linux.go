@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// removeLibraryLog removes the log file that the embedded-postgres library makes among the temporary files, and leaves there
-// unless it has stopped a server. It is found among the open files of this process: others use the library too.
+// removeLibraryLog removes the log file that the embedded-postgres library makes among the
+// temporary files, and leaves there unless it has stopped a server. It is found among the open
+// files of this process: others use the library too.
 func removeLibraryLog() {
 	links, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {

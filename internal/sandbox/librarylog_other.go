@@ -2,5 +2,6 @@
 
 package sandbox
 
-// removeLibraryLog does nothing: where a process cannot list its open files, the library's log stays among the temporary files.
+// removeLibraryLog does nothing: if a process cannot list its open files, the library's log stays
+// among the temporary files.
 func removeLibraryLog() {}

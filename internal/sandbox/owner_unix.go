@@ -16,7 +16,8 @@ import (
 	"github.com/outbox-relay/relay/internal/scratch"
 )
 
-// owner is the user that a server runs as. Postgres refuses to run as root, so root gives it to somebody else.
+// owner is the user that a server runs as. Postgres refuses to run as root, so root gives it to
+// somebody else.
 type owner struct {
 	credential *syscall.Credential // nil: as ourselves
 }
@@ -62,7 +63,8 @@ func (o owner) makeFolder() (*scratch.Folder, error) {
 	return folder, nil
 }
 
-// temporary is the folder for temporary files; for root, the first that is open to the user who will need it.
+// temporary is the folder for temporary files; for root, the first that is open to the user who
+// will need it.
 func (o owner) temporary() string {
 	dirs := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	for _, dir := range dirs {

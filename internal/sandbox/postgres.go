@@ -29,15 +29,17 @@ const folderPrefix = "relay-postgres-"
 
 // PostgresOptions says what server StartPostgres starts. The zero value works.
 type PostgresOptions struct {
-	// Version demands a major version, "14" to "18". It is fetched on first use and cached, whatever is installed.
-	// Defaults to the newest installed server of version 14 or later; where none is, 18 is fetched.
+	// Version demands a major version, "14" to "18". It is fetched on first use and cached, whatever
+	// is installed. Defaults to the newest installed server of version 14 or later; where none is, 18
+	// is fetched.
 	Version string
 
-	// Parameters are server settings, such as max_connections, as they would stand in postgresql.conf. They win over the
-	// sandbox's own. Defaults to none: Postgres's defaults, with fsync on.
+	// Parameters are server settings, such as max_connections, as they would be in postgresql.conf.
+	// They win over the sandbox's own. Defaults to none: Postgres's defaults, with fsync on.
 	Parameters map[string]string
 
-	// Certificate and Key, in PEM, turn TLS on; connections without it are still answered. Default to none: no TLS.
+	// Certificate and Key, in PEM, turn TLS on; connections without it are still answered. Default to
+	// none: no TLS.
 	Certificate, Key []byte
 
 	// StartTimeout is how long a start may take before it is an error. Defaults to 60 s.
@@ -63,8 +65,9 @@ type Postgres struct {
 	server *process.Process // nil before the first start
 }
 
-// StartPostgres starts a server on a free port of the loopback address and returns once it answers. The caller ends it
-// with Stop. It runs in its own process group, so that Ctrl-C in a terminal does not reach it.
+// StartPostgres starts a server on a free port of the loopback address and returns once it answers.
+// The caller ends it with Stop. It runs in its own process group, so that Ctrl-C in a terminal does
+// not reach it.
 func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, error) {
 	if options.StartTimeout == 0 {
 		options.StartTimeout = time.Minute
@@ -91,7 +94,8 @@ func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, err
 	return p, nil
 }
 
-// firstStart initialises the data folder and starts on a free port, on another one where that was taken meanwhile.
+// firstStart initialises the data folder and starts on a free port, on another one where that was
+// taken meanwhile.
 func (p *Postgres) firstStart(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -124,7 +128,8 @@ func (p *Postgres) databaseURL(database string) string {
 	return u.String()
 }
 
-// initialise makes the data folder with initdb. Other users of the machine can reach the port, so there is a password.
+// initialise makes the data folder with initdb. Other users of the machine can reach the port, so
+// there is a password.
 func (p *Postgres) initialise(ctx context.Context) error {
 	passwordFile := filepath.Join(p.folder.Path, "password")
 	if err := os.WriteFile(passwordFile, []byte(p.password), 0o600); err != nil {
@@ -149,7 +154,8 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	return p.writeCertificate()
 }
 
-// writeCertificate puts the certificate where the server looks for it. The server refuses a key that others may read.
+// writeCertificate puts the certificate where the server looks for it. The server refuses a key that
+// others may read.
 func (p *Postgres) writeCertificate() error {
 	if p.options.Certificate == nil {
 		return nil
@@ -166,7 +172,8 @@ func (p *Postgres) writeCertificate() error {
 	return nil
 }
 
-// command prepares a program of the server, run as its owner with an environment that says nothing of ours.
+// command prepares a program of the server, run as its owner with an environment that says nothing
+// about ours.
 func (p *Postgres) command(output *os.File, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(p.binaries, program), args...)
 	cmd.Dir = p.folder.Path

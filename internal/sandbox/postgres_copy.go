@@ -14,14 +14,17 @@ import (
 
 // Recovery says how a copy of a server's files is brought up. The zero value starts it as it is.
 type Recovery struct {
-	// Signal is the file that tells Postgres how to recover: "standby.signal" or "recovery.signal". Defaults to none.
+	// Signal is the file that tells Postgres how to recover: "standby.signal" or "recovery.signal".
+	// Defaults to none.
 	Signal string
 
-	// Parameters are added to the server's settings, such as restore_command and recovery_target_name.
+	// Parameters are added to the server's settings, such as restore_command and
+	// recovery_target_name.
 	Parameters map[string]string
 }
 
-// Backup copies the files of a server that is shut down, and returns the folder, which Stop removes with the server.
+// Backup copies the files of a server that is shut down, and returns the folder, which Stop removes
+// with the server.
 func (p *Postgres) Backup() (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,8 +43,9 @@ func (p *Postgres) Backup() (string, error) {
 	}
 }
 
-// Restore puts the files of a Backup in the place of the server's own, which must be down, and starts it on the same port. It
-// returns once the server answers, which may be before it is a primary.
+// Restore puts the files of a Backup in the place of the server's own, which must be down, and
+// starts it on the same port. It returns once the server answers, which may be before it is a
+// primary.
 func (p *Postgres) Restore(ctx context.Context, backup string, recovery Recovery) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,7 +61,8 @@ func (p *Postgres) Restore(ctx context.Context, backup string, recovery Recovery
 	return nil
 }
 
-// Copy starts another server, on a port of its own, on the files of a Backup of p. The caller ends it with Stop.
+// Copy starts another server, on its own port, on the files of a Backup of p. The caller ends it
+// with Stop.
 func (p *Postgres) Copy(ctx context.Context, backup string, recovery Recovery) (*Postgres, error) {
 	folder, err := p.owner.makeFolder()
 	if err != nil {

@@ -23,7 +23,8 @@ const startPoll = 20 * time.Millisecond
 // stopTimeout is how long a server may take to stop in order before it is killed.
 const stopTimeout = 20 * time.Second
 
-// Stop ends the server and removes its folder. The server cannot be restarted after that. A second call does nothing.
+// Stop ends the server and removes its folder. The server cannot be restarted after that. A second
+// call does nothing.
 func (p *Postgres) Stop() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -31,22 +32,24 @@ func (p *Postgres) Stop() error {
 	return errors.Join(err, p.folder.Remove())
 }
 
-// ShutDown stops the server in order, with a checkpoint, and keeps its data for Restart. Sessions are ended.
+// ShutDown stops the server in order, with a checkpoint, and keeps its data for Restart. Sessions
+// are ended.
 func (p *Postgres) ShutDown() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.shutDown(syscall.SIGINT)
 }
 
-// Kill ends every process of the server at once with SIGKILL, as a crash does. The data is kept for Restart.
+// Kill ends every process of the server at once with SIGKILL, as a crash does. The data is kept for
+// Restart.
 func (p *Postgres) Kill() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kill()
 }
 
-// Restart starts a server again that was killed or shut down, on the same data and port, and returns once it answers. A
-// server that runs is shut down first.
+// Restart starts a server again that was killed or shut down, on the same data and port, and
+// returns once it answers. A server that runs is shut down first.
 func (p *Postgres) Restart(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,7 +62,8 @@ func (p *Postgres) Restart(ctx context.Context) error {
 	return nil
 }
 
-// shutDown sends the postmaster the signal for one of its ways to shut down, and kills it where it takes too long.
+// shutDown sends the postmaster the signal for one of its ways to shut down, and kills it if it
+// takes too long.
 func (p *Postgres) shutDown(how syscall.Signal) error {
 	if p.server == nil {
 		return nil
@@ -94,7 +98,8 @@ func (p *Postgres) start(ctx context.Context) error {
 		return fmt.Errorf("open log: %w", err)
 	}
 	defer func() { _ = log.Close() }() // written by the child only
-	// On SIGQUIT the postmaster ends all its children and its shared memory; SIGKILL would leave those.
+	// On SIGQUIT the postmaster ends all its children and its shared memory; SIGKILL would leave
+	// those.
 	server, err := process.Start(p.command(log, "postgres", p.arguments()...), syscall.SIGQUIT)
 	if err != nil {
 		return err

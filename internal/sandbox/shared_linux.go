@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// removeShared removes the System V shared memory segment that a killed Postgres leaves; it names it in its pid file, which
-// it removes itself when it stops in order.
+// removeShared removes the System V shared memory segment that a killed Postgres leaves; it names
+// it in its pid file, which it removes itself when it stops in order.
 func (p *Postgres) removeShared() error {
 	file, err := os.ReadFile(filepath.Join(p.dataFolder(), "postmaster.pid"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -8,5 +8,5 @@
 // record.
 //
 // The package asks brokers about topics, and creates them if it is told to. It reads and writes no
-// records, and it knows nothing of Postgres.
+// records, and it does not know Postgres.
 package topics

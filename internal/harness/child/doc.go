@@ -2,5 +2,5 @@
 // end of its log is kept for errors, and a death that nobody asked for is an error.
 //
 // relay demo, relay bench and examples/run start their relays and services with it. It owns no
-// server and knows nothing of what the program does.
+// server and does not know what the program does.
 package child

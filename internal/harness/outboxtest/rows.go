@@ -9,7 +9,7 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// Unguard removes what refuses rows of other transactions, for tests of what happens where they
+// Unguard removes what refuses rows of other transactions, for tests of what happens if they
 // came in all the same.
 func Unguard(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
@@ -33,7 +33,8 @@ func Events(t testing.TB, conn *pgx.Conn, n int) {
 		SELECT 'order', 'o-' || n %% 5, 'Changed', convert_to('v' || n, 'UTF8') FROM generate_series(1, %d) n`, n))
 }
 
-// ForeignRows are ways by which a row gets the id of a transaction that has not ended, while the relay runs.
+// ForeignRows are ways by which a row gets the id of a transaction that has not ended, while the
+// relay runs.
 func ForeignRows(t *testing.T, url string, conn *pgx.Conn) map[string]string {
 	running := Open(t, url)
 	Exec(t, running, `BEGIN; SELECT pg_current_xact_id()`)
