@@ -3,6 +3,7 @@ package kit
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
@@ -40,6 +41,9 @@ func ThreeBrokers(t testing.TB) *cluster.Cluster {
 // OwnCluster starts a cluster for this test alone, to be killed.
 func OwnCluster(t testing.TB, options cluster.Options) *cluster.Cluster {
 	t.Helper()
+	if KeepDir() != "" {
+		options.Dir = filepath.Join(KeepDir(), "kafka-"+uuid.NewString()[:8])
+	}
 	kafka, err := cluster.Start(t.Context(), options)
 	if err != nil {
 		t.Fatalf("no Kafka: %v", err)

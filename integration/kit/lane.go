@@ -3,6 +3,7 @@ package kit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,10 +21,13 @@ func Finish(t testing.TB, load *Workload, settings []string, topics ...string) {
 	if status := last.Wait(30 * time.Second); status != 0 {
 		t.Errorf("SIGTERM ended the relay with status %d", status)
 	}
-	bootstrap := SettingOf(settings, "RELAY_BROKERS")
-	v := Judge(load.Ledger(t), Everything(t, strings.Split(bootstrap, ","), topics...))
+	bootstrap := strings.Split(SettingOf(settings, "RELAY_BROKERS"), ",")
+	v := Judge(load.Ledger(t), Everything(t, bootstrap, topics...))
 	t.Logf("transactions: %d committed, %d rolled back", load.Committed.Load(), load.rolledBack.Load())
 	v.Require(t)
+	if t.Failed() {
+		Autopsy(t, bootstrap, slices.Concat(topics, CheckpointTopics(t, bootstrap))...)
+	}
 }
 
 // AwaitPublished waits until the relay's row says that it has published everything that is in the

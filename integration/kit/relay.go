@@ -100,6 +100,12 @@ func StartCommand(t testing.TB, binary string, environment []string, arguments .
 		if err := r.Process.Kill(); err != nil {
 			t.Error(err)
 		}
+		if t.Failed() && KeepDir() != "" {
+			name := filepath.Join(KeepDir(), fmt.Sprintf("relay-%d.log", r.ID()))
+			if err := os.WriteFile(name, r.Stderr(), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
 		if t.Failed() {
 			t.Logf("%s %q wrote to stdout:\n%s\nand to stderr:\n%s", filepath.Base(binary), arguments, Tail(r.Stdout()), Tail(r.Stderr()))
 		}
