@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -54,7 +54,7 @@ func owners(t testing.TB, url string) map[string]int {
 	conn := kit.Connect(t, url)
 	defer kit.CloseQuietly(conn)
 	rows, err := conn.Query(t.Context(), `SELECT r.owner FROM relay_lanes r JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted
-AND (l.classid::bigint << 32 | l.objid::bigint) = `+relay.LockKey("r.lane")+` WHERE r.state = 'running'`)
+AND (l.classid::bigint << 32 | l.objid::bigint) = `+lanestore.LockKey("r.lane")+` WHERE r.state = 'running'`)
 	if err != nil {
 		t.Fatal(err)
 	}

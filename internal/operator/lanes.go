@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/preflight"
-	engine "github.com/outbox-relay/relay/internal/relay"
 )
 
 // Lane is how a lane stands.
@@ -114,7 +114,7 @@ func records(ctx context.Context, tx pgx.Tx) ([]Lane, error) {
 	query := `SELECT lane, r.state, r.reason, r.owner, h.owner_pid <> 0, h.stranger, r.owner_epoch, r.seq, b.table_name, b.settings,
        b.settings_by, b.settings_changed, r.updated_at, coalesce(p.aggregates, 0), coalesce(p.rows, 0)::bigint, p.since
   FROM relay_lanes r LEFT JOIN relay_bindings b USING (lane) LEFT JOIN (` + parkedQuery + `) AS p USING (lane)
-  JOIN (SELECT r.lane, ` + engine.HolderColumns + ` FROM relay_lanes r` + engine.HolderJoin + `) AS h USING (lane) ORDER BY lane`
+  JOIN (SELECT r.lane, ` + lanestore.HolderColumns + ` FROM relay_lanes r` + lanestore.HolderJoin + `) AS h USING (lane) ORDER BY lane`
 	rows, err := tx.Query(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("read relay_lanes: %w", preflight.Explain(err))

@@ -12,7 +12,7 @@ import (
 	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
-	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -122,7 +122,7 @@ WHERE pid = pg_backend_pid()) WHERE lane = '%s'`
 func TestTheOwnerIsAliveWhileItsSessionLives(t *testing.T) {
 	conns := outbox(t, 2)
 	conn, owner := conns[0], conns[1]
-	lock := "pg_advisory_lock(" + engine.LockKey("'outbox'") + ")"
+	lock := "pg_advisory_lock(" + lanestore.LockKey("'outbox'") + ")"
 	execute(t, conn, "INSERT INTO relay_lanes (lane, owner, owner_epoch, seq, state) VALUES ('outbox', 'h/1/a', 2, 7, 'running')")
 	execute(t, owner, "SELECT "+lock)
 	if lane := one(t, conn); lane.OwnerAlive || lane.LockStranger == nil || !strings.Contains(*lane.LockStranger, "role postgres") {
@@ -135,9 +135,9 @@ func TestTheOwnerIsAliveWhileItsSessionLives(t *testing.T) {
 	}
 	execute(t, owner, "SELECT pg_advisory_unlock_all()")
 	// Locks on other keys, and one on the same number in two halves, which is another kind of key.
-	execute(t, owner, "SELECT pg_advisory_lock("+engine.LockKey("'other'")+")")
+	execute(t, owner, "SELECT pg_advisory_lock("+lanestore.LockKey("'other'")+")")
 	execute(t, owner, `SELECT pg_advisory_lock((key >> 32)::int, ((key << 32) >> 32)::int)
-		FROM `+engine.LockKey("'outbox'")+` AS key`)
+		FROM `+lanestore.LockKey("'outbox'")+` AS key`)
 	if lane := one(t, conn); !lane.OwnerAlive || lane.LockStranger != nil {
 		t.Errorf("an owner that runs the lane without its lock: %+v", lane)
 	}
@@ -152,7 +152,7 @@ func TestKeysOfEverySignAreFoundAmongTheLocks(t *testing.T) {
 	for i := range 20 {
 		name := fmt.Sprintf("lane-%d", i)
 		execute(t, conns[1], "INSERT INTO relay_lanes (lane) VALUES ('"+name+"')")
-		execute(t, conns[1], "SELECT pg_advisory_lock("+engine.LockKey("'"+name+"'")+")")
+		execute(t, conns[1], "SELECT pg_advisory_lock("+lanestore.LockKey("'"+name+"'")+")")
 		lanes, err := Lanes(t.Context(), conns[0], []relay.Lane{{Name: name, Table: "outbox"}})
 		if err != nil || lanes[0].LockStranger == nil {
 			t.Errorf("%s: got %+v with %v", name, lanes, err)

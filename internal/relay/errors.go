@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"errors"
 	"fmt"
 )
 
@@ -18,6 +17,3 @@ func (e *rowError) Error() string {
 }
 
 func (e *rowError) Unwrap() error { return e.err }
-
-// errLost says that another process has taken the lane over.
-var errLost = errors.New("another relay has taken the lane over")

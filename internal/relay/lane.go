@@ -14,6 +14,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -93,12 +94,12 @@ func (l *lane) run(ctx context.Context) {
 
 // round opens the lane's session on Postgres, waits for the lock, and serves the lane for as long as the session lives.
 func (l *lane) round(ctx context.Context) error {
-	row, err := openLaneRow(ctx, l.cfg, l.Lane, l.owner)
+	row, err := lanestore.Open(ctx, l.cfg.rowOptions(l.Lane, l.owner))
 	if err != nil {
 		return err
 	}
-	defer row.close()
-	if l.partition, err = row.register(ctx, l.cfg.Lanes); err != nil {
+	defer row.Close()
+	if l.partition, err = row.Register(ctx, laneNames(l.cfg.Lanes)); err != nil {
 		return err
 	}
 	standIn, err := l.awaitLock(ctx, row)
@@ -111,11 +112,11 @@ func (l *lane) round(ctx context.Context) error {
 	for {
 		batches := l.batches.Load()
 		err := l.serve(ctx, row, yield)
-		if err == nil || ctx.Err() != nil || errors.Is(err, errLost) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, lanestore.ErrLost) {
 			return err
 		}
 		fault := (*checkpoint.HaltError)(nil)
-		if halted := errors.As(err, &fault); !halted && row.conn.IsClosed() {
+		if halted := errors.As(err, &fault); !halted && row.Conn().IsClosed() {
 			return err
 		}
 		if l.batches.Load() > batches {
@@ -149,7 +150,7 @@ const haltedRetry = 15 * time.Second
 
 // serve takes the lane over and publishes. It returns nil when the lane was drained for another process or for the end of
 // this one.
-func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) error {
+func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struct{}) error {
 	began := time.Now()
 	if l.status().State != Halted {
 		l.change(TakingOver, "")
@@ -160,7 +161,7 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 		return err
 	}
 	defer s.close()
-	l.log.Info("lane taken over", "seq", s.last.Seq, "owner_epoch", row.epoch, "took", time.Since(began))
+	l.log.Info("lane taken over", "seq", s.last.Seq, "owner_epoch", row.Epoch(), "took", time.Since(began))
 	l.resumed(s.last.Seq)
 	l.said = LaneStatus{State: Running}
 	if l.status().State != Halted { // a lane that halted for a row runs again once that row is past
@@ -197,10 +198,10 @@ func (l *lane) serve(ctx context.Context, row *laneRow, yield <-chan struct{}) e
 }
 
 // rest waits and shows meanwhile that this process lives.
-func (l *lane) rest(ctx context.Context, row *laneRow, yield <-chan struct{}, wait time.Duration) error {
+func (l *lane) rest(ctx context.Context, row *lanestore.Row, yield <-chan struct{}, wait time.Duration) error {
 	deadline := time.NewTimer(wait)
 	defer deadline.Stop()
-	ping := time.NewTicker(pingInterval)
+	ping := time.NewTicker(lanestore.PingInterval)
 	defer ping.Stop()
 	for {
 		select {
@@ -219,14 +220,14 @@ func (l *lane) rest(ctx context.Context, row *laneRow, yield <-chan struct{}, wa
 }
 
 // waiting reports a failure that mends itself.
-func (l *lane) waiting(ctx context.Context, row *laneRow, err error, wait time.Duration) {
+func (l *lane) waiting(ctx context.Context, row *lanestore.Row, err error, wait time.Duration) {
 	l.log.Warn("lane waits", "error", err, "retry_in", wait)
 	l.failed(Waiting, err)
 	l.tell(ctx, row, Waiting, l.status().Reason)
 }
 
 // halted reports a contradiction, once for each diagnosis.
-func (l *lane) halted(ctx context.Context, row *laneRow, err error) {
+func (l *lane) halted(ctx context.Context, row *lanestore.Row, err error) {
 	if status := l.status(); status.State != Halted || status.Reason != err.Error() {
 		l.log.Error("lane halted", "error", err)
 	}
@@ -236,12 +237,14 @@ func (l *lane) halted(ctx context.Context, row *laneRow, err error) {
 
 // tell writes the state to the lane's row, where this process may. It is best effort: the state is for people, and the
 // failure that it tells of may be that of Postgres.
-func (l *lane) tell(ctx context.Context, row *laneRow, state State, reason string) {
-	if row.epoch == 0 {
-		row.sayBefore(ctx, l.log, state, reason)
+func (l *lane) tell(ctx context.Context, row *lanestore.Row, state State, reason string) {
+	if row.Epoch() == 0 {
+		if err := row.SayBefore(ctx, string(state), reason); err != nil {
+			l.log.Debug("state of the lane not recorded", "error", err)
+		}
 		return
 	}
-	if err := row.say(ctx, state, reason); err != nil {
+	if err := row.Say(ctx, string(state), reason); err != nil {
 		l.log.Debug("state of the lane not recorded", "error", err)
 		return
 	}

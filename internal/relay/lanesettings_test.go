@@ -92,19 +92,6 @@ func TestReplicasWithOtherSettingsSaySoLoudly(t *testing.T) {
 	}
 }
 
-func TestDifferencesNameEachSettingThatBothKnow(t *testing.T) {
-	was := laneSettings{"route": "a", "poison": "park", "gone": "1"}
-	for want, is := range map[string]laneSettings{
-		"":                         {"route": "a", "poison": "park", "new": "2"},
-		`route was "a" and is "b"`: {"route": "b", "poison": "park"},
-		`poison was "park" and is "halt"; route was "a" and is "b"`: {"route": "b", "poison": "halt"},
-	} {
-		if got := was.differences(is); got != want {
-			t.Errorf("%v: %q, want %q", is, got, want)
-		}
-	}
-}
-
 // A lane that is run under another name looks for its checkpoint where none is. The diagnosis says so.
 func TestALaneUnderAnotherNameIsToldTheOldOne(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,8 @@ package relay
 import (
 	"strings"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
 // Any login can take the lane's advisory lock. The lane is run without it, says so, and takes the lock once it is free.
@@ -10,7 +12,7 @@ func TestAStrangerOnTheLockIsToldOfAndPassedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	stranger := open(t, r.url)
-	exec(t, stranger, `SET application_name = 'reports'; SELECT pg_advisory_lock(`+LockKey("'outbox'")+`)`)
+	exec(t, stranger, `SET application_name = 'reports'; SELECT pg_advisory_lock(`+lanestore.LockKey("'outbox'")+`)`)
 	cfg, log := logging(r.config())
 	want := r.insertOrders(3, "v")
 	s := r.start(cfg)

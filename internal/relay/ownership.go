@@ -6,6 +6,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/brief"
+	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
 // How often a relay that waits for a lane looks at its lock. One that has been assigned the lane looks more often than a
@@ -17,7 +18,7 @@ const (
 
 // silentLimit is how long the session that holds the lock may be silent before the assignee ends it; a living owner
 // pings every pingInterval.
-const silentLimit = 4 * pingInterval
+const silentLimit = 4 * lanestore.PingInterval
 
 // awaitLock waits for the lane's lock and reports whether it was taken without an assignment.
 //
@@ -25,32 +26,32 @@ const silentLimit = 4 * pingInterval
 // owner's process or session is gone, so whoever is there stands in at once. An owner that is frozen keeps its session;
 // then the group assigns the lane to another process, and that one ends the silent session. None of this is needed for
 // safety.
-func (l *lane) awaitLock(ctx context.Context, row *laneRow) (standIn bool, err error) {
+func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool, err error) {
 	seenFree := false
-	strange, differs := strangers{log: l.log}, disagreement{}
+	strange, differs := lanestore.Strangers{Log: l.log}, lanestore.Disagreement{}
 	for {
 		assigned := l.assigned.has(l.partition)
-		h, err := row.holder(ctx)
+		h, err := row.Holder(ctx)
 		if err != nil {
 			return false, err
 		}
-		reason := strange.watch(h.stranger)
+		reason := strange.Watch(h.Stranger)
 		switch {
-		case h.owner != 0 && assigned && h.silent > silentLimit:
-			l.log.Warn("the owner of the lane is silent; its session is ended", "silent", h.silent)
-			if err := row.evict(ctx, h.owner); err != nil {
+		case h.Owner != 0 && assigned && h.Silent > silentLimit:
+			l.log.Warn("the owner of the lane is silent; its session is ended", "silent", h.Silent)
+			if err := row.Evict(ctx, h.Owner); err != nil {
 				return false, err
 			}
-		case h.owner != 0:
+		case h.Owner != 0:
 			seenFree = false
 			if err := l.compare(ctx, row, &differs); err != nil {
 				return false, err
 			}
-			l.change(Standby, brief.Join(reason, differs.text))
-		case h.taken && reason == "":
+			l.change(Standby, brief.Join(reason, differs.Text))
+		case h.Taken && reason == "":
 			l.change(Standby, "") // it was taken a moment ago, perhaps by a relay that is about to say so
 		case assigned || seenFree:
-			if taken, err := row.take(ctx, h, reason); err != nil || taken {
+			if taken, err := row.Take(ctx, h, reason); err != nil || taken {
 				return !assigned, err
 			}
 		default:

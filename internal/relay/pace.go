@@ -55,6 +55,6 @@ func (p *plan) changes() int {
 func (s *session) paced(pl *plan, write func() error) error {
 	began := time.Now()
 	err := write()
-	s.cfg.pace.learn(pl.changes(), time.Since(began), s.row.workTimeout, err)
+	s.cfg.pace.learn(pl.changes(), time.Since(began), s.cfg.workTimeout(), err)
 	return err
 }

@@ -5,66 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // What a batch changes in outbox_parked is written with its intent, under its number, and so is undone where the batch never
 // became a commit: parked rows of a higher number than the last committed one are removed, and released ones are back.
 
-// intent records that batch seq is about to be committed, and what it parks and releases. It is durable before the commit is
-// asked for, and fails where another process has announced itself. The batch before it has been committed, so its progress
-// becomes the confirmed one. Where the batch was begun anew, again replaces what the first intent of the same number said.
-func (l *laneRow) intent(ctx context.Context, seq int64, pl *plan, again bool) error {
-	const update = `
-UPDATE relay_lanes SET seq = $4::bigint, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       updated_at = clock_timestamp(), batch_owner = owner, batch_epoch = owner_epoch, confirmed_seq = $4::bigint - 1,
-       confirmed_from = CASE WHEN $8 THEN confirmed_from ELSE snapshot_from END,
-       confirmed_to = CASE WHEN $8 THEN confirmed_to ELSE snapshot_to END,
-       confirmed_last_id = CASE WHEN $8 THEN confirmed_last_id ELSE last_id END
-WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4::bigint - CASE WHEN $8 THEN 0 ELSE 1 END RETURNING ctid::text`
-	l.intended, l.confirmed = seq, seq-1
-	from, to, lastID := pl.after.Columns()
-	args := []any{seq, from, to, lastID, again}
-	if !again && !pl.works() {
-		return l.write(ctx, "intent", update, args...)
-	}
-	return l.inTransaction(ctx, l.workTimeout, func(ctx context.Context, tx pgx.Tx) error {
-		if err := l.writeBy(ctx, tx, "intent", update, args...); err != nil {
-			return err
-		}
-		if again {
-			if err := l.undo(ctx, tx, seq-1); err != nil {
-				return err
-			}
-		}
-		return l.work(ctx, tx, seq, pl)
-	})
+// parkedRows is what the tables outbox_parked and outbox_parked_audit hold of a lane.
+type parkedRows struct {
+	lane, table string
 }
 
-// inTransaction runs work in one transaction on the lane's session, for so long at most. A failure leaves the row where it was.
-func (l *laneRow) inTransaction(ctx context.Context, limit time.Duration, work func(context.Context, pgx.Tx) error) error {
-	ctx, cancel := limitedTo(ctx, limit)
-	defer cancel()
-	location := l.location
-	err := pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error { return work(ctx, tx) })
-	if err != nil {
-		l.location = location
-	}
-	return err
-}
-
-// undo takes back what batches after seq have parked, skipped and released.
-func (l *laneRow) undo(ctx context.Context, tx pgx.Tx, seq int64) error {
+// Undo takes back what batches after seq have parked, skipped and released.
+func (l parkedRows) Undo(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{
 		`DELETE FROM outbox_parked WHERE lane = $1 AND seq > $2`,
 		`DELETE FROM outbox_parked_audit WHERE lane = $1 AND done_seq > $2 AND action = 'skip'`,
 	} {
-		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
+		if _, err := tx.Exec(ctx, statement, l.lane, seq); err != nil {
 			return fmt.Errorf("undo what was parked after batch %d: %w", seq, err)
 		}
 	}
@@ -72,22 +36,22 @@ func (l *laneRow) undo(ctx context.Context, tx pgx.Tx, seq int64) error {
 }
 
 // undoReleases takes back what batches after seq have released, where it is not settled.
-func (l *laneRow) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error {
+func (l parkedRows) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{
 		`UPDATE outbox_parked SET released_seq = NULL, request = NULL WHERE lane = $1 AND released_seq > $2`,
 		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL
 WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
 	} {
-		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
+		if _, err := tx.Exec(ctx, statement, l.lane, seq); err != nil {
 			return fmt.Errorf("undo what was released after batch %d: %w", seq, err)
 		}
 	}
 	return nil
 }
 
-// work writes what the batch changes.
-func (l *laneRow) work(ctx context.Context, tx pgx.Tx, seq int64, pl *plan) error {
-	lane, table := l.lane.Name, pg.QuoteTable(l.lane.Table)
+// write writes what the batch changes. bound is the oid of the table that the rows must be of; 0 for any.
+func (l parkedRows) write(ctx context.Context, tx pgx.Tx, bound uint32, seq int64, pl *plan) error {
+	lane, table := l.lane, pg.QuoteTable(l.table)
 	if err := all(ctx, tx, "park rows", pl.parks, false, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at,
                            seq, cause, error, attempts)
@@ -105,7 +69,7 @@ FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, 
      JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
 		return err
 	}
-	if err := l.checkBound(ctx, tx, len(pl.parks)+len(pl.skips)); err != nil {
+	if err := l.checkBound(ctx, tx, bound, len(pl.parks)+len(pl.skips)); err != nil {
 		return err
 	}
 	if err := all(ctx, tx, "keep parked rows", pl.again, true, `
@@ -180,21 +144,47 @@ func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement st
 	return nil
 }
 
-// settle removes the rows that committed batches have released, and counts them for the requests that asked for it.
-func (l *laneRow) settle(ctx context.Context, seq int64) error {
-	return l.inTransaction(ctx, l.workTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.settleIn(ctx, tx, seq) })
-}
-
-func (l *laneRow) settleIn(ctx context.Context, tx pgx.Tx, seq int64) error {
+// Settle removes the rows that committed batches have released, and counts them for the requests that asked for it.
+func (l parkedRows) Settle(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{`
 WITH gone AS (DELETE FROM outbox_parked WHERE lane = $1 AND released_seq <= $2 RETURNING request)
 UPDATE outbox_parked_audit AS a SET events = a.events + g.events
 FROM (SELECT request, count(*) AS events FROM gone WHERE request IS NOT NULL GROUP BY request) AS g WHERE a.request = g.request`,
 		`UPDATE outbox_parked_audit SET done_at = clock_timestamp() WHERE lane = $1 AND done_seq <= $2 AND done_at IS NULL`,
 	} {
-		if _, err := tx.Exec(ctx, statement, l.lane.Name, seq); err != nil {
+		if _, err := tx.Exec(ctx, statement, l.lane, seq); err != nil {
 			return fmt.Errorf("settle parked rows: %w", err)
 		}
+	}
+	return nil
+}
+
+// GoBack takes back what contradicts a position that a recovery has chosen.
+func (l parkedRows) GoBack(ctx context.Context, tx pgx.Tx, to position.Position) error {
+	// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.
+	if err := l.undoReleases(ctx, tx, -1); err != nil {
+		return err
+	}
+	// Rows that will be read again are parked again then, in their order. Another table has other rows under the same ids.
+	again, params := to.Published(2)
+	if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+pg.QuoteTable(l.table)+" WHERE NOT "+again+
+		") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane}, params...)...); err != nil {
+		return fmt.Errorf("take back what is parked: %w", err)
+	}
+	return nil
+}
+
+// checkBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
+func (l parkedRows) checkBound(ctx context.Context, tx pgx.Tx, bound uint32, rows int) error {
+	if rows == 0 || bound == 0 {
+		return nil
+	}
+	var oid uint32
+	if err := tx.QueryRow(ctx, `SELECT coalesce(to_regclass($1)::oid, 0)`, pg.QuoteTable(l.table)).Scan(&oid); err != nil {
+		return fmt.Errorf("look up table %s: %w", l.table, err)
+	}
+	if oid != bound {
+		return pg.ErrSwapped
 	}
 	return nil
 }
@@ -210,7 +200,7 @@ func ParkedKeyOf(aggregateType, aggregateID string) string {
 
 // loadParked reads which aggregates are parked, on the reader's session, once the lane is claimed.
 func loadParked(ctx context.Context, conn *pgx.Conn, lane string, k *parking, route func(aggregateType string) string) error {
-	ctx, cancel := context.WithTimeout(ctx, longTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lanestore.LongTimeout)
 	defer cancel()
 	rows, err := conn.Query(ctx, `
 SELECT DISTINCT ON (`+ParkedKey+`, aggregate_type, aggregate_id)

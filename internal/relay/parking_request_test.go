@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
 // What a process knows of parked aggregates is of no use once it does not run the lane any more.
@@ -23,7 +25,7 @@ func TestALaneThatIsNotRunHasNoParkedAggregates(t *testing.T) {
 	other := open(t, r.url)
 	locked := make(chan error, 1)
 	go func() {
-		_, err := other.Exec(context.Background(), `SELECT pg_advisory_lock(`+LockKey("'outbox'")+`)`)
+		_, err := other.Exec(context.Background(), `SELECT pg_advisory_lock(`+lanestore.LockKey("'outbox'")+`)`)
 		locked <- err
 	}()
 	const waiting = `SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`

@@ -354,7 +354,7 @@ func (r *rig) interlude(parked map[string][]string) {
 	}
 	r.expectParked(nil)
 	s.close()
-	s.row.close()
+	s.row.Close()
 }
 
 // A retry comes while rows of its aggregate are being parked, by batches whose intents take their time: it is not at its end

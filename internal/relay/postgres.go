@@ -1,17 +1,16 @@
 package relay
 
 import (
-	"context"
+	"time"
 
-	"github.com/jackc/pgx/v5"
-
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
 // sessions returns what opens the sessions of the lane that the configuration is for.
 func (c *Config) sessions() *pg.Database {
 	if c.database == nil {
-		c.database = &pg.Database{URL: c.url, Beside: stateTable}
+		c.database = &pg.Database{URL: c.url, Beside: lanestore.LanesTable}
 	}
 	return c.database
 }
@@ -23,10 +22,22 @@ func (c *Config) url() (string, error) {
 	return c.DatabaseURL, nil
 }
 
-// stateTable is the table whose schema is that of every session of a lane.
-const stateTable = "relay_lanes"
-
-// checkSeesAll checks that no policy hides rows of the relay's tables from it.
-func checkSeesAll(ctx context.Context, conn *pgx.Conn, lane Lane) error {
-	return pg.CheckRowSecurity(ctx, conn, pg.QuoteTable(lane.Table), stateTable, "relay_recoveries", "outbox_parked", "outbox_parked_audit")
+// rowOptions say whose row a lane is run by.
+func (c *Config) rowOptions(lane Lane, owner string) lanestore.Options {
+	return lanestore.Options{
+		Lane: lane.Name, Table: lane.Table, Owner: owner, Settings: agreeing(c),
+		WorkTimeout: c.workTimeout(), Database: c.sessions(),
+		Parked: parkedRows{lane.Name, lane.Table},
+	}
 }
+
+func laneNames(lanes []Lane) []string {
+	names := make([]string, len(lanes))
+	for i, lane := range lanes {
+		names[i] = lane.Name
+	}
+	return names
+}
+
+// workTimeout bounds what a batch writes about parked rows.
+func (c *Config) workTimeout() time.Duration { return min(pg.StatementTimeout, c.TransactionTimeout/3) }

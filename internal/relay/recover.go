@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
 )
@@ -59,7 +60,7 @@ type Findings struct {
 	// Scan is what was read from the data topics; nil where that was not asked for.
 	Scan *Scan `json:"scan"`
 
-	state      laneState
+	state      lanestore.Past
 	last       *checkpoint.Record
 	unreadable *checkpoint.UnreadableError // in its place
 }
@@ -146,10 +147,10 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 		return nil, err
 	}
 	defer pg.Close(conn)
-	if err := checkSeesAll(ctx, conn, r.lane); err != nil {
+	if err := lanestore.CheckSeesAll(ctx, conn, r.lane.Table); err != nil {
 		return nil, err
 	}
-	if r.partition, err = partitionOf(ctx, conn, r.cfg.Lanes, r.lane.Name); err != nil {
+	if r.partition, err = lanestore.PartitionOf(ctx, conn, laneNames(r.cfg.Lanes), r.lane.Name); err != nil {
 		return nil, err
 	}
 	client, err := kgo.NewClient(clientOptions(&r.cfg)...)
@@ -238,18 +239,18 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 	if err := i.readRow(ctx, tx, f); err != nil {
 		return err
 	}
-	now, err := readNow(ctx, tx, i.lane.Table)
+	now, err := lanestore.ReadNow(ctx, tx, i.lane.Table)
 	if err != nil {
 		return err
 	}
 	f.Live.Xmax = now.Xmax
-	if now.Bound, err = readTable(ctx, tx, i.lane.Name, i.lane.Table); err != nil {
+	if now.Bound, err = lanestore.FindTable(ctx, tx, i.lane.Name, i.lane.Table); err != nil {
 		return err
 	}
 	f.Live.Table, now.Name = now.Bound, i.cfg.Name
-	now.Old = func() string { return describeOld(ctx, tx, f.state.BoundBy(f.last)) }
+	now.Old = func() string { return lanestore.DescribeOldTable(ctx, tx, f.state.BoundBy(f.last)) }
 	if f.Cause == "" || f.Cause == checkpoint.CheckpointUnreadable {
-		if err := f.judged(judgeOtherLanes(ctx, tx, i.lane.Name, now.Bound)); err != nil {
+		if err := f.judged(lanestore.CheckOtherLanes(ctx, tx, i.lane.Name, now.Bound)); err != nil {
 			return err
 		}
 	}
@@ -287,8 +288,8 @@ func (f *Findings) Recoverable() bool {
 
 func (i *inspection) readRow(ctx context.Context, tx pgx.Tx, f *Findings) error {
 	var p PostgresSide
-	state, err := scanLaneState(tx.QueryRow(ctx, `SELECT `+laneStateColumns+`, owner, owner_epoch, state, reason, updated_at,
-       (SELECT o.pid IS NOT NULL FROM relay_lanes r`+HolderJoin+` WHERE r.lane = relay_lanes.lane)
+	state, err := lanestore.ScanPast(tx.QueryRow(ctx, `SELECT `+lanestore.PastColumns+`, owner, owner_epoch, state, reason, updated_at,
+       (SELECT o.pid IS NOT NULL FROM relay_lanes r`+lanestore.HolderJoin+` WHERE r.lane = relay_lanes.lane)
 FROM relay_lanes WHERE lane = $1`, i.lane.Name), &p.Owner, &p.OwnerEpoch, &p.State, &p.Reason, &p.UpdatedAt, &p.OwnerAlive)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
@@ -299,8 +300,8 @@ FROM relay_lanes WHERE lane = $1`, i.lane.Name), &p.Owner, &p.OwnerEpoch, &p.Sta
 	f.state = state
 	p.Seq, p.Started, p.After, p.BatchOwner, p.BatchEpoch = state.Seq, state.Started, state.After, state.BatchOwner, state.BatchEpoch
 	p.Confirmed, p.ConfirmedAt, p.Lineage, p.Table = state.ConfirmedSeq, state.Confirmed, state.Identity, state.Table
-	if state.settings != nil {
-		p.Settings = *state.settings
+	if state.Settings != nil {
+		p.Settings = *state.Settings
 	}
 	f.Postgres = &p
 	return nil

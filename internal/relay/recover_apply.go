@@ -15,6 +15,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -68,12 +69,12 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 		return nil, err
 	}
 	owner := "recover/" + ownerName()
-	row, err := openLaneRow(ctx, &r.cfg, r.lane, owner)
+	row, err := lanestore.Open(ctx, r.cfg.rowOptions(r.lane, owner))
 	if err != nil {
 		return nil, err
 	}
-	defer row.close()
-	if _, err := row.register(ctx, r.cfg.Lanes); err != nil {
+	defer row.Close()
+	if _, err := row.Register(ctx, laneNames(r.cfg.Lanes)); err != nil {
 		return nil, err
 	}
 	evicted, err := r.lock(ctx, row)
@@ -81,7 +82,7 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 		return nil, err
 	}
 	// Once more, now that no relay holds the lane: what was seen before may have been mended.
-	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
+	err = row.PingWhile(ctx, func(ctx context.Context) (err error) {
 		before, err = r.Inspect(ctx, look)
 		return err
 	})
@@ -91,10 +92,10 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	if _, err := before.chosen(d.Choice); err != nil {
 		return nil, err
 	}
-	if err := row.look(ctx); err != nil {
+	if err := row.Look(ctx); err != nil {
 		return nil, err
 	}
-	lineage, err := row.announce(ctx)
+	lineage, err := row.RaiseEpoch(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	}
 	defer s.close()
 	outcome := &Outcome{Before: before, Evicted: evicted}
-	err = row.pingWhile(ctx, func(ctx context.Context) error {
+	err = row.PingWhile(ctx, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 		defer cancel()
 		if err := s.meet(ctx); err != nil {
@@ -144,7 +145,7 @@ func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) erro
 }
 
 // session is a session of the pipeline without its reader.
-func (r *Recovery) session(owner string, row *laneRow, lineage checkpoint.ClusterIdentity) (*session, error) {
+func (r *Recovery) session(owner string, row *lanestore.Row, lineage checkpoint.ClusterIdentity) (*session, error) {
 	client, err := kgo.NewClient(clientOptions(&r.cfg)...)
 	if err != nil {
 		return nil, fmt.Errorf("create client: %w", err)
@@ -185,30 +186,30 @@ const (
 
 // lock takes the lane's lock. A halted relay holds it while it looks again from time to time: its session is ended, and it
 // queues up for the lock like any other. A relay that has not halted is left alone.
-func (r *Recovery) lock(ctx context.Context, row *laneRow) (evicted bool, err error) {
+func (r *Recovery) lock(ctx context.Context, row *lanestore.Row) (evicted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	strange := strangers{log: r.cfg.Logger}
+	strange := lanestore.Strangers{Log: r.cfg.Logger}
 	for {
-		h, err := row.holder(ctx)
+		h, err := row.Holder(ctx)
 		if err != nil {
 			return evicted, err
 		}
-		if reason := strange.watch(h.stranger); h.owner == 0 && (!h.taken || reason != "") {
-			if taken, err := row.take(ctx, h, reason); err != nil || taken {
+		if reason := strange.Watch(h.Stranger); h.Owner == 0 && (!h.Taken || reason != "") {
+			if taken, err := row.Take(ctx, h, reason); err != nil || taken {
 				return evicted, err
 			}
 		}
-		if pid := h.owner; pid != 0 {
+		if pid := h.Owner; pid != 0 {
 			var state, owner string
-			err := row.conn.QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).Scan(&state, &owner)
+			err := row.Conn().QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).Scan(&state, &owner)
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 				return evicted, fmt.Errorf("read the row of lane %s: %w", r.lane.Name, err)
 			}
 			if State(state) != Halted {
 				return evicted, fmt.Errorf("%w: %s (session %d of the server) is %s", ErrBusy, owner, pid, state)
 			}
-			if err := row.evict(ctx, pid); err != nil {
+			if err := row.Evict(ctx, pid); err != nil {
 				return evicted, err
 			}
 			evicted = true
@@ -229,7 +230,7 @@ func sameCheckpoint(a, b *checkpoint.Record) bool {
 // settle writes. Nobody else can: the ring is fenced, and the epoch is ours.
 func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *Outcome) error {
 	before := outcome.Before
-	if _, err := s.row.read(ctx); err != nil { // still ours
+	if _, err := s.row.Read(ctx); err != nil { // still ours
 		return err
 	}
 	chosen, err := before.chosen(d.Choice)
@@ -239,13 +240,13 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	outcome.Chosen = chosen
 	who := d.Who
 	if who == "" {
-		who = s.row.owner
+		who = s.row.Owner()
 	}
 	c := checkpoint.Record{
 		// A number that neither log has had: no batch is taken for another.
 		Version: checkpoint.Version, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
-		Identity: s.lineage, Table: &s.row.table,
-		Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+		Identity: s.lineage, Table: new(s.row.Table()),
+		Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
 		Recovery: &checkpoint.RecoveryNote{Choice: string(d.Choice), Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
 	}
 	if before.last != nil {
@@ -258,12 +259,12 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	r.cfg.Step(recoveryBegun)
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
-	err = s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, s.producers.First(), c) })
+	err = s.row.PingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, s.producers.First(), c) })
 	if err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
 	r.cfg.Step(recoverySigned)
-	if err := s.row.recovered(ctx, id, c); err != nil {
+	if err := s.row.Recovered(ctx, id, c); err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
 	outcome.Checkpoint = c
@@ -277,7 +278,7 @@ const (
 )
 
 // begin records the recovery. Its commit is durable, and takes a transaction id above all that the new progress has seen.
-func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c checkpoint.Record) (id int64, err error) {
+func (r *Recovery) begin(ctx context.Context, row *lanestore.Row, before *Findings, c checkpoint.Record) (id int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	was, err := json.Marshal(struct {
@@ -291,7 +292,7 @@ func (r *Recovery) begin(ctx context.Context, row *laneRow, before *Findings, c 
 	if err != nil {
 		return 0, fmt.Errorf("encode the record of the recovery: %w", err)
 	}
-	err = row.conn.QueryRow(ctx, `
+	err = row.Conn().QueryRow(ctx, `
 INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
 		r.lane.Name, string(before.Cause), before.Diagnosis, c.Recovery.Choice, c.Recovery.Who, c.Recovery.Why,
@@ -300,32 +301,4 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
 		return 0, fmt.Errorf("record the recovery of lane %s: %w", r.lane.Name, err)
 	}
 	return id, nil
-}
-
-// recovered gives the lane's row the checkpoint that Kafka has, and ends the record.
-func (l *laneRow) recovered(ctx context.Context, id int64, c checkpoint.Record) error {
-	// Longer than a statement of a batch may take: it reads the whole table.
-	ctx, cancel := context.WithTimeout(ctx, longTimeout)
-	defer cancel()
-	return pgx.BeginFunc(ctx, l.conn, func(tx pgx.Tx) error {
-		// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.
-		if err := l.undoReleases(ctx, tx, -1); err != nil {
-			return err
-		}
-		// Rows that will be read again are parked again then, in their order. Another table has other rows under the same ids.
-		again, params := c.Published(2)
-		if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+pg.QuoteTable(l.lane.Table)+" WHERE NOT "+again+
-			") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane.Name}, params...)...); err != nil {
-			return fmt.Errorf("take back what is parked: %w", err)
-		}
-		if err := l.claimIn(ctx, tx, c, c.Identity); err != nil {
-			return err
-		}
-		reason := "recovered by " + c.Recovery.Who + "; the next relay goes on"
-		if err := l.writeBy(ctx, tx, "state", sayStatement, string(Waiting), reason); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "UPDATE relay_recoveries SET finished_at = clock_timestamp() WHERE id = $1", id)
-		return err
-	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -242,14 +243,14 @@ func TestAnIntentThatWasNotConfirmedIsDoneAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.intent(t.Context(), s.last.Seq+1, &plan{after: page.After}, false); err != nil {
+	if err := s.row.Intent(t.Context(), lanestore.Intent{Seq: s.last.Seq + 1, After: page.After}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if f := r.inspect(); f.Cause != "" {
 		t.Errorf("a contradiction is seen where there is none: %s", f.Diagnosis)
 	}
 	s.close()
-	s.row.close()
+	s.row.Close()
 	r.goesOn()
 	r.expect(orders, merge(want, more, theEnd))
 }
@@ -270,12 +271,12 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.intent(t.Context(), s.last.Seq+1, &plan{after: page.After}, false); err != nil {
+	if err := s.row.Intent(t.Context(), lanestore.Intent{Seq: s.last.Seq + 1, After: page.After}, nil); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, r.conn, `CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
 	s.close()
-	s.row.close()
+	s.row.Close()
 	second := r.insertOrders(2, "two")
 	other := r.start(r.config())
 	other.awaitRows(t, 4)
@@ -307,7 +308,7 @@ func TestATakeoverThatDiesAfterItSignedIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.close()
-	s.row.close()
+	s.row.Close()
 	if all = r.checkpoints(); all[len(all)-1].Identity.Timeline != 1 {
 		t.Fatalf("not signed: %+v", all[len(all)-1])
 	}
@@ -380,15 +381,15 @@ func TestARecoveryIsRefused(t *testing.T) {
 	if err := decide("guess", ""); !errors.Is(err, ErrClosed) {
 		t.Errorf("a way that does not exist: %v", err)
 	}
-	holder := laneOwner(t, r.url, "holder")
-	if ok, err := holder.tryLock(t.Context()); !ok || err != nil {
+	holder := r.laneOwner("holder")
+	if ok, err := holder.TryLock(t.Context()); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
 	before, checkpoints := r.laneText(), len(r.checkpoints())
 	if err := decide(ChooseKafka, ""); !errors.Is(err, ErrBusy) {
 		t.Errorf("while a relay runs the lane: %v", err)
 	}
-	if err := holder.ping(t.Context()); err != nil {
+	if err := holder.Ping(t.Context()); err != nil {
 		t.Errorf("the relay was disturbed: %v", err)
 	}
 	if after := r.laneText(); after != before || len(r.checkpoints()) != checkpoints {

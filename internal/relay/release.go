@@ -121,7 +121,7 @@ func (s *session) reloadParked(ctx context.Context) error {
 // openQueue connects to Postgres for the producing goroutine, once it needs that.
 func (s *session) openQueue(ctx context.Context) (err error) {
 	if s.queue == nil {
-		s.queue, err = openParkedQueue(ctx, s.cfg, s.lane.Lane, s.row.server)
+		s.queue, err = openParkedQueue(ctx, s.cfg, s.lane.Lane, s.row.Server())
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
@@ -14,6 +15,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
@@ -30,7 +32,7 @@ import (
 type session struct {
 	cfg        *Config
 	lane       *lane
-	row        *laneRow
+	row        *lanestore.Row
 	client     *kgo.Client // for questions to the cluster
 	producers  *kafkatx.Pool
 	reader     *outboxread.Reader
@@ -101,7 +103,7 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 
 func (s *session) readerOptions() outboxread.Options {
 	return outboxread.Options{
-		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.table.OID, Rows: s.cfg.BatchRows, Bytes: s.cfg.BatchBytes,
+		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.Table().OID, Rows: s.cfg.BatchRows, Bytes: s.cfg.BatchBytes,
 		RowsNow: s.cfg.pace.rows, Records: s.cfg.recordOptions(), Database: s.cfg.sessions(),
 		Clock: outboxread.NewClock(outboxread.ClockOptions{
 			Lane: s.lane.Name, Logger: s.cfg.Logger, Read: s.cfg.Hooks.clockRead, Changed: s.cfg.databaseTime,
@@ -117,8 +119,8 @@ func (c *Config) recordOptions() outboxread.RecordOptions {
 
 func (s *session) cleanerOptions() retention.Options {
 	return retention.Options{
-		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.table.OID, Age: max(0, s.cfg.Retention),
-		Database: s.cfg.sessions(), Server: s.row.server, Logger: s.lane.log, Removed: s.cfg.Hooks.removed,
+		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.Table().OID, Age: max(0, s.cfg.Retention),
+		Database: s.cfg.sessions(), Server: s.row.Server(), Logger: s.lane.log, Removed: s.cfg.Hooks.removed,
 	}
 }
 
@@ -295,8 +297,8 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 		return err
 	}
 	last := checkpoint.Record{
-		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.after, Identity: s.lineage, Table: &s.row.table,
-		Owner: s.row.owner, OwnerEpoch: s.row.epoch, Transactions: transactions,
+		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.after, Identity: s.lineage, Table: new(s.row.Table()),
+		Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(), Transactions: transactions,
 	}
 	value, err := last.Encode()
 	if err != nil {
@@ -323,17 +325,14 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// pingInterval is how often an owner shows that it lives, whatever it waits for.
-const pingInterval = time.Second
-
 // commit ends the transactions in their order. It takes a batch only after the one before it has been committed.
 func (s *session) commit(ctx context.Context, batches <-chan *batch) error {
-	ping := time.NewTicker(pingInterval)
+	ping := time.NewTicker(lanestore.PingInterval)
 	defer ping.Stop()
 	for {
 		b, ok, err := await(ctx, s, ping, batches)
 		if err == nil && !ok {
-			err = s.row.confirm(ctx)
+			err = s.row.Confirm(ctx)
 		}
 		if err != nil || !ok {
 			return err
@@ -354,7 +353,7 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 			if err := s.lane.hold(ctx, s.row); err != nil {
 				return value, false, fmt.Errorf("hold the lock of the lane: %w", err)
 			}
-			if err := s.row.confirm(ctx); err != nil {
+			if err := s.row.Confirm(ctx); err != nil {
 				return value, false, err
 			}
 			if err := s.sayState(ctx); err != nil {
@@ -370,7 +369,7 @@ func await[T any](ctx context.Context, s *session, ping *time.Ticker, from <-cha
 func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error {
 	s.cfg.Step(BeforeIntent)
 	intended := b.plan.Load()
-	err := s.paced(intended, func() error { return s.row.intent(ctx, b.seq, intended, false) })
+	err := s.paced(intended, func() error { return s.intent(ctx, b.seq, intended, false) })
 	if err != nil {
 		return err
 	}
@@ -381,7 +380,7 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 	}
 	pl := b.plan.Load()
 	if pl != intended {
-		if err := s.paced(pl, func() error { return s.row.intent(ctx, b.seq, pl, true) }); err != nil {
+		if err := s.paced(pl, func() error { return s.intent(ctx, b.seq, pl, true) }); err != nil {
 			return err
 		}
 	}
@@ -401,12 +400,12 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 	}
 	s.cfg.Step(AfterEnd)
 	if pl.works() {
-		if err := s.paced(pl, func() error { return s.row.settle(ctx, b.seq) }); err != nil {
+		if err := s.paced(pl, func() error { return s.row.Settle(ctx, b.seq) }); err != nil {
 			return err
 		}
 	}
 	s.cleaner.Published(pl.after)
-	s.row.committed = b.seq
+	s.row.Committed(b.seq)
 	s.lane.committed(Batch{
 		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
 		Parked: len(pl.parks), Skipped: len(pl.skips), Released: len(pl.releases),
@@ -417,6 +416,17 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 	default:
 	}
 	return nil
+}
+
+// intent records that a batch is about to be committed, and what it parks and releases.
+func (s *session) intent(ctx context.Context, seq int64, pl *plan, again bool) error {
+	var work func(context.Context, pgx.Tx) error
+	if pl.works() {
+		work = func(ctx context.Context, tx pgx.Tx) error {
+			return parkedRows{s.lane.Name, s.lane.Table}.write(ctx, tx, s.row.Table().OID, seq, pl)
+		}
+	}
+	return s.row.Intent(ctx, lanestore.Intent{Seq: seq, After: pl.after, Again: again}, work)
 }
 
 // awaitTopics waits until every topic of the page can be written to or is held. It reports false where the session was told
@@ -492,7 +502,7 @@ func (s *session) sayState(ctx context.Context) error {
 	if status.State == s.lane.said.State && status.Reason == s.lane.said.Reason {
 		return nil
 	}
-	if err := s.row.say(ctx, status.State, status.Reason); err != nil {
+	if err := s.row.Say(ctx, string(status.State), status.Reason); err != nil {
 		return err
 	}
 	s.lane.said = status

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -224,13 +225,13 @@ func TestARowWithAnIllegalTopicHaltsTheLane(t *testing.T) {
 func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	thief := laneOwner(t, r.url, "thief")
+	thief := r.laneOwner("thief")
 	cfg := r.config()
 	var once sync.Once
 	cfg.Step = func(step Step) {
 		if step == BeforeIntent {
 			once.Do(func() {
-				if _, err := thief.announce(context.Background()); err != nil {
+				if _, err := thief.RaiseEpoch(context.Background()); err != nil {
 					t.Error(err)
 				}
 			})
@@ -239,7 +240,7 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	want := r.insertOrders(20, "v")
 	s := r.start(cfg)
 	s.awaitRows(t, 20)
-	if err := thief.intent(t.Context(), 1, &plan{after: position.Position{From: position.Beginning}}, false); err == nil {
+	if err := thief.Intent(t.Context(), lanestore.Intent{Seq: 1, After: position.Position{From: position.Beginning}}, nil); err == nil {
 		t.Error("two owners write intents")
 	}
 	s.stop()
@@ -256,7 +257,7 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 func TestAnOwnerWhoHasLostTheLockStandsBy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	thief, waiter := laneOwner(t, r.url, "thief"), open(t, r.url)
+	thief, waiter := r.laneOwner("thief"), open(t, r.url)
 	exec(t, waiter, `SET lock_timeout = 0`)
 	locked := make(chan error, 1)
 	cfg := r.config()
@@ -265,11 +266,11 @@ func TestAnOwnerWhoHasLostTheLockStandsBy(t *testing.T) {
 		if step == BeforeIntent {
 			once.Do(func() {
 				go func() {
-					_, err := waiter.Exec(context.Background(), `SELECT pg_advisory_lock(`+LockKey("$1")+`)`, "outbox")
+					_, err := waiter.Exec(context.Background(), `SELECT pg_advisory_lock(`+lanestore.LockKey("$1")+`)`, "outbox")
 					locked <- err
 				}()
 				awaitWaiter(t, r)
-				if _, err := thief.announce(context.Background()); err != nil {
+				if _, err := thief.RaiseEpoch(context.Background()); err != nil {
 					t.Error(err)
 				}
 			})

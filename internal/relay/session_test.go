@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/partitioning"
 )
 
@@ -251,18 +252,30 @@ func (r *rig) takeOver(cfg Config, owner string) (*session, error) {
 	r.t.Helper()
 	cfg = cfg.WithDefaults()
 	l := newLane(&cfg, cfg.Lanes[0], owner, newMembership())
-	row, err := openLaneRow(r.t.Context(), &cfg, cfg.Lanes[0], owner)
+	row, err := lanestore.Open(r.t.Context(), l.cfg.rowOptions(cfg.Lanes[0], owner))
 	if err != nil {
 		return nil, err
 	}
-	r.t.Cleanup(row.close)
+	r.t.Cleanup(row.Close)
 	s, err := l.takeOver(r.t.Context(), row)
 	if err == nil {
 		r.t.Cleanup(s.close)
 	} else {
-		row.close() // as a relay that gives up does
+		row.Close() // as a relay that gives up does
 	}
 	return s, err
+}
+
+// laneOwner opens the lane's row for a process of the given name.
+func (r *rig) laneOwner(owner string) *lanestore.Row {
+	r.t.Helper()
+	cfg := r.config().WithDefaults()
+	row, err := lanestore.Open(r.t.Context(), cfg.rowOptions(cfg.Lanes[0], owner))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(row.Close)
+	return row
 }
 
 // runOnce takes the lane over and publishes what there is.

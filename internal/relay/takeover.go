@@ -12,6 +12,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
@@ -32,11 +33,11 @@ const takeoverTimeout = time.Minute
 // The announcement comes before the fence and is checked by the claim: a process that claims has read a log that nobody
 // has written to since, because whoever writes next must have announced itself after it. The statements of 1 and 4 run on the
 // session that holds the lane's lock. Whatever else is waited for, however long, that session is pinged meanwhile: see pingWhile.
-func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
-	if err := row.bind(ctx); err != nil {
+func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, error) {
+	if err := row.Bind(ctx); err != nil {
 		return nil, err
 	}
-	lineage, err := row.announce(ctx)
+	lineage, err := row.RaiseEpoch(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -53,9 +54,9 @@ func (l *lane) takeOver(ctx context.Context, row *laneRow) (*session, error) {
 	}
 	s.log = l.cfg.checkpointLog(client, l.Name, l.partition)
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
-	err = row.pingWhile(ctx, func(ctx context.Context) (err error) {
+	err = row.PingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = outboxread.Open(ctx, s.readerOptions()); err == nil {
-			err = s.reader.CheckServer(ctx, row.server)
+			err = s.reader.CheckServer(ctx, row.Server())
 		}
 		return err
 	})
@@ -88,7 +89,7 @@ func (s *session) claim(ctx context.Context) error {
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
 	defer cancel()
 	var last *checkpoint.Record
-	err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) (err error) {
+	err := s.row.PingWhile(kafkaCtx, func(ctx context.Context) (err error) {
 		last, err = s.fenceAndRead(ctx)
 		return err
 	})
@@ -96,47 +97,47 @@ func (s *session) claim(ctx context.Context) error {
 		return err
 	}
 	first := s.producers.First()
-	state, err := s.row.read(ctx)
+	state, err := s.row.Read(ctx)
 	if err != nil {
 		return err
 	}
 	var now checkpoint.Server
-	err = s.row.pingWhile(ctx, func(ctx context.Context) (err error) {
-		now, err = readNow(ctx, s.reader.Conn(), s.lane.Table)
+	err = s.row.PingWhile(ctx, func(ctx context.Context) (err error) {
+		now, err = lanestore.ReadNow(ctx, s.reader.Conn(), s.lane.Table)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	now.Name, now.Bound = s.cfg.Name, s.row.table
-	now.Old = func() string { return describeOld(ctx, s.row.conn, state.BoundBy(last)) }
+	now.Name, now.Bound = s.cfg.Name, s.row.Table()
+	now.Old = func() string { return lanestore.DescribeOldTable(ctx, s.row.Conn(), state.BoundBy(last)) }
 	if err := checkpoint.Compare(s.lane.Name, state.Row, last, s.lineage, now); err != nil {
 		return err
 	}
-	if err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.closeRest(ctx, last) }); err != nil {
+	if err := s.row.PingWhile(kafkaCtx, func(ctx context.Context) error { return s.closeRest(ctx, last) }); err != nil {
 		return err
 	}
 	if last == nil {
 		last = &checkpoint.Record{
-			Version: checkpoint.Version, Lane: s.lane.Name, Position: position.Position{From: position.Beginning}, Owner: s.row.owner, OwnerEpoch: s.row.epoch,
+			Version: checkpoint.Version, Lane: s.lane.Name, Position: position.Position{From: position.Beginning}, Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
 		}
 	}
 	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
 	// log, and the server before the promotion is a stranger.
-	if last.Identity != s.lineage || last.Table == nil || *last.Table != s.row.table {
-		last.Identity, last.Table = s.lineage, &s.row.table
-		err := s.row.pingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, first, *last) })
+	if last.Identity != s.lineage || last.Table == nil || *last.Table != s.row.Table() {
+		last.Identity, last.Table = s.lineage, new(s.row.Table())
+		err := s.row.PingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, first, *last) })
 		if err != nil {
 			return err
 		}
 	}
 	s.last, s.seq, s.progress = *last, last.Seq, last.Position
 	s.committed.Store(last.Seq)
-	if err := s.row.claim(ctx, s.last, s.lineage); err != nil {
+	if err := s.row.Complete(ctx, s.last, s.lineage); err != nil {
 		return err
 	}
 	s.lane.tellSettings(s.row)
-	return s.row.pingWhile(ctx, func(ctx context.Context) error {
+	return s.row.PingWhile(ctx, func(ctx context.Context) error {
 		return loadParked(ctx, s.reader.Conn(), s.lane.Name, s.parking, s.reader.Routed)
 	})
 }
@@ -169,8 +170,8 @@ func (s *session) fenceAndRead(ctx context.Context) (*checkpoint.Record, error) 
 	if err := checkpoint.CompareIdentity(s.lane.Name, known, s.lineage); err != nil {
 		return nil, err
 	}
-	bound := s.row.before.BoundBy(known)
-	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.table, func() string { return describeOld(ctx, s.reader.Conn(), bound) })
+	bound := s.row.Before().BoundBy(known)
+	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.Table(), func() string { return lanestore.DescribeOldTable(ctx, s.reader.Conn(), bound) })
 	if err != nil {
 		return nil, err
 	}

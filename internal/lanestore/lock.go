@@ -1,4 +1,4 @@
-package relay
+package lanestore
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 
 // holding is who has the lane at the moment.
 type holding struct {
-	// owner is the backend of the session that the row names, if it lives, and silent for how long it has said nothing; a session
+	// Owner is the backend of the session that the row names, if it lives, and silent for how long it has said nothing; a session
 	// that waits for the server is not silent.
-	owner  int32
-	silent time.Duration
-	// taken is whether some session holds the lock, which may be the owner's, and stranger describes one that is not.
-	taken    bool
-	stranger string
+	Owner  int32
+	Silent time.Duration
+	// Taken is whether some session holds the lock, which may be the owner's, and stranger describes one that is not.
+	Taken    bool
+	Stranger string
 	// named is what the row names, alive or not, for passOver.
 	namedPID     *int32
 	namedStarted *time.Time
@@ -51,21 +51,21 @@ LEFT JOIN LATERAL (
        AND k.classid::bigint = (key >> 32) & 4294967295 AND k.objid::bigint = key & 4294967295
      ORDER BY k.pid IS DISTINCT FROM o.pid LIMIT 1) l ON true`
 
-// holder tells who has the lane.
-func (l *laneRow) holder(ctx context.Context) (h holding, err error) {
+// Holder tells who has the lane.
+func (l *Row) Holder(ctx context.Context) (h holding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	var seconds float64
 	var stranger *string
 	err = l.conn.QueryRow(ctx, `SELECT `+HolderColumns+`, r.owner_pid, r.owner_started
-FROM (SELECT $1::text AS lane) one LEFT JOIN relay_lanes r USING (lane)`+HolderJoin, l.lane.Name).
-		Scan(&h.owner, &seconds, &h.taken, &stranger, &h.namedPID, &h.namedStarted)
+FROM (SELECT $1::text AS lane) one LEFT JOIN relay_lanes r USING (lane)`+HolderJoin, l.o.Lane).
+		Scan(&h.Owner, &seconds, &h.Taken, &stranger, &h.namedPID, &h.namedStarted)
 	if err != nil {
-		return h, fmt.Errorf("look up the owner of lane %s: %w", l.lane.Name, err)
+		return h, fmt.Errorf("look up the owner of lane %s: %w", l.o.Lane, err)
 	}
-	h.silent = time.Duration(seconds * float64(time.Second))
+	h.Silent = time.Duration(seconds * float64(time.Second))
 	if stranger != nil {
-		h.stranger = *stranger
+		h.Stranger = *stranger
 	}
 	return h, nil
 }
@@ -74,24 +74,24 @@ FROM (SELECT $1::text AS lane) one LEFT JOIN relay_lanes r USING (lane)`+HolderJ
 const noteOwner = `UPDATE relay_lanes SET owner_pid = pg_backend_pid(),
        owner_started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) `
 
-// tryLock takes the lane's lock where it is free, and says in the row that this session has it.
-func (l *laneRow) tryLock(ctx context.Context) (bool, error) {
+// TryLock takes the lane's lock where it is free, and says in the row that this session has it.
+func (l *Row) TryLock(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	err := l.conn.QueryRow(ctx, `
 WITH lock AS MATERIALIZED (SELECT pg_try_advisory_lock(`+LockKey("$1")+`) AS taken),
      noted AS (`+noteOwner+`FROM lock WHERE lock.taken AND lane = $1)
-SELECT taken FROM lock`, l.lane.Name).Scan(&l.locked)
+SELECT taken FROM lock`, l.o.Lane).Scan(&l.locked)
 	if err != nil {
-		return false, fmt.Errorf("take the lock of lane %s: %w", l.lane.Name, err)
+		return false, fmt.Errorf("take the lock of lane %s: %w", l.o.Lane, err)
 	}
 	return l.locked, nil
 }
 
-// take takes a lane that has no owner: by its lock, or where a stranger holds that, as reason tells, by its row.
-func (l *laneRow) take(ctx context.Context, h holding, reason string) (bool, error) {
-	if !h.taken {
-		return l.tryLock(ctx)
+// Take takes a lane that has no owner: by its lock, or where a stranger holds that, as reason tells, by its row.
+func (l *Row) Take(ctx context.Context, h holding, reason string) (bool, error) {
+	if !h.Taken {
+		return l.TryLock(ctx)
 	}
 	taken, err := l.passOver(ctx, h)
 	if taken {
@@ -101,13 +101,13 @@ func (l *laneRow) take(ctx context.Context, h holding, reason string) (bool, err
 }
 
 // passOver makes this session the owner although a stranger holds the lock. Of several that try, one is.
-func (l *laneRow) passOver(ctx context.Context, h holding) (bool, error) {
+func (l *Row) passOver(ctx context.Context, h holding) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	tag, err := l.conn.Exec(ctx, noteOwner+`WHERE lane = $1 AND owner_pid IS NOT DISTINCT FROM $2
-  AND owner_started IS NOT DISTINCT FROM $3`, l.lane.Name, h.namedPID, h.namedStarted)
+  AND owner_started IS NOT DISTINCT FROM $3`, l.o.Lane, h.namedPID, h.namedStarted)
 	if err != nil {
-		return false, fmt.Errorf("pass over the stranger that holds the lock of lane %s: %w", l.lane.Name, err)
+		return false, fmt.Errorf("pass over the stranger that holds the lock of lane %s: %w", l.o.Lane, err)
 	}
 	return tag.RowsAffected() == 1, nil
 }
@@ -119,16 +119,16 @@ const strangerGrace = time.Second
 // strangerWarning is how often a stranger is told of in the log.
 const strangerWarning = time.Minute
 
-// strangers keeps an eye on the sessions that hold the lock and are no owner.
-type strangers struct {
-	log    *slog.Logger
+// Strangers keeps an eye on the sessions that hold the lock and are no owner.
+type Strangers struct {
+	Log    *slog.Logger
 	who    string
 	since  time.Time
 	warned time.Time
 }
 
-// watch is told who holds the lock, and returns what to say of it; "" where there is no stranger, or not for long enough.
-func (s *strangers) watch(stranger string) string {
+// Watch is told who holds the lock, and returns what to say of it; "" where there is no stranger, or not for long enough.
+func (s *Strangers) Watch(stranger string) string {
 	if stranger != s.who {
 		s.who, s.since, s.warned = stranger, time.Now(), time.Time{}
 	}
@@ -137,51 +137,32 @@ func (s *strangers) watch(stranger string) string {
 	}
 	if time.Since(s.warned) >= strangerWarning {
 		s.warned = time.Now()
-		s.log.Warn("the lock of the lane is held by a session that is no relay's; it is passed over, and a failover takes longer until it ends",
+		s.Log.Warn("the lock of the lane is held by a session that is no relay's; it is passed over, and a failover takes longer until it ends",
 			"holder", stranger)
 	}
 	return "its advisory lock is held by " + stranger + ", which is no relay's; the lane is run without it, and a failover takes longer; " +
 		"find out who takes it, and end the session"
 }
 
-// hold shows that this process lives, and takes the lock where a stranger had it and has let go.
-func (l *laneRow) hold(ctx context.Context) error {
+// Hold shows that this process lives, and takes the lock where a stranger had it and has let go.
+func (l *Row) Hold(ctx context.Context) error {
 	if l.locked || l.stranger == "" {
-		return l.ping(ctx)
+		return l.Ping(ctx)
 	}
 	ctx, cancel := limited(ctx)
 	defer cancel()
-	locked, err := l.tryLock(ctx)
+	locked, err := l.TryLock(ctx)
 	if locked {
 		l.stranger = ""
 	}
 	return err
 }
 
-// hold shows that the process lives, by the lane's session, and tells of a stranger that still has the lock.
-func (l *lane) hold(ctx context.Context, row *laneRow) error {
-	if err := row.hold(ctx); err != nil {
-		return err
+// StrangerToTell returns what there is to say of a stranger that has the lock, and whether to say it again.
+func (l *Row) StrangerToTell() (reason string, due bool) {
+	if l.stranger == "" || time.Since(l.warned) < strangerWarning {
+		return l.stranger, false
 	}
-	before, now := l.strangerReason(), row.stranger
-	l.strange.Store(&now)
-	switch {
-	case now != "" && time.Since(row.warned) >= strangerWarning:
-		row.warned = time.Now()
-		l.log.Warn("the lane is run without its lock", "reason", now)
-	case now == "" && before != "":
-		l.log.Info("the stranger has let go of the lock of the lane, which this process holds now")
-	}
-	if now != before && l.status().State == Running {
-		l.running()
-	}
-	return nil
-}
-
-// strangerReason is what there is to say of a stranger that has the lock.
-func (l *lane) strangerReason() string {
-	if text := l.strange.Load(); text != nil {
-		return *text
-	}
-	return ""
+	l.warned = time.Now()
+	return l.stranger, true
 }

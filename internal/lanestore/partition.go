@@ -1,4 +1,4 @@
-package relay
+package lanestore
 
 import (
 	"context"
@@ -21,32 +21,24 @@ FROM (SELECT given.lane, row_number() OVER (ORDER BY given.place) AS turn FROM u
 JOIN (SELECT n, row_number() OVER (ORDER BY n) AS turn FROM generate_series(0, (SELECT count(*)::int FROM relay_lanes) + cardinality($1)) n
       WHERE NOT EXISTS (SELECT FROM relay_lanes r WHERE r.partition = n)) free USING (turn)`
 
-// register gives lanes that are new their partitions of the checkpoint topic, in their order, and returns this lane's.
-func (l *laneRow) register(ctx context.Context, lanes []Lane) (partition int32, err error) {
+// Register gives lanes that are new their partitions of the checkpoint topic, in their order, and returns this lane's.
+func (l *Row) Register(ctx context.Context, lanes []string) (partition int32, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	_, err = l.conn.Exec(ctx, `INSERT INTO relay_lanes AS r (lane, partition) SELECT lane, partition FROM (`+newPartitions+`) made
-ON CONFLICT (lane) DO UPDATE SET partition = excluded.partition WHERE r.partition IS NULL`, laneNames(lanes))
+ON CONFLICT (lane) DO UPDATE SET partition = excluded.partition WHERE r.partition IS NULL`, lanes)
 	if err != nil {
-		return 0, fmt.Errorf("give lane %s its partition of the checkpoint topic: %w", l.lane.Name, err)
+		return 0, fmt.Errorf("give lane %s its partition of the checkpoint topic: %w", l.o.Lane, err)
 	}
-	return partitionOf(ctx, l.conn, lanes, l.lane.Name)
+	return PartitionOf(ctx, l.conn, lanes, l.o.Lane)
 }
 
-// partitionOf returns the partition that a lane has, or would be given. It changes nothing.
-func partitionOf(ctx context.Context, conn *pgx.Conn, lanes []Lane, lane string) (partition int32, err error) {
+// PartitionOf returns the partition that a lane has, or would be given. It changes nothing.
+func PartitionOf(ctx context.Context, conn *pgx.Conn, lanes []string, lane string) (partition int32, err error) {
 	err = conn.QueryRow(ctx, `SELECT partition FROM relay_lanes WHERE lane = $2 AND partition IS NOT NULL
-UNION ALL SELECT partition FROM (`+newPartitions+`) made WHERE lane = $2`, laneNames(lanes), lane).Scan(&partition)
+UNION ALL SELECT partition FROM (`+newPartitions+`) made WHERE lane = $2`, lanes, lane).Scan(&partition)
 	if err != nil {
 		return 0, fmt.Errorf("read the partition of lane %s: %w", lane, err)
 	}
 	return partition, nil
-}
-
-func laneNames(lanes []Lane) []string {
-	names := make([]string, len(lanes))
-	for i, lane := range lanes {
-		names[i] = lane.Name
-	}
-	return names
 }

@@ -1,11 +1,10 @@
-package relay
+package lanestore
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,13 +18,13 @@ import (
 // without any reason: rows of it that are visible in the progress would never be sent, and would be deleted as published. A
 // name is no identity, since it may lead to another table tomorrow, so the lane is bound to the oid: a rename, a rewrite and
 // VACUUM FULL keep it, and the migration that changes the layout takes the lane along. Every read and every deletion checks
-// it in the statement itself; see windowReader.query and sweepQuery.
+// it in the statement itself; see package outboxread and package retention.
 
 // errNoTable says that the setting table names nothing.
 var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait for whoever makes it")
 
-// readTable finds the table that a setting names, and halts where it is none.
-func readTable(ctx context.Context, q pg.Rower, lane, setting string) (pg.Table, error) {
+// FindTable finds the table that a setting names, and halts where it is none.
+func FindTable(ctx context.Context, q pg.Rower, lane, setting string) (pg.Table, error) {
 	var t pg.Table
 	var kind string
 	var partition bool
@@ -47,60 +46,45 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_r
 	return t, nil
 }
 
-// look finds the lane's table, and reads what the row says before it is taken over.
-func (l *laneRow) look(ctx context.Context) error {
+// Look finds the lane's table, and reads what the row says before it is taken over.
+func (l *Row) Look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	err := l.identify(ctx)
 	if err != nil {
 		return err
 	}
-	if l.table, err = readTable(ctx, l.conn, l.lane.Name, l.lane.Table); err != nil {
+	if l.table, err = FindTable(ctx, l.conn, l.o.Lane, l.o.Table); err != nil {
 		return err
 	}
-	row, err := scanLaneState(l.conn.QueryRow(ctx, `SELECT `+laneStateColumns+` FROM relay_lanes WHERE lane = $1`, l.lane.Name))
+	row, err := ScanPast(l.conn.QueryRow(ctx, `SELECT `+PastColumns+` FROM relay_lanes WHERE lane = $1`, l.o.Lane))
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
+		return fmt.Errorf("read the row of lane %s: %w", l.o.Lane, err)
 	}
 	l.before = row
 	return nil
 }
 
-// bind halts where the lane belongs to another table, or the table to another lane. It is the first step of a takeover: nobody has
+// Bind halts where the lane belongs to another table, or the table to another lane. It is the first step of a takeover: nobody has
 // been fenced, and no row has been read.
-func (l *laneRow) bind(ctx context.Context) error {
+func (l *Row) Bind(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	if err := l.look(ctx); err != nil {
+	if err := l.Look(ctx); err != nil {
 		return err
 	}
 	row := l.before
-	if err := judgeOtherLanes(ctx, l.conn, l.lane.Name, l.table); err != nil {
+	if err := CheckOtherLanes(ctx, l.conn, l.o.Lane, l.table); err != nil {
 		return err
 	}
 	if row.Identity != nil && !row.Identity.SameDatabase(l.server.Identity) {
 		return nil // oids of another database say nothing, and the lineage halts the lane
 	}
-	return checkpoint.CompareTable(l.lane.Name, row.Table, l.table, func() string { return describeOld(ctx, l.conn, row.Row) })
+	return checkpoint.CompareTable(l.o.Lane, row.Table, l.table, func() string { return DescribeOldTable(ctx, l.conn, row.Row) })
 }
 
-// checkBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
-func (l *laneRow) checkBound(ctx context.Context, tx pgx.Tx, rows int) error {
-	if rows == 0 || l.table.OID == 0 {
-		return nil
-	}
-	var oid uint32
-	if err := tx.QueryRow(ctx, `SELECT coalesce(to_regclass($1)::oid, 0)`, pg.QuoteTable(l.lane.Table)).Scan(&oid); err != nil {
-		return fmt.Errorf("look up table %s: %w", l.lane.Table, err)
-	}
-	if oid != l.table.OID {
-		return pg.ErrSwapped
-	}
-	return nil
-}
-
-// judgeOtherLanes halts where another lane publishes the table.
-func judgeOtherLanes(ctx context.Context, q pg.Rower, lane string, table pg.Table) error {
+// CheckOtherLanes halts where another lane publishes the table.
+func CheckOtherLanes(ctx context.Context, q pg.Rower, lane string, table pg.Table) error {
 	var other string
 	err := q.QueryRow(ctx, `SELECT b.lane FROM relay_bindings b JOIN relay_lanes r USING (lane)
 WHERE b.table_oid = $1 AND b.lane <> $2 AND r.started`, table.OID, lane).Scan(&other)
@@ -136,8 +120,8 @@ type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// describeOld says what has become of the table that the lane belongs to, and what of it is not published.
-func describeOld(ctx context.Context, db beginner, row checkpoint.Row) string {
+// DescribeOldTable says what has become of the table that the lane belongs to, and what of it is not published.
+func DescribeOldTable(ctx context.Context, db beginner, row checkpoint.Row) string {
 	text, name := "", ""
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, orphansTime.Milliseconds())); err != nil {
@@ -188,41 +172,39 @@ func countOrphans(ctx context.Context, tx pgx.Tx, table string, row checkpoint.R
 }
 
 // recordBinding writes what the lane is bound to, in the transaction of its claim.
-func (l *laneRow) recordBinding(ctx context.Context, tx pgx.Tx) error {
+func (l *Row) recordBinding(ctx context.Context, tx pgx.Tx) error {
 	if l.table.OID == 0 {
 		return nil
 	}
-	settings, err := json.Marshal(l.settings)
+	settings, err := json.Marshal(l.o.Settings)
 	if err != nil {
-		return fmt.Errorf("encode the settings of lane %s: %w", l.lane.Name, err)
+		return fmt.Errorf("encode the settings of lane %s: %w", l.o.Lane, err)
 	}
 	// A lane whose row was removed has no table any more.
 	_, err = tx.Exec(ctx, `DELETE FROM relay_bindings b WHERE table_oid = $1 AND lane <> $2
-  AND NOT EXISTS (SELECT FROM relay_lanes r WHERE r.lane = b.lane AND r.started)`, l.table.OID, l.lane.Name)
+  AND NOT EXISTS (SELECT FROM relay_lanes r WHERE r.lane = b.lane AND r.started)`, l.table.OID, l.o.Lane)
 	if err == nil {
 		_, err = tx.Exec(ctx, `
 INSERT INTO relay_bindings AS b (lane, table_oid, table_name, settings, settings_by, settings_changed)
 VALUES ($1, $2, $3, $4::text::jsonb, $5, $6)
 ON CONFLICT (lane) DO UPDATE SET table_oid = excluded.table_oid, table_name = excluded.table_name, settings = excluded.settings,
        settings_by = excluded.settings_by, settings_changed = coalesce(excluded.settings_changed, b.settings_changed),
-       bound_at = clock_timestamp()`, l.lane.Name, l.table.OID, l.table.Name, string(settings), l.owner, l.changedSettings())
+       bound_at = clock_timestamp()`, l.o.Lane, l.table.OID, l.table.Name, string(settings), l.o.Owner, l.changedSettings())
 	}
 	if isTableTaken(err) {
-		return tableTaken(l.lane.Name, l.table, "another lane, since a moment ago")
+		return tableTaken(l.o.Lane, l.table, "another lane, since a moment ago")
 	}
 	if err != nil {
-		return fmt.Errorf("bind lane %s to its table: %w", l.lane.Name, err)
+		return fmt.Errorf("bind lane %s to its table: %w", l.o.Lane, err)
 	}
 	return nil
 }
 
-// sayBefore records the state of a lane that could not be taken over, where the row names this session.
-func (l *laneRow) sayBefore(ctx context.Context, log *slog.Logger, state State, reason string) {
+// SayBefore records the state of a lane that could not be taken over, if the row names this session.
+func (l *Row) SayBefore(ctx context.Context, state, reason string) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()
 	_, err := l.conn.Exec(ctx, `UPDATE relay_lanes SET state = $2, reason = $3, updated_at = clock_timestamp()
-WHERE lane = $1 AND owner_pid = pg_backend_pid()`, l.lane.Name, string(state), reason)
-	if err != nil {
-		log.Debug("state of the lane not recorded", "error", err)
-	}
+WHERE lane = $1 AND owner_pid = pg_backend_pid()`, l.o.Lane, state, reason)
+	return err
 }

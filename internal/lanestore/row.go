@@ -1,4 +1,4 @@
-package relay
+package lanestore
 
 import (
 	"context"
@@ -11,29 +11,25 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/position"
 )
 
-// laneRow is the lane's row in relay_lanes and the session that holds the lane's lock: the Postgres side of ownership.
+// Row is the lane's row in relay_lanes and the session that holds the lane's lock: the Postgres side of ownership.
 // The lock is a hint for liveness, freed by the server the moment this process is gone; safety is the owner_epoch in the
 // row and the fencing in Kafka. It is used by one goroutine at a time.
-type laneRow struct {
+type Row struct {
 	conn  *pgx.Conn
-	lane  Lane
-	owner string
+	o     Options
 	epoch int64
 	// location is the row's ctid. Each intent replaces the row and an open transaction anywhere on the server keeps the dead
 	// versions; a look-up through the index would walk all of them, more with every batch. A ctid goes straight to the row,
 	// and misses it when anybody else has written it, which is a fence of its own.
 	location string
 	server   pg.Server // that the session talks to, since announce
-	// workTimeout bounds what a batch writes about parked rows. Meanwhile its Kafka transaction is open, and the next one's: both
-	// have to end before the brokers abort them.
-	workTimeout time.Duration
 
 	// Since bind: the table that the lane's setting leads to, and what the row said before this takeover.
-	table    pg.Table
-	before   laneState
-	settings laneSettings
+	table  pg.Table
+	before Past
 
 	locked   bool   // the session holds the lane's lock
 	stranger string // what there is to say of the session that has it, which this one passed over
@@ -42,26 +38,84 @@ type laneRow struct {
 	intended, committed, confirmed int64 // sequence numbers of this session; see confirm
 }
 
-// longTimeout bounds what cannot be made smaller, because it undoes, settles or reads everything.
-const longTimeout = 30 * time.Minute
+// Options say whose row it is.
+type Options struct {
+	// Lane is the name of the lane, and Table its setting, "table" or "schema.table".
+	Lane, Table string
+	// Owner names this process among all that ever owned a lane.
+	Owner string
+	// Settings are those in which replicas should agree.
+	Settings Settings
+	// WorkTimeout bounds what a batch writes about parked rows. Meanwhile its Kafka transaction is open, and the next one's: both
+	// have to end before the brokers abort them.
+	WorkTimeout time.Duration
+	// Database opens the session. Its schema becomes that of all sessions that are opened after it.
+	Database *pg.Database
+	// Parked undoes and settles what batches changed beside the row.
+	Parked Parked
+}
 
-// openLaneRow opens the session. Its schema becomes that of all sessions of the lane that cfg opens after it.
-func openLaneRow(ctx context.Context, cfg *Config, lane Lane, owner string) (*laneRow, error) {
-	conn, err := cfg.sessions().ConnectFirst(ctx, pg.Options{Application: LaneSession(lane.Name)})
+// Parked is what batches change about parked rows, under their numbers. Each method runs in the transaction of the row.
+type Parked interface {
+	// Undo takes back what batches after seq have changed.
+	Undo(ctx context.Context, tx pgx.Tx, seq int64) error
+	// Settle finishes what committed batches up to seq have changed.
+	Settle(ctx context.Context, tx pgx.Tx, seq int64) error
+	// GoBack takes back what contradicts a position that a recovery has chosen.
+	GoBack(ctx context.Context, tx pgx.Tx, to position.Position) error
+}
+
+// PingInterval is how often an owner shows that it lives, whatever it waits for.
+const PingInterval = time.Second
+
+// LongTimeout bounds what cannot be made smaller, because it undoes, settles or reads everything.
+const LongTimeout = 30 * time.Minute
+
+// Open opens the session.
+func Open(ctx context.Context, o Options) (*Row, error) {
+	conn, err := o.Database.ConnectFirst(ctx, pg.Options{Application: LaneSession(o.Lane)})
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	if err := checkSeesAll(ctx, conn, lane); err != nil {
+	if err := CheckSeesAll(ctx, conn, o.Table); err != nil {
 		pg.Close(conn)
 		return nil, err
 	}
-	limit := min(pg.StatementTimeout, cfg.TransactionTimeout/3)
-	return &laneRow{conn: conn, lane: lane, owner: owner, workTimeout: limit, settings: agreeing(cfg)}, nil
+	return &Row{conn: conn, o: o}, nil
 }
 
-func (l *laneRow) close() { pg.Close(l.conn) }
+// LanesTable is the table whose schema is that of every session of a lane.
+const LanesTable = "relay_lanes"
+
+// CheckSeesAll checks that no policy hides rows of the outbox and of the relay's tables from the session.
+func CheckSeesAll(ctx context.Context, conn *pgx.Conn, outbox string) error {
+	return pg.CheckRowSecurity(ctx, conn, pg.QuoteTable(outbox), LanesTable, "relay_recoveries", "outbox_parked", "outbox_parked_audit")
+}
+
+// Conn is the session, for questions beside the row.
+func (l *Row) Conn() *pgx.Conn { return l.conn }
+
+// Table is the table that the lane's setting leads to, since bind or look.
+func (l *Row) Table() pg.Table { return l.table }
+
+// Server is the server that the session talks to, since bind or announce.
+func (l *Row) Server() pg.Server { return l.server }
+
+// Before is what the row said before this takeover, since bind or look.
+func (l *Row) Before() Past { return l.before }
+
+// Owner names this process, and Epoch its ownership; 0 before announce.
+func (l *Row) Owner() string { return l.o.Owner }
+
+// Epoch is that of this ownership; 0 before announce.
+func (l *Row) Epoch() int64 { return l.epoch }
+
+// Committed is told that a batch has been committed.
+func (l *Row) Committed(seq int64) { l.committed = seq }
+
+func (l *Row) Close() { pg.Close(l.conn) }
 
 // LockKey is the key of a lane's advisory lock, a bigint, as an SQL expression on the expression of the lane's name. The
 // table's oid keeps apart the lanes of two schemas of one database.
@@ -69,12 +123,12 @@ func LockKey(lane string) string {
 	return `hashtextextended('relay lane ' || ` + lane + `, 'relay_lanes'::regclass::oid::bigint)`
 }
 
-// evict ends the session of an owner that is silent: its process is frozen or cut off.
-func (l *laneRow) evict(ctx context.Context, pid int32) error {
+// Evict ends the session of an owner that is silent: its process is frozen or cut off.
+func (l *Row) Evict(ctx context.Context, pid int32) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if _, err := l.conn.Exec(ctx, `SELECT pg_terminate_backend($1)`, pid); err != nil {
-		return fmt.Errorf("end the session of the silent owner of lane %s: %w", l.lane.Name, err)
+		return fmt.Errorf("end the session of the silent owner of lane %s: %w", l.o.Lane, err)
 	}
 	return nil
 }
@@ -102,22 +156,22 @@ func limitedTo(ctx context.Context, limit time.Duration) (context.Context, conte
 	return statement, func() { stop(); cancel() }
 }
 
-// ping shows the others that this process lives, and this one that its session does.
-func (l *laneRow) ping(ctx context.Context) error {
+// Ping shows the others that this process lives, and this one that its session does.
+func (l *Row) Ping(ctx context.Context) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()
 	_, err := l.conn.Exec(ctx, `SELECT 1`)
 	return err
 }
 
-// pingWhile runs work, which must not use the row, and shows meanwhile that this process lives. It ends work where the session
+// PingWhile runs work, which must not use the row, and shows meanwhile that this process lives. It ends work where the session
 // is lost.
-func (l *laneRow) pingWhile(ctx context.Context, work func(context.Context) error) error {
+func (l *Row) PingWhile(ctx context.Context, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- work(ctx) }()
-	ping := time.NewTicker(pingInterval)
+	ping := time.NewTicker(PingInterval)
 	defer ping.Stop()
 	for {
 		select {
@@ -125,16 +179,16 @@ func (l *laneRow) pingWhile(ctx context.Context, work func(context.Context) erro
 			return err
 		case <-ping.C:
 		}
-		if err := l.ping(ctx); err != nil {
+		if err := l.Ping(ctx); err != nil {
 			cancel()
 			return errors.Join(fmt.Errorf("hold the lock of the lane: %w", err), <-done)
 		}
 	}
 }
 
-// announce is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
+// RaiseEpoch is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
 // fails, and returns the lineage of the server.
-func (l *laneRow) announce(ctx context.Context) (checkpoint.ClusterIdentity, error) {
+func (l *Row) RaiseEpoch(ctx context.Context) (checkpoint.ClusterIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if err := l.identify(ctx); err != nil {
@@ -146,61 +200,61 @@ INSERT INTO relay_lanes AS r (lane, owner_epoch, owner, owner_pid, owner_started
 SELECT $1, 1, $2, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
 ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1, owner = $2, owner_pid = excluded.owner_pid,
        owner_started = excluded.owner_started, updated_at = now()
-RETURNING owner_epoch, ctid::text`, l.lane.Name, l.owner).Scan(&l.epoch, &l.location)
+RETURNING owner_epoch, ctid::text`, l.o.Lane, l.o.Owner).Scan(&l.epoch, &l.location)
 	if err != nil {
-		return lineage, fmt.Errorf("announce the takeover of lane %s: %w", l.lane.Name, err)
+		return lineage, fmt.Errorf("announce the takeover of lane %s: %w", l.o.Lane, err)
 	}
 	return lineage, nil
 }
 
 // identify finds out which server the session talks to.
-func (l *laneRow) identify(ctx context.Context) (err error) {
+func (l *Row) identify(ctx context.Context) (err error) {
 	if l.server, err = pg.Identify(ctx, l.conn); errors.Is(err, pg.ErrStandby) {
 		pg.Close(l.conn) // the next connection may find the primary
 	}
 	return err
 }
 
-// claim is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
+// Complete is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
 // became a commit is thereby withdrawn, with what it parked and released.
-func (l *laneRow) claim(ctx context.Context, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
+func (l *Row) Complete(ctx context.Context, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
 	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled cannot be made smaller.
-	return l.inTransaction(ctx, longTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.claimIn(ctx, tx, last, lineage) })
+	return l.inTransaction(ctx, LongTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.completeIn(ctx, tx, last, lineage) })
 }
 
-func (l *laneRow) claimIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
+func (l *Row) completeIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
 	text, err := json.Marshal(lineage)
 	if err != nil {
 		return err
 	}
 	from, to, lastID := last.Columns()
-	if err := l.writeBy(ctx, tx, "claim", claimStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch); err != nil {
+	if err := l.writeBy(ctx, tx, "claim", completeStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch); err != nil {
 		return err
 	}
 	if err := l.recordBinding(ctx, tx); err != nil {
 		return err
 	}
-	if err := l.undo(ctx, tx, last.Seq); err != nil {
+	if err := l.o.Parked.Undo(ctx, tx, last.Seq); err != nil {
 		return err
 	}
 	l.intended, l.committed, l.confirmed = last.Seq, last.Seq, last.Seq
-	return l.settleIn(ctx, tx, last.Seq)
+	return l.o.Parked.Settle(ctx, tx, last.Seq)
 }
 
-const claimStatement = `
+const completeStatement = `
 UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
        lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp(),
        batch_owner = $9, batch_epoch = $10, confirmed_seq = $4,
        confirmed_from = $5::text::pg_snapshot, confirmed_to = $6::text::pg_snapshot, confirmed_last_id = $7
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
 
-// say records the state of the lane for relay status.
-func (l *laneRow) say(ctx context.Context, state State, reason string) error {
+// Say records the state of the lane for relay status.
+func (l *Row) Say(ctx context.Context, state, reason string) error {
 	var text *string
 	if reason != "" {
 		text = &reason
 	}
-	return l.write(ctx, "state", sayStatement, string(state), text)
+	return l.write(ctx, "state", sayStatement, state, text)
 }
 
 const sayStatement = `
@@ -213,29 +267,32 @@ type querier interface {
 }
 
 // write runs an update of the row as this owner left it, and follows the row to its new place.
-func (l *laneRow) write(ctx context.Context, what, query string, args ...any) error {
+func (l *Row) write(ctx context.Context, what, query string, args ...any) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()
 	return l.writeBy(ctx, l.conn, what, query, args...)
 }
 
-func (l *laneRow) writeBy(ctx context.Context, by querier, what, query string, args ...any) error {
-	args = append([]any{l.location, l.lane.Name, l.epoch}, args...)
+func (l *Row) writeBy(ctx context.Context, by querier, what, query string, args ...any) error {
+	args = append([]any{l.location, l.o.Lane, l.epoch}, args...)
 	err := by.QueryRow(ctx, query, args...).Scan(&l.location)
 	if errors.Is(err, pgx.ErrNoRows) {
 		// VACUUM FULL moves the row as well. Where it is still ours it is written at its new place; the epoch, and in an
 		// intent the sequence number, are checked again.
 		err = by.QueryRow(ctx, `SELECT ctid::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
-			l.lane.Name, l.epoch).Scan(&args[0])
+			l.o.Lane, l.epoch).Scan(&args[0])
 		if err == nil {
 			err = by.QueryRow(ctx, query, args...).Scan(&l.location)
 		}
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
-		return errLost
+		return ErrLost
 	}
 	if err != nil {
-		return fmt.Errorf("write the %s of lane %s: %w", what, l.lane.Name, err)
+		return fmt.Errorf("write the %s of lane %s: %w", what, l.o.Lane, err)
 	}
 	return nil
 }
+
+// ErrLost says that another process has taken the lane over.
+var ErrLost = errors.New("another relay has taken the lane over")

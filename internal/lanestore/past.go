@@ -1,4 +1,4 @@
-package relay
+package lanestore
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// laneState is what the row says of the lane's past.
-type laneState struct {
+// Past is what the row says of the lane's past.
+type Past struct {
 	checkpoint.Row
-	// settings are those of the last owner, settingsBy; nil if none are recorded.
-	settings   *laneSettings
+	// Settings are those of the last owner, settingsBy; nil if none are recorded.
+	Settings   *Settings
 	settingsBy string
 }
 
-const laneStateColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
+const PastColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
 confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
 (SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1),
 (SELECT coalesce(max(p.seq), 0) FROM outbox_parked p WHERE p.lane = relay_lanes.lane),
@@ -31,9 +31,9 @@ coalesce((SELECT table_name FROM relay_bindings b WHERE b.lane = relay_lanes.lan
 (SELECT settings::text FROM relay_bindings b WHERE b.lane = relay_lanes.lane AND started),
 coalesce((SELECT settings_by FROM relay_bindings b WHERE b.lane = relay_lanes.lane), '')`
 
-// scanLaneState reads laneStateColumns and, behind them, more.
-func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
-	var state laneState
+// ScanPast reads laneStateColumns and, behind them, more.
+func ScanPast(row pgx.Row, more ...any) (Past, error) {
+	var state Past
 	var lineage, from, to, confirmedFrom, confirmedTo *string
 	var lastID, confirmedLastID *int64
 	var table *uint32
@@ -57,11 +57,11 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 		state.Table = &pg.Table{OID: *table, Name: tableName}
 	}
 	if settings != nil {
-		state.settings = new(laneSettings)
-		if err := json.Unmarshal([]byte(*settings), state.settings); err != nil {
+		state.Settings = new(Settings)
+		if err := json.Unmarshal([]byte(*settings), state.Settings); err != nil {
 			return state, fmt.Errorf("read the settings of the last owner: %w", err)
 		}
-		state.Name = (*state.settings)["name"]
+		state.Name = (*state.Settings)["name"]
 	}
 	if state.After, err = position.FromColumns(from, to, lastID); err != nil {
 		return state, err
@@ -70,24 +70,24 @@ func scanLaneState(row pgx.Row, more ...any) (laneState, error) {
 	return state, err
 }
 
-// read returns the row, if it is still ours.
-func (l *laneRow) read(ctx context.Context) (laneState, error) {
+// Read returns the row, if it is still ours.
+func (l *Row) Read(ctx context.Context) (Past, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	state, err := scanLaneState(l.conn.QueryRow(ctx,
-		`SELECT `+laneStateColumns+` FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`, l.lane.Name, l.epoch))
+	state, err := ScanPast(l.conn.QueryRow(ctx,
+		`SELECT `+PastColumns+` FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`, l.o.Lane, l.epoch))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return state, errLost
+		return state, ErrLost
 	}
 	if err != nil {
-		return state, fmt.Errorf("read the row of lane %s: %w", l.lane.Name, err)
+		return state, fmt.Errorf("read the row of lane %s: %w", l.o.Lane, err)
 	}
 	return state, nil
 }
 
-// confirm records that the last batch intended has been committed, once no other is on its way. Should Kafka ever lose it,
+// Confirm records that the last batch intended has been committed, once no other is on its way. Should Kafka ever lose it,
 // it is then not taken for an intent that never became a commit, and published a second time.
-func (l *laneRow) confirm(ctx context.Context) error {
+func (l *Row) Confirm(ctx context.Context) error {
 	if l.committed != l.intended || l.confirmed == l.committed {
 		return nil
 	}
@@ -100,8 +100,8 @@ WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 AND seq = $4 RETUR
 	return err
 }
 
-// readNow asks on a session whose settings find the newest row in the index, such as the reader's.
-func readNow(ctx context.Context, q pg.Rower, table string) (now checkpoint.Server, err error) {
+// ReadNow asks on a session whose settings find the newest row in the index, such as the reader's.
+func ReadNow(ctx context.Context, q pg.Rower, table string) (now checkpoint.Server, err error) {
 	now.Table = table
 	now.Xmax, now.Newest, err = outboxread.Newest(ctx, q, table)
 	return now, err

@@ -1,31 +1,32 @@
-package relay
+package lanestore
 
 import (
 	"context"
 	"errors"
 	"testing"
 
+	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
 // VACUUM FULL and pg_repack move the row under its owner.
 func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
-	url := newDatabase(t)
+	url := outboxtest.Database(t)
 	row := laneOwner(t, url, "one")
 	claim(t, row, 0)
 	for seq := range int64(3) {
-		if err := row.intent(t.Context(), seq+1, &plan{after: position.Position{From: position.Beginning}}, false); err != nil {
+		if err := row.Intent(t.Context(), Intent{Seq: seq + 1, After: position.Position{From: position.Beginning}}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if got := query[int64](t, open(t, url), `SELECT seq FROM relay_lanes`); got != seq+1 {
+		if got := outboxtest.Query[int64](t, outboxtest.Open(t, url), `SELECT seq FROM relay_lanes`); got != seq+1 {
 			t.Fatalf("the row holds batch %d after the intent of %d", got, seq+1)
 		}
-		exec(t, open(t, url), `VACUUM FULL relay_lanes`)
+		outboxtest.Exec(t, outboxtest.Open(t, url), `VACUUM FULL relay_lanes`)
 	}
 	next := laneOwner(t, url, "other")
 	announce(t, next)
-	exec(t, open(t, url), `VACUUM FULL relay_lanes`)
-	if err := row.intent(t.Context(), 4, &plan{after: position.Position{From: position.Beginning}}, false); !errors.Is(err, errLost) {
+	outboxtest.Exec(t, outboxtest.Open(t, url), `VACUUM FULL relay_lanes`)
+	if err := row.Intent(t.Context(), Intent{Seq: 4, After: position.Position{From: position.Beginning}}, nil); !errors.Is(err, ErrLost) {
 		t.Errorf("an intent after another has announced itself: %v", err)
 	}
 }
@@ -33,24 +34,24 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 // A statement on the lane's session is let finish when its session of the pipeline ends: cancelling it would close the
 // connection, and with it give up the lock.
 func TestACancelledSessionKeepsTheLanesConnection(t *testing.T) {
-	url := newDatabase(t)
+	url := outboxtest.Database(t)
 	row := laneOwner(t, url, "one")
 	claim(t, row, 0)
-	blocker := open(t, url)
-	exec(t, blocker, `BEGIN; SELECT FROM relay_lanes FOR UPDATE`)
+	blocker := outboxtest.Open(t, url)
+	outboxtest.Exec(t, blocker, `BEGIN; SELECT FROM relay_lanes FOR UPDATE`)
 	ctx, cancel := context.WithCancel(t.Context())
 	written := make(chan error, 1)
 	go func() {
-		written <- row.intent(ctx, 1, &plan{after: position.Position{From: position.Beginning}}, false)
+		written <- row.Intent(ctx, Intent{Seq: 1, After: position.Position{From: position.Beginning}}, nil)
 	}()
-	watcher := open(t, url)
-	for query[int](t, watcher, `SELECT count(*)::int FROM pg_locks WHERE NOT granted`) == 0 {
+	watcher := outboxtest.Open(t, url)
+	for outboxtest.Query[int](t, watcher, `SELECT count(*)::int FROM pg_locks WHERE NOT granted`) == 0 {
 		if t.Context().Err() != nil {
 			t.Fatal("the intent never waited")
 		}
 	}
 	cancel()
-	exec(t, blocker, `COMMIT`)
+	outboxtest.Exec(t, blocker, `COMMIT`)
 	if err := <-written; err != nil || row.conn.IsClosed() {
 		t.Errorf("the intent ended with %v, and the connection is closed: %t", err, row.conn.IsClosed())
 	}
