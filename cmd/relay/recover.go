@@ -19,16 +19,16 @@ func (p program) recoverCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "recover",
 		Usage:     "show why a lane has halted, and settle it by a named choice",
-		UsageText: "relay recover LANE [--choose WAY --yes] [flags]",
+		UsageText: "relay recover LANE [--choose CHOICE --yes] [flags]",
 		ArgsUsage: "LANE",
-		Description: `Prints what Postgres and Kafka say of the lane, what contradicts what, and what each way on would publish
-anew, publish again, or skip. It changes nothing unless a way is chosen and --yes is given.
+		Description: `Prints what Postgres and Kafka say of the lane, what contradicts what, and what each choice would publish,
+publish again, or skip. It changes nothing unless you choose and give --yes.
 
-The ways, of which only those that are open are offered:
-   kafka          go on after Kafka's checkpoint
-   postgres       go on after the last batch that Postgres knows to be committed
+The choices, of which only those that are open are offered:
+   kafka          continue after Kafka's checkpoint
+   postgres       continue after the last batch that Postgres knows to be committed
    restart-from   publish every row of the table from --from on
-   skip-to-now    take every row of the table for published
+   skip-to-now    regard every row of the table as published
 
 With --yes a relay that has halted need not be stopped: it goes on by itself within seconds. A relay that has
 not halted is left alone, and the command refuses. It takes the settings of relay run.
@@ -39,7 +39,7 @@ Examples:
    relay recover outbox --choose postgres --yes --why "restored to 14:05 after the bad migration"
    relay recover outbox --choose restart-from --from 2026-01-31T14:05:00Z --yes`,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "choose", Usage: "the `WAY` on: kafka, postgres, restart-from or skip-to-now"},
+			&cli.StringFlag{Name: "choose", Usage: "the `CHOICE`: kafka, postgres, restart-from or skip-to-now"},
 			&cli.StringFlag{Name: "from", Usage: "where restart-from starts: an id, a time such as 2026-01-31T14:05:00Z, or beginning (`PLACE`)"},
 			&cli.BoolFlag{Name: "scan", Usage: "read the data topics back to the oldest row in doubt, and count by what is in them"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without this nothing is changed"},
@@ -100,13 +100,13 @@ func wayOf(c *cli.Context) (way, error) {
 	}
 	switch {
 	case w.choice != "" && !slices.Contains(relay.Choices(), w.choice):
-		return w, usage("--choose "+strings.Join(names, ", "), "--choose: %q is no way on", w.choice)
+		return w, usage("--choose "+strings.Join(names, ", "), "--choose: %q is not a valid choice", w.choice)
 	case w.yes && w.choice == "":
 		return w, usage("--choose with one of "+strings.Join(names, ", "), "--yes without --choose: nothing is chosen")
 	case w.yes && w.choice == relay.ChooseRestartFrom && w.look.From == "":
 		return w, usage("--from beginning, or an id or a time", "--choose restart-from --yes needs --from")
 	case w.yes && w.look.Scan:
-		return w, usage("relay recover LANE --scan, and then --choose WAY --yes", "--scan with --yes: the scan only counts")
+		return w, usage("relay recover LANE --scan, and then --choose CHOICE --yes", "--scan with --yes: the scan only counts")
 	case c.IsSet("from") && w.choice != "" && w.choice != relay.ChooseRestartFrom:
 		return w, usage("--choose restart-from", "--from has no meaning with --choose %s", w.choice)
 	}
@@ -178,7 +178,7 @@ func explainRecovery(w way, err error) error {
 	case errors.Is(err, relay.ErrAgree):
 		return hint.Wrap(err, "relay status, which says why the lane does not go on, if it does not")
 	case errors.Is(err, relay.ErrClosed):
-		return hint.Wrap(err, "relay recover %s, which shows the ways that are open", w.lane)
+		return hint.Wrap(err, "relay recover %s, which shows the choices that are open", w.lane)
 	case errors.Is(err, relay.ErrBusy):
 		return hint.Wrap(err, "stop that relay if the lane is to be recovered all the same")
 	}

@@ -46,8 +46,8 @@ type Outcome struct {
 var (
 	// ErrAgree says that the logs agree, so that there is nothing to choose.
 	ErrAgree = errors.New("the logs agree; there is nothing to recover")
-	// ErrClosed says that the way on is not open; the error that wraps it says why.
-	ErrClosed = errors.New("this way on is not open")
+	// ErrClosed says that the choice is not open; the error that wraps it says why.
+	ErrClosed = errors.New("this choice is not open")
 	// ErrBusy says that a relay that has not halted runs the lane.
 	ErrBusy = errors.New("a relay runs the lane")
 )

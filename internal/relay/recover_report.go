@@ -108,7 +108,7 @@ func writeScan(b *strings.Builder, s *Scan) {
 
 func writeWays(b *strings.Builder, f *Findings) {
 	if len(f.Choices) > 0 {
-		fmt.Fprint(b, "\nWAYS ON\n")
+		fmt.Fprint(b, "\nCHOICES\n")
 	}
 	for _, option := range f.Choices {
 		writeOption(b, option)
