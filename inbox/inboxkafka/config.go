@@ -233,7 +233,7 @@ func (c Config) validateLimits() (faults []error) {
 	fault(c.DrainTimeout < 0, "DrainTimeout: %v is negative", c.DrainTimeout)
 	fault(c.CommitInterval < time.Millisecond, "CommitInterval: %v is less than 1ms", c.CommitInterval)
 	fault(c.RetryInterval < time.Millisecond, "RetryInterval: %v is less than 1ms", c.RetryInterval)
-	fault(c.Retention < 0, "Retention: %v is negative; KeepForever keeps marks for ever", c.Retention)
+	fault(c.Retention < 0, "Retention: %v is negative; KeepForever keeps marks forever", c.Retention)
 	fault(c.ReplayWindow < 0, "ReplayWindow: %v is negative", c.ReplayWindow)
 	fault(c.SweepInterval < time.Millisecond, "SweepInterval: %v is less than 1ms", c.SweepInterval)
 	fault(c.SessionTimeout < 100*time.Millisecond, "SessionTimeout: %v is less than 100ms", c.SessionTimeout)
