@@ -29,9 +29,9 @@ test-long: setup ## every test, the long ones too: crash loops, clusters of thre
 	  -- go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
 
 .PHONY: test-race
-test-race: setup ## relays and consumers, built with the race detector, are killed at every step
+test-race: setup ## relays and consumers, built with the race detector, are killed at every step and in the demo
 	RELAY_TEST_RACE=1 go run ./integration/servers \
-	  -- go test -count=1 -timeout 10m -run KilledAtEveryStep $(TEST_FLAGS) ./integration/relay ./integration/inbox
+	  -- go test -count=1 -timeout 10m -run 'KilledAtEveryStep|TestDemo$$' $(TEST_FLAGS) ./integration/relay ./integration/inbox ./internal/demo
 
 .PHONY: test-examples
 test-examples: setup ## the examples in Go, Java and Python on real servers; needs a JDK, and Python with pip

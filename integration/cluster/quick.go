@@ -47,7 +47,9 @@ func quick(ctx context.Context, jars, java string) (string, error) {
 
 // plainCompiler are arguments of Java for a process that does not live long.
 func plainCompiler() []string {
-	return []string{"-XX:+IgnoreUnrecognizedVMOptions", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xlog:disable", "-Xlog:all=error:stderr"}
+	return []string{
+		"-XX:+IgnoreUnrecognizedVMOptions", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xlog:disable", "-Xlog:all=error:stderr",
+	}
 }
 
 // quickly are arguments of Java for a process that shall start soon.

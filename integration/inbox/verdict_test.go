@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/integration/victim"
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // identity is that of a message.
@@ -22,6 +24,8 @@ type delivery struct {
 	key     string
 	version int64
 }
+
+func (d delivery) event() ledger.Event { return ledger.Event{Aggregate: d.key, Version: d.version} }
 
 // deliveries are messages that were committed by their senders.
 type deliveries map[identity]delivery
@@ -37,36 +41,31 @@ func copied(records []*kgo.Record) map[identity]int {
 
 // effectVerdict compares what was sent with the effects in the service's database.
 type effectVerdict struct {
-	messages, copies, effects       int
-	lost, twice, inverted, invented int
-	accounts, wrong                 int // accounts, and those that do not hold what they should
-	sum                             int64
-	details                         []string // the first of each kind
-}
-
-func (v *effectVerdict) fault(counter *int, format string, args ...any) {
-	if *counter++; *counter <= 3 {
-		v.details = append(v.details, fmt.Sprintf(format, args...))
-	}
+	ledger.Verdict
+	copies, effects int
+	accounts        int
+	wrong           []string // accounts that do not hold what they should
+	sum             int64
 }
 
 func (v effectVerdict) String() string {
 	return fmt.Sprintf("messages %d in %d records, effects %d, lost %d, twice %d, inverted %d, invented %d; accounts %d, wrong %d, sum %d",
-		v.messages, v.copies, v.effects, v.lost, v.twice, v.inverted, v.invented, v.accounts, v.wrong, v.sum)
+		v.Written, v.copies, v.effects, v.Lost, v.Duplicated, v.Reordered, v.Invented, v.accounts, len(v.wrong), v.sum)
 }
 
 // require fails the test unless every message had its effect once and in order.
 func (v effectVerdict) require(t testing.TB) {
 	t.Helper()
 	t.Log(v)
-	if v.messages == 0 {
+	if v.Written == 0 {
 		t.Error("nothing was sent: the test shows nothing")
 	}
-	if v.lost+v.twice+v.inverted+v.invented+v.wrong > 0 || v.sum != 0 {
+	if v.Faults()+len(v.wrong) > 0 || v.sum != 0 {
 		t.Error(v)
-		for _, d := range v.details {
-			t.Log(d)
+		for _, examples := range v.Examples {
+			t.Log(strings.Join(examples, "\n"))
 		}
+		t.Log(strings.Join(v.wrong[:min(3, len(v.wrong))], "\n"))
 	}
 }
 
@@ -83,35 +82,18 @@ type effect struct {
 func (c *inboxCase) judgeEffects(sent deliveries, records []*kgo.Record) effectVerdict {
 	c.t.Helper()
 	effects := c.readEffects()
-	v := effectVerdict{messages: len(sent), copies: len(records), effects: len(effects)}
-	seen := make(map[identity]effect, len(sent))
-	last := make(map[string]int64)
-	for _, e := range effects { // of each key in the order of their commits
-		known, found := sent[e.identity]
-		before, again := seen[e.identity]
-		switch {
-		case !found || known != e.delivery:
-			v.fault(&v.invented, "invented: %+v", e)
-			continue
-		case again:
-			v.fault(&v.twice, "twice: %+v, and before %+v", e, before)
-			continue
-		}
-		seen[e.identity] = e
-		if e.version != last[e.key]+1 {
-			v.fault(&v.inverted, "inverted: %+v after version %d", e, last[e.key])
-		}
-		last[e.key] = e.version
-	}
+	l := ledger.New[identity]()
 	expected := make(map[int]int64, victim.Accounts)
 	for id, d := range sent {
+		l.Commit([]ledger.Entry[identity]{{ID: id, Event: d.event()}})
 		from, to, amount := victim.Move(d.key, d.version)
 		expected[from] -= amount
 		expected[to] += amount
-		if _, found := seen[id]; !found {
-			v.fault(&v.lost, "lost: %+v %+v", id, d)
-		}
 	}
+	for _, e := range effects { // of each key in the order of their commits
+		l.Arrive([]ledger.Entry[identity]{{ID: e.identity, Event: e.event()}})
+	}
+	v := effectVerdict{Verdict: l.Audit(), copies: len(records), effects: len(effects)}
 	c.judgeAccounts(&v, expected)
 	return v
 }
@@ -130,7 +112,7 @@ func (c *inboxCase) judgeAccounts(v *effectVerdict, expected map[int]int64) {
 		v.accounts++
 		v.sum += amount
 		if amount != expected[id] {
-			v.fault(&v.wrong, "account %d holds %d, want %d", id, amount, expected[id])
+			v.wrong = append(v.wrong, fmt.Sprintf("account %d holds %d, want %d", id, amount, expected[id]))
 		}
 		return nil
 	})

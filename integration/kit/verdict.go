@@ -2,79 +2,57 @@ package kit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // Verdict compares what was committed with what a read_committed consumer sees.
-type Verdict struct {
-	Committed, published                  int
-	Lost, Duplicated, Reordered, Invented int
-	details                               []string // the first of each kind
-}
-
-func (v *Verdict) fault(counter *int, format string, args ...any) {
-	if *counter++; *counter <= 3 {
-		v.details = append(v.details, fmt.Sprintf(format, args...))
-	}
-}
+type Verdict struct{ ledger.Verdict }
 
 func (v Verdict) String() string {
 	return fmt.Sprintf("committed %d, published %d, lost %d, duplicated %d, reordered %d, invented %d",
-		v.Committed, v.published, v.Lost, v.Duplicated, v.Reordered, v.Invented)
+		v.Written, v.Published, v.Lost, v.Duplicated, v.Reordered, v.Invented)
 }
 
 // Judge compares the ledger with records, each partition in the order of its offsets.
-func Judge(ledger map[uuid.UUID]LedgerEntry, records []*kgo.Record) Verdict {
-	v := Verdict{Committed: len(ledger)}
-	seen := make(map[uuid.UUID]bool, len(ledger))
-	last := make(map[string]int64)
+func Judge(committed map[uuid.UUID]LedgerEntry, records []*kgo.Record) Verdict {
+	l := ledger.New[uuid.UUID]()
+	for id, e := range committed {
+		l.Commit([]ledger.Entry[uuid.UUID]{{ID: id, Event: e.event()}})
+	}
 	for _, r := range records {
 		id, err := uuid.Parse(Header(r, "msg_id"))
-		entry, known := ledger[id]
-		version, _ := strconv.ParseInt(string(r.Value), 10, 64)
-		switch {
-		case err != nil || !known || string(r.Key) != strconv.Itoa(entry.Account) || version != entry.Version:
-			v.fault(&v.Invented, "invented: %s/%d offset %d: key %q value %q msg_id %q",
-				r.Topic, r.Partition, r.Offset, r.Key, r.Value, Header(r, "msg_id"))
-			continue
-		case seen[id]:
-			v.fault(&v.Duplicated, "duplicated: %s/%d offset %d: key %q version %d", r.Topic, r.Partition, r.Offset, r.Key, version)
+		version, unreadable := strconv.ParseInt(string(r.Value), 10, 64)
+		if err := errors.Join(err, unreadable); err != nil {
+			l.ArriveUnreadable(fmt.Errorf("%s/%d offset %d: key %q: %w", r.Topic, r.Partition, r.Offset, r.Key, err))
 			continue
 		}
-		seen[id] = true
-		if before := last[string(r.Key)]; version != before+1 {
-			v.fault(&v.Reordered, "out of order: %s/%d offset %d: key %q version %d after %d",
-				r.Topic, r.Partition, r.Offset, r.Key, version, before)
-		}
-		last[string(r.Key)] = version
+		l.Arrive([]ledger.Entry[uuid.UUID]{{ID: id, Event: ledger.Event{Aggregate: string(r.Key), Version: version}}})
 	}
-	v.published = len(seen)
-	for id, entry := range ledger {
-		if !seen[id] {
-			v.fault(&v.Lost, "lost: account %d version %d msg_id %s", entry.Account, entry.Version, id)
-		}
-	}
-	return v
+	return Verdict{l.Audit()}
 }
 
 // Require fails the test unless everything arrived once and in order.
 func (v Verdict) Require(t testing.TB) {
 	t.Helper()
 	t.Log(v)
-	if v.Committed == 0 {
+	if v.Written == 0 {
 		t.Error("nothing was committed: the test shows nothing")
 	}
-	if v.Lost+v.Duplicated+v.Reordered+v.Invented > 0 {
+	if v.Faults() > 0 {
 		t.Error(v)
-		for _, d := range v.details {
-			t.Log(d)
+		for _, examples := range v.Examples {
+			t.Log(strings.Join(examples, "\n"))
 		}
 	}
 }

@@ -22,9 +22,9 @@ func TestTheVerdictSeesEveryFault(t *testing.T) {
 		"all is well":   {records: []*kgo.Record{one, two}},
 		"lost":          {records: []*kgo.Record{one}, lost: 1},
 		"duplicated":    {records: []*kgo.Record{one, two, two}, duplicated: 1},
-		"reordered":     {records: []*kgo.Record{two, one}, reordered: 2},
+		"reordered":     {records: []*kgo.Record{two, one}, reordered: 1},
 		"rolled back":   {records: []*kgo.Record{one, two, record(rolledBack, "3")}, invented: 1},
-		"another value": {records: []*kgo.Record{one, record(second, "7")}, invented: 1, lost: 1},
+		"another value": {records: []*kgo.Record{one, record(second, "7")}, invented: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := Judge(ledger, c.records)

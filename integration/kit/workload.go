@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 	"github.com/outbox-relay/relay/outbox"
 )
 
@@ -202,6 +203,10 @@ func (w *Workload) changeInSavepoint(ctx context.Context, tx pgx.Tx, account int
 type LedgerEntry struct {
 	Account int
 	Version int64
+}
+
+func (e LedgerEntry) event() ledger.Event {
+	return ledger.Event{Aggregate: strconv.Itoa(e.Account), Version: e.Version}
 }
 
 // Ledger reads what was committed.

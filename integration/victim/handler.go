@@ -134,7 +134,8 @@ func (s *service) suffer(ctx context.Context, tx transaction, kind string, m inb
 		}
 		return errIgnored
 	case Overloaded, Unreached, Unadmitted, Stopping:
-		failed := tx.run(ctx, query{text: fmt.Sprintf("DO $$ BEGIN RAISE EXCEPTION 'of the handler' USING ERRCODE = '%s'; END $$", raised[kind])})
+		failed := tx.run(ctx, query{
+			text: fmt.Sprintf("DO $$ BEGIN RAISE EXCEPTION 'of the handler' USING ERRCODE = '%s'; END $$", raised[kind])})
 		return errors.Join(err, failed)
 	}
 	return err

@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // topic is where the relay's default route sends events of the type account.
@@ -20,7 +22,7 @@ const topic = "outbox.event." + aggregateType
 // consumer reads the topic as a service would that reads committed records only.
 type consumer struct {
 	client *kgo.Client
-	ledger *ledger
+	ledger *ledger.Ledger[uuid.UUID]
 	first  func(*kgo.Record, entry) // receives each message that is not sent again on purpose
 
 	mu        sync.Mutex
@@ -28,7 +30,7 @@ type consumer struct {
 	ends      map[int32]int64 // the offset after the last message of each partition, without what comes after it
 }
 
-func newConsumer(brokers []string, l *ledger, first func(*kgo.Record, entry)) (*consumer, error) {
+func newConsumer(brokers []string, l *ledger.Ledger[uuid.UUID], first func(*kgo.Record, entry)) (*consumer, error) {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...),
 		kgo.ClientID("demo-consumer"),
@@ -77,7 +79,7 @@ func (c *consumer) enter(fetches kgo.Fetches) {
 		}
 		e, err := decode(r)
 		if err != nil {
-			c.ledger.arriveUnreadable(fmt.Errorf("partition %d, offset %d: %w", r.Partition, r.Offset, err))
+			c.ledger.ArriveUnreadable(fmt.Errorf("partition %d, offset %d: %w", r.Partition, r.Offset, err))
 			return
 		}
 		entries = append(entries, e)
@@ -88,7 +90,7 @@ func (c *consumer) enter(fetches kgo.Fetches) {
 	defer c.mu.Unlock()
 	maps.Copy(c.positions, positions)
 	maps.Copy(c.ends, ends)
-	c.ledger.arrive(entries)
+	c.ledger.Arrive(entries)
 }
 
 // decode reads from a record what its writer put in.
@@ -103,7 +105,7 @@ func decode(r *kgo.Record) (entry, error) {
 		if err != nil {
 			return entry{}, fmt.Errorf("header msg_id %q: %w", h.Value, err)
 		}
-		e.id = id
+		e.ID = id
 		found++
 	}
 	if found != 1 {
@@ -111,12 +113,12 @@ func decode(r *kgo.Record) (entry, error) {
 	}
 	var b body
 	if err := json.Unmarshal(r.Value, &b); err != nil {
-		return entry{}, fmt.Errorf("message %s: value: %w", e.id, err)
+		return entry{}, fmt.Errorf("message %s: value: %w", e.ID, err)
 	}
 	if b.Account != string(r.Key) {
-		return entry{}, fmt.Errorf("message %s: key %q, but the value is of %q", e.id, r.Key, b.Account)
+		return entry{}, fmt.Errorf("message %s: key %q, but the value is of %q", e.ID, r.Key, b.Account)
 	}
-	e.event = event{b.Account, b.Version}
+	e.Event = ledger.Event{Aggregate: b.Account, Version: b.Version}
 	return e, nil
 }
 
@@ -127,7 +129,7 @@ func (c *consumer) readToEnd(ctx context.Context) error {
 		return err
 	}
 	for {
-		_, changed := c.ledger.now()
+		_, changed := c.ledger.Now()
 		if c.passed(ends) {
 			return nil
 		}

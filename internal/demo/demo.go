@@ -8,9 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
@@ -147,7 +149,7 @@ func orCancelled(ctx context.Context, err error) error {
 type play struct {
 	cfg     Config
 	stage   *stage
-	ledger  *ledger
+	ledger  *ledger.Ledger[uuid.UUID]
 	gate    *gate
 	relays  *relays
 	kills   int
@@ -159,7 +161,7 @@ type play struct {
 }
 
 func newPlay(cfg Config, s *stage) *play {
-	p := &play{cfg: cfg, stage: s, ledger: newLedger(), kills: kills(cfg.Messages), started: time.Now()}
+	p := &play{cfg: cfg, stage: s, ledger: ledger.New[uuid.UUID](), kills: kills(cfg.Messages), started: time.Now()}
 	p.gate = newGate(cfg.Messages, p.kills+1)
 	p.relays = &relays{
 		command: cfg.Relay, environ: settings(os.Environ(), s.databaseURL, s.broker.Addresses),
@@ -184,7 +186,7 @@ func (p *play) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer duplicates.close()
-	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, func(r *kgo.Record, e entry) { duplicates.see(acting, r, e.version) })
+	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, func(r *kgo.Record, e entry) { duplicates.see(acting, r, e.Version) })
 	if err != nil {
 		return nil, err
 	}
@@ -240,8 +242,8 @@ func (p *play) act(ctx context.Context, reader *consumer, duplicates *echo) (err
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	s, _ := p.ledger.now()
-	if err := p.relays.await(ctx, relay, s.written); err != nil {
+	s, _ := p.ledger.Now()
+	if err := p.relays.await(ctx, relay, s.Written); err != nil {
 		return err
 	}
 	return p.finish(ctx, reader, duplicates, relay, bank)
@@ -267,8 +269,8 @@ func (p *play) finish(ctx context.Context, reader *consumer, duplicates *echo, r
 	if err != nil {
 		return err
 	}
-	s, _ := p.ledger.now()
-	p.hidden = uncommitted - s.records
+	s, _ := p.ledger.Now()
+	p.hidden = uncommitted - s.Records
 	if err := p.banks.awaitEnds(ctx, p.stage.broker.Addresses, bank, reader.lastMessages()); err != nil {
 		return err
 	}
@@ -286,13 +288,13 @@ func (p *play) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		s, _ := p.ledger.now()
+		s, _ := p.ledger.Now()
 		booked := int(p.banks.booked.Load())
 		switch {
-		case s.published+booked > done:
-			done, since = s.published+booked, time.Now()
+		case s.Published+booked > done:
+			done, since = s.Published+booked, time.Now()
 		case time.Since(since) < p.cfg.StallAfter:
-		case s.missing > 0 || booked < s.published:
+		case s.Missing > 0 || booked < s.Published:
 			p.stalled.Store(true)
 			return errStalled
 		default:
@@ -306,10 +308,10 @@ func (p *play) show(ctx context.Context) {
 	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
-		s, _ := p.ledger.now()
+		s, _ := p.ledger.Now()
 		p.cfg.View.Progress(Progress{
-			Messages: p.cfg.Messages, Written: s.written, RolledBack: s.rolledBack, Published: s.published,
-			Behind: s.missing, Faults: s.duplicated + s.reordered, Kills: p.relays.count(),
+			Messages: p.cfg.Messages, Written: s.Written, RolledBack: s.RolledBack, Published: s.Published,
+			Behind: s.Missing, Faults: s.Duplicated + s.Reordered, Kills: p.relays.count(),
 			Booked: int(p.banks.booked.Load()), BankKills: int(p.banks.killed.Load()),
 		})
 		select {
@@ -323,15 +325,15 @@ func (p *play) show(ctx context.Context) {
 // judge says what the ledger and the bank's books tell once everybody has ended.
 func (p *play) judge(e *effects) *Result {
 	took := time.Since(p.started)
-	s, lostCount, inventedCount, examples := p.ledger.audit()
+	s := p.ledger.Audit()
 	return &Result{
-		Written: s.written, RolledBack: s.rolledBack, Published: s.published,
-		Lost: lostCount, Duplicated: s.duplicated, Reordered: s.reordered, Invented: inventedCount,
+		Written: s.Written, RolledBack: s.RolledBack, Published: s.Published,
+		Lost: s.Lost, Duplicated: s.Duplicated, Reordered: s.Reordered, Invented: s.Invented,
 		RelayKills: p.relays.count(), Seconds: round(took.Seconds(), 3),
-		PerSecond: round(float64(s.published)/took.Seconds(), 0), Hidden: p.hidden,
+		PerSecond: round(float64(s.Published)/took.Seconds(), 0), Hidden: p.hidden,
 		Effects: e.messages, EffectsLost: e.lost, EffectsTwice: e.twice, EffectsReordered: e.reordered, EffectsInvented: e.invented,
 		ConsumerKills: int(p.banks.killed.Load()), DuplicatesSent: p.echoes, DuplicatesRefused: max(0, p.echoes-e.twice),
 		BalancesWrong: e.wrong, SumBefore: e.before, SumAfter: e.after, accounts: e.accounts,
-		Postgres: p.stage.version, writers: p.cfg.Writers, stalled: p.stalled.Load(), stallAfter: p.cfg.StallAfter, examples: examples,
+		Postgres: p.stage.version, writers: p.cfg.Writers, stalled: p.stalled.Load(), stallAfter: p.cfg.StallAfter, examples: s.Examples,
 	}
 }

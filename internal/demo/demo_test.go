@@ -42,7 +42,11 @@ func TestMain(m *testing.M) {
 // program builds the program once and returns its path.
 var program = sync.OnceValues(func() (string, error) {
 	path := filepath.Join(programFolder, "relay")
-	build := exec.Command("go", "build", "-race", "-o", path, "github.com/outbox-relay/relay/cmd/relay")
+	options := []string{"build", "-o", path}
+	if os.Getenv("RELAY_TEST_RACE") == "1" {
+		options = append(options, "-race")
+	}
+	build := exec.Command("go", append(options, "github.com/outbox-relay/relay/cmd/relay")...)
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", errors.Join(err, errors.New(string(output)))
 	}
@@ -95,6 +99,7 @@ func TestDemo(t *testing.T) {
 func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
 	for _, moment := range []string{"starting a throw-away Postgres", "are up", "\nkill 1:", "consumer kill 1:", "\nkill 3:"} {
 		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
 			cmd, folder := prepare(t, "--messages", "60000")
 			output := &watched{text: moment, seen: make(chan struct{})}
 			cmd.Stdout, cmd.Stderr = output, output

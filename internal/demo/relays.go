@@ -9,7 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/outbox-relay/relay/internal/harness/child"
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // How the relay is killed.
@@ -32,7 +35,7 @@ func kills(messages int) int {
 type relays struct {
 	command []string
 	environ []string
-	ledger  *ledger
+	ledger  *ledger.Ledger[uuid.UUID]
 	gate    *gate
 	events  func(string)
 
@@ -98,8 +101,8 @@ func (r *relays) killWhilePublishing(ctx context.Context, c *running, slice int)
 func (r *relays) mark(slice int) int {
 	before, end := r.gate.bounds(slice)
 	_, most := r.gate.bounds(slice + 1) // open already
-	s, _ := r.ledger.now()
-	least := max(before, s.published)
+	s, _ := r.ledger.Now()
+	least := max(before, s.Published)
 	if spread := min(end-before, most-least); spread > 0 {
 		return least + 1 + rand.IntN(spread)
 	}
@@ -124,9 +127,9 @@ func (r *relays) replace(c *running, killed func()) (*running, error) {
 	number := r.killed
 	r.mu.Unlock()
 	killed()
-	s, _ := r.ledger.now()
+	s, _ := r.ledger.Now()
 	when := "soon after its start"
-	if s.published > c.found {
+	if s.Published > c.found {
 		when = "while it published"
 	}
 	successor, err := r.start()
@@ -134,7 +137,7 @@ func (r *relays) replace(c *running, killed func()) (*running, error) {
 		return nil, err
 	}
 	r.events(fmt.Sprintf("kill %d: relay %d ended by SIGKILL %s, %s messages published, %s waiting; relay %d takes over",
-		number, c.ID(), when, grouped(s.published), grouped(s.missing), successor.ID()))
+		number, c.ID(), when, grouped(s.Published), grouped(s.Missing), successor.ID()))
 	return successor, nil
 }
 
@@ -148,8 +151,8 @@ func (r *relays) count() int {
 // await waits until so many messages are published.
 func (r *relays) await(ctx context.Context, c *running, published int) error {
 	for {
-		s, changed := r.ledger.now()
-		if s.published >= published {
+		s, changed := r.ledger.Now()
+		if s.Published >= published {
 			return nil
 		}
 		select {
@@ -164,6 +167,6 @@ func (r *relays) await(ctx context.Context, c *running, published int) error {
 
 // start runs a relay.
 func (r *relays) start() (*running, error) {
-	s, _ := r.ledger.now()
-	return run("relay", r.command, r.environ, s.published)
+	s, _ := r.ledger.Now()
+	return run("relay", r.command, r.environ, s.Published)
 }

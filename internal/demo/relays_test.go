@@ -10,11 +10,14 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/outbox-relay/relay/internal/harness/child"
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 func testRelays(command ...string) *relays {
-	return &relays{command: command, environ: os.Environ(), ledger: newLedger(), gate: newGate(100, 4), events: func(string) {}}
+	return &relays{command: command, environ: os.Environ(), ledger: ledger.New[uuid.UUID](), gate: newGate(100, 4), events: func(string) {}}
 }
 
 func TestARelayIsEndedBySIGKILL(t *testing.T) {
@@ -69,7 +72,11 @@ func TestAwaitEndsWithTheDemo(t *testing.T) {
 
 func TestAMarkLiesAheadAndWithinTheOpenSlices(t *testing.T) {
 	r := testRelays()
-	r.ledger.arrive(messages("a", 1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
+	var read []entry
+	for n := range int64(10) {
+		read = append(read, entry{ID: uuid.New(), Event: ledger.Event{Aggregate: "a", Version: n + 1}})
+	}
+	r.ledger.Arrive(read)
 	for range 1000 {
 		if mark := r.mark(0); mark <= 10 || mark > 50 {
 			t.Fatalf("mark %d of slice 0", mark)

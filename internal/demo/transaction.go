@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 	"github.com/outbox-relay/relay/outbox"
 )
 
 const aggregateType = "account"
+
+// entry is an event of an account with the id of its message.
+type entry = ledger.Entry[uuid.UUID]
 
 // transaction is the plan of one business transaction.
 type transaction struct {
@@ -52,15 +57,15 @@ func (w *writer) run(ctx context.Context, t transaction) error {
 		if err := tx.Rollback(ctx); err != nil {
 			return fmt.Errorf("roll back: %w", err)
 		}
-		w.ledger.rollBack(append(written, undone...))
+		w.ledger.RollBack(append(written, undone...))
 		return nil
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	w.ledger.commit(written)
+	w.ledger.Commit(written)
 	if len(undone) > 0 {
-		w.ledger.rollBack(undone)
+		w.ledger.RollBack(undone)
 	}
 	return nil
 }
@@ -173,14 +178,14 @@ func (w *writer) insert(ctx context.Context, tx pgx.Tx, order int64, account str
 			return nil, fmt.Errorf("encode event: %w", err)
 		}
 		messages[i] = outbox.Message{AggregateType: aggregateType, AggregateID: account, Type: "AmountBooked", Payload: payload}
-		entries[i].event = event{account, version}
+		entries[i].Event = ledger.Event{Aggregate: account, Version: version}
 	}
 	ids, err := outbox.Insert(ctx, tx, messages...)
 	if err != nil {
 		return nil, fmt.Errorf("insert events: %w", err)
 	}
 	for i, id := range ids {
-		entries[i].id = id
+		entries[i].ID = id
 	}
 	return entries, nil
 }

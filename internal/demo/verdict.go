@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // Result is what a demo found. Its JSON form is a contract: the first eight fields are in this
@@ -65,7 +67,7 @@ type Result struct {
 	accounts   int
 	stalled    bool
 	stallAfter time.Duration
-	examples   map[fault][]string
+	examples   map[ledger.Fault][]string
 }
 
 // Sound reports whether nothing was lost, duplicated, reordered or invented, neither in the topic
@@ -99,10 +101,10 @@ func (r *Result) writeCounts(b *strings.Builder) {
 	row(r.RolledBack, "rolled back", "written too, then undone with the transaction or to a savepoint")
 	row(r.Published, "published", "distinct messages that a read_committed consumer read")
 	b.WriteString("\n")
-	row(r.Lost, string(lost), "committed in Postgres, never read from Kafka")
-	row(r.Duplicated, string(duplicated), "read a second time")
-	row(r.Reordered, string(reordered), "read after a later event of the same account")
-	row(r.Invented, string(invented), "read, but rolled back, never written, or altered")
+	row(r.Lost, string(ledger.Lost), "committed in Postgres, never read from Kafka")
+	row(r.Duplicated, string(ledger.Duplicated), "read a second time")
+	row(r.Reordered, string(ledger.Reordered), "read after a later event of the same account")
+	row(r.Invented, string(ledger.Invented), "read, but rolled back, never written, or altered")
 	b.WriteString("\n")
 	row(r.Effects, "effects", "of them moved money between accounts, in a consumer with an inbox")
 	row(r.EffectsLost, "lost", "messages that never had their effect")
@@ -133,7 +135,7 @@ func (r *Result) writeBalances(b *strings.Builder) {
 }
 
 func (r *Result) writeExamples(b *strings.Builder) {
-	for _, f := range []fault{lost, duplicated, reordered, invented} {
+	for _, f := range []ledger.Fault{ledger.Lost, ledger.Duplicated, ledger.Reordered, ledger.Invented} {
 		for _, example := range r.examples[f] {
 			fmt.Fprintf(b, "  %s: %s\n", f, example)
 		}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -43,11 +45,11 @@ func faultyResult() *Result {
 	r.Published, r.Lost, r.Duplicated, r.Reordered, r.Invented, r.stalled = 19_998, 3, 2, 1, 1, true
 	r.Effects, r.EffectsLost, r.EffectsTwice, r.EffectsReordered, r.EffectsInvented, r.BalancesWrong = 19_996, 4, 2, 3, 1, 7
 	r.DuplicatesRefused, r.SumAfter = 1098, r.SumBefore+1
-	r.examples = map[fault][]string{
-		lost:       {"message 1 (version 7 of account-001) was committed and never read"},
-		duplicated: {"message 2 (version 8 of account-001) was read again"},
-		reordered:  {"message 3 (version 9 of account-001) was read after version 10"},
-		invented:   {"message 4 (version 11 of account-001) was read, and nobody wrote it"},
+	r.examples = map[ledger.Fault][]string{
+		ledger.Lost:       {"message 1 (version 7 of account-001) was committed and never read"},
+		ledger.Duplicated: {"message 2 (version 8 of account-001) was read again"},
+		ledger.Reordered:  {"message 3 (version 9 of account-001) was read after version 10"},
+		ledger.Invented:   {"message 4 (version 11 of account-001) was read, and nobody wrote it"},
 	}
 	return r
 }

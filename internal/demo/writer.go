@@ -7,7 +7,10 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // How the writers behave.
@@ -27,7 +30,7 @@ type writer struct {
 	number int
 	random *rand.Rand
 	conn   *pgx.Conn
-	ledger *ledger
+	ledger *ledger.Ledger[uuid.UUID]
 	slice  int // the last one in which it held a transaction open
 }
 
@@ -50,7 +53,7 @@ func accounts(writers int) []string {
 }
 
 // write runs a writer until the gate has nothing left.
-func write(ctx context.Context, number int, url string, g *gate, l *ledger) (err error) {
+func write(ctx context.Context, number int, url string, g *gate, l *ledger.Ledger[uuid.UUID]) (err error) {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("connect writer %d: %w", number, err)

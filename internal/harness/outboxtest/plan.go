@@ -73,6 +73,7 @@ func Explain(t testing.TB, conn *pgx.Conn, analyze bool, statement string, args 
 	return plans[0].Plan
 }
 
+// Walk visits a node and all below it.
 func (n *Plan) Walk(visit func(*Plan)) {
 	visit(n)
 	for i := range n.Plans {
@@ -80,6 +81,7 @@ func (n *Plan) Walk(visit func(*Plan)) {
 	}
 }
 
+// Buffers is how many pages a node touched, in memory or not.
 func (n *Plan) Buffers() int { return n.Hit + n.Read }
 
 // ExpectScans checks that the plan touches the table in so many places, always through the index

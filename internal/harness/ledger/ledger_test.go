@@ -1,4 +1,4 @@
-package demo
+package ledger
 
 import (
 	"encoding/binary"
@@ -10,15 +10,15 @@ import (
 )
 
 // message is the message number n of a test: version n of an account.
-func message(account string, n uint64) entry {
+func message(account string, n uint64) Entry[uuid.UUID] {
 	var id uuid.UUID
 	copy(id[:8], account)
 	binary.BigEndian.PutUint64(id[8:], n)
-	return entry{id, event{account, int64(n)}}
+	return Entry[uuid.UUID]{id, Event{account, int64(n)}}
 }
 
-func messages(account string, numbers ...uint64) []entry {
-	var all []entry
+func messages(account string, numbers ...uint64) []Entry[uuid.UUID] {
+	var all []Entry[uuid.UUID]
 	for _, n := range numbers {
 		all = append(all, message(account, n))
 	}
@@ -27,12 +27,12 @@ func messages(account string, numbers ...uint64) []entry {
 
 func TestTheLedgerFindsEachFault(t *testing.T) {
 	altered := message("a", 2)
-	altered.version = 3
+	altered.Version = 3
 	elsewhere := message("a", 3)
-	elsewhere.account = "b"
+	elsewhere.Aggregate = "b"
 	tests := []struct {
 		name                                    string
-		committed, rolledBack, read             []entry
+		committed, rolledBack, read             []Entry[uuid.UUID]
 		lost, duplicated, reordered, inventions int
 		example                                 string
 	}{
@@ -52,34 +52,34 @@ func TestTheLedgerFindsEachFault(t *testing.T) {
 		{name: "a rolled-back one is read", committed: messages("a", 1, 2), rolledBack: messages("a", 3), read: messages("a", 1, 2, 3),
 			inventions: 1, example: "was rolled back"},
 		{name: "one is read that nobody wrote", committed: messages("a", 1), read: messages("a", 1, 7), inventions: 1, example: "nobody wrote it"},
-		{name: "one changes its version", committed: messages("a", 1, 2), read: []entry{message("a", 1), altered},
+		{name: "one changes its version", committed: messages("a", 1, 2), read: []Entry[uuid.UUID]{message("a", 1), altered},
 			inventions: 1, example: "committed as version 2 of a and read as version 3 of a"},
-		{name: "one changes its account", committed: messages("a", 1, 3), read: []entry{message("a", 1), elsewhere}, inventions: 1},
+		{name: "one changes its account", committed: messages("a", 1, 3), read: []Entry[uuid.UUID]{message("a", 1), elsewhere}, inventions: 1},
 		{name: "everything at once", committed: messages("a", 1, 2, 3, 4), rolledBack: messages("r", 1),
 			read: append(messages("a", 1, 3, 2, 2), messages("r", 1)...), lost: 1, duplicated: 1, reordered: 1, inventions: 1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l := newLedger()
-			l.commit(test.committed)
-			l.rollBack(test.rolledBack)
-			l.arrive(test.read)
-			s, lostCount, inventedCount, examples := l.audit()
-			if lostCount != test.lost || s.duplicated != test.duplicated || s.reordered != test.reordered || inventedCount != test.inventions {
-				t.Errorf("lost %d, duplicated %d, reordered %d, invented %d; want %d, %d, %d, %d", lostCount, s.duplicated,
-					s.reordered, inventedCount, test.lost, test.duplicated, test.reordered, test.inventions)
+			l := New[uuid.UUID]()
+			l.Commit(test.committed)
+			l.RollBack(test.rolledBack)
+			l.Arrive(test.read)
+			v := l.Audit()
+			if v.Lost != test.lost || v.Duplicated != test.duplicated || v.Reordered != test.reordered || v.Invented != test.inventions {
+				t.Errorf("lost %d, duplicated %d, reordered %d, invented %d; want %d, %d, %d, %d", v.Lost, v.Duplicated,
+					v.Reordered, v.Invented, test.lost, test.duplicated, test.reordered, test.inventions)
 			}
-			if s.missing != test.lost {
-				t.Errorf("missing %d, want %d", s.missing, test.lost)
+			if v.Missing != test.lost {
+				t.Errorf("missing %d, want %d", v.Missing, test.lost)
 			}
-			if all := strings.Join(flatten(examples), "\n"); !strings.Contains(all, test.example) {
+			if all := strings.Join(flatten(v.Examples), "\n"); !strings.Contains(all, test.example) {
 				t.Errorf("no example says %q:\n%s", test.example, all)
 			}
 		})
 	}
 }
 
-func flatten(examples map[fault][]string) []string {
+func flatten(examples map[Fault][]string) []string {
 	var all []string
 	for _, some := range examples {
 		all = append(all, some...)
@@ -88,44 +88,44 @@ func flatten(examples map[fault][]string) []string {
 }
 
 func TestAMessageReadBeforeItsCommitIsNotedIsNoFault(t *testing.T) {
-	l := newLedger()
-	l.arrive(messages("a", 1, 2))
-	if s, _ := l.now(); s.missing != 0 || s.published != 2 || s.written != 0 {
+	l := New[uuid.UUID]()
+	l.Arrive(messages("a", 1, 2))
+	if s, _ := l.Now(); s.Missing != 0 || s.Published != 2 || s.Written != 0 {
 		t.Errorf("before the commit: %+v", s)
 	}
-	l.commit(messages("a", 1, 2))
-	s, lostCount, inventedCount, _ := l.audit()
-	if s.missing != 0 || lostCount+inventedCount+s.duplicated+s.reordered != 0 {
-		t.Errorf("%+v, lost %d, invented %d", s, lostCount, inventedCount)
+	l.Commit(messages("a", 1, 2))
+	v := l.Audit()
+	if v.Missing != 0 || v.Lost+v.Invented+v.Duplicated+v.Reordered != 0 {
+		t.Errorf("%+v", v)
 	}
 }
 
 func TestAnUnreadableRecordIsInvented(t *testing.T) {
-	l := newLedger()
-	l.arriveUnreadable(errors.New("partition 1, offset 2: no header"))
-	s, _, inventedCount, examples := l.audit()
-	if inventedCount != 1 || s.records != 1 || len(examples[invented]) != 1 {
-		t.Errorf("invented %d, records %d, examples %q", inventedCount, s.records, examples)
+	l := New[uuid.UUID]()
+	l.ArriveUnreadable(errors.New("partition 1, offset 2: no header"))
+	v := l.Audit()
+	if v.Invented != 1 || v.Records != 1 || len(v.Examples[Invented]) != 1 {
+		t.Errorf("invented %d, records %d, examples %q", v.Invented, v.Records, v.Examples)
 	}
 }
 
 func TestExamplesAreFew(t *testing.T) {
-	l := newLedger()
-	l.commit(messages("a", 1, 2, 3, 4, 5, 6, 7, 8, 9))
-	if _, lostCount, _, examples := l.audit(); lostCount != 9 || len(examples[lost]) != mostExamples {
-		t.Errorf("lost %d, %d examples", lostCount, len(examples[lost]))
+	l := New[uuid.UUID]()
+	l.Commit(messages("a", 1, 2, 3, 4, 5, 6, 7, 8, 9))
+	if v := l.Audit(); v.Lost != 9 || len(v.Examples[Lost]) != mostExamples {
+		t.Errorf("lost %d, %d examples", v.Lost, len(v.Examples[Lost]))
 	}
 }
 
 func TestEveryEntryAnnouncesAChange(t *testing.T) {
-	l := newLedger()
+	l := New[uuid.UUID]()
 	for name, enter := range map[string]func(){
-		"commit":     func() { l.commit(messages("a", 1)) },
-		"roll back":  func() { l.rollBack(messages("a", 2)) },
-		"arrive":     func() { l.arrive(nil) },
-		"unreadable": func() { l.arriveUnreadable(errors.New("x")) },
+		"commit":     func() { l.Commit(messages("a", 1)) },
+		"roll back":  func() { l.RollBack(messages("a", 2)) },
+		"arrive":     func() { l.Arrive(nil) },
+		"unreadable": func() { l.ArriveUnreadable(errors.New("x")) },
 	} {
-		_, changed := l.now()
+		_, changed := l.Now()
 		enter()
 		select {
 		case <-changed:
