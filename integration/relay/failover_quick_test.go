@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/election"
 )
 
 // With a standby running, events flow again soon after the owner is killed, frozen or stopped. The
@@ -66,7 +66,7 @@ func settled(t testing.TB, bootstrap, url string, members int) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	group := relay.Group(address.Database)
+	group := election.Group(address.Database)
 	groups, err := kadm.NewClient(kit.KafkaClient(t, strings.Split(bootstrap, ","))).DescribeGroups(t.Context(), group)
 	return err == nil && groups[group].State == "Stable" && len(groups[group].Members) == members
 }

@@ -8,9 +8,9 @@ import (
 
 	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
-	engine "github.com/outbox-relay/relay/internal/relay"
 )
 
 // Deployment is what access depends on.
@@ -100,7 +100,7 @@ func (d Deployment) ACLs() ([]ACL, error) {
 		add(TransactionalID, Prefixed, ringPrefix(d.Name, lane.Name), Write,
 			"run the transactions of lane "+lane.Name+", and fence those of its last owner")
 	}
-	add(Group, Literal, engine.Group(d.Name), Read, "share the lanes among the relays")
+	add(Group, Literal, election.Group(d.Name), Read, "share the lanes among the relays")
 	return acls, nil
 }
 

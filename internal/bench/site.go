@@ -15,9 +15,9 @@ import (
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/hint"
 	"github.com/outbox-relay/relay/internal/preflight"
-	engine "github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/schema"
 )
 
@@ -159,8 +159,8 @@ func (s *site) newPlace(ctx context.Context, timeout time.Duration) (*place, err
 func (s *site) forget(ctx context.Context, deployment string) error {
 	err := s.deleteTopic(ctx, checkpoint.TopicName(deployment))
 	// A relay that was killed stays a member until its session times out.
-	groupErr := poll(ctx, 200*time.Millisecond, 20*time.Second, "group "+engine.Group(deployment)+" is empty", func() (bool, error) {
-		response, err := s.admin.DeleteGroup(ctx, engine.Group(deployment))
+	groupErr := poll(ctx, 200*time.Millisecond, 20*time.Second, "group "+election.Group(deployment)+" is empty", func() (bool, error) {
+		response, err := s.admin.DeleteGroup(ctx, election.Group(deployment))
 		if err == nil {
 			err = response.Err
 		}
@@ -170,7 +170,7 @@ func (s *site) forget(ctx context.Context, deployment string) error {
 		case errors.Is(err, kerr.NonEmptyGroup):
 			return false, nil
 		}
-		return false, fmt.Errorf("delete group %s: %w", engine.Group(deployment), err)
+		return false, fmt.Errorf("delete group %s: %w", election.Group(deployment), err)
 	})
 	return errors.Join(err, groupErr)
 }

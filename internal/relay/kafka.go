@@ -4,6 +4,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/kafkaclient"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/outboxread"
@@ -11,9 +12,6 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 	"github.com/outbox-relay/relay/partitioning"
 )
-
-// Group is the consumer group that relays of the deployment name join to share its lanes.
-func Group(name string) string { return "relay." + name }
 
 // newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves. The
 // number of partitions is the session's, not the single producer's.
@@ -90,4 +88,12 @@ func (s *session) poolOptions(clock *outboxread.Clock) (kafkatx.PoolOptions, err
 			LeftOpen: s.lane.foundOpen,
 		},
 	}, err
+}
+
+// electionOptions are those of the group that shares the lanes.
+func (c *Config) electionOptions() election.Options {
+	return election.Options{
+		Group: election.Group(c.Name), Topic: c.checkpointTopic(), ClientOptions: clientOptions(c),
+		SessionTimeout: c.SessionTimeout, DrainTimeout: c.DrainTimeout, RetryMin: c.RetryMin, RetryMax: c.RetryMax, Logger: c.Logger,
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/topics"
@@ -26,7 +27,7 @@ type lane struct {
 	cfg       *Config // the lane's own
 	partition int32   // of the checkpoint topic
 	owner     string
-	assigned  *membership
+	assigned  *election.Member
 	log       *slog.Logger
 
 	batches atomic.Int64 // committed by this process
@@ -49,7 +50,7 @@ type lane struct {
 	renewed   int64 // id of the row for which the producers were last made anew
 }
 
-func newLane(shared *Config, l Lane, owner string, members *membership) *lane {
+func newLane(shared *Config, l Lane, owner string, members *election.Member) *lane {
 	cfg := shared.of(l)
 	cfg.Logger = cfg.Logger.With("lane", l.Name)
 	cfg.pace = newPace(cfg.BatchRows)

@@ -3,13 +3,15 @@ package relay
 import (
 	"slices"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/election"
 )
 
 // observed is a lane that is told to nobody but the recorder.
 func observed(rows int) (*lane, *recorder) {
 	seen := newRecorder()
 	cfg := Config{Hooks: seen.hooks(), BatchRows: rows}.WithDefaults()
-	return newLane(&cfg, cfg.Lanes[0], "owner", newMembership()), seen
+	return newLane(&cfg, cfg.Lanes[0], "owner", election.NewMember()), seen
 }
 
 func TestAStateIsToldOnceEachTimeItChanges(t *testing.T) {

@@ -30,7 +30,7 @@ func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool,
 	seenFree := false
 	strange, differs := lanestore.Strangers{Log: l.log}, lanestore.Disagreement{}
 	for {
-		assigned := l.assigned.has(l.partition)
+		assigned := l.assigned.Has(l.partition)
 		h, err := row.Holder(ctx)
 		if err != nil {
 			return false, err
@@ -85,12 +85,12 @@ func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, fun
 		defer patience.Stop()
 		assigned := !standIn
 		for {
-			changed := l.assigned.changed()
-			has := l.assigned.has(l.partition)
+			changed := l.assigned.Changed()
+			has := l.assigned.Has(l.partition)
 			if has {
 				l.yields.Store(0)
 			}
-			if assigned && !has && l.assigned.joined() {
+			if assigned && !has && l.assigned.Joined() {
 				close(yield)
 				return
 			}
@@ -98,7 +98,7 @@ func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, fun
 			select {
 			case <-changed:
 			case <-patience.C:
-				if !assigned && l.assigned.joined() {
+				if !assigned && l.assigned.Joined() {
 					l.yields.Add(1)
 					close(yield)
 					return

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 
 	"github.com/google/uuid"
+
+	"github.com/outbox-relay/relay/internal/election"
 )
 
 // Relay publishes the outbox tables of one database to one Kafka cluster.
@@ -30,7 +32,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	if step, ok := ctx.Value(stepKey{}).(func(Step)); ok {
 		cfg.Step = step
 	}
-	members := newMembership()
+	members := election.NewMember()
 	owner := ownerName()
 	lanes := make([]*lane, len(cfg.Lanes))
 	for i, l := range cfg.Lanes {
@@ -44,7 +46,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	memberCtx, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	left := make(chan error, 1)
-	go func() { left <- members.run(memberCtx, &cfg) }()
+	go func() { left <- members.Run(memberCtx, cfg.electionOptions()) }()
 	var group sync.WaitGroup
 	for _, l := range lanes {
 		group.Go(func() { l.run(ctx) })

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/partitioning"
 )
@@ -251,7 +252,7 @@ func TestTopicsAreCreatedWhereAsked(t *testing.T) {
 func (r *rig) takeOver(cfg Config, owner string) (*session, error) {
 	r.t.Helper()
 	cfg = cfg.WithDefaults()
-	l := newLane(&cfg, cfg.Lanes[0], owner, newMembership())
+	l := newLane(&cfg, cfg.Lanes[0], owner, election.NewMember())
 	row, err := lanestore.Open(r.t.Context(), l.cfg.rowOptions(cfg.Lanes[0], owner))
 	if err != nil {
 		return nil, err

@@ -6,9 +6,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
@@ -183,7 +181,7 @@ func (s *session) meet(ctx context.Context) error {
 	if err := checkpoint.EnsureTopic(ctx, s.admin, s.cfg.checkpointTopic(), int(s.lane.partition)+1); err != nil {
 		return err
 	}
-	if err := checkTransactionVersion(ctx, s.client); err != nil {
+	if err := kafkatx.CheckVersion(ctx, s.client); err != nil {
 		return err
 	}
 	if err := checkpoint.CheckPolicy(ctx, s.admin, s.cfg.checkpointTopic()); err != nil {
@@ -226,36 +224,6 @@ func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *ch
 		return nil, err
 	}
 	return s.log.ReadFenced(ctx, s.producers.First())
-}
-
-// The feature of the cluster that makes a delayed EndTxn harmless: the epoch is raised at each end of a transaction
-// (KIP-890). Without it a straggler could end the next transaction of its id.
-const (
-	transactionFeature = "transaction.version"
-	transactionVersion = 2
-)
-
-func checkTransactionVersion(ctx context.Context, client *kgo.Client) error {
-	request := kmsg.NewPtrApiVersionsRequest() // to whichever broker answers: a feature is finalized for the whole cluster
-	request.ClientSoftwareName, request.ClientSoftwareVersion = "relay", "1"
-	response, err := request.RequestWith(ctx, client)
-	if err == nil {
-		err = kerr.ErrorForCode(response.ErrorCode)
-	}
-	if err != nil {
-		return fmt.Errorf("read the features of the cluster: %w", err)
-	}
-	finalized := int16(0)
-	for _, feature := range response.FinalizedFeatures {
-		if feature.Name == transactionFeature {
-			finalized = feature.MaxVersionLevel
-		}
-	}
-	if finalized < transactionVersion {
-		return checkpoint.Halt("run kafka-features.sh --bootstrap-server … upgrade --feature transaction.version=2 (Apache Kafka 4)",
-			"the cluster's %s is %d, and the relay needs %d", transactionFeature, finalized, transactionVersion)
-	}
-	return nil
 }
 
 // sign writes a checkpoint outside of a batch. It keeps the name of the batch that it stands for.
