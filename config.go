@@ -34,12 +34,12 @@ type Config struct {
 	// Brokers are the bootstrap servers of the Kafka cluster, HOST:PORT each. Required.
 	Brokers []string
 
-	// Name identifies the deployment on the Kafka cluster: the transactional ids, the consumer group
-	// and the checkpoint topic contain it. It must be unique for each database, and must not change
-	// while rows are unpublished. It is also the header "source" of every record, by which consumers
-	// recognize duplicates: after a change, they take a message that is published again for a new
-	// one. Letters, digits, '.', '_' and '-'; at most 100 characters. Defaults to the name of the
-	// database.
+	// Name identifies the deployment on the Kafka cluster: the transactional ids, the consumer
+	// group and the checkpoint topic contain it. It must be unique for each database, and must not
+	// change while rows are unpublished. It is also the header "source" of every record, by which
+	// consumers recognize duplicates: after a change, they take a message that is published again
+	// for a new one. Letters, digits, '.', '_' and '-'; at most 100 characters. Defaults to the
+	// name of the database.
 	Name string
 
 	// Lanes are the outbox tables to publish. Each is published in its own order, with its own
@@ -51,7 +51,8 @@ type Config struct {
 	// column. Defaults to "outbox.event.{aggregate_type}".
 	Route string
 
-	// Topics says which topics a row may name, and what happens if a topic is missing or unavailable.
+	// Topics says which topics a row may name, and what happens if a topic is missing or
+	// unavailable.
 	Topics Topics
 
 	// Partitioner names the rule by which the key of a record chooses its partition; see package
@@ -80,32 +81,33 @@ type Config struct {
 	// backlog faster and need more memory. Defaults to 5,000.
 	BatchRows int
 
-	// BatchBytes is the most bytes of keys, payloads and headers in one Kafka transaction, from 1 KiB
-	// to 1 GiB. A row that is larger goes alone. The relay needs about three times as much memory for
-	// each lane. Defaults to 8 MiB.
+	// BatchBytes is the most bytes of keys, payloads and headers in one Kafka transaction, from 1
+	// KiB to 1 GiB. A row that is larger goes alone. The relay needs about three times as much
+	// memory for each lane. Defaults to 8 MiB.
 	BatchBytes int
 
-	// Retention is how long a published row stays in the outbox, measured from its created_at by the
-	// clock of Postgres. RemoveAtOnce deletes rows as soon as they are published, KeepForever never
-	// does. Defaults to 24 h.
+	// Retention is how long a published row stays in the outbox, measured from its created_at by
+	// the clock of Postgres. RemoveAtOnce deletes rows as soon as they are published, KeepForever
+	// never does. Defaults to 24 h.
 	Retention time.Duration
 
 	// PollMin is the pause after the first read that finds no row; it doubles with each further one
-	// up to PollMax. A shorter pause costs Postgres more queries. At least 100 µs. Defaults to 2 ms.
+	// up to PollMax. A shorter pause costs Postgres more queries. At least 100 µs. Defaults to 2
+	// ms.
 	PollMin time.Duration
 
 	// PollMax is the longest pause between two reads of an idle outbox. The first row after a quiet
 	// time waits up to this long. Defaults to 50 ms.
 	PollMax time.Duration
 
-	// TransactionTimeout is how long brokers let a Kafka transaction stay open before they abort it.
-	// If a relay freezes and no other takes over, read_committed consumers wait up to this long. At
-	// least 1 s. Defaults to 15 s.
+	// TransactionTimeout is how long brokers let a Kafka transaction stay open before they abort
+	// it. If a relay freezes and no other takes over, read_committed consumers wait up to this
+	// long. At least 1 s. Defaults to 15 s.
 	TransactionTimeout time.Duration
 
-	// SessionTimeout is how long a relay may be silent before the others of its group take its lanes
-	// over. Brokers refuse less than their group.min.session.timeout.ms, which is 6 s unless it was
-	// changed. At least 1 s. Defaults to 6 s.
+	// SessionTimeout is how long a relay may be silent before the others of its group take its
+	// lanes over. Brokers refuse less than their group.min.session.timeout.ms, which is 6 s unless
+	// it was changed. At least 1 s. Defaults to 6 s.
 	SessionTimeout time.Duration
 
 	// DrainTimeout is how long Run waits for the batches in flight after its context is cancelled.
@@ -113,18 +115,18 @@ type Config struct {
 	// 10 s.
 	DrainTimeout time.Duration
 
-	// RetryMin and RetryMax bound the pause before the relay takes a lane over again after a failure.
-	// The pause doubles with each failure and has jitter. RetryMin is at least 1 ms. Default to
-	// 100 ms and 5 s.
+	// RetryMin and RetryMax bound the pause before the relay takes a lane over again after a
+	// failure. The pause doubles with each failure and has jitter. RetryMin is at least 1 ms.
+	// Default to 100 ms and 5 s.
 	RetryMin, RetryMax time.Duration
 
-	// KafkaOptions are added to those of every Kafka client, for example for TLS and SASL. They must
-	// not set what the relay itself sets, such as transactional ids or acknowledgements. Defaults to
-	// none: no TLS, no authentication.
+	// KafkaOptions are added to those of every Kafka client, for example for TLS and SASL. They
+	// must not set what the relay itself sets, such as transactional ids or acknowledgements.
+	// Defaults to none: no TLS, no authentication.
 	KafkaOptions []kgo.Opt
 
-	// Logger receives what happens. Attributes never hold a payload or a secret. Defaults to a logger
-	// that discards.
+	// Logger receives what happens. Attributes never hold a payload or a secret. Defaults to a
+	// logger that discards.
 	Logger *slog.Logger
 
 	// Hooks are called when batches are committed and when lanes change. Defaults to none.
@@ -185,10 +187,10 @@ type Lane struct {
 
 // Topics says which topics a row may name, and what happens if a topic is missing or unavailable.
 type Topics struct {
-	// Allow lists the topics that the column topic of a row may name; * matches any text. A row that
-	// names another is treated as Poison says, because otherwise every login that may insert rows
-	// could write to every topic that the relay may write to. Kafka's and the relay's own topics are
-	// always refused. Defaults to what Route can make.
+	// Allow lists the topics that the column topic of a row may name; * matches any text. A row
+	// that names another is treated as Poison says, because otherwise every login that may insert
+	// rows could write to every topic that the relay may write to. Kafka's and the relay's own
+	// topics are always refused. Defaults to what Route can make.
 	Allow []string
 
 	// Create makes a topic that does not exist. Defaults to false: the rows of a missing topic are
@@ -304,7 +306,8 @@ func (c *Config) validate() error {
 func (c *Config) validateLanes(f *faults) {
 	seen, tables := map[string]bool{}, map[string]string{}
 	for _, l := range c.Lanes {
-		// No dot: name a with lane b.c and name a.b with lane c would share their transactional ids.
+		// No dot: name a with lane b.c and name a.b with lane c would share their transactional
+		// ids.
 		f.add(!validName(l.Name) || strings.Contains(l.Name, "."),
 			"lanes: %q has characters other than letters, digits, '_' and '-', or is longer than 100", l.Name)
 		f.add(l.Table == "", "lanes: lane %q has no table", l.Name)

@@ -35,39 +35,40 @@ type Cause string
 // The kinds of contradictions.
 const (
 	// CheckpointLost: Postgres knows of batches, and the checkpoint topic is empty.
-	CheckpointLost = Cause(checkpoint.CheckpointLost)
+	CheckpointLost Cause = Cause(checkpoint.CheckpointLost)
 	// CheckpointBehind: the checkpoint topic has lost its last records.
-	CheckpointBehind = Cause(checkpoint.CheckpointBehind)
+	CheckpointBehind Cause = Cause(checkpoint.CheckpointBehind)
 	// CheckpointUnreadable: the last checkpoint was written by a newer relay, or not by a relay.
-	CheckpointUnreadable = Cause(checkpoint.CheckpointUnreadable)
+	CheckpointUnreadable Cause = Cause(checkpoint.CheckpointUnreadable)
 	// CheckpointPolicy: the settings of the checkpoint topic let brokers delete the checkpoint.
-	CheckpointPolicy = Cause(checkpoint.CheckpointPolicy)
+	CheckpointPolicy Cause = Cause(checkpoint.CheckpointPolicy)
 	// DatabaseBehind: the database, or the table relay_lanes, was set back to an earlier time.
-	DatabaseBehind = Cause(checkpoint.DatabaseBehind)
+	DatabaseBehind Cause = Cause(checkpoint.DatabaseBehind)
 	// RowRemoved: the row of the lane in relay_lanes is missing.
-	RowRemoved = Cause(checkpoint.RowRemoved)
+	RowRemoved Cause = Cause(checkpoint.RowRemoved)
 	// AnotherBatch: Postgres and Kafka have different batches with the same number.
-	AnotherBatch = Cause(checkpoint.AnotherBatch)
+	AnotherBatch Cause = Cause(checkpoint.AnotherBatch)
 	// AnotherDatabase: the lane belongs to another database or server.
-	AnotherDatabase = Cause(checkpoint.AnotherDatabase)
+	AnotherDatabase Cause = Cause(checkpoint.AnotherDatabase)
 	// EarlierTimeline: a standby was promoted and the lane went on there; this is the server from
 	// before.
-	EarlierTimeline = Cause(checkpoint.EarlierTimeline)
+	EarlierTimeline Cause = Cause(checkpoint.EarlierTimeline)
 	// AnotherCluster: the lane belongs to another Kafka cluster.
-	AnotherCluster = Cause(checkpoint.AnotherCluster)
+	AnotherCluster Cause = Cause(checkpoint.AnotherCluster)
 	// AnotherDeployment: the lane belongs to the relays of another schema of this database.
-	AnotherDeployment = Cause(checkpoint.AnotherDeployment)
+	AnotherDeployment Cause = Cause(checkpoint.AnotherDeployment)
 	// AnotherTable: the lane belongs to another table than the one that Lane.Table names.
-	AnotherTable = Cause(checkpoint.AnotherTable)
+	AnotherTable Cause = Cause(checkpoint.AnotherTable)
 	// TableTaken: another lane publishes the table.
-	TableTaken = Cause(checkpoint.TableTaken)
-	// AnotherLane: the lane's partition of the checkpoint topic holds the checkpoint of another lane.
-	AnotherLane = Cause(checkpoint.AnotherLane)
+	TableTaken Cause = Cause(checkpoint.TableTaken)
+	// AnotherLane: the lane's partition of the checkpoint topic holds the checkpoint of another
+	// lane.
+	AnotherLane Cause = Cause(checkpoint.AnotherLane)
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
-	ForeignRows = Cause(checkpoint.ForeignRows)
+	ForeignRows Cause = Cause(checkpoint.ForeignRows)
 	// HangingTransaction: a transaction of the lane is open, and it cannot be found out whether it
 	// was committed.
-	HangingTransaction = Cause(checkpoint.HangingTransaction)
+	HangingTransaction Cause = Cause(checkpoint.HangingTransaction)
 	// UnfinishedRecovery: a recovery was interrupted; run it again.
-	UnfinishedRecovery = Cause(checkpoint.UnfinishedRecovery)
+	UnfinishedRecovery Cause = Cause(checkpoint.UnfinishedRecovery)
 )

@@ -56,7 +56,8 @@ type Removal struct {
 	Lane string
 	// Rows that were deleted one by one. Those that went with their partition are not counted.
 	Rows int64
-	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all three.
+	// Added, Emptied and Dropped are partitions of a partitioned outbox. Each goes through all
+	// three.
 	Added, Emptied, Dropped int
 	// Err is why the round ended early; nil if all was removed that was due. Publishing goes on
 	// either way.

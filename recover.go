@@ -24,8 +24,8 @@ var (
 	ErrClosed = engine.ErrClosed
 	// ErrBusy is returned by Apply if a relay that has not halted runs the lane.
 	ErrBusy = engine.ErrBusy
-	// ErrPlace is returned by CheckPlace, Inspect and Apply if ChooseRestartFrom cannot start at that
-	// place.
+	// ErrPlace is returned by CheckPlace, Inspect and Apply if ChooseRestartFrom cannot start at
+	// that place.
 	ErrPlace = engine.ErrPlace
 )
 
@@ -49,13 +49,13 @@ type Choice string
 // The choices.
 const (
 	// ChooseKafka goes on after the last batch in Kafka.
-	ChooseKafka = Choice(engine.ChooseKafka)
+	ChooseKafka Choice = Choice(engine.ChooseKafka)
 	// ChoosePostgres goes on after the last batch that Postgres knows to be committed.
-	ChoosePostgres = Choice(engine.ChoosePostgres)
+	ChoosePostgres Choice = Choice(engine.ChoosePostgres)
 	// ChooseRestartFrom publishes every row that is still in the table, from a place on.
-	ChooseRestartFrom = Choice(engine.ChooseRestartFrom)
+	ChooseRestartFrom Choice = Choice(engine.ChooseRestartFrom)
 	// ChooseSkipToNow takes every row that is in the table for published.
-	ChooseSkipToNow = Choice(engine.ChooseSkipToNow)
+	ChooseSkipToNow Choice = Choice(engine.ChooseSkipToNow)
 )
 
 // Choices lists every Choice.
@@ -72,11 +72,11 @@ func CheckPlace(from string) error {
 
 // Look says what Inspect looks at.
 type Look struct {
-	// From is where ChooseRestartFrom starts: an id, a time as RFC 3339, or "beginning". Defaults to
-	// "beginning".
+	// From is where ChooseRestartFrom starts: an id, a time as RFC 3339, or "beginning". Defaults
+	// to "beginning".
 	From string
-	// Scan reads the data topics back to the oldest row in doubt, and counts by what is in them. This
-	// may take minutes. Defaults to false: rows are counted by what the two logs say.
+	// Scan reads the data topics back to the oldest row in doubt, and counts by what is in them.
+	// This may take minutes. Defaults to false: rows are counted by what the two logs say.
 	Scan bool
 	// Only leaves all other choices out of Findings.Choices. Defaults to "": all that are open.
 	Only Choice
@@ -114,8 +114,8 @@ type Option struct {
 	Choice Choice
 	// From is the place that ChooseRestartFrom starts at, as it was given.
 	From string
-	// Meaning says in a sentence what the choice does, Caution when it would be wrong; Caution may be
-	// empty.
+	// Meaning says in a sentence what the choice does, Caution when it would be wrong; Caution may
+	// be empty.
 	Meaning, Caution string
 	// New rows would be published, and are not known to be published already.
 	New Rows

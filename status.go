@@ -30,9 +30,9 @@ type LaneStatus struct {
 	Lane string
 	// State is what the lane does.
 	State State
-	// Reason says in a sentence why the lane waits or has halted. In the state Running it names what
-	// the lane works without, such as an unavailable topic; in Standby, in what its settings differ
-	// from the owner's. Empty otherwise.
+	// Reason says in a sentence why the lane waits or has halted. In the state Running it names
+	// what the lane works without, such as an unavailable topic; in Standby, in what its settings
+	// differ from the owner's. Empty otherwise.
 	Reason string
 	// Err is the error behind Reason if the lane has halted, or waits because of an error. For a
 	// halted lane, errors.As finds a *HaltError in it. Nil otherwise.
@@ -41,8 +41,8 @@ type LaneStatus struct {
 	Since time.Time
 	// Seq is the number of the last batch that this process knows to be committed.
 	Seq int64
-	// ParkedAggregates is how many aggregates are parked. Only the process that runs the lane knows;
-	// it is 0 elsewhere.
+	// ParkedAggregates is how many aggregates are parked. Only the process that runs the lane
+	// knows; it is 0 elsewhere.
 	ParkedAggregates int
 	// Progress is when the lane last completed a read of the outbox or a commit. If it is old while
 	// State is not Standby, the lane is stuck. A lane that does not run here has the time at which

@@ -48,7 +48,8 @@ func writeConsumers(to io.Writer, consumers []operator.Consumer) error {
 	if len(consumers) == 0 {
 		return writeLine(to, "no consumer has been here")
 	}
-	const header = "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\tPARTITIONS\tPROCESSES\tNEWEST SESSION"
+	const header = "CONSUMER\tRETENTION\tMARKS\tPARKED KEYS\tPARKED MESSAGES\tRETRIES ASKED FOR\tCLAIMS\t" +
+		"PARTITIONS\tPROCESSES\tNEWEST SESSION"
 	return writeTable(to, header, func(row func(...any)) {
 		for _, c := range consumers {
 			retention := "for ever"

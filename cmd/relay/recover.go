@@ -52,7 +52,7 @@ Examples:
 			if err != nil {
 				return err
 			}
-			way, err := wayOf(c)
+			request, err := readRecover(c)
 			if err != nil {
 				return err
 			}
@@ -60,11 +60,11 @@ Examples:
 			if err != nil {
 				return err
 			}
-			way.lane, err = laneArgument(c, cfg)
+			request.lane, err = laneArgument(c, cfg)
 			if err != nil {
 				return err
 			}
-			return orSignal(c.Context, p.recover(c.Context, cfg, way, form))
+			return orSignal(c.Context, p.recover(c.Context, cfg, request, form))
 		},
 	}
 }
@@ -77,8 +77,8 @@ func laneLast(args []string) []string {
 	return slices.Concat(args[:1], args[2:], args[1:2])
 }
 
-// way is what the arguments ask for.
-type way struct {
+// recoverRequest is what the arguments ask for.
+type recoverRequest struct {
 	lane     string
 	choice   relay.Choice // empty: none
 	look     relay.Look
@@ -86,13 +86,13 @@ type way struct {
 	who, why string
 }
 
-func wayOf(c *cli.Context) (way, error) {
-	w := way{
+func readRecover(c *cli.Context) (recoverRequest, error) {
+	w := recoverRequest{
 		choice: relay.Choice(c.String("choose")), yes: c.Bool("yes"), who: c.String("who"), why: c.String("why"),
 		look: relay.Look{From: c.String("from"), Scan: c.Bool("scan"), Only: relay.Choice(c.String("choose"))},
 	}
 	if w.who == "" {
-		w.who = whoever()
+		w.who = userAtHost()
 	}
 	var names []string
 	for _, known := range relay.Choices() {
@@ -116,8 +116,8 @@ func wayOf(c *cli.Context) (way, error) {
 	return w, nil
 }
 
-// whoever is the user and the host, as far as they are known.
-func whoever() string {
+// userAtHost is the user and the host, as far as they are known.
+func userAtHost() string {
 	name, host := "unknown", "unknown-host"
 	if u, err := user.Current(); err == nil {
 		name = u.Username
@@ -146,7 +146,7 @@ func laneArgument(c *cli.Context, cfg config.Config) (string, error) {
 	return "", usage("relay recover LANE [flags]", "one lane is wanted, and not the arguments %q", c.Args().Slice())
 }
 
-func (p program) recover(ctx context.Context, cfg config.Config, w way, form output) error {
+func (p program) recover(ctx context.Context, cfg config.Config, w recoverRequest, form output) error {
 	cfg.Relay.Logger = p.logger(cfg)
 	recovery, err := relay.NewRecovery(&cfg.Relay, w.lane)
 	if err != nil {
@@ -165,7 +165,7 @@ func (p program) recover(ctx context.Context, cfg config.Config, w way, form out
 	return p.show(findings, form)
 }
 
-func (p program) settle(ctx context.Context, recovery *relay.Recovery, w way, form output) error {
+func (p program) settle(ctx context.Context, recovery *relay.Recovery, w recoverRequest, form output) error {
 	outcome, err := recovery.Apply(ctx, relay.Decision{Choice: w.choice, From: w.look.From, Who: w.who, Why: w.why})
 	if err != nil {
 		return explainRecovery(w, err)
@@ -173,7 +173,7 @@ func (p program) settle(ctx context.Context, recovery *relay.Recovery, w way, fo
 	return p.show(outcome, form)
 }
 
-func explainRecovery(w way, err error) error {
+func explainRecovery(w recoverRequest, err error) error {
 	switch {
 	case errors.Is(err, relay.ErrAgree):
 		return hint.Wrap(err, "relay status, which says why the lane does not go on, if it does not")

@@ -19,7 +19,8 @@ type AggregateQueue struct {
 	AggregateName
 	// TotalRows counts the parked rows, also beyond the limit; 0 if the aggregate is not parked.
 	TotalRows int64 `json:"total_rows"`
-	// Leaving counts rows of a batch that is being committed at this moment: they are parked no more.
+	// Leaving counts rows of a batch that is being committed at this moment: they are parked no
+	// more.
 	Leaving int64 `json:"leaving"`
 	// Rows are the first rows, in the order in which they are to be published.
 	Rows []Row `json:"rows"`

@@ -28,7 +28,8 @@ type Lane struct {
 	// Reason says why the lane waits or has halted, and what to do about it, or which topics a
 	// running lane works without; nil otherwise.
 	Reason *string `json:"reason"`
-	// Owner is the process that took the lane over last, as host/pid/instance; nil before the first.
+	// Owner is the process that took the lane over last, as host/pid/instance; nil before the
+	// first.
 	Owner *string `json:"owner"`
 	// OwnerAlive is whether the session of the process that runs the lane lives at this moment.
 	OwnerAlive bool `json:"owner_alive"`

@@ -116,7 +116,7 @@ func writeWays(b *strings.Builder, f *Findings) {
 	for _, closed := range f.Closed {
 		fmt.Fprintf(b, "  %s is not open\n%s", closed.Choice, wrapped("      ", closed.Reason))
 	}
-	fmt.Fprintf(b, "\nNothing has been changed. To go on: relay recover %s --choose WAY --why TEXT --yes\n", f.Lane)
+	fmt.Fprintf(b, "\nNothing has been changed. To go on: relay recover %s --choose CHOICE --why TEXT --yes\n", f.Lane)
 }
 
 func writeOption(b *strings.Builder, option Option) {
