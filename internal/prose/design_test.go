@@ -1,6 +1,7 @@
 package prose
 
 import (
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -92,4 +93,30 @@ func misses(exist map[string][]string, arguments []string) []string {
 		}
 	}
 	return faults
+}
+
+// A row names packages by their paths; after the first, those beside it may be named alone.
+func TestTheMapHasEveryPackage(t *testing.T) {
+	tick := regexp.MustCompile("`([^`]+)`")
+	named := map[string]bool{}
+	for _, l := range read(t, filepath.Join(root, "DESIGN.md")).lines {
+		if l.kind != table {
+			continue
+		}
+		beside := ""
+		for i, found := range tick.FindAllStringSubmatch(l.text, -1) {
+			name := strings.TrimSuffix(found[1], "/")
+			if i == 0 {
+				beside = name
+			}
+			named[name] = true
+			named[path.Join(beside, name)] = true
+			named[path.Join(path.Dir(beside), name)] = true
+		}
+	}
+	for _, folder := range packages(t) {
+		if !named[folder] {
+			t.Errorf("the map in DESIGN.md does not name the package %s", folder)
+		}
+	}
 }

@@ -2,9 +2,11 @@ package prose
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -115,6 +117,22 @@ func tests(t *testing.T) map[string][]string {
 		}
 	})
 	return names
+}
+
+// packages returns the folders with Go code, as seen from the root.
+func packages(t *testing.T) []string {
+	t.Helper()
+	folders := map[string]bool{}
+	walk(t, func(path string) {
+		folder, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(path, ".go") && folder != "." {
+			folders[filepath.ToSlash(folder)] = true
+		}
+	})
+	return slices.Sorted(maps.Keys(folders))
 }
 
 func walk(t *testing.T, visit func(path string)) {
