@@ -12,7 +12,7 @@
 // booked is compared with the rows of the outbox.
 //
 // The files: demo.go runs it all; stage.go holds the servers; writer.go and transaction.go write,
-// gate.go paces them; relays.go starts and kills the relay; consumer.go reads; internal/harness/ledger
+// gate.go paces them; relays.go starts and kills the relay; consumer.go reads; harness/ledger
 // judges; bank.go is the bank, banks.go starts and kills it, echo.go sends messages again,
 // effects.go judges; view.go shows progress and verdict.go the end.
 package demo

@@ -17,7 +17,8 @@ type Entry[ID comparable] struct {
 	Event
 }
 
-// Ledger holds what writers committed and what a consumer read or did. It is safe for concurrent use.
+// Ledger holds what writers committed and what a consumer read or did. It is safe for concurrent
+// use.
 //
 // A message may arrive before its writer has noted the commit, so what is lost or invented is known
 // at the end only; a duplicate and an inversion show at once.
