@@ -166,7 +166,7 @@ What this does not show
   make test shows the same on real Kafka, where brokers and Postgres go away too.
 
 Where to go next
-  README.md has a five-minute guide to your own database and cluster, and the guarantees with their conditions.
+  README.md has a five-minute guide to your own database and cluster; docs/guarantees.md says what holds, and when.
 `
 
 // money writes cents.
