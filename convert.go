@@ -1,6 +1,9 @@
 package relay
 
-import engine "github.com/outbox-relay/relay/internal/relay"
+import (
+	"github.com/outbox-relay/relay/internal/parking"
+	engine "github.com/outbox-relay/relay/internal/relay"
+)
 
 // forEngine checks the Config and makes of it what the engine takes.
 func (c *Config) forEngine() (engine.Config, error) {
@@ -31,7 +34,7 @@ func (c *Config) forEngine() (engine.Config, error) {
 func (l Lane) forEngine() engine.Lane {
 	return engine.Lane{
 		Name: l.Name, Table: l.Table, Route: l.Route, TopicsAllow: l.TopicsAllow, Partitioner: l.Partitioner,
-		Compression: l.Compression, ContentType: l.ContentType, Poison: engine.Policy(l.Poison),
+		Compression: l.Compression, ContentType: l.ContentType, Poison: parking.Policy(l.Poison),
 		BatchRows: l.BatchRows, BatchBytes: l.BatchBytes, Retention: l.Retention, PollMin: l.PollMin, PollMax: l.PollMax,
 	}
 }

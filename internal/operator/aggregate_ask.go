@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // Action is what is asked for.
@@ -56,7 +56,7 @@ WITH m AS (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS named (lane, aggregate_type, aggregate_id, place)
      WHERE EXISTS (SELECT FROM outbox_parked p
                     WHERE p.lane = named.lane
-                      AND ` + relay.ParkedKey + ` = ` + relay.ParkedKeyOf("named.aggregate_type", "named.aggregate_id") + `
+                      AND ` + parking.QueueKey + ` = ` + parking.QueueKeyOf("named.aggregate_type", "named.aggregate_id") + `
                       AND p.aggregate_type = named.aggregate_type AND p.aggregate_id = named.aggregate_id
                       AND p.released_seq IS NULL AND ($4::uuid IS NULL OR p.msg_id = $4))
 ), asked AS (

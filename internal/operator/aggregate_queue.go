@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // AggregateQueue is one parked aggregate in full.
@@ -68,7 +68,7 @@ type Request struct {
 }
 
 // ofAggregate finds the rows of an aggregate through the index.
-var ofAggregate = relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$2", "$3") + ` AND aggregate_type = $2 AND aggregate_id = $3`
+var ofAggregate = parking.QueueKey + ` = ` + parking.QueueKeyOf("$2", "$3") + ` AND aggregate_type = $2 AND aggregate_id = $3`
 
 var lanesQuery = `
 SELECT lane FROM outbox_parked WHERE ($1::text IS NULL OR lane = $1) AND ` + ofAggregate + `

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/hint"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // The causes of a parked row, beside Behind.
@@ -107,7 +107,7 @@ queues AS (
       FROM outbox_parked
      WHERE released_seq IS NULL
        AND ($6::text IS NULL OR lane = $6) AND ($7::text IS NULL OR aggregate_type = $7) AND ($8::text IS NULL OR aggregate_id = $8)
-       AND ($7::text IS NULL OR $8::text IS NULL OR ` + relay.ParkedKey + ` = ` + relay.ParkedKeyOf("$7", "$8") + `)
+       AND ($7::text IS NULL OR $8::text IS NULL OR ` + parking.QueueKey + ` = ` + parking.QueueKeyOf("$7", "$8") + `)
      ORDER BY lane, aggregate_type, aggregate_id, seq, id
 ), matching AS (
     SELECT *, extract(epoch FROM clock_timestamp() - parked_at)::float8 AS age,

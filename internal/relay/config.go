@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/kafkaclient"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -26,7 +27,7 @@ type Config struct {
 	Partitioner string
 	Compression string
 	ContentType string
-	Poison      Policy
+	Poison      parking.Policy
 	Check       func(*kgo.Record) error
 	BatchRows   int
 	BatchBytes  int
@@ -62,19 +63,6 @@ type Config struct {
 	pace *pace
 }
 
-// Policy says what becomes of a row that can never be sent.
-type Policy string
-
-// The policies.
-const (
-	// Park sets the row and all later rows of its aggregate aside, in order, in outbox_parked; all other aggregates go on.
-	Park Policy = "park"
-	// Skip leaves the row out, records that in outbox_parked_audit, and goes on, also with its aggregate.
-	Skip Policy = "skip"
-	// Halt stops the lane before the row until a person has acted.
-	Halt Policy = "halt"
-)
-
 // The ends of the scale of Retention.
 const (
 	// RemoveAtOnce removes a row as soon as it is published.
@@ -93,7 +81,7 @@ type Lane struct {
 	Partitioner string
 	Compression string
 	ContentType string
-	Poison      Policy
+	Poison      parking.Policy
 	BatchRows   int
 	BatchBytes  int
 	Retention   time.Duration

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // WithDefaults fills in what package relay at the root of the module does for programs.
@@ -19,7 +21,7 @@ func (c Config) WithDefaults() Config {
 	c.Partitioner = cmp.Or(c.Partitioner, "murmur2")
 	c.Compression = cmp.Or(c.Compression, "lz4")
 	c.ContentType = cmp.Or(c.ContentType, "application/json")
-	c.Poison = cmp.Or(c.Poison, Park)
+	c.Poison = cmp.Or(c.Poison, parking.Park)
 	c.Topics.Patience = cmp.Or(c.Topics.Patience, 10*time.Second)
 	c.BatchRows = cmp.Or(c.BatchRows, 5000)
 	c.BatchBytes = cmp.Or(c.BatchBytes, 8<<20)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // blockedError names topics that nothing may be written to now.
@@ -18,11 +19,11 @@ func (e *blockedError) Error() string {
 
 // enlist lists the last transactions, with that of a batch which is about to be produced, for its checkpoint. The error says
 // that nothing may be written to a topic of the batch.
-func (s *session) enlist(b *batch, pl *plan) (*checkpoint.Transactions, error) {
+func (s *session) enlist(b *batch, pl *parking.Plan) (*checkpoint.Transactions, error) {
 	topics := make(map[string]struct{})
 	last := ""
 	for i := range b.page.Records {
-		if pl.drop != nil && pl.drop[i] {
+		if pl.Drop != nil && pl.Drop[i] {
 			continue
 		}
 		if topic := b.page.Records[i].Topic; topic != last {

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // Under the policy halt a person corrects the row that brokers have refused, and the lane goes on.
@@ -15,7 +17,7 @@ func TestALaneThatHaltedForARowGoesOnOnceTheRowIsCorrected(t *testing.T) {
 	r.putEvent("a", poison)
 	r.putEvent("b", "2")
 	cfg := r.config()
-	cfg.Poison, cfg.Compression = Halt, "none"
+	cfg.Poison, cfg.Compression = parking.Halt, "none"
 	s := r.start(cfg)
 	if reason := s.awaitState(t, Halted); !strings.Contains(reason, "cannot be sent") {
 		t.Errorf("it halted for %s", reason)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // logged is a log that a test can read while it is written.
@@ -51,7 +53,7 @@ func TestReplicasWithOtherSettingsSaySoLoudly(t *testing.T) {
 	r.insertOrders(2, "v")
 	first.awaitRows(t, 2)
 	cfg, log := logging(r.config())
-	cfg.Route, cfg.Poison = "outbox.event.order", Skip
+	cfg.Route, cfg.Poison = "outbox.event.order", parking.Skip
 	second := r.start(cfg)
 	second.await(t, "the one that waits says so", func(s *recorder) bool {
 		return s.state().State == Standby && strings.Contains(s.state().Reason, `poison was "park" and is "skip"; route was "outbox.event.{aggregate_type}" and is "outbox.event.order"`)

@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // putTo writes an event to a topic of its own choice.
@@ -100,7 +102,7 @@ func large(letter string, kib int) string { return strings.Repeat(letter, kib<<1
 // any other.
 func TestALargeRowWaitsForItsTopic(t *testing.T) {
 	t.Parallel()
-	for _, policy := range []Policy{Park, Skip} {
+	for _, policy := range []parking.Policy{parking.Park, parking.Skip} {
 		t.Run(string(policy), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)

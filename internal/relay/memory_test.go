@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // putLarge writes an event whose payload has so many MiB.
@@ -99,7 +101,7 @@ func TestParkedAggregatesAreBoundedInMemory(t *testing.T) {
 		SELECT 'order', 'a' || n, 'T', 'late' FROM generate_series(1, $1::int) n`, parked)
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, headers) VALUES ('order', 'z', 'T', '1', '{"h": null}')`)
 	cfg := r.config()
-	cfg.BatchRows, cfg.parkedBytes = 20, 50*keyBytes
+	cfg.BatchRows, cfg.parkedBytes = 20, 50*parking.KeyBytes
 	full := func(rec *recorder) bool {
 		return rec.state().State == Waiting && strings.Contains(rec.state().Reason, "relay parked list")
 	}
@@ -115,7 +117,7 @@ func TestParkedAggregatesAreBoundedInMemory(t *testing.T) {
 		t.Errorf("%d rows are parked, and memory is for fewer than 50", before)
 	}
 	small := cfg
-	small.parkedBytes = 20 * keyBytes // less than what is parked by now
+	small.parkedBytes = 20 * parking.KeyBytes // less than what is parked by now
 	s = r.start(small)
 	s.await(t, "the lane is full", full)
 	last := query[string](t, r.conn, `SELECT aggregate_id FROM outbox_parked ORDER BY id DESC LIMIT 1`)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // pace is how many rows a batch may have, given how long Postgres takes to park and to release them. What a batch changes in
@@ -46,15 +48,10 @@ func (p *pace) learn(changed int, took, limit time.Duration, err error) {
 	}
 }
 
-// changes counts the rows of outbox_parked and outbox_parked_audit that the batch writes.
-func (p *plan) changes() int {
-	return len(p.parks) + len(p.skips) + len(p.releases) + len(p.again) + len(p.done)
-}
-
 // paced runs a write of the batch on the lane's row, and learns from how long it took.
-func (s *session) paced(pl *plan, write func() error) error {
+func (s *session) paced(pl *parking.Plan, write func() error) error {
 	began := time.Now()
 	err := write()
-	s.cfg.pace.learn(pl.changes(), time.Since(began), s.cfg.workTimeout(), err)
+	s.cfg.pace.learn(pl.Changes(), time.Since(began), s.cfg.workTimeout(), err)
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -224,7 +225,7 @@ func TestTheSkipPolicyLeavesOutTheRowAndSaysSo(t *testing.T) {
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic) VALUES ('order', 'a', 'T', 'no topic!')`)
 	r.putEvent("a", "2")
 	cfg := r.config()
-	cfg.Poison = Skip
+	cfg.Poison = parking.Skip
 	s := r.start(cfg)
 	s.awaitRows(t, 2)
 	s.stop()
@@ -423,15 +424,15 @@ func (r *rig) endAt(cfg Config, at Step, n int) {
 
 func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
 	topics := topics.NewRegistry(nil, topics.NewUnavailable(time.Hour), topics.Options{})
-	k := &parking{cfg: &Config{Poison: Halt}, topics: topics, pieces: newPieces(topics), keys: map[string]parkedKey{}}
+	k := parking.New(parking.Options{Policy: parking.Halt}, topics, nil)
 	p := &outboxread.Page{Faults: []outboxread.Fault{{At: 3, Err: errors.New("not a row")}}}
 	for id := range int64(5) {
 		p.IDs = append(p.IDs, id+10)
 		p.Records = append(p.Records, kgo.Record{Topic: "t", Key: []byte("k"), Headers: make([]kgo.RecordHeader, 6)})
 	}
 	p.Window, p.After = position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 9, Xmax: 9}}, position.Position{From: position.Snapshot{Xmin: 9, Xmax: 9}}
-	pl := k.sieve(p, 0)
-	if pl.halted == nil || pl.sent != 3 || pl.after.LastID != 12 || !pl.after.Open() || !slices.Equal(pl.drop, []bool{false, false, false, true, true}) {
+	pl := k.PlanPage(p, 0)
+	if pl.Halted == nil || pl.Sent != 3 || pl.After.LastID != 12 || !pl.After.Open() || !slices.Equal(pl.Drop, []bool{false, false, false, true, true}) {
 		t.Errorf("%+v", pl)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
@@ -27,7 +28,7 @@ func (c *Config) rowOptions(lane Lane, owner string) lanestore.Options {
 	return lanestore.Options{
 		Lane: lane.Name, Table: lane.Table, Owner: owner, Settings: agreeing(c),
 		WorkTimeout: c.workTimeout(), Database: c.sessions(),
-		Parked: parkedRows{lane.Name, lane.Table},
+		Parked: parking.NewRows(lane.Name, lane.Table),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -22,11 +23,11 @@ var errDrained = errors.New("the lane was handed on while a batch waited for a t
 // publish produces a batch until the brokers have acknowledged it whole. What they refuse for good is taken out of it, and
 // what they refuse for now is waited for: the transaction is aborted and the batch begun anew, with a new plan. sieve makes
 // it.
-func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) error {
+func (s *session) publish(ctx context.Context, b *batch, sieve func() *parking.Plan) error {
 	for {
 		err := s.fill(ctx, b)
 		if err == nil {
-			s.topics.Unavailable.Written(b.page.Records, b.plan.Load().drop)
+			s.topics.Unavailable.Written(b.page.Records, b.plan.Load().Drop)
 			return nil
 		}
 		if blocked := (*blockedError)(nil); errors.As(err, &blocked) {
@@ -55,8 +56,8 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *plan) err
 			return errDrained
 		}
 		pl := sieve()
-		if pl.halted != nil && pl.empty() {
-			return pl.halted
+		if pl.Halted != nil && pl.Empty() {
+			return pl.Halted
 		}
 		b.plan.Store(pl)
 		if b.txn, err = s.beginTransaction(ctx); err != nil {
@@ -100,7 +101,7 @@ func (s *session) noteAway(b *batch) {
 		topic := f.Record.Topic
 		if _, known := s.topics.Known(topic); known { // noted once a batch
 			s.topics.Forget(topic)
-			delete(s.parking.trying, topic)
+			delete(s.parking.Trying, topic)
 			s.topics.SetUnavailable(topic, fmt.Errorf("produce to topic %s: %w", topic, f.Err))
 		}
 	}
@@ -136,9 +137,9 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []kafkatx.Fail
 	for _, f := range suspects {
 		bytes += outboxread.RecordBytes(f.Record)
 	}
-	s.parking.pieces.halve(topic, bytes)
+	s.parking.Pieces.Halve(topic, bytes)
 	s.lane.log.Warn("a topic refuses records together that it takes one by one: the page is published in smaller pieces",
-		"topic", topic, "records", len(suspects), "batch_bytes", s.parking.pieces.bound(topic))
+		"topic", topic, "records", len(suspects), "batch_bytes", s.parking.Pieces.Bound(topic))
 	return nil
 }
 
@@ -154,7 +155,7 @@ func (s *session) limitChanged(ctx context.Context, p *outboxread.Page, refused 
 			}
 		}
 	}
-	return s.parking.pieces.atMost(refused.Topic, s.topics.Limit(refused.Topic)), nil
+	return s.parking.Pieces.AtMost(refused.Topic, s.topics.Limit(refused.Topic)), nil
 }
 
 // renew returns an error that begins a new session if the producers go by a limit that has been raised since, and the record
@@ -177,7 +178,7 @@ func tooLarge(err error) bool {
 func (s *session) condemn(b *batch, f kafkatx.Failure) error {
 	for i := range b.page.Records {
 		if &b.page.Records[i] == f.Record {
-			s.parking.condemned[b.page.Key(i)] = f.Err
+			s.parking.Poison[b.page.Key(i)] = f.Err
 			return nil
 		}
 	}

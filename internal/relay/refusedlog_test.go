@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // lockedBuffer is a log that several goroutines write to.
@@ -29,12 +31,12 @@ func TestBadRowsDoNotFloodTheLog(t *testing.T) {
 	r.putEvent("b", "good")
 	log := new(lockedBuffer)
 	cfg := r.config()
-	cfg.Poison, cfg.Logger = Skip, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))
+	cfg.Poison, cfg.Logger = parking.Skip, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError}))
 	s := r.start(cfg)
 	s.awaitRows(t, 1)
 	s.stop()
 	text := log.String()
-	if lines := strings.Count(text, "\n"); lines > reported+1 || !strings.Contains(text, "rows=497") {
+	if lines := strings.Count(text, "\n"); lines > parking.Reported+1 || !strings.Contains(text, "rows=497") {
 		t.Errorf("%d lines: %s", lines, text[:min(len(text), 2000)])
 	}
 	if n := query[int](t, r.conn, `SELECT count(*)::int FROM outbox_parked_audit WHERE action = 'skip'`); n != 500 {

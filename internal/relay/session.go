@@ -17,6 +17,7 @@ import (
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
 	"github.com/outbox-relay/relay/internal/topics"
@@ -41,8 +42,8 @@ type session struct {
 	log        *checkpoint.Log
 	lineage    checkpoint.ClusterIdentity
 	last       checkpoint.Record // committed, when the session began
-	parking    *parking
-	queue      *parkedQueue      // of outbox_parked; opened when it is needed
+	parking    *parking.Planner
+	queue      *parking.Queue    // of outbox_parked; opened when it is needed
 	progress   position.Position // after the last batch that was begun
 	seq        int64             // of that batch
 	unsendable error             // the row that ended the session, if one did
@@ -62,7 +63,7 @@ type batch struct {
 	begun  time.Time
 	// plan and txn are replaced where the batch is begun anew without rows that were refused; they are final once flushed has
 	// its one value. The intent is then written again.
-	plan    atomic.Pointer[plan]
+	plan    atomic.Pointer[parking.Plan]
 	txn     *kafkatx.Txn
 	flushed chan error
 }
@@ -182,18 +183,18 @@ func (s *session) read(ctx context.Context, pages chan<- *outboxread.Page) error
 // between it looks after what is parked.
 func (s *session) produce(ctx context.Context, pages <-chan *outboxread.Page, batches chan<- *batch) error {
 	defer close(s.produced)
-	s.lane.parked.Store(int64(len(s.parking.keys)))
+	s.lane.parked.Store(int64(len(s.parking.Keys)))
 	look := time.NewTimer(0)
 	defer look.Stop()
-	looking := len(s.parking.keys) > 0 || s.parking.requested
+	looking := len(s.parking.Keys) > 0 || s.parking.Requested
 	if !looking {
 		<-look.C
 	}
 	for {
 		in, drain := pages, (<-chan struct{})(nil)
-		if s.parking.full() {
+		if s.parking.Full() {
 			in, drain = nil, s.drain
-			s.lane.failed(Waiting, s.parking.errFull())
+			s.lane.failed(Waiting, s.parking.ErrFull())
 		}
 		select {
 		case <-drain:
@@ -216,7 +217,7 @@ func (s *session) produce(ctx context.Context, pages <-chan *outboxread.Page, ba
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !looking && len(s.parking.keys) > 0 {
+		if !looking && len(s.parking.Keys) > 0 {
 			looking = true
 			look.Reset(parkedLook)
 		}
@@ -232,21 +233,21 @@ func (s *session) sendPage(ctx context.Context, p *outboxread.Page, batches chan
 		if err := s.checkLimits(ctx, p); err != nil {
 			return true, err
 		}
-		sieve := func() *plan { return s.parking.sieve(p, from) }
+		sieve := func() *parking.Plan { return s.parking.PlanPage(p, from) }
 		pl, err := s.planned(ctx, p, from, sieve)
 		if err != nil {
 			return true, err
 		}
-		if pl.halted != nil && pl.empty() {
-			s.unsendable = pl.halted
+		if pl.Halted != nil && pl.Empty() {
+			s.unsendable = pl.Halted
 			return true, nil
 		}
 		pl, err = s.send(ctx, p, pl, sieve, batches)
-		if err != nil || pl.halted != nil {
-			s.unsendable = pl.halted
+		if err != nil || pl.Halted != nil {
+			s.unsendable = pl.Halted
 			return true, err
 		}
-		from = pl.next
+		from = pl.Next
 		p.Release()
 	}
 	s.reader.Put(p)
@@ -254,7 +255,7 @@ func (s *session) sendPage(ctx context.Context, p *outboxread.Page, batches chan
 }
 
 // send makes a batch of a page and hands it to the committing goroutine. It returns the plan that was carried out.
-func (s *session) send(ctx context.Context, p *outboxread.Page, pl *plan, sieve func() *plan, batches chan<- *batch) (*plan, error) {
+func (s *session) send(ctx context.Context, p *outboxread.Page, pl *parking.Plan, sieve func() *parking.Plan, batches chan<- *batch) (*parking.Plan, error) {
 	txn, err := s.beginTransaction(ctx)
 	if err != nil {
 		return pl, err
@@ -271,9 +272,9 @@ func (s *session) send(ctx context.Context, p *outboxread.Page, pl *plan, sieve 
 	err = s.publish(ctx, b, sieve)
 	pl = b.plan.Load()
 	if err == nil {
-		s.progress = pl.after
-		s.parking.adopt(pl)
-		s.lane.parked.Store(int64(len(s.parking.keys)))
+		s.progress = pl.After
+		s.parking.Adopt(pl)
+		s.lane.parked.Store(int64(len(s.parking.Keys)))
 	}
 	b.flushed <- err
 	return pl, err
@@ -297,7 +298,7 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 		return err
 	}
 	last := checkpoint.Record{
-		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.after, Identity: s.lineage, Table: new(s.row.Table()),
+		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.After, Identity: s.lineage, Table: new(s.row.Table()),
 		Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(), Transactions: transactions,
 	}
 	value, err := last.Encode()
@@ -311,7 +312,7 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 	defer given()
 	s.cfg.Step(BeforeProduce)
 	for i := range b.page.Records {
-		if pl.drop == nil || !pl.drop[i] {
+		if pl.Drop == nil || !pl.Drop[i] {
 			b.txn.Produce(records, &b.page.Records[i])
 		}
 	}
@@ -399,16 +400,16 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 		return failed
 	}
 	s.cfg.Step(AfterEnd)
-	if pl.works() {
+	if pl.Works() {
 		if err := s.paced(pl, func() error { return s.row.Settle(ctx, b.seq) }); err != nil {
 			return err
 		}
 	}
-	s.cleaner.Published(pl.after)
+	s.cleaner.Published(pl.After)
 	s.row.Committed(b.seq)
 	s.lane.committed(Batch{
-		Lane: s.lane.Name, Seq: b.seq, Rows: pl.sent, Bytes: pl.bytes, Oldest: b.oldest, Took: time.Since(b.begun),
-		Parked: len(pl.parks), Skipped: len(pl.skips), Released: len(pl.releases),
+		Lane: s.lane.Name, Seq: b.seq, Rows: pl.Sent, Bytes: pl.Bytes, Oldest: b.oldest, Took: time.Since(b.begun),
+		Parked: len(pl.Parks), Skipped: len(pl.Skips), Released: len(pl.Releases),
 	})
 	s.committed.Store(b.seq)
 	select {
@@ -419,14 +420,14 @@ func (s *session) finish(ctx context.Context, ping *time.Ticker, b *batch) error
 }
 
 // intent records that a batch is about to be committed, and what it parks and releases.
-func (s *session) intent(ctx context.Context, seq int64, pl *plan, again bool) error {
+func (s *session) intent(ctx context.Context, seq int64, pl *parking.Plan, again bool) error {
 	var work func(context.Context, pgx.Tx) error
-	if pl.works() {
+	if pl.Works() {
 		work = func(ctx context.Context, tx pgx.Tx) error {
-			return parkedRows{s.lane.Name, s.lane.Table}.write(ctx, tx, s.row.Table().OID, seq, pl)
+			return parking.NewRows(s.lane.Name, s.lane.Table).Write(ctx, tx, s.row.Table().OID, seq, pl)
 		}
 	}
-	return s.row.Intent(ctx, lanestore.Intent{Seq: seq, After: pl.after, Again: again}, work)
+	return s.row.Intent(ctx, lanestore.Intent{Seq: seq, After: pl.After, Again: again}, work)
 }
 
 // awaitTopics waits until every topic of the page can be written to or is held. It reports false where the session was told

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -161,7 +162,7 @@ func TestARowTooLargeHaltsTheLaneBehindWhatStandsBeforeIt(t *testing.T) {
 				r.small("small.order")
 				slow := open(t, r.url)
 				cfg := r.config()
-				cfg.Route, cfg.Poison = "small.{aggregate_type}", Halt
+				cfg.Route, cfg.Poison = "small.{aggregate_type}", parking.Halt
 				cfg.Step = func(step Step) {
 					if step == BeforeIntent && delay > 0 {
 						exec(t, slow, `SELECT pg_sleep($1)`, delay)
@@ -211,7 +212,7 @@ func TestARowWithAnIllegalTopicHaltsTheLane(t *testing.T) {
 	exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic) VALUES ('order', 'o-1', 'T', 'a b')`)
 	r.insertOrders(10, "after")
 	cfg := r.config()
-	cfg.Poison = Halt
+	cfg.Poison = parking.Halt
 	s := r.start(cfg)
 	reason := s.awaitState(t, Halted)
 	if id := query[int64](t, r.conn, `SELECT id FROM outbox WHERE topic IS NOT NULL`); !strings.Contains(reason, fmt.Sprintf("row id %d ", id)) {

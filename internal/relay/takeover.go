@@ -12,6 +12,7 @@ import (
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -47,9 +48,9 @@ func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, erro
 	s := &session{cfg: l.cfg, lane: l, row: row, client: client, admin: admin, lineage: lineage, topics: topics.NewRegistry(admin, l.outages, l.cfg.topicOptions())}
 	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
 	s.lastOf = make(map[int]checkpoint.Transaction)
-	s.parking = &parking{
-		cfg: l.cfg, table: l.Table, topics: s.topics, pieces: newPieces(s.topics), condemned: l.condemned, keys: make(map[string]parkedKey),
-	}
+	s.parking = parking.New(parking.Options{
+		Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes, HaltedRetry: haltedRetry, Logger: l.cfg.Logger,
+	}, s.topics, l.condemned)
 	s.log = l.cfg.checkpointLog(client, l.Name, l.partition)
 	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
 	err = row.PingWhile(ctx, func(ctx context.Context) (err error) {
@@ -136,7 +137,7 @@ func (s *session) claim(ctx context.Context) error {
 	}
 	s.lane.tellSettings(s.row)
 	return s.row.PingWhile(ctx, func(ctx context.Context) error {
-		return loadParked(ctx, s.reader.Conn(), s.lane.Name, s.parking, s.reader.Routed)
+		return parking.Load(ctx, s.reader.Conn(), s.lane.Name, s.parking, s.reader.Routed)
 	})
 }
 

@@ -1,14 +1,14 @@
-package relay
+package parking
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
@@ -17,13 +17,16 @@ import (
 // What a batch changes in outbox_parked is written with its intent, under its number, and so is undone where the batch never
 // became a commit: parked rows of a higher number than the last committed one are removed, and released ones are back.
 
-// parkedRows is what the tables outbox_parked and outbox_parked_audit hold of a lane.
-type parkedRows struct {
+// Rows is what the tables outbox_parked and outbox_parked_audit hold of a lane.
+type Rows struct {
 	lane, table string
 }
 
+// NewRows is what the tables hold of a lane on an outbox.
+func NewRows(lane, outbox string) Rows { return Rows{lane, outbox} }
+
 // Undo takes back what batches after seq have parked, skipped and released.
-func (l parkedRows) Undo(ctx context.Context, tx pgx.Tx, seq int64) error {
+func (l Rows) Undo(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{
 		`DELETE FROM outbox_parked WHERE lane = $1 AND seq > $2`,
 		`DELETE FROM outbox_parked_audit WHERE lane = $1 AND done_seq > $2 AND action = 'skip'`,
@@ -36,7 +39,7 @@ func (l parkedRows) Undo(ctx context.Context, tx pgx.Tx, seq int64) error {
 }
 
 // undoReleases takes back what batches after seq have released, where it is not settled.
-func (l parkedRows) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error {
+func (l Rows) undoReleases(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{
 		`UPDATE outbox_parked SET released_seq = NULL, request = NULL WHERE lane = $1 AND released_seq > $2`,
 		`UPDATE outbox_parked_audit SET done_seq = NULL, outcome = NULL
@@ -49,10 +52,10 @@ WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
 	return nil
 }
 
-// write writes what the batch changes. bound is the oid of the table that the rows must be of; 0 for any.
-func (l parkedRows) write(ctx context.Context, tx pgx.Tx, bound uint32, seq int64, pl *plan) error {
+// Write writes what the batch changes. bound is the oid of the table that the rows must be of; 0 for any.
+func (l Rows) Write(ctx context.Context, tx pgx.Tx, bound uint32, seq int64, pl *Plan) error {
 	lane, table := l.lane, pg.QuoteTable(l.table)
-	if err := all(ctx, tx, "park rows", pl.parks, false, `
+	if err := all(ctx, tx, "park rows", pl.Parks, false, `
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at,
                            seq, cause, error, attempts)
 SELECT $1, id, msg_id, o.aggregate_type, o.aggregate_id, o.type, o.topic, o.payload, o.headers, o.created_at,
@@ -62,14 +65,14 @@ FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, 
 ON CONFLICT (lane, id, msg_id) DO UPDATE SET seq = outbox_parked.seq`, lane, seq); err != nil {
 		return err
 	}
-	if err := all(ctx, tx, "record skipped rows", pl.skips, false, `
+	if err := all(ctx, tx, "record skipped rows", pl.Skips, false, `
 INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, requested_by, reason, done_seq, events, outcome)
 SELECT $1, 'skip', o.aggregate_type, o.aggregate_id, msg_id, 'relay', 'policy skip', $2, 1, a.cause || ': ' || a.error
 FROM unnest($3::bigint[], $4::text[]::uuid[], $5::text[], $6::text[]) AS a (id, msg_id, cause, error)
      JOIN `+table+` AS o USING (id, msg_id)`, lane, seq); err != nil {
 		return err
 	}
-	if err := l.checkBound(ctx, tx, bound, len(pl.parks)+len(pl.skips)); err != nil {
+	if err := l.checkBound(ctx, tx, bound, len(pl.Parks)+len(pl.Skips)); err != nil {
 		return err
 	}
 	if err := all(ctx, tx, "keep parked rows", pl.again, true, `
@@ -80,7 +83,7 @@ WHERE p.lane = $1 AND p.place = a.place AND p.seq < $2`, lane, seq); err != nil 
 	}
 	// By request, and not as a join with all of them, for which stale statistics make Postgres read every parked row.
 	released := make(map[int64][]int64)
-	for _, r := range pl.releases {
+	for _, r := range pl.Releases {
 		released[r.request] = append(released[r.request], r.place)
 	}
 	for request, places := range released {
@@ -126,9 +129,9 @@ func storable(text string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "?"), "?")
 }
 
-// errRowsGone says that rows which a batch is about were changed by somebody else. The lane is taken over anew and reads them
+// ErrRowsGone says that rows which a batch is about were changed by somebody else. The lane is taken over anew and reads them
 // as they are then.
-var errRowsGone = errors.New("somebody else has deleted or changed rows that were about to be set aside or released")
+var ErrRowsGone = errors.New("somebody else has deleted or changed rows that were about to be set aside or released")
 
 func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement string, args ...any) error {
 	if want == 0 {
@@ -139,13 +142,13 @@ func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement st
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if tag.RowsAffected() != int64(want) {
-		return fmt.Errorf("%s: %d of %d: %w", what, tag.RowsAffected(), want, errRowsGone)
+		return fmt.Errorf("%s: %d of %d: %w", what, tag.RowsAffected(), want, ErrRowsGone)
 	}
 	return nil
 }
 
 // Settle removes the rows that committed batches have released, and counts them for the requests that asked for it.
-func (l parkedRows) Settle(ctx context.Context, tx pgx.Tx, seq int64) error {
+func (l Rows) Settle(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{`
 WITH gone AS (DELETE FROM outbox_parked WHERE lane = $1 AND released_seq <= $2 RETURNING request)
 UPDATE outbox_parked_audit AS a SET events = a.events + g.events
@@ -160,7 +163,7 @@ FROM (SELECT request, count(*) AS events FROM gone WHERE request IS NOT NULL GRO
 }
 
 // GoBack takes back what contradicts a position that a recovery has chosen.
-func (l parkedRows) GoBack(ctx context.Context, tx pgx.Tx, to position.Position) error {
+func (l Rows) GoBack(ctx context.Context, tx pgx.Tx, to position.Position) error {
 	// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.
 	if err := l.undoReleases(ctx, tx, -1); err != nil {
 		return err
@@ -175,7 +178,7 @@ func (l parkedRows) GoBack(ctx context.Context, tx pgx.Tx, to position.Position)
 }
 
 // checkBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
-func (l parkedRows) checkBound(ctx context.Context, tx pgx.Tx, bound uint32, rows int) error {
+func (l Rows) checkBound(ctx context.Context, tx pgx.Tx, bound uint32, rows int) error {
 	if rows == 0 || bound == 0 {
 		return nil
 	}
@@ -189,33 +192,33 @@ func (l parkedRows) checkBound(ctx context.Context, tx pgx.Tx, bound uint32, row
 	return nil
 }
 
-// ParkedKey is what outbox_parked_queue_idx has of an aggregate in place of its columns: an index entry has 2,704 bytes at most,
+// QueueKey is what outbox_parked_queue_idx has of an aggregate in place of its columns: an index entry has 2,704 bytes at most,
 // and older tables may hold longer texts. Two aggregates may share it, so the columns are compared as well.
-const ParkedKey = `hashtextextended(aggregate_id COLLATE "C", hashtextextended(aggregate_type COLLATE "C", 0))`
+const QueueKey = `hashtextextended(aggregate_id COLLATE "C", hashtextextended(aggregate_type COLLATE "C", 0))`
 
-// ParkedKeyOf is the ParkedKey of an aggregate that two expressions of SQL give.
-func ParkedKeyOf(aggregateType, aggregateID string) string {
+// QueueKeyOf is the ParkedKey of an aggregate that two expressions of SQL give.
+func QueueKeyOf(aggregateType, aggregateID string) string {
 	return `hashtextextended(` + aggregateID + `::text COLLATE "C", hashtextextended(` + aggregateType + `::text COLLATE "C", 0))`
 }
 
-// loadParked reads which aggregates are parked, on the reader's session, once the lane is claimed.
-func loadParked(ctx context.Context, conn *pgx.Conn, lane string, k *parking, route func(aggregateType string) string) error {
-	ctx, cancel := context.WithTimeout(ctx, lanestore.LongTimeout)
+// Load reads which aggregates are parked, on the reader's session, once the lane is claimed.
+func Load(ctx context.Context, conn *pgx.Conn, lane string, k *Planner, route func(aggregateType string) string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Minute)
 	defer cancel()
 	rows, err := conn.Query(ctx, `
-SELECT DISTINCT ON (`+ParkedKey+`, aggregate_type, aggregate_id)
+SELECT DISTINCT ON (`+QueueKey+`, aggregate_type, aggregate_id)
        aggregate_type, aggregate_id, cause, coalesce(topic, ''), coalesce(error, '')
-FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey+`, aggregate_type, aggregate_id, seq, id LIMIT $2`,
-		lane, k.cfg.parkedBytes/keyBytes+1)
+FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+QueueKey+`, aggregate_type, aggregate_id, seq, id LIMIT $2`,
+		lane, k.o.Bytes/KeyBytes+1)
 	if err != nil {
 		return fmt.Errorf("read what is parked: %w", err)
 	}
 	defer rows.Close()
-	clear(k.keys)
-	k.bytes, k.partial = 0, false
+	clear(k.Keys)
+	k.Bytes, k.Partial = 0, false
 	partial := false
 	for rows.Next() {
-		if k.full() {
+		if k.Full() {
 			partial = true
 			continue // to the end of the result, which is bounded
 		}
@@ -223,7 +226,7 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey
 		if err := rows.Scan(&aggregateType, &aggregateID, &cause, &topic, &why); err != nil {
 			return fmt.Errorf("read what is parked: %w", err)
 		}
-		state := parkedKey{free: cause == causeBehind}
+		state := Key{free: cause == causeBehind}
 		if cause == causeTopic {
 			if topic == "" {
 				topic = route(aggregateType)
@@ -231,13 +234,13 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+ParkedKey
 			state.topic = topic
 			k.topics.Unavailable.Suspend(topic, why)
 		}
-		k.add(string(outboxread.AggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
+		k.Add(string(outboxread.AggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read what is parked: %w", err)
 	}
-	k.partial = partial
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL)`, lane).Scan(&k.requested)
+	k.Partial = partial
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL)`, lane).Scan(&k.Requested)
 	if err != nil {
 		return fmt.Errorf("read the requests about parked rows: %w", err)
 	}

@@ -1,0 +1,252 @@
+package parking
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/topics"
+)
+
+// Planner keeps the order of aggregates that have a row which cannot be sent: that row and all later ones of its aggregate
+// go to outbox_parked, in order, and from there to Kafka or away when a person has decided, or when the topic that they
+// wait for is back. It belongs to the producing goroutine, which sees every row once and in order: an aggregate is parked,
+// or is not, after a given batch, and no other process has a say in it. People ask through outbox_parked_audit.
+type Planner struct {
+	o         Options
+	topics    *topics.Registry
+	Pieces    *pieces
+	Poison    map[outboxread.RowKey]error // rows that the brokers have refused
+	Keys      map[string]Key
+	Bytes     int             // what keys hold, about
+	Partial   bool            // keys are not all that are parked: there are more than memory is for
+	Trying    map[string]bool // held topics that are being tried again
+	Requested bool            // somebody has asked for something lately
+	Until     time.Time       // requests are looked for until then, though nothing is parked: one may come late
+	scratch   []byte
+}
+
+// Options say what becomes of rows that can never be sent.
+type Options struct {
+	// Table is the outbox, for a diagnosis.
+	Table string
+	// Policy applies to a row that can never be sent.
+	Policy Policy
+	// Check refuses records as Kafka would; nil refuses none.
+	Check func(*kgo.Record) error
+	// Bytes bounds the memory for the names of parked aggregates.
+	Bytes int
+	// HaltedRetry is how often a lane that the policy Halt has stopped looks again.
+	HaltedRetry time.Duration
+	Logger      *slog.Logger
+}
+
+// New plans pages. The poison outlives the session.
+func New(o Options, registry *topics.Registry, poison map[outboxread.RowKey]error) *Planner {
+	return &Planner{o: o, topics: registry, Pieces: newPieces(registry), Poison: poison, Keys: make(map[string]Key)}
+}
+
+// Key is an aggregate that is parked.
+type Key struct {
+	// topic that its first row waits for; empty where it waits for a person.
+	topic string
+	// free: nothing holds the first row any more, since the one before it was discarded.
+	free bool
+}
+
+// The causes of a parked row, as outbox_parked has them.
+const (
+	causeRefused = "refused"
+	causeTopic   = "topic"
+	causeBehind  = "behind"
+)
+
+// PlanPage decides for each row of a page that was read from the outbox, from a place on, whether it is sent. It may be asked again
+// about the same page, once more rows are poison, more topics are held or pieces are smaller.
+func (k *Planner) PlanPage(p *outboxread.Page, from int) *Plan {
+	pl := &Plan{Sent: len(p.Records), Bytes: p.Bytes, After: p.After, Next: len(p.Records)}
+	if from == 0 && k.quiet(p) {
+		return pl
+	}
+	for i := range from {
+		pl.leaveOut(p, i)
+	}
+	k.Pieces.begin(p)
+	faults := p.Faults
+	for i := from; i < len(p.Records); i++ {
+		record := &p.Records[i]
+		for len(faults) > 0 && faults[0].At < i {
+			faults = faults[1:]
+		}
+		var refused error
+		if len(faults) > 0 && faults[0].At == i {
+			refused = faults[0].Err
+		}
+		k.scratch = outboxread.AggregateOf(k.scratch[:0], record)
+		if k.parked(pl) {
+			pl.leaveOut(p, i)
+			pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeBehind})
+			continue
+		}
+		if refused == nil {
+			refused = k.refuses(p, i)
+		}
+		if refused != nil {
+			if k.refuse(p, pl, i, refused) {
+				return pl
+			}
+			continue
+		}
+		if away := k.topics.Unavailable.Suspended(record.Topic); away != nil {
+			pl.leaveOut(p, i)
+			pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeTopic, err: away.Error()})
+			pl.park(string(k.scratch), Key{topic: record.Topic})
+			continue
+		}
+		if k.Pieces.ends(p, i) || p.IsLarge(i) && i > from {
+			k.cut(p, pl, i)
+			return pl
+		}
+		if p.IsLarge(i) && !p.Fetched(i) {
+			pl.Fetch = true
+			return pl
+		}
+	}
+	return pl
+}
+
+// quiet reports whether the page is sent as it is, without a look at its rows.
+func (k *Planner) quiet(p *outboxread.Page) bool {
+	return len(k.Keys) == 0 && len(p.Faults) == 0 && len(k.Poison) == 0 && k.o.Check == nil &&
+		!p.HasLarge() && p.Largest <= k.topics.SmallestLimit() && k.Pieces.whole(p) && !k.topics.Unavailable.AnySuspended()
+}
+
+// parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
+func (k *Planner) parked(pl *Plan) bool {
+	if _, parked := k.Keys[string(k.scratch)]; parked {
+		return true
+	}
+	_, parked := pl.keys[string(k.scratch)]
+	return parked
+}
+
+// refuses returns why the record at a place can never be sent, or nil.
+func (k *Planner) refuses(p *outboxread.Page, i int) error {
+	r := &p.Records[i]
+	if len(k.Poison) > 0 {
+		if err := k.Poison[p.Key(i)]; err != nil {
+			return err
+		}
+	}
+	// A batch holds more than this; what is only just too large is refused by the client.
+	switch size, most := p.Size(i), k.topics.Limit(r.Topic); {
+	case size > topics.MaxRecordBytes:
+		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, topics.MaxRecordBytes)
+	case size > most:
+		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
+			kerr.MessageTooLarge, size, r.Topic, most)
+	}
+	if k.o.Check != nil && (!p.IsLarge(i) || p.Fetched(i)) {
+		return k.o.Check(r)
+	}
+	return nil
+}
+
+// refuse applies the policy to the row at place i, whose aggregate is in scratch. It reports whether the page ends before it.
+func (k *Planner) refuse(p *outboxread.Page, pl *Plan, i int, why error) (ends bool) {
+	fault := &RowError{id: p.IDs[i], msgID: p.Key(i).MsgID, topic: p.Records[i].Topic, err: why}
+	switch k.o.Policy {
+	case Halt:
+		delete(k.Poison, p.Key(i)) // at the next look it may have been corrected, or the topic changed
+		k.cut(p, pl, i)
+		pl.Halted = &checkpoint.HaltError{
+			Diagnosis: fmt.Sprintf("%v", fault),
+			Try: fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v",
+				fault.id, k.o.Table, k.o.HaltedRetry),
+		}
+		return true
+	case Skip:
+		pl.leaveOut(p, i)
+		pl.Skips = append(pl.Skips, aside{RowKey: p.Key(i), cause: causeRefused, err: why.Error()})
+		pl.refused = append(pl.refused, fault)
+	default:
+		pl.leaveOut(p, i)
+		pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeRefused, err: why.Error()})
+		pl.park(string(k.scratch), Key{})
+		pl.refused = append(pl.refused, fault)
+	}
+	return false
+}
+
+// cut ends the page before place i: it publishes the window up to there.
+func (k *Planner) cut(p *outboxread.Page, pl *Plan, i int) {
+	for j := i; j < len(p.Records); j++ {
+		pl.leaveOut(p, j)
+	}
+	pl.After, pl.Next = p.Window, i
+	if i > 0 {
+		pl.After.LastID = p.IDs[i-1]
+	}
+}
+
+// Adopt makes the plan's view of what is parked that of the batches to come. The batch has been acknowledged whole; if it
+// is not committed after all, the session ends, and the next one reads what is parked anew.
+func (k *Planner) Adopt(pl *Plan) {
+	for key, state := range pl.keys {
+		k.Add(key, state)
+	}
+	for _, key := range pl.freed {
+		k.remove(key)
+		k.Until = time.Now().Add(time.Minute)
+	}
+	clear(k.Poison) // what has been decided is not asked about again
+	k.report(pl.refused)
+}
+
+// KeyBytes is about what a parked aggregate takes in memory beside its key.
+const KeyBytes = 160
+
+func (k *Planner) Add(key string, state Key) {
+	if _, parked := k.Keys[key]; !parked {
+		k.Bytes += len(key) + KeyBytes
+	}
+	k.Keys[key] = state
+}
+
+func (k *Planner) remove(key string) {
+	if _, parked := k.Keys[key]; parked {
+		k.Bytes -= len(key) + KeyBytes
+		delete(k.Keys, key)
+	}
+}
+
+// Full reports whether no new row may be judged: of one that is parked memory could not tell its later rows.
+func (k *Planner) Full() bool { return k.Partial || k.Bytes > k.o.Bytes }
+
+// ErrFull says so.
+func (k *Planner) ErrFull() error {
+	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it "+
+		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.Keys))
+}
+
+// Reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or outbox_parked_audit.
+const Reported = 3
+
+// report logs the rows that a batch has set aside for good. A writer that goes wrong may write nothing else.
+func (k *Planner) report(refused []*RowError) {
+	what := "a row that can never be sent is parked, with all later rows of its aggregate"
+	if k.o.Policy == Skip {
+		what = "a row that can never be sent is skipped"
+	}
+	for _, fault := range refused[:min(len(refused), Reported)] {
+		k.o.Logger.Error(what, "id", fault.id, "msg_id", fault.msgID, "topic", fault.topic, "error", fault.err)
+	}
+	if more := len(refused) - Reported; more > 0 {
+		k.o.Logger.Error("more rows of the same batch can never be sent", "policy", k.o.Policy, "rows", more)
+	}
+}

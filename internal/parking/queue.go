@@ -1,0 +1,148 @@
+package parking
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/pg"
+)
+
+// Queue reads outbox_parked, on a connection of its own.
+type Queue struct {
+	*outboxread.Reader
+	lane string
+}
+
+const queueStatement = "relay_parked"
+
+// queueQuery reads the queue of one aggregate.
+func queueQuery(columns string) string {
+	return `SELECT ` + columns + `, place FROM outbox_parked
+WHERE lane = $1::text AND ` + QueueKey + ` = ` + QueueKeyOf("$2", "$3") + `
+  AND aggregate_type = $2::text AND aggregate_id = $3::text AND released_seq IS NULL
+ORDER BY seq, id LIMIT $4::bigint`
+}
+
+// OpenQueue connects to Postgres. The options are those of the lane's reader; their table is not read.
+func OpenQueue(ctx context.Context, o outboxread.Options, server pg.Server) (*Queue, error) {
+	conn, err := o.Database.Connect(ctx, pg.Options{
+		Application: "relay " + o.Lane + " parked", Settings: map[string]string{"enable_seqscan": "off"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{outboxread.NewReader(conn, outboxread.Options{
+		Lane: o.Lane, Rows: o.Rows, Bytes: o.Bytes, Records: o.Records,
+	}), o.Lane}
+	if err = q.CheckServer(ctx, server); err == nil {
+		if _, err = q.Conn().PgConn().Prepare(ctx, queueStatement, queueQuery(outboxread.Columns(o.Bytes)), nil); err != nil {
+			err = fmt.Errorf("prepare the read of parked rows: %w", err)
+		}
+	}
+	if err != nil {
+		q.Close()
+		return nil, err
+	}
+	return q, nil
+}
+
+// Requests returns what people have asked for and is not done yet.
+func (q *Queue) Requests(ctx context.Context) ([]Task, error) {
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
+	defer cancel()
+	rows, err := q.Conn().Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text, requested_at
+FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'skip' ORDER BY request LIMIT 1000`, q.lane)
+	if err != nil {
+		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
+	}
+	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Task, error) {
+		var t Task
+		err := row.Scan(&t.Request, &t.Action, &t.aggregateType, &t.aggregateID, &t.msgID, &t.requestedAt)
+		t.Key = string(outboxread.AggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
+		return t, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
+	}
+	return tasks, nil
+}
+
+// ReadQueue adds the parked rows of an aggregate to a page, room of them at most, and reports whether they are all.
+func (q *Queue) ReadQueue(ctx context.Context, t Task, p *outboxread.Page, room int) (all bool, err error) {
+	rows, cut, err := q.ReadInto(ctx, queueStatement, p,
+		[]byte(q.lane), []byte(t.aggregateType), []byte(t.aggregateID), outboxread.IntParam(int64(room)+1))
+	return rows <= room && !cut, err
+}
+
+// Task is an aggregate whose parked rows are to be published or discarded.
+type Task struct {
+	Key                        string
+	aggregateType, aggregateID string
+	Request                    int64 // 0 where nobody asked: its topic is back
+	Action                     string
+	msgID                      *string
+	requestedAt                time.Time
+}
+
+// Discard plans the removal of the parked rows of an aggregate, or of one of them.
+func (q *Queue) Discard(ctx context.Context, t Task, pl *Plan, state Key, most int) error {
+	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
+	defer cancel()
+	// A row that came after the request is not meant: nobody had seen it.
+	rows, err := q.Conn().Query(ctx, `SELECT place, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
+WHERE lane = $1 AND `+QueueKey+` = `+QueueKeyOf("$2", "$3")+` AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL
+ORDER BY seq, id LIMIT $6`,
+		q.lane, t.aggregateType, t.aggregateID, t.requestedAt, t.msgID, discardLimit(t, most))
+	if err != nil {
+		return fmt.Errorf("read parked rows: %w", err)
+	}
+	defer rows.Close()
+	seen, first, gone, more := 0, false, 0, false
+	for rows.Next() {
+		if more = t.msgID == nil && seen == most; more {
+			continue
+		}
+		var place int64
+		var meant bool
+		if err := rows.Scan(&place, &meant); err != nil {
+			return fmt.Errorf("read parked rows: %w", err)
+		}
+		if meant {
+			pl.Releases = append(pl.Releases, release{place, t.Request})
+			first = first || seen == 0
+			gone++
+		}
+		seen++
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read parked rows: %w", err)
+	}
+	switch {
+	case more && gone == most:
+		return nil // the rest of the queue comes with the next batch
+	case gone == 0 && seen > 0 && t.msgID != nil:
+		pl.done = append(pl.done, outcome{t.Request, "nothing was parked"})
+		return nil
+	case gone == seen && !more: // also where somebody else has removed them all
+		pl.freed = append(pl.freed, t.Key)
+	case first, gone == 0: // those that came after the request are not meant, and wait for nobody
+		pl.park(t.Key, Key{free: true})
+	default:
+		pl.park(t.Key, state)
+	}
+	pl.done = append(pl.done, outcome{t.Request, "discarded"})
+	return nil
+}
+
+// discardLimit is how many rows of the queue are looked at, one more than are taken: the one that is meant may stand anywhere.
+func discardLimit(t Task, most int) *int {
+	if t.msgID != nil {
+		return nil
+	}
+	most++
+	return &most
+}

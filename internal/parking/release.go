@@ -1,0 +1,113 @@
+package parking
+
+import (
+	"strings"
+
+	"github.com/outbox-relay/relay/internal/outboxread"
+)
+
+// Segment is the part of a page of parked rows that belongs to one task.
+type Segment struct {
+	Task
+	From, To int  // places in the page
+	End      bool // of the aggregate's queue
+}
+
+// Free returns the aggregates that nothing holds any more. An aggregate whose topic has been written to again is one of
+// them.
+func (k *Planner) Free() []Task {
+	var tasks []Task
+	for key, state := range k.Keys {
+		if !state.free && (state.topic == "" || k.holds(state.topic) != nil) {
+			continue
+		}
+		aggregateType, aggregateID, _ := strings.Cut(key, "\x00")
+		tasks = append(tasks, Task{Key: key, aggregateType: aggregateType, aggregateID: aggregateID, Action: "retry"})
+		if len(tasks) == 1000 {
+			break
+		}
+	}
+	return tasks
+}
+
+// holds returns why rows of a topic are not sent now, or nil.
+func (k *Planner) holds(topic string) error {
+	if k.Trying[topic] {
+		return nil
+	}
+	return k.topics.Unavailable.Suspended(topic)
+}
+
+// PlanParked decides about a page of parked rows: each aggregate goes on up to the first row that is refused again. It
+// adds to the plan, which it is given by value.
+func (k *Planner) PlanParked(p *outboxread.Page, segments []Segment, pl Plan) *Plan {
+	pl.Sent, pl.Bytes = len(p.Records), p.Bytes
+	faults := make(map[int]error, len(p.Faults))
+	for _, f := range p.Faults {
+		faults[f.At] = f.Err
+	}
+	// The slices are those of the plan that every attempt starts from.
+	pl.Releases, pl.done, pl.freed = pl.Releases[:len(pl.Releases):len(pl.Releases)], pl.done[:len(pl.done):len(pl.done)],
+		pl.freed[:len(pl.freed):len(pl.freed)]
+	kept := pl.keys
+	pl.keys = nil
+	for key, state := range kept {
+		pl.park(key, state)
+	}
+	k.Pieces.begin(p)
+	pl.Next = len(p.Records)
+	for _, seg := range segments {
+		k.planSegment(p, seg, &pl, faults)
+	}
+	return &pl
+}
+
+func (k *Planner) planSegment(p *outboxread.Page, seg Segment, pl *Plan, faults map[int]error) {
+	stopped := false
+	for i := seg.From; i < seg.To; i++ {
+		if stopped || i >= pl.Next {
+			pl.leaveOut(p, i)
+			continue
+		}
+		place, record := p.Places[i], &p.Records[i]
+		refused := faults[i]
+		if refused == nil {
+			refused = k.refuses(p, i)
+		}
+		away := k.holds(record.Topic)
+		switch {
+		case refused != nil:
+			stopped = true
+			pl.again = append(pl.again, aside{place: place, cause: causeRefused, err: refused.Error()})
+			pl.park(seg.Key, Key{})
+			k.close(seg, pl, "refused again: "+refused.Error())
+		case away != nil:
+			stopped = true
+			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: away.Error()})
+			pl.park(seg.Key, Key{topic: record.Topic})
+			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
+		case p.IsLarge(i) && i > 0, k.Pieces.ends(p, i):
+			pl.Next = i // the rest comes with the next batch
+		case p.IsLarge(i) && !p.Fetched(i):
+			pl.Next, pl.Fetch = i, true
+		default:
+			pl.Releases = append(pl.Releases, release{place, seg.Request})
+			continue
+		}
+		pl.leaveOut(p, i)
+	}
+	switch {
+	case stopped, seg.From >= pl.Next && seg.From < seg.To:
+	case seg.End && seg.To <= pl.Next:
+		pl.freed = append(pl.freed, seg.Key)
+		k.close(seg, pl, "published")
+	case seg.Request == 0:
+		pl.park(seg.Key, Key{free: true}) // there is more
+	}
+}
+
+func (k *Planner) close(seg Segment, pl *Plan, text string) {
+	if seg.Request != 0 {
+		pl.done = append(pl.done, outcome{seg.Request, text})
+	}
+}
