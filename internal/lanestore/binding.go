@@ -98,9 +98,12 @@ WHERE b.table_oid = $1 AND b.lane <> $2 AND r.started`, table.OID, lane).Scan(&o
 }
 
 func tableTaken(lane string, table pg.Table, other string) error {
-	return checkpoint.Contradiction(checkpoint.TableTaken, "name the table in one lane only, and keep the name of a lane; if the other lane is gone for good, "+
-		"and all rows that are still in the table may be sent again, take the table from it: DELETE FROM relay_bindings WHERE "+
-		fmt.Sprintf("table_oid = %d", table.OID), "lane %s: table %s belongs to %s: each of its events would be sent twice", lane, table, other)
+	return checkpoint.Contradiction(checkpoint.TableTaken,
+		"name the table in one lane only, and keep the name of a lane; "+
+			"if the other lane is gone for good, "+
+			"and all rows that are still in the table may be sent again, take the table from it: DELETE FROM relay_bindings WHERE "+
+			fmt.Sprintf("table_oid = %d", table.OID),
+		"lane %s: table %s belongs to %s: each of its events would be sent twice", lane, table, other)
 }
 
 // isTableTaken reports whether another lane took the table at the same time.

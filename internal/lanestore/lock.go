@@ -13,8 +13,8 @@ import (
 // session that takes it writes its backend into the lane's row in the same statement, which only relays may write. A lock whose
 // holder is not in the row is a stranger's: it is told of and passed over, since fencing is what keeps the lane safe.
 
-// holding is who has the lane at the moment.
-type holding struct {
+// Holding is who has the lane at the moment.
+type Holding struct {
 	// Owner is the backend of the session that the row names, if it lives, and silent for how long it has said nothing; a session
 	// that waits for the server is not silent.
 	Owner  int32
@@ -52,7 +52,7 @@ LEFT JOIN LATERAL (
      ORDER BY k.pid IS DISTINCT FROM o.pid LIMIT 1) l ON true`
 
 // Holder tells who has the lane.
-func (l *Row) Holder(ctx context.Context) (h holding, err error) {
+func (l *Row) Holder(ctx context.Context) (h Holding, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	var seconds float64
@@ -89,7 +89,7 @@ SELECT taken FROM lock`, l.o.Lane).Scan(&l.locked)
 }
 
 // Take takes a lane that has no owner: by its lock, or where a stranger holds that, as reason tells, by its row.
-func (l *Row) Take(ctx context.Context, h holding, reason string) (bool, error) {
+func (l *Row) Take(ctx context.Context, h Holding, reason string) (bool, error) {
 	if !h.Taken {
 		return l.TryLock(ctx)
 	}
@@ -101,7 +101,7 @@ func (l *Row) Take(ctx context.Context, h holding, reason string) (bool, error) 
 }
 
 // passOver makes this session the owner although a stranger holds the lock. Of several that try, one is.
-func (l *Row) passOver(ctx context.Context, h holding) (bool, error) {
+func (l *Row) passOver(ctx context.Context, h Holding) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	tag, err := l.conn.Exec(ctx, noteOwner+`WHERE lane = $1 AND owner_pid IS NOT DISTINCT FROM $2

@@ -22,6 +22,7 @@ type Past struct {
 	settingsBy string
 }
 
+// PastColumns are the columns of relay_lanes that ScanPast reads.
 const PastColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
 confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
 (SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1),

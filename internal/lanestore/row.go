@@ -115,6 +115,7 @@ func (l *Row) Epoch() int64 { return l.epoch }
 // Committed is told that a batch has been committed.
 func (l *Row) Committed(seq int64) { l.committed = seq }
 
+// Close ends the session, and with it the lock.
 func (l *Row) Close() { pg.Close(l.conn) }
 
 // LockKey is the key of a lane's advisory lock, a bigint, as an SQL expression on the expression of the lane's name. The
@@ -228,7 +229,8 @@ func (l *Row) completeIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record,
 		return err
 	}
 	from, to, lastID := last.Columns()
-	if err := l.writeBy(ctx, tx, "claim", completeStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch); err != nil {
+	err = l.writeBy(ctx, tx, "claim", completeStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch)
+	if err != nil {
 		return err
 	}
 	if err := l.recordBinding(ctx, tx); err != nil {

@@ -230,7 +230,7 @@ func TestTheLockShowsItsHolder(t *testing.T) {
 	url := outboxtest.Database(t)
 	holder, other := laneOwner(t, url, "holder"), laneOwner(t, url, "other")
 	registered(t, holder)
-	if h, err := other.Holder(t.Context()); h != (holding{}) || err != nil {
+	if h, err := other.Holder(t.Context()); h != (Holding{}) || err != nil {
 		t.Fatalf("a free lock: %+v, %v", h, err)
 	}
 	// Neither another lane nor another advisory lock is taken for this one.
@@ -271,7 +271,7 @@ func TestTheLockOfAnotherDatabaseIsAnother(t *testing.T) {
 	if ok, err := one.TryLock(t.Context()); !ok || err != nil {
 		t.Fatal(ok, err)
 	}
-	if h, err := two.Holder(t.Context()); h != (holding{}) || err != nil {
+	if h, err := two.Holder(t.Context()); h != (Holding{}) || err != nil {
 		t.Errorf("%+v, %v", h, err)
 	}
 	if ok, err := two.TryLock(t.Context()); !ok || err != nil {

@@ -36,6 +36,7 @@ type ClockOptions struct {
 	Changed func(time.Time) time.Time
 }
 
+// NewClock returns a Clock that has no reading yet.
 func NewClock(o ClockOptions) *Clock { return &Clock{o: o} }
 
 // set is told the time of the database, the moment that its answer arrives.

@@ -54,6 +54,7 @@ type RecordOptions struct {
 	ContentType string
 }
 
+// NewDecoder returns a Decoder; one goroutine may use it.
 func NewDecoder(o RecordOptions) *Decoder {
 	return &Decoder{
 		route: o.Route, allowed: topicname.Allowed(o.Allowed, o.Route), source: []byte(o.Source), contentType: []byte(o.ContentType),

@@ -29,8 +29,8 @@ const (
 
 const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, large"
 
-// Columns are rowColumns of a table. A payload that is larger than a page of so many bytes is not read: where it can be sent, it is read when
-// its turn has come, and a row that can never be sent costs no memory here. To ask for its size does not read it.
+// Columns are rowColumns of a table. A payload that is larger than a page of so many bytes is not read: if it can be sent, it is read
+// when its turn has come, and a row that can never be sent costs no memory here. To ask for its size does not read it.
 func Columns(bytes int) string {
 	most := wholePayload(bytes)
 	size := fmt.Sprintf("octet_length(payload) > %d", most)
@@ -215,6 +215,7 @@ func AggregateOf(dst []byte, r *kgo.Record) []byte {
 	return AggregateKey(dst, r.Headers[placeAggregateType].Value, r.Key)
 }
 
+// RecordBytes is how many bytes of key, value and headers a record has.
 func RecordBytes(r *kgo.Record) int {
 	n := len(r.Key) + len(r.Value)
 	for i := range r.Headers {

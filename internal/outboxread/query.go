@@ -67,4 +67,5 @@ func xipParam(xids []uint64) []byte {
 	return append(position.AppendXIDs(append(b, '{'), xids), '}')
 }
 
+// IntParam is a bigint as a parameter of a prepared read.
 func IntParam(n int64) []byte { return strconv.AppendInt(nil, n, 10) }

@@ -95,6 +95,7 @@ func (r *Reader) Clock() *Clock { return r.o.Clock }
 // Routed returns the topic of an aggregate type.
 func (r *Reader) Routed(aggregateType string) string { return r.decoder.Routed(aggregateType) }
 
+// Close ends the session.
 func (r *Reader) Close() { pg.Close(r.conn) }
 
 // CheckServer checks that the reader talks to the server that the lane's session talks to.
@@ -202,6 +203,7 @@ func (r *Reader) drain(ctx context.Context, p position.Position) (*Page, error) 
 	return out, nil
 }
 
+// Page returns an empty page; Put takes it back.
 func (r *Reader) Page() *Page {
 	select {
 	case p := <-r.free:

@@ -146,7 +146,8 @@ func (k *Planner) refuses(p *outboxread.Page, i int) error {
 	// A batch holds more than this; what is only just too large is refused by the client.
 	switch size, most := p.Size(i), k.topics.Limit(r.Topic); {
 	case size > topics.MaxRecordBytes:
-		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d", kerr.MessageTooLarge, size, topics.MaxRecordBytes)
+		return fmt.Errorf("%w: the record has %d bytes, and the relay sends none larger than %d",
+			kerr.MessageTooLarge, size, topics.MaxRecordBytes)
 	case size > most:
 		return fmt.Errorf("%w: the record has %d bytes, and topic %s takes batches of %d (max.message.bytes)",
 			kerr.MessageTooLarge, size, r.Topic, most)
@@ -211,6 +212,7 @@ func (k *Planner) Adopt(pl *Plan) {
 // KeyBytes is about what a parked aggregate takes in memory beside its key.
 const KeyBytes = 160
 
+// Add notes that an aggregate is parked.
 func (k *Planner) Add(key string, state Key) {
 	if _, parked := k.Keys[key]; !parked {
 		k.Bytes += len(key) + KeyBytes

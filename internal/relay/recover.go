@@ -158,7 +158,9 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	defer client.Close()
-	i := inspection{Recovery: r, conn: conn, client: client, admin: kadm.NewClient(client), log: r.cfg.checkpointLog(client, r.lane.Name, r.partition)}
+	i := inspection{
+		Recovery: r, conn: conn, client: client, admin: kadm.NewClient(client), log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
+	}
 	f := &Findings{Lane: r.lane.Name, Table: r.lane.Table, Choices: []Option{}, Closed: []ClosedOption{}}
 	if err := i.readKafka(ctx, f); err != nil {
 		return nil, err

@@ -155,7 +155,8 @@ func (r *Recovery) session(owner string, row *lanestore.Row, lineage checkpoint.
 	l.partition = r.partition
 	return &session{
 		cfg: &r.cfg, lane: l, row: row, client: client, lineage: lineage,
-		topics: topics.NewRegistry(admin, l.outages, r.cfg.topicOptions()), admin: admin, log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
+		topics: topics.NewRegistry(admin, l.outages, r.cfg.topicOptions()), admin: admin,
+		log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
 	}, nil
 }
 
@@ -202,7 +203,8 @@ func (r *Recovery) lock(ctx context.Context, row *lanestore.Row) (evicted bool, 
 		}
 		if pid := h.Owner; pid != 0 {
 			var state, owner string
-			err := row.Conn().QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).Scan(&state, &owner)
+			err := row.Conn().QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).
+				Scan(&state, &owner)
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 				return evicted, fmt.Errorf("read the row of lane %s: %w", r.lane.Name, err)
 			}
@@ -247,7 +249,9 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 		Version: checkpoint.Version, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
 		Identity: s.lineage, Table: new(s.row.Table()),
 		Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
-		Recovery: &checkpoint.RecoveryNote{Choice: string(d.Choice), Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second)},
+		Recovery: &checkpoint.RecoveryNote{
+			Choice: string(d.Choice), Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second),
+		},
 	}
 	if before.last != nil {
 		c.Transactions = before.last.Transactions

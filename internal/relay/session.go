@@ -255,7 +255,9 @@ func (s *session) sendPage(ctx context.Context, p *outboxread.Page, batches chan
 }
 
 // send makes a batch of a page and hands it to the committing goroutine. It returns the plan that was carried out.
-func (s *session) send(ctx context.Context, p *outboxread.Page, pl *parking.Plan, sieve func() *parking.Plan, batches chan<- *batch) (*parking.Plan, error) {
+func (s *session) send(
+	ctx context.Context, p *outboxread.Page, pl *parking.Plan, sieve func() *parking.Plan, batches chan<- *batch,
+) (*parking.Plan, error) {
 	txn, err := s.beginTransaction(ctx)
 	if err != nil {
 		return pl, err

@@ -45,7 +45,10 @@ func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, erro
 		return nil, fmt.Errorf("create client: %w", err)
 	}
 	admin := kadm.NewClient(client)
-	s := &session{cfg: l.cfg, lane: l, row: row, client: client, admin: admin, lineage: lineage, topics: topics.NewRegistry(admin, l.outages, l.cfg.topicOptions())}
+	s := &session{
+		cfg: l.cfg, lane: l, row: row, client: client, admin: admin, lineage: lineage,
+		topics: topics.NewRegistry(admin, l.outages, l.cfg.topicOptions()),
+	}
 	s.settled, s.produced = make(chan struct{}, 1), make(chan struct{})
 	s.lastOf = make(map[int]checkpoint.Transaction)
 	s.parking = parking.New(parking.Options{
@@ -118,7 +121,8 @@ func (s *session) claim(ctx context.Context) error {
 	}
 	if last == nil {
 		last = &checkpoint.Record{
-			Version: checkpoint.Version, Lane: s.lane.Name, Position: position.Position{From: position.Beginning}, Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
+			Version: checkpoint.Version, Lane: s.lane.Name, Position: position.Position{From: position.Beginning},
+			Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
 		}
 	}
 	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
@@ -170,7 +174,9 @@ func (s *session) fenceAndRead(ctx context.Context) (*checkpoint.Record, error) 
 		return nil, err
 	}
 	bound := s.row.Before().BoundBy(known)
-	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.Table(), func() string { return lanestore.DescribeOldTable(ctx, s.reader.Conn(), bound) })
+	err = checkpoint.CompareTable(s.lane.Name, bound.Table, s.row.Table(), func() string {
+		return lanestore.DescribeOldTable(ctx, s.reader.Conn(), bound)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -229,7 +229,8 @@ func (c *Cleaner) connect(ctx context.Context) error {
 func (c *Cleaner) look(ctx context.Context) error {
 	var partitioned bool
 	var oid uint32
-	err := c.conn.QueryRow(ctx, `SELECT relkind = 'p', oid FROM pg_class WHERE oid = $1::text::regclass`, pg.QuoteTable(c.o.Table)).Scan(&partitioned, &oid)
+	err := c.conn.QueryRow(ctx, `SELECT relkind = 'p', oid FROM pg_class WHERE oid = $1::text::regclass`,
+		pg.QuoteTable(c.o.Table)).Scan(&partitioned, &oid)
 	if err != nil {
 		return fmt.Errorf("look at the layout of %s: %w", c.o.Table, err)
 	}
