@@ -120,7 +120,7 @@ func (f *fakeInbox) Handle(ctx context.Context, m inbox.Message, handler func(co
 	if result, err := f.accept(m); err != nil || result != inbox.Failed {
 		return result, err
 	}
-	if err := handler(ctx, nil); err != nil {
+	if err := handler(inbox.WithMessage(ctx, m), nil); err != nil {
 		if inbox.IsPermanent(err) {
 			return f.Park(ctx, m, inbox.CausePermanent, 1, err)
 		}
