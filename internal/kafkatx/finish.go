@@ -32,10 +32,11 @@ func Take(ctx context.Context, client *kgo.Client, id string, timeoutMillis int3
 	return response.ProducerID, response.ProducerEpoch, true, nil
 }
 
-// Finish decides what partitions hold open of a producer id, by a transaction of the transactional id that has that producer
-// id: it adds the partitions without writing to them, and ends. state is what the coordinator said before the partitions
-// were asked. Finish reports false if the coordinator is busy, or if the id was used or got another producer id since then:
-// nothing is decided then, because what is open may be another transaction by now.
+// Finish decides what partitions hold open of a producer id, by a transaction of the transactional
+// id that has that producer id: it adds the partitions without writing to them, and ends. state is
+// what the coordinator said before the partitions were asked. Finish reports false if the
+// coordinator is busy, or if the id was used or got another producer id since then: nothing is
+// decided then, because what is open may be another transaction by now.
 func Finish(
 	ctx context.Context, client *kgo.Client, id string, timeoutMillis int32, state Coordinated, open []Open, commit bool,
 ) (bool, error) {

@@ -84,12 +84,12 @@ type Seen struct {
 	Unseen map[Place]error
 }
 
-// Look asks partitions for the transactions that are open on them. A partition that cannot be asked is in Unseen, and so is
-// one whose last marker is not on its in-sync replicas yet (ErrUnsettled): a leader that has been replaced and does not know
-// it may show a marker that no other replica has.
+// Look asks partitions for the transactions that are open on them. A partition that cannot be asked
+// is in Unseen, and so is one whose last marker is not on its in-sync replicas yet (ErrUnsettled):
+// a leader that has been replaced and does not know it may show a marker that no other replica has.
 //
-// ends are offsets behind the last acknowledged record of the transactions that are asked about. A partition without one
-// is asked for its high watermark first.
+// ends are offsets behind the last acknowledged record of the transactions that are asked about. A
+// partition without one is asked for its high watermark first.
 func Look(ctx context.Context, client *kgo.Client, partitions Partitions, ends map[Place]int64) Seen {
 	seen := Seen{Unseen: make(map[Place]error)}
 	if partitions.size() == 0 {
@@ -118,7 +118,8 @@ func Look(ctx context.Context, client *kgo.Client, partitions Partitions, ends m
 	return seen
 }
 
-// ErrUnsettled says that the end of a transaction is not on all in-sync replicas of a partition yet.
+// ErrUnsettled says that the end of a transaction is not on all in-sync replicas of a partition
+// yet.
 var ErrUnsettled = errors.New("the end of its last transaction is not on all in-sync replicas yet")
 
 // noted returns the offsets that were learnt. Partitions without one become unseen.
@@ -134,8 +135,9 @@ func (s *Seen) noted(answers map[Place]offset) map[Place]int64 {
 	return known
 }
 
-// settle compares the last stable offsets with what they must have reached: the bound, or the first transaction that is
-// open. Kafka counts a transaction as unstable until its marker is below the high watermark.
+// settle compares the last stable offsets with what they must have reached: the bound, or the first
+// transaction that is open. Kafka counts a transaction as unstable until its marker is below the
+// high watermark.
 func (s *Seen) settle(ctx context.Context, client *kgo.Client, bounds map[Place]int64, answers map[Place]offset) {
 	stable := s.noted(answers)
 	for _, o := range s.Open {
@@ -149,7 +151,8 @@ func (s *Seen) settle(ctx context.Context, client *kgo.Client, bounds map[Place]
 			behind.Add(place)
 		}
 	}
-	// A topic that was deleted and made again, or that has lost its end, is shorter than what was acknowledged.
+	// A topic that was deleted and made again, or that has lost its end, is shorter than what was
+	// acknowledged.
 	for place, high := range s.noted(offsets(ctx, client, behind, uncommitted)) {
 		if stable[place] < min(bounds[place], high) {
 			s.Unseen[place] = ErrUnsettled
@@ -194,7 +197,8 @@ func (s *Seen) describe(ctx context.Context, client *kgo.Client, partitions Part
 	}
 }
 
-// Isolation levels of a question for offsets: the answer is the last stable offset, or the high watermark.
+// Isolation levels of a question for offsets: the answer is the last stable offset, or the high
+// watermark.
 const (
 	uncommitted int8 = 0
 	committed   int8 = 1

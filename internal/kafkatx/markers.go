@@ -23,9 +23,10 @@ import (
 // next marker of that producer would decide both transactions. So there are two rules, by which no
 // partition ever holds two of them:
 //
-//   - an id is used again only once its last transaction is seen to be closed: its coordinator says that it is over, and its
-//     partitions, asked after that, do not hold it open;
-//   - a session writes to a topic only once no partition of it holds an earlier transaction of the lane open.
+//   - an id is used again only once its last transaction is seen to be closed: its coordinator says
+//     that it is over, and its partitions, asked after that, do not hold it open;
+//   - a session writes to a topic only once no partition of it holds an earlier transaction of the
+//     lane open.
 //
 // One question is about all transactions that have ended since the last one, and is asked while
 // other ids are in use. A transaction that is left open ends the session: the takeover that follows

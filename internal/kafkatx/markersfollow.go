@@ -132,8 +132,9 @@ func (m *Markers) over(ctx context.Context, all []*ended) (over []*ended) {
 	return over
 }
 
-// knownIn reports whether what a coordinator says is about this transaction or a later one. A broker that was the
-// coordinator, and does not know yet that another one is, tells of an earlier one.
+// knownIn reports whether what a coordinator says is about this transaction or a later one. A
+// broker that was the coordinator, and does not know yet that another one is, tells of an earlier
+// one.
 func (e *ended) knownIn(state Coordinated) bool {
 	return state.ProducerID != e.ProducerID || state.Epoch > e.Epoch
 }

@@ -46,7 +46,8 @@ func anOpenTransaction(t *testing.T, cluster *kfake.Cluster, id string) int64 {
 	return record.Offset
 }
 
-// A leader that was replaced, and does not know it, has a marker that no other replica has. Its last stable offset stays.
+// A leader that was replaced, and does not know it, has a marker that no other replica has. Its
+// last stable offset stays.
 func TestAMarkerThatOnlyOneReplicaHasClosesNothing(t *testing.T) {
 	cluster, client := aCluster(t)
 	offset := anOpenTransaction(t, cluster, "id")

@@ -30,7 +30,8 @@ type Txn struct {
 	failures []Failure // the first is the cause of those behind it
 }
 
-// Failure is a record that was not acknowledged. The first of a transaction is the cause of those behind it.
+// Failure is a record that was not acknowledged. The first of a transaction is the cause of those
+// behind it.
 type Failure struct {
 	Record *kgo.Record
 	Err    error

@@ -14,11 +14,12 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// A lane belongs to one table. Its progress says which transactions are published, and of another table that would be said
-// without any reason: rows of it that are visible in the progress would never be sent, and would be deleted as published. A
-// name is no identity, since it may lead to another table tomorrow, so the lane is bound to the oid: a rename, a rewrite and
-// VACUUM FULL keep it, and the migration that changes the layout takes the lane along. Every read and every deletion checks
-// it in the statement itself; see package outboxread and package retention.
+// A lane belongs to one table. Its progress says which transactions are published, and of another
+// table that would be said without any reason: rows of it that are visible in the progress would
+// never be sent, and would be deleted as published. A name is no identity, since it may lead to
+// another table tomorrow, so the lane is bound to the oid: a rename, a rewrite and VACUUM FULL keep
+// it, and the migration that changes the layout takes the lane along. Every read and every deletion
+// checks it in the statement itself; see package outboxread and package retention.
 
 // errNoTable says that the setting table names nothing.
 var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait for whoever makes it")
@@ -65,8 +66,8 @@ func (l *Row) Look(ctx context.Context) error {
 	return nil
 }
 
-// Bind halts where the lane belongs to another table, or the table to another lane. It is the first step of a takeover: nobody has
-// been fenced, and no row has been read.
+// Bind halts where the lane belongs to another table, or the table to another lane. It is the first
+// step of a takeover: nobody has been fenced, and no row has been read.
 func (l *Row) Bind(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
@@ -123,7 +124,8 @@ type beginner interface {
 	Begin(ctx context.Context) (pgx.Tx, error)
 }
 
-// DescribeOldTable says what has become of the table that the lane belongs to, and what of it is not published.
+// DescribeOldTable says what has become of the table that the lane belongs to, and what of it is
+// not published.
 func DescribeOldTable(ctx context.Context, db beginner, row checkpoint.Row) string {
 	text, name := "", ""
 	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
@@ -203,7 +205,8 @@ ON CONFLICT (lane) DO UPDATE SET table_oid = excluded.table_oid, table_name = ex
 	return nil
 }
 
-// SayBefore records the state of a lane that could not be taken over, if the row names this session.
+// SayBefore records the state of a lane that could not be taken over, if the row names this
+// session.
 func (l *Row) SayBefore(ctx context.Context, state, reason string) error {
 	ctx, cancel := limited(ctx)
 	defer cancel()

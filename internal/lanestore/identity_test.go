@@ -31,8 +31,8 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	}
 }
 
-// A statement on the lane's session is let finish when its session of the pipeline ends: cancelling it would close the
-// connection, and with it give up the lock.
+// A statement on the lane's session is let finish when its session of the pipeline ends: cancelling
+// it would close the connection, and with it give up the lock.
 func TestACancelledSessionKeepsTheLanesConnection(t *testing.T) {
 	url := outboxtest.Database(t)
 	row := laneOwner(t, url, "one")

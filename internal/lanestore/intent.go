@@ -14,13 +14,15 @@ import (
 type Intent struct {
 	Seq   int64
 	After position.Position
-	// Again replaces what the first intent of the same number said, because the batch was begun anew.
+	// Again replaces what the first intent of the same number said, because the batch was begun
+	// again.
 	Again bool
 }
 
-// Intent records that a batch is about to be committed, and with work what it parks and releases; nil for nothing. It is durable
-// before the commit is asked for, and fails if another process has raised the epoch. The batch before it has been committed, so
-// its position becomes the confirmed one.
+// Intent records that a batch is about to be committed, and with work what it parks and releases;
+// nil for nothing. It is durable before the commit is asked for, and fails if another process has
+// raised the epoch. The batch before it has been committed, so its position becomes the confirmed
+// one.
 func (l *Row) Intent(ctx context.Context, i Intent, work func(context.Context, pgx.Tx) error) error {
 	const update = `
 UPDATE relay_lanes SET seq = $4::bigint, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
@@ -77,7 +79,8 @@ func (l *Row) Recovered(ctx context.Context, id int64, c checkpoint.Record) erro
 	})
 }
 
-// inTransaction runs work in one transaction on the lane's session, for so long at most. A failure leaves the row where it was.
+// inTransaction runs work in one transaction on the lane's session, for so long at most. A failure
+// leaves the row where it was.
 func (l *Row) inTransaction(ctx context.Context, limit time.Duration, work func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := limitedTo(ctx, limit)
 	defer cancel()

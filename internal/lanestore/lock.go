@@ -9,17 +9,19 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Any login of the database can take an advisory lock, and keep it. So the lock alone does not say that a relay runs the lane: the
-// session that takes it writes its backend into the lane's row in the same statement, which only relays may write. A lock whose
-// holder is not in the row is a stranger's: it is told of and passed over, since fencing is what keeps the lane safe.
+// Any login of the database can take an advisory lock, and keep it. So the lock alone does not say
+// that a relay runs the lane: the session that takes it writes its backend into the lane's row in
+// the same statement, which only relays may write. A lock whose holder is not in the row is a
+// stranger's: it is told of and passed over, since fencing is what keeps the lane safe.
 
 // Holding is who has the lane at the moment.
 type Holding struct {
-	// Owner is the backend of the session that the row names, if it lives, and silent for how long it has said nothing; a session
-	// that waits for the server is not silent.
+	// Owner is the backend of the session that the row names, if it lives, and silent for how long it
+	// has said nothing; a session that waits for the server is not silent.
 	Owner  int32
 	Silent time.Duration
-	// Taken is whether some session holds the lock, which may be the owner's, and stranger describes one that is not.
+	// Taken is whether some session holds the lock, which may be the owner's, and stranger describes
+	// one that is not.
 	Taken    bool
 	Stranger string
 	// named is what the row names, alive or not, for passOver.
@@ -30,15 +32,17 @@ type Holding struct {
 // LaneSession is the application_name of the session that runs a lane.
 func LaneSession(lane string) string { return "relay " + lane + " lane" }
 
-// HolderColumns are, of a query from relay_lanes r and HolderJoin: the backend of the session that runs the lane, 0 where none does;
-// for how many seconds it has been silent; whether some session holds the lane's lock; and which one, where it is not the owner's.
+// HolderColumns are, of a query from relay_lanes r and HolderJoin: the backend of the session that
+// runs the lane, 0 where none does; for how many seconds it has been silent; whether some session
+// holds the lane's lock; and which one, where it is not the owner's.
 const HolderColumns = `coalesce(o.pid, 0) AS owner_pid,
 coalesce(CASE WHEN o.state = 'active' THEN 0 ELSE extract(epoch FROM clock_timestamp() - o.state_change) END, 0)::float8 AS silent,
 l.who IS NOT NULL AS taken, CASE WHEN l.pid IS DISTINCT FROM o.pid THEN l.who END AS stranger`
 
-// HolderJoin finds what HolderColumns shows. A role that may not see when the sessions of another one began goes by the number of the
-// backend and the name of the session. A lock on a bigint shows its two halves in classid and objid, and 1 in objsubid; a prepared
-// transaction holds it without a backend.
+// HolderJoin finds what HolderColumns shows. A role that may not see when the sessions of another
+// one began goes by the number of the backend and the name of the session. A lock on a bigint shows
+// its two halves in classid and objid, and 1 in objsubid; a prepared transaction holds it without a
+// backend.
 var HolderJoin = `
 LEFT JOIN pg_stat_activity o ON o.pid = r.owner_pid
       AND (o.backend_start = r.owner_started OR o.backend_start IS NULL AND o.application_name = 'relay ' || r.lane || ' lane')
@@ -88,7 +92,8 @@ SELECT taken FROM lock`, l.o.Lane).Scan(&l.locked)
 	return l.locked, nil
 }
 
-// Take takes a lane that has no owner: by its lock, or where a stranger holds that, as reason tells, by its row.
+// Take takes a lane that has no owner: by its lock, or where a stranger holds that, as reason
+// tells, by its row.
 func (l *Row) Take(ctx context.Context, h Holding, reason string) (bool, error) {
 	if !h.Taken {
 		return l.TryLock(ctx)
@@ -100,7 +105,8 @@ func (l *Row) Take(ctx context.Context, h Holding, reason string) (bool, error) 
 	return taken, err
 }
 
-// passOver makes this session the owner although a stranger holds the lock. Of several that try, one is.
+// passOver makes this session the owner although a stranger holds the lock. Of several that try,
+// one is.
 func (l *Row) passOver(ctx context.Context, h Holding) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
@@ -112,8 +118,8 @@ func (l *Row) passOver(ctx context.Context, h Holding) (bool, error) {
 	return tag.RowsAffected() == 1, nil
 }
 
-// strangerGrace is how long a lock may be held by a session that the row does not name: the one that takes it writes both in one
-// statement, which may wait for the row.
+// strangerGrace is how long a lock may be held by a session that the row does not name: the one
+// that takes it writes both in one statement, which may wait for the row.
 const strangerGrace = time.Second
 
 // strangerWarning is how often a stranger is told of in the log.
@@ -127,7 +133,8 @@ type Strangers struct {
 	warned time.Time
 }
 
-// Watch is told who holds the lock, and returns what to say of it; "" where there is no stranger, or not for long enough.
+// Watch is told who holds the lock, and returns what to say of it; "" where there is no stranger,
+// or not for long enough.
 func (s *Strangers) Watch(stranger string) string {
 	if stranger != s.who {
 		s.who, s.since, s.warned = stranger, time.Now(), time.Time{}
@@ -158,7 +165,8 @@ func (l *Row) Hold(ctx context.Context) error {
 	return err
 }
 
-// StrangerToTell returns what there is to say of a stranger that has the lock, and whether to say it again.
+// StrangerToTell returns what there is to say of a stranger that has the lock, and whether to say
+// it again.
 func (l *Row) StrangerToTell() (reason string, due bool) {
 	if l.stranger == "" || time.Since(l.warned) < strangerWarning {
 		return l.stranger, false

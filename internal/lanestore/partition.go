@@ -9,11 +9,13 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// A lane's partition of the checkpoint topic is in its row of relay_lanes, so the order of the lanes in the configuration is
-// free. A lane without one is given the lowest that is free: where the row of a lane was lost, that is its old one, whose
-// checkpoint tells that the row was lost. The next partition would be empty, and a lane that starts there publishes everything again.
+// A lane's partition of the checkpoint topic is in its row of relay_lanes, so the order of the
+// lanes in the configuration is free. A lane without one is given the lowest that is free: where
+// the row of a lane was lost, that is its old one, whose checkpoint tells that the row was lost.
+// The next partition would be empty, and a lane that starts there publishes everything again.
 
-// newPartitions lists the lanes of $1 that have no partition, each with the one that it is to be given.
+// newPartitions lists the lanes of $1 that have no partition, each with the one that it is to be
+// given.
 const newPartitions = `
 SELECT missing.lane, free.n AS partition
 FROM (SELECT given.lane, row_number() OVER (ORDER BY given.place) AS turn FROM unnest($1::text[]) WITH ORDINALITY AS given (lane, place)
@@ -21,7 +23,8 @@ FROM (SELECT given.lane, row_number() OVER (ORDER BY given.place) AS turn FROM u
 JOIN (SELECT n, row_number() OVER (ORDER BY n) AS turn FROM generate_series(0, (SELECT count(*)::int FROM relay_lanes) + cardinality($1)) n
       WHERE NOT EXISTS (SELECT FROM relay_lanes r WHERE r.partition = n)) free USING (turn)`
 
-// Register gives lanes that are new their partitions of the checkpoint topic, in their order, and returns this lane's.
+// Register gives lanes that are new their partitions of the checkpoint topic, in their order, and
+// returns this lane's.
 func (l *Row) Register(ctx context.Context, lanes []string) (partition int32, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()

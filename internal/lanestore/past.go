@@ -86,8 +86,9 @@ func (l *Row) Read(ctx context.Context) (Past, error) {
 	return state, nil
 }
 
-// Confirm records that the last batch intended has been committed, once no other is on its way. Should Kafka ever lose it,
-// it is then not taken for an intent that never became a commit, and published a second time.
+// Confirm records that the last batch intended has been committed, once no other is on its way.
+// Should Kafka ever lose it, it is then not taken for an intent that never became a commit, and
+// published a second time.
 func (l *Row) Confirm(ctx context.Context) error {
 	if l.committed != l.intended || l.confirmed == l.committed {
 		return nil

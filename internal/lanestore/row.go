@@ -14,20 +14,23 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// Row is the lane's row in relay_lanes and the session that holds the lane's lock: the Postgres side of ownership.
-// The lock is a hint for liveness, freed by the server the moment this process is gone; safety is the owner_epoch in the
-// row and the fencing in Kafka. It is used by one goroutine at a time.
+// Row is the lane's row in relay_lanes and the session that holds the lane's lock: the Postgres
+// side of ownership. The lock is a hint for liveness, freed by the server the moment this process
+// is gone; safety is the owner_epoch in the row and the fencing in Kafka. It is used by one
+// goroutine at a time.
 type Row struct {
 	conn  *pgx.Conn
 	o     Options
 	epoch int64
-	// location is the row's ctid. Each intent replaces the row and an open transaction anywhere on the server keeps the dead
-	// versions; a look-up through the index would walk all of them, more with every batch. A ctid goes straight to the row,
-	// and misses it when anybody else has written it, which is a fence of its own.
+	// location is the row's ctid. Each intent replaces the row and an open transaction anywhere on
+	// the server keeps the dead versions; a look-up through the index would walk all of them, more
+	// with every batch. A ctid goes straight to the row, and misses it when anybody else has written
+	// it, which is a fence of its own.
 	location string
 	server   pg.Server // that the session talks to, since announce
 
-	// Since bind: the table that the lane's setting leads to, and what the row said before this takeover.
+	// Since bind: the table that the lane's setting leads to, and what the row said before this
+	// takeover.
 	table  pg.Table
 	before Past
 
@@ -46,8 +49,8 @@ type Options struct {
 	Owner string
 	// Settings are those in which replicas should agree.
 	Settings Settings
-	// WorkTimeout bounds what a batch writes about parked rows. Meanwhile its Kafka transaction is open, and the next one's: both
-	// have to end before the brokers abort them.
+	// WorkTimeout bounds what a batch writes about parked rows. Meanwhile its Kafka transaction is
+	// open, and the next one's: both have to end before the brokers abort them.
 	WorkTimeout time.Duration
 	// Database opens the session. Its schema becomes that of all sessions that are opened after it.
 	Database *pg.Database
@@ -55,7 +58,8 @@ type Options struct {
 	Parked Parked
 }
 
-// Parked is what batches change about parked rows, under their numbers. Each method runs in the transaction of the row.
+// Parked is what batches change about parked rows, under their numbers. Each method runs in the
+// transaction of the row.
 type Parked interface {
 	// Undo takes back what batches after seq have changed.
 	Undo(ctx context.Context, tx pgx.Tx, seq int64) error
@@ -89,7 +93,8 @@ func Open(ctx context.Context, o Options) (*Row, error) {
 // LanesTable is the table whose schema is that of every session of a lane.
 const LanesTable = "relay_lanes"
 
-// CheckSeesAll checks that no policy hides rows of the outbox and of the relay's tables from the session.
+// CheckSeesAll checks that no policy hides rows of the outbox and of the relay's tables from the
+// session.
 func CheckSeesAll(ctx context.Context, conn *pgx.Conn, outbox string) error {
 	return pg.CheckRowSecurity(ctx, conn, pg.QuoteTable(outbox), LanesTable, "relay_recoveries", "outbox_parked", "outbox_parked_audit")
 }
@@ -118,8 +123,8 @@ func (l *Row) Committed(seq int64) { l.committed = seq }
 // Close ends the session, and with it the lock.
 func (l *Row) Close() { pg.Close(l.conn) }
 
-// LockKey is the key of a lane's advisory lock, a bigint, as an SQL expression on the expression of the lane's name. The
-// table's oid keeps apart the lanes of two schemas of one database.
+// LockKey is the key of a lane's advisory lock, a bigint, as an SQL expression on the expression of
+// the lane's name. The table's oid keeps apart the lanes of two schemas of one database.
 func LockKey(lane string) string {
 	return `hashtextextended('relay lane ' || ` + lane + `, 'relay_lanes'::regclass::oid::bigint)`
 }
@@ -134,8 +139,9 @@ func (l *Row) Evict(ctx context.Context, pid int32) error {
 	return nil
 }
 
-// cancelGrace is how long a statement may go on once its session of the pipeline is over: cancelling it would close the
-// connection, and with it give up the lock, for a failure that lies elsewhere.
+// cancelGrace is how long a statement may go on once its session of the pipeline is over:
+// cancelling it would close the connection, and with it give up the lock, for a failure that lies
+// elsewhere.
 const cancelGrace = 3 * time.Second
 
 // limited is the context of one statement.
@@ -165,8 +171,8 @@ func (l *Row) Ping(ctx context.Context) error {
 	return err
 }
 
-// PingWhile runs work, which must not use the row, and shows meanwhile that this process lives. It ends work where the session
-// is lost.
+// PingWhile runs work, which must not use the row, and shows meanwhile that this process lives. It
+// ends work where the session is lost.
 func (l *Row) PingWhile(ctx context.Context, work func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -187,8 +193,8 @@ func (l *Row) PingWhile(ctx context.Context, work func(context.Context) error) e
 	}
 }
 
-// RaiseEpoch is the first step of a takeover: it checks the server, raises the epoch, so that the predecessor's next intent
-// fails, and returns the lineage of the server.
+// RaiseEpoch is the first step of a takeover: it checks the server, raises the epoch, so that the
+// predecessor's next intent fails, and returns the lineage of the server.
 func (l *Row) RaiseEpoch(ctx context.Context) (checkpoint.ClusterIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
@@ -216,10 +222,11 @@ func (l *Row) identify(ctx context.Context) (err error) {
 	return err
 }
 
-// Complete is the last step of a takeover: the row takes the sequence number that Kafka has decided on. An intent that never
-// became a commit is thereby withdrawn, with what it parked and released.
+// Complete is the last step of a takeover: the row takes the sequence number that Kafka has decided
+// on. An intent that never became a commit is thereby withdrawn, with what it parked and released.
 func (l *Row) Complete(ctx context.Context, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
-	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled cannot be made smaller.
+	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled
+	// cannot be made smaller.
 	return l.inTransaction(ctx, LongTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.completeIn(ctx, tx, last, lineage) })
 }
 
@@ -279,8 +286,8 @@ func (l *Row) writeBy(ctx context.Context, by querier, what, query string, args 
 	args = append([]any{l.location, l.o.Lane, l.epoch}, args...)
 	err := by.QueryRow(ctx, query, args...).Scan(&l.location)
 	if errors.Is(err, pgx.ErrNoRows) {
-		// VACUUM FULL moves the row as well. Where it is still ours it is written at its new place; the epoch, and in an
-		// intent the sequence number, are checked again.
+		// VACUUM FULL moves the row as well. Where it is still ours it is written at its new place; the
+		// epoch, and in an intent the sequence number, are checked again.
 		err = by.QueryRow(ctx, `SELECT ctid::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
 			l.o.Lane, l.epoch).Scan(&args[0])
 		if err == nil {

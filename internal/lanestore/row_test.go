@@ -126,7 +126,8 @@ func TestAClaimWithdrawsAnIntentThatWasNotCommitted(t *testing.T) {
 	}
 }
 
-// Everything that a stale owner could still write fails, from the moment another has announced itself.
+// Everything that a stale owner could still write fails, from the moment another has announced
+// itself.
 func TestAStaleOwnerWritesNothing(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -191,7 +192,8 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 	}
 }
 
-// A transaction that stays open anywhere on the server keeps every version of the row that an intent leaves behind.
+// A transaction that stays open anywhere on the server keeps every version of the row that an
+// intent leaves behind.
 func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)

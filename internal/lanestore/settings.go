@@ -15,13 +15,15 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Settings are the settings that say where a row goes and whether it does, by the names that they have in the configuration.
-// Replicas that differ in one of them send the keys of a topic elsewhere after each failover, or drop what the others park. They
-// may be changed on purpose, one replica after the other, so a difference halts nothing; but it is said loudly.
+// Settings are the settings that say where a row goes and whether it does, by the names that they
+// have in the configuration. Replicas that differ in one of them send the keys of a topic elsewhere
+// after each failover, or drop what the others park. They may be changed on purpose, one replica
+// after the other, so a difference halts nothing; but it is said loudly.
 type Settings map[string]string
 
-// differences says what changes from s to t, in the order of the names; it is empty where nothing does. A setting that one of them
-// does not know was recorded by another version, and is no difference.
+// differences says what changes from s to t, in the order of the names; it is empty where nothing
+// does. A setting that one of them does not know was recorded by another version, and is no
+// difference.
 func (s Settings) differences(t Settings) string {
 	var found []string
 	for _, name := range slices.Sorted(maps.Keys(s)) {
@@ -45,13 +47,15 @@ func (l *Row) changedSettings() *string {
 	return &text
 }
 
-// Disagreement is what a process that waits for the lane sees of the settings of the one that runs it.
+// Disagreement is what a process that waits for the lane sees of the settings of the one that runs
+// it.
 type Disagreement struct {
 	seen string // owner and settings that were compared last
 	Text string // what differs; empty if nothing does
 }
 
-// CompareSettings looks at the settings of the owner, and returns what differs from those of this process, once for each owner.
+// CompareSettings looks at the settings of the owner, and returns what differs from those of this
+// process, once for each owner.
 func (l *Row) CompareSettings(ctx context.Context, d *Disagreement) (owner, differences string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
@@ -74,7 +78,8 @@ func (l *Row) CompareSettings(ctx context.Context, d *Disagreement) (owner, diff
 	return *by, differences, nil
 }
 
-// NewSettings says what this takeover changes in the settings of the owner before, by; it is empty if it changes nothing.
+// NewSettings says what this takeover changes in the settings of the owner before, by; it is empty
+// if it changes nothing.
 func (l *Row) NewSettings() (differences, by string) {
 	if l.before.Settings == nil {
 		return "", ""

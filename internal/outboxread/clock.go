@@ -10,17 +10,19 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Clock is the time of Postgres, which records are stamped with: brokers delete records by their timestamps, so a host
-// whose clock is behind by more than the retention of a topic would publish what is deleted at once. created_at would not do
-// either: after an outage, or a long time parked, it is as old. It is read at the takeover and with each tail read; in between,
-// and during a drain, the monotonic clock of this process is added. Nil stands for the clock of this host.
+// Clock is the time of Postgres, which records are stamped with: brokers delete records by their
+// timestamps, so a host whose clock is behind by more than the retention of a topic would publish
+// what is deleted at once. created_at would not do either: after an outage, or a long time parked,
+// it is as old. It is read at the takeover and with each tail read; in between, and during a drain,
+// the monotonic clock of this process is added. Nil stands for the clock of this host.
 type Clock struct {
 	o       ClockOptions
 	reading atomic.Pointer[clockReading]
 	warned  bool // used by the goroutine that reads
 }
 
-// clockReading is a time of the database, and when it came, by the clock of this host with its monotonic part.
+// clockReading is a time of the database, and when it came, by the clock of this host with its
+// monotonic part.
 type clockReading struct{ database, local time.Time }
 
 // largeDeviation is how far the two clocks may be apart before it is said.

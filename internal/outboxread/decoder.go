@@ -13,7 +13,8 @@ import (
 	"github.com/outbox-relay/relay/internal/topicname"
 )
 
-// Decoder turns rows into records. Types, topics and aggregate types repeat, so their strings are made once.
+// Decoder turns rows into records. Types, topics and aggregate types repeat, so their strings are
+// made once.
 type Decoder struct {
 	route       string
 	allowed     []string // patterns of topics that a row may name
@@ -36,7 +37,8 @@ type internedString struct {
 	bytes []byte
 }
 
-// maxInterned and longestInterned bound the strings remembered: a writer may put an identity into a type, or a book.
+// maxInterned and longestInterned bound the strings remembered: a writer may put an identity into a
+// type, or a book.
 const (
 	maxInterned     = 10_000
 	longestInterned = 256
@@ -187,8 +189,8 @@ func (d *Decoder) headers(
 	return headers
 }
 
-// decodeHeaders reads the headers column: jsonb in binary format is a version byte and the text. Values must be strings;
-// numbers and booleans are taken by their JSON text.
+// decodeHeaders reads the headers column: jsonb in binary format is a version byte and the text.
+// Values must be strings; numbers and booleans are taken by their JSON text.
 func decodeHeaders(b []byte) (map[string]string, error) {
 	if len(b) == 0 || b[0] != 1 {
 		return nil, fmt.Errorf("headers: unknown version of jsonb")

@@ -22,13 +22,14 @@ type event struct {
 	key, value string
 }
 
-// follower reads an outbox as session.read does. Every progress passes through an encoded checkpoint before it is used, as
-// it does in a takeover.
+// follower reads an outbox as session.read does. Every progress passes through an encoded
+// checkpoint before it is used, as it does in a takeover.
 type follower struct {
 	reader *Reader
 	at     position.Position
 	seen   []event
-	// stops are the places where a takeover could have started, and how much had been published there.
+	// stops are the places where a takeover could have started, and how much had been published
+	// there.
 	stops []stop
 }
 
@@ -52,7 +53,8 @@ var errForeign = errors.New("a row of another transaction")
 // records are the options of the records that tests make.
 var records = RecordOptions{Source: "app", Route: "outbox.event.{aggregate_type}", ContentType: "application/json"}
 
-// follow opens a reader of the table outbox at a progress. A page holds at most rows rows and size bytes.
+// follow opens a reader of the table outbox at a progress. A page holds at most rows rows and size
+// bytes.
 func follow(t testing.TB, url string, at position.Position, rows, size int) *follower {
 	t.Helper()
 	o := readerOf(url)
@@ -72,7 +74,8 @@ func followAll(t testing.TB, url string) *follower {
 	return follow(t, url, position.Position{From: position.Beginning}, 5000, 8<<20)
 }
 
-// step reads one page, checks that it is well formed, and reports whether the outbox had nothing more.
+// step reads one page, checks that it is well formed, and reports whether the outbox had nothing
+// more.
 func (f *follower) step(t outboxtest.TB) (idle bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 45*time.Second)

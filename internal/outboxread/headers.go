@@ -12,8 +12,9 @@ type ownHeader struct {
 	value []byte
 }
 
-// ownHeaders reads the headers column: sorted by name, and without those that the relay sets itself. The content type comes
-// apart, nil where the row names none. The result is valid until the next call.
+// ownHeaders reads the headers column: sorted by name, and without those that the relay sets
+// itself. The content type comes apart, nil where the row names none. The result is valid until the
+// next call.
 func (d *Decoder) ownHeaders(column []byte) (own []ownHeader, contentType []byte, err error) {
 	d.own = d.own[:0]
 	if column == nil {
@@ -43,9 +44,9 @@ func (d *Decoder) ownHeaders(column []byte) (own []ownHeader, contentType []byte
 	return d.own, contentType, nil
 }
 
-// plainHeaders reads an object of strings without escapes, as nearly all are, into d.own, and allocates nothing for it.
-// jsonb has at most one space, after a colon or a comma. It reports false where the column is anything else, which is then left
-// to the JSON parser.
+// plainHeaders reads an object of strings without escapes, as nearly all are, into d.own, and
+// allocates nothing for it. jsonb has at most one space, after a colon or a comma. It reports false
+// where the column is anything else, which is then left to the JSON parser.
 func (d *Decoder) plainHeaders(column []byte) bool {
 	if len(column) < 3 || column[0] != 1 || column[1] != '{' || column[len(column)-1] != '}' {
 		return false

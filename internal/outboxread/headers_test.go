@@ -8,7 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// jsonbText writes an object as Postgres does: a space after colons and commas, no escape that is not needed.
+// jsonbText writes an object as Postgres does: a space after colons and commas, no escape that is
+// not needed.
 func jsonbText(t *rapid.T, headers map[string]string) []byte {
 	column := []byte{1, '{'}
 	for name, value := range headers {

@@ -16,8 +16,9 @@ func newestQuery(table string) string {
                  FROM (SELECT xact_id AS newest FROM ` + pg.QuoteTable(table) + ` ORDER BY xact_id DESC LIMIT 1) one), '0')`
 }
 
-// Newest returns the first transaction id that has not ended, and the highest xact_id in the table, 0 if that is empty. It reads
-// one row through the index if the settings of the session forbid other plans, as those of a Reader do.
+// Newest returns the first transaction id that has not ended, and the highest xact_id in the table,
+// 0 if that is empty. It reads one row through the index if the settings of the session forbid
+// other plans, as those of a Reader do.
 func Newest(ctx context.Context, q pg.Rower, table string) (xmax, newest uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -7,7 +7,8 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 )
 
-// A takeover asks for the newest transaction of the table: by its number, not by its text, and without reading the table.
+// A takeover asks for the newest transaction of the table: by its number, not by its text, and
+// without reading the table.
 func TestTheNewestTransactionIsFoundInTheIndex(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)

@@ -29,8 +29,9 @@ const (
 
 const rowColumns = "id, msg_id, aggregate_type, aggregate_id, type, topic, payload, headers, created_at, large"
 
-// Columns are rowColumns of a table. A payload that is larger than a page of so many bytes is not read: if it can be sent, it is read
-// when its turn has come, and a row that can never be sent costs no memory here. To ask for its size does not read it.
+// Columns are rowColumns of a table. A payload that is larger than a page of so many bytes is not
+// read: if it can be sent, it is read when its turn has come, and a row that can never be sent
+// costs no memory here. To ask for its size does not read it.
 func Columns(bytes int) string {
 	most := wholePayload(bytes)
 	size := fmt.Sprintf("octet_length(payload) > %d", most)
@@ -41,8 +42,8 @@ func Columns(bytes int) string {
 // wholePayload is the largest payload that is read with a page of so many bytes.
 func wholePayload(bytes int) int { return max(bytes, 1<<20) }
 
-// Behind them, reads of an outbox have the row's transaction, and a tail read the snapshot that it saw; reads of parked rows have
-// the row's place.
+// Behind them, reads of an outbox have the row's transaction, and a tail read the snapshot that it
+// saw; reads of parked rows have the row's place.
 const (
 	colXactID   = columns
 	colSnapshot = columns + 1
@@ -66,8 +67,8 @@ const (
 	placeAggregateType = 3
 )
 
-// Page is what one Kafka transaction publishes: rows in the order of their ids, as records, and the progress after them.
-// Its memory is used again once every record has been acknowledged.
+// Page is what one Kafka transaction publishes: rows in the order of their ids, as records, and the
+// progress after them. Its memory is used again once every record has been acknowledged.
 type Page struct {
 	Records []kgo.Record
 	IDs     []int64
@@ -85,7 +86,8 @@ type Page struct {
 	headers []kgo.RecordHeader
 }
 
-// RowKey tells a row from all others. The id alone does not: TRUNCATE … RESTART IDENTITY gives it a second time.
+// RowKey tells a row from all others. The id alone does not: TRUNCATE … RESTART IDENTITY gives it a
+// second time.
 type RowKey struct {
 	ID    int64
 	MsgID string
@@ -188,7 +190,8 @@ func (p *Page) keep(b []byte) []byte {
 	return p.arena[start:len(p.arena):len(p.arena)]
 }
 
-// reserve makes room for n bytes without moving what earlier slices point to, and returns where they start.
+// reserve makes room for n bytes without moving what earlier slices point to, and returns where
+// they start.
 func (p *Page) reserve(n int) int {
 	if cap(p.arena)-len(p.arena) < n {
 		p.arena = make([]byte, 0, max(n, arenaBlock, min(2*cap(p.arena), 8<<20)))
@@ -205,7 +208,8 @@ func (p *Page) keepHeaders(n int) []kgo.RecordHeader {
 	return p.headers[start : start+n : start+n]
 }
 
-// AggregateKey appends what tells an aggregate from all others; no text in Postgres holds a zero byte.
+// AggregateKey appends what tells an aggregate from all others; no text in Postgres holds a zero
+// byte.
 func AggregateKey(dst []byte, aggregateType, aggregateID []byte) []byte {
 	return append(append(append(dst, aggregateType...), 0), aggregateID...)
 }

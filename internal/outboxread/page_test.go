@@ -21,7 +21,8 @@ var (
 	rowCreated = time.Date(2026, 3, 4, 5, 6, 7, 89_012_000, time.UTC)
 )
 
-// binaryRow is a row in Postgres's binary format, as the reader gets it. A change may replace columns.
+// binaryRow is a row in Postgres's binary format, as the reader gets it. A change may replace
+// columns.
 func binaryRow(id int64, change func(values [][]byte)) [][]byte {
 	values := make([][]byte, columns)
 	values[colID] = binary.BigEndian.AppendUint64(nil, uint64(id))

@@ -37,7 +37,8 @@ func TestPlansHoldOnPartitionsWhateverTheStatistics(t *testing.T) {
 	t.Run("of a table that was once full", check)
 }
 
-// A page reads the partitions that hold it, not those before it; an idle tail read looks into each index once.
+// A page reads the partitions that hold it, not those before it; an idle tail read looks into each
+// index once.
 func TestReadsOfPartitionsTouchNoMoreThanTheyReturn(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)

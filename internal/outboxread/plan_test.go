@@ -10,7 +10,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// The plan must be right whatever the planner believes of the table: that it is empty, that it knows nothing, or the truth.
+// The plan must be right whatever the planner believes of the table: that it is empty, that it
+// knows nothing, or the truth.
 func TestPlansHoldWhateverTheStatistics(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
@@ -95,7 +96,8 @@ func TestReadsTouchNoMoreThanTheyReturn(t *testing.T) {
 	t.Logf("the table has %d pages", table)
 }
 
-// The least id of a window behind many outboxtest.Retained rows is found through the index, before a vacuum has passed as well.
+// The least id of a window behind many outboxtest.Retained rows is found through the index, before
+// a vacuum has passed as well.
 func TestTheLeastIDIsFoundInTheIndex(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)

@@ -7,8 +7,9 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// The reader's own session settings, beside those of internal/pg: each forbids a plan that reads the retained rows to find
-// the new ones, whatever the statistics say, and none touches another session. See DESIGN.md, "Reading".
+// The reader's own session settings, beside those of internal/pg: each forbids a plan that reads
+// the retained rows to find the new ones, whatever the statistics say, and none touches another
+// session. See DESIGN.md, "Reading".
 var readerSettings = map[string]string{
 	"enable_seqscan":                  "off",
 	"enable_bitmapscan":               "off",
@@ -24,10 +25,11 @@ const (
 	pageStatement  = "relay_page"
 )
 
-// tailQuery reads the rows that became visible since a snapshot: of transactions that began after it ($1 = its xmax) and
-// of those that ran when it was taken ($2 = its xip list). One statement is one snapshot, which the first row returns, and with
-// it the oid of the table. That part stands last: names are looked up from the first part to the last, so by then the table is
-// locked under its name.
+// tailQuery reads the rows that became visible since a snapshot: of transactions that began after
+// it ($1 = its xmax) and of those that ran when it was taken ($2 = its xip list). One statement is
+// one snapshot, which the first row returns, and with it the oid of the table. That part stands
+// last: names are looked up from the first part to the last, so by then the table is locked under
+// its name.
 func tailQuery(table, columns string) string {
 	return `SELECT ` + rowColumns + `, xact_id, NULL AS snapshot FROM (
     SELECT ` + columns + `, xact_id FROM ` + table + ` WHERE xact_id >= $1::xid8 ORDER BY xact_id LIMIT $3::bigint) began
@@ -40,10 +42,12 @@ SELECT NULL::bigint, NULL::uuid, NULL::text, NULL::text, NULL::text, NULL::text,
 ORDER BY id NULLS FIRST`
 }
 
-// leastQuery finds the least id of a window, given some id of it ($4). It must not walk the primary key, whose rows below $4
-// are all those that were published and retained. Of the transactions that began, only rows below $4 are visited, since
-// the index holds both columns; the order that is asked for, with enable_sort off, leaves the planner no other index. Of those
-// that ran, all rows are visited: id + 0 is no condition that the primary key serves. OFFSET 0 keeps min() out of it all.
+// leastQuery finds the least id of a window, given some id of it ($4). It must not walk the primary
+// key, whose rows below $4 are all those that were published and retained. Of the transactions that
+// began, only rows below $4 are visited, since the index holds both columns; the order that is
+// asked for, with enable_sort off, leaves the planner no other index. Of those that ran, all rows
+// are visited: id + 0 is no condition that the primary key serves. OFFSET 0 keeps min() out of it
+// all.
 func leastQuery(table string) string {
 	return `SELECT least($4::bigint,
     (SELECT min(id) FROM (SELECT id FROM ` + table + `

@@ -10,8 +10,9 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// ReadInto adds the rows of a prepared query to a page: its columns are those of tableColumns and the place of the row. cut says that
-// rows were left out, because the page holds enough. After an error the page has been put back.
+// ReadInto adds the rows of a prepared query to a page: its columns are those of tableColumns and
+// the place of the row. cut says that rows were left out, because the page holds enough. After an
+// error the page has been put back.
 func (r *Reader) ReadInto(ctx context.Context, statement string, out *Page, params ...[]byte) (rows int, cut bool, err error) {
 	result, err := r.query(ctx, statement, out, readRequest{params: params})
 	return result.rows, result.cut, err
@@ -29,8 +30,9 @@ type readResult struct {
 	cut  bool // rows were left out of the page, which has too many bytes
 }
 
-// query runs a prepared read and fills the page with as many rows as it may hold. The rest of the result is discarded as
-// it arrives, so memory stays bounded; the adaptive limit keeps that rest small.
+// query runs a prepared read and fills the page with as many rows as it may hold. The rest of the
+// result is discarded as it arrives, so memory stays bounded; the adaptive limit keeps that rest
+// small.
 func (r *Reader) query(ctx context.Context, statement string, out *Page, req readRequest) (readResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -80,8 +82,9 @@ func (r *Reader) query(ctx context.Context, statement string, out *Page, req rea
 	return result, nil
 }
 
-// checkVisible halts the lane before a row that the snapshot shows and whose transaction it does not: the row does not belong to the
-// transaction that inserted it. It would be new at every look, and published again and again.
+// checkVisible halts the lane before a row that the snapshot shows and whose transaction it does
+// not: the row does not belong to the transaction that inserted it. It would be new at every look,
+// and published again and again.
 func (r *Reader) checkVisible(within *position.Snapshot, values [][]byte) error {
 	if len(values) <= colXactID || len(values[colXactID]) != 8 {
 		return errShape

@@ -19,7 +19,8 @@ type Options struct {
 	Lane, Table string
 	// OID is what every read must find under the name of the table; 0 for any.
 	OID uint32
-	// Rows and Bytes bound a page; a single larger row still goes, alone. RowsNow, if set, bounds the rows further.
+	// Rows and Bytes bound a page; a single larger row still goes, alone. RowsNow, if set, bounds the
+	// rows further.
 	Rows, Bytes int
 	RowsNow     func() int
 	Records     RecordOptions
@@ -27,8 +28,8 @@ type Options struct {
 	Database *pg.Database
 	// Clock is told the time of the database with each tail read.
 	Clock *Clock
-	// Foreign makes the error for a row that bears the id of a transaction which has not ended, although the row is there for
-	// everybody; xmax is that of the snapshot.
+	// Foreign makes the error for a row that bears the id of a transaction which has not ended,
+	// although the row is there for everybody; xmax is that of the snapshot.
 	Foreign func(xid, xmax uint64) error
 }
 
@@ -43,8 +44,9 @@ type Reader struct {
 	free     chan *Page
 }
 
-// readTimeout bounds a read. It is long, because the last page of a window may pass many newer rows; a server that is
-// gone is noticed by the pings on the lane's own session, which end this one.
+// readTimeout bounds a read. It is long, because the last page of a window may pass many newer
+// rows; a server that is gone is noticed by the pings on the lane's own session, which end this
+// one.
 const readTimeout = 30 * time.Minute
 
 // Open connects to the database and prepares the reads of the table.
@@ -78,8 +80,8 @@ func (r *Reader) prepare(ctx context.Context) error {
 	return r.readClock(ctx)
 }
 
-// NewReader makes a reader of another connection, for rows that are no longer in an outbox: only ReadInto and what goes
-// with it may be called.
+// NewReader makes a reader of another connection, for rows that are no longer in an outbox: only
+// ReadInto and what goes with it may be called.
 func NewReader(conn *pgx.Conn, o Options) *Reader {
 	return &Reader{
 		conn: conn, o: o, decoder: NewDecoder(o.Records), maxRows: o.Rows, maxBytes: o.Bytes, free: make(chan *Page, 8),
@@ -103,7 +105,8 @@ func (r *Reader) CheckServer(ctx context.Context, want pg.Server) error {
 	return pg.CheckServer(ctx, r.conn, want)
 }
 
-// Next reads the page after p. A page without records is progress all the same: nothing was there to be published.
+// Next reads the page after p. A page without records is progress all the same: nothing was there
+// to be published.
 func (r *Reader) Next(ctx context.Context, p position.Position) (*Page, error) {
 	if r.o.RowsNow != nil {
 		r.maxRows = r.o.RowsNow()
@@ -114,8 +117,8 @@ func (r *Reader) Next(ctx context.Context, p position.Position) (*Page, error) {
 	return r.tail(ctx, p)
 }
 
-// tail reads everything since p.From. Where that is more than a page it opens a window up to the snapshot of the read,
-// and returns its first page.
+// tail reads everything since p.From. Where that is more than a page it opens a window up to the
+// snapshot of the read, and returns its first page.
 func (r *Reader) tail(ctx context.Context, p position.Position) (*Page, error) {
 	limit := r.Limit()
 	least := int64(0)
@@ -183,8 +186,8 @@ func (r *Reader) beforeLeast(ctx context.Context, w position.Position, guess int
 	return int64(binary.BigEndian.Uint64(result.Rows[0][0])) - 1, nil
 }
 
-// drain reads the next page of an open window. It asks for one row more than a page, so that the last page is known as such
-// and its checkpoint closes the window.
+// drain reads the next page of an open window. It asks for one row more than a page, so that the
+// last page is known as such and its checkpoint closes the window.
 func (r *Reader) drain(ctx context.Context, p position.Position) (*Page, error) {
 	limit := r.Limit()
 	out := r.Page()

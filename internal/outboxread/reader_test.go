@@ -73,7 +73,8 @@ func TestAnOpenTransactionLosesNothingAndDelaysNobody(t *testing.T) {
 	expectValues(t, f.catchUp(t))
 }
 
-// The transaction that takes its xid first takes the aggregate last. Ordered by xact_id, its event would come first.
+// The transaction that takes its xid first takes the aggregate last. Ordered by xact_id, its event
+// would come first.
 func TestOrderIsThatOfTheLocksNotOfTheXids(t *testing.T) {
 	for name, read := range map[string]func(*follower){
 		"in one window":               func(*follower) {},

@@ -11,8 +11,9 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 )
 
-// schedule drives writers through a random interleaving beside a reader, with a model that knows in which order the
-// transactions took each aggregate. Nothing in it waits: a lock is only taken while the model says that it is free.
+// schedule drives writers through a random interleaving beside a reader, with a model that knows in
+// which order the transactions took each aggregate. Nothing in it waits: a lock is only taken while
+// the model says that it is free.
 type schedule struct {
 	reader   *follower
 	writers  []*scheduled
@@ -24,7 +25,8 @@ type schedule struct {
 	fate     map[string]bool     // value to whether it has committed; absent when it was rolled back
 }
 
-// scheduled is one connection and its transaction. Level 0 is the transaction itself, the others its savepoints.
+// scheduled is one connection and its transaction. Level 0 is the transaction itself, the others
+// its savepoints.
 type scheduled struct {
 	conn   *pgx.Conn
 	open   bool
@@ -206,7 +208,8 @@ func (s *schedule) decide(t *rapid.T, verb string, then func(taken, written []st
 	then(p.taken, p.written)
 }
 
-// read catches up and checks that everything committed has come: no open transaction delays another.
+// read catches up and checks that everything committed has come: no open transaction delays
+// another.
 func (s *schedule) read(t *rapid.T) {
 	s.reader.catchUp(t)
 	s.check(t, s.reader.seen, true)
@@ -224,8 +227,8 @@ func (s *schedule) resize(t *rapid.T) {
 	s.reader.reader.maxBytes = rapid.SampledFrom([]int{500, 1200, 8 << 20}).Draw(t, "bytes")
 }
 
-// check compares what was read with the model: nothing invented, doubled or out of order; nothing missing either where
-// all of it was read.
+// check compares what was read with the model: nothing invented, doubled or out of order; nothing
+// missing either where all of it was read.
 func (s *schedule) check(t *rapid.T, seen []event, all bool) {
 	got := make(map[string][]string)
 	for _, e := range seen {
@@ -241,7 +244,8 @@ func (s *schedule) check(t *rapid.T, seen []event, all bool) {
 				want = append(want, value)
 			}
 		}
-		// A window still open holds whatever of the aggregate it has not come to: a prefix must have been read.
+		// A window still open holds whatever of the aggregate it has not come to: a prefix must have
+		// been read.
 		if all && !slices.Equal(got[name], want) || !all && !isPrefix(got[name], want) {
 			t.Fatalf("aggregate %s: read %q, committed %q", name, got[name], want)
 		}
@@ -252,7 +256,8 @@ func isPrefix(part, whole []string) bool {
 	return len(part) <= len(whole) && slices.Equal(part, whole[:len(part)])
 }
 
-// finish ends what is open, reads to the end, and takes over from some of the places where a reader could have stopped.
+// finish ends what is open, reads to the end, and takes over from some of the places where a reader
+// could have stopped.
 func (s *schedule) finish(t *rapid.T) {
 	for _, w := range s.writers {
 		if w.open {
@@ -275,7 +280,8 @@ func (s *schedule) finish(t *rapid.T) {
 	}
 }
 
-// clean leaves nothing open behind a schedule that failed, for the next one that looks for a shorter failure.
+// clean leaves nothing open behind a schedule that failed, for the next one that looks for a
+// shorter failure.
 func (s *schedule) clean(t testing.TB, conn *pgx.Conn) {
 	for _, w := range s.writers {
 		outboxtest.Exec(t, w.conn, `ROLLBACK`)
@@ -285,9 +291,10 @@ func (s *schedule) clean(t testing.TB, conn *pgx.Conn) {
 	}
 }
 
-// TestAnySchedule is the property behind the windows: whatever the interleaving of early xids, late locks, savepoints,
-// rollbacks, prepared transactions, reads, page sizes and takeovers, each aggregate's events come out once each, in the
-// order in which its transactions took it, as soon as they have committed.
+// TestAnySchedule is the property behind the windows: whatever the interleaving of early xids, late
+// locks, savepoints, rollbacks, prepared transactions, reads, page sizes and takeovers, each
+// aggregate's events come out once each, in the order in which its transactions took it, as soon as
+// they have committed.
 func TestAnySchedule(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)

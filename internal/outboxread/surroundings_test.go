@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// An address may lead to several servers, one after the other: rows of one must not go out under the intents of another.
+// An address may lead to several servers, one after the other: rows of one must not go out under
+// the intents of another.
 func TestTheReaderMustBeOnTheServerOfTheLanesSession(t *testing.T) {
 	url := outboxtest.Database(t)
 	f := followAll(t, url)
@@ -36,7 +37,8 @@ func TestTheReaderMustBeOnTheServerOfTheLanesSession(t *testing.T) {
 	}
 }
 
-// A snapshot older than the last one comes from a server that lags: its rows may be ones that were published already.
+// A snapshot older than the last one comes from a server that lags: its rows may be ones that were
+// published already.
 func TestASnapshotThatGoesBackwardsIsRefused(t *testing.T) {
 	f := followAll(t, outboxtest.Database(t))
 	ahead := f.at
@@ -46,7 +48,8 @@ func TestASnapshotThatGoesBackwardsIsRefused(t *testing.T) {
 	}
 }
 
-// A page, a window and a backlog of many pages: each row that is read is judged, wherever it stands.
+// A page, a window and a backlog of many pages: each row that is read is judged, wherever it
+// stands.
 func TestEveryRowThatIsReadIsChecked(t *testing.T) {
 	t.Parallel()
 	for _, rows := range []int{1, 5000} { // of a page

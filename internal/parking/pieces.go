@@ -7,10 +7,11 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// pieces bounds how many bytes for one topic go into one transaction. A topic may take smaller batches than it is known to: its
-// limit may not be read, or was changed under way, or the brokers say otherwise. A page is then published in pieces, each a
-// transaction. A piece has one record at least, so halving it ends with a record that was sent alone: no row is given up for
-// the size of a batch. It belongs to the producing goroutine of a session.
+// pieces bounds how many bytes for one topic go into one transaction. A topic may take smaller
+// batches than it is known to: its limit may not be read, or was changed under way, or the brokers
+// say otherwise. A page is then published in pieces, each a transaction. A piece has one record at
+// least, so halving it ends with a record that was sent alone: no row is given up for the size of a
+// batch. It belongs to the producing goroutine of a session.
 type pieces struct {
 	topics *topics.Registry
 	small  map[string]piece
@@ -24,7 +25,8 @@ type piece struct {
 	until time.Time
 }
 
-// pieceFor is how long a bound that was found by trying holds; a person may have raised the limit since.
+// pieceFor is how long a bound that was found by trying holds; a person may have raised the limit
+// since.
 const pieceFor = 10 * time.Minute
 
 func newPieces(topics *topics.Registry) *pieces {
@@ -44,7 +46,8 @@ func (p *pieces) begin(page *outboxread.Page) {
 	}
 }
 
-// ends reports whether the piece ends before the record at a place. If not, the record is one of it.
+// ends reports whether the piece ends before the record at a place. If not, the record is one of
+// it.
 func (p *pieces) ends(page *outboxread.Page, i int) bool {
 	large := page.IsLarge(i)
 	if p.alone || p.sent > 0 && large || p.outgrows(page.Records[i].Topic, page.Size(i)) {
@@ -78,12 +81,14 @@ func (p *pieces) Bound(topic string) int {
 	return topics.MaxRecordBytes
 }
 
-// Halve is told that a topic has refused records together, of that many bytes, which it takes one by one.
+// Halve is told that a topic has refused records together, of that many bytes, which it takes one
+// by one.
 func (p *pieces) Halve(topic string, bytes int) {
 	p.small[topic] = piece{max(1, min(bytes, p.Bound(topic))/2), time.Now().Add(pieceFor)}
 }
 
-// AtMost is told a limit that is smaller than what the producers go by. It reports whether that changes anything.
+// AtMost is told a limit that is smaller than what the producers go by. It reports whether that
+// changes anything.
 func (p *pieces) AtMost(topic string, limit int) bool {
 	bytes := max(1, limit*3/4) // with room for what frames a record
 	if p.Bound(topic) <= bytes {

@@ -12,9 +12,11 @@ type Policy string
 
 // The policies.
 const (
-	// Park sets the row and all later rows of its aggregate aside, in order, in outbox_parked; all other aggregates go on.
+	// Park sets the row and all later rows of its aggregate aside, in order, in outbox_parked; all
+	// other aggregates go on.
 	Park Policy = "park"
-	// Skip leaves the row out, records that in outbox_parked_audit, and goes on, also with its aggregate.
+	// Skip leaves the row out, records that in outbox_parked_audit, and goes on, also with its
+	// aggregate.
 	Skip Policy = "skip"
 	// Halt stops the lane before the row until a person has acted.
 	Halt Policy = "halt"
@@ -48,7 +50,8 @@ type aside struct {
 	cause, err string
 }
 
-// release is the place of a parked row that is published or discarded, and the request that asked for it; 0 for none.
+// release is the place of a parked row that is published or discarded, and the request that asked
+// for it; 0 for none.
 type release struct{ place, request int64 }
 
 // outcome is what came of a request.

@@ -13,10 +13,11 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// Planner keeps the order of aggregates that have a row which cannot be sent: that row and all later ones of its aggregate
-// go to outbox_parked, in order, and from there to Kafka or away when a person has decided, or when the topic that they
-// wait for is back. It belongs to the producing goroutine, which sees every row once and in order: an aggregate is parked,
-// or is not, after a given batch, and no other process has a say in it. People ask through outbox_parked_audit.
+// Planner keeps the order of aggregates that have a row which cannot be sent: that row and all
+// later ones of its aggregate go to outbox_parked, in order, and from there to Kafka or away when a
+// person has decided, or when the topic that they wait for is back. It belongs to the producing
+// goroutine, which sees every row once and in order: an aggregate is parked, or is not, after a
+// given batch, and no other process has a say in it. People ask through outbox_parked_audit.
 type Planner struct {
 	o         Options
 	topics    *topics.Registry
@@ -66,8 +67,9 @@ const (
 	causeBehind  = "behind"
 )
 
-// PlanPage decides for each row of a page that was read from the outbox, from a place on, whether it is sent. It may be asked again
-// about the same page, once more rows are poison, more topics are held or pieces are smaller.
+// PlanPage decides for each row of a page that was read from the outbox, from a place on, whether
+// it is sent. It may be asked again about the same page, once more rows are poison, more topics are
+// held or pieces are smaller.
 func (k *Planner) PlanPage(p *outboxread.Page, from int) *Plan {
 	pl := &Plan{Sent: len(p.Records), Bytes: p.Bytes, After: p.After, Next: len(p.Records)}
 	if from == 0 && k.quiet(p) {
@@ -158,7 +160,8 @@ func (k *Planner) refuses(p *outboxread.Page, i int) error {
 	return nil
 }
 
-// refuse applies the policy to the row at place i, whose aggregate is in scratch. It reports whether the page ends before it.
+// refuse applies the policy to the row at place i, whose aggregate is in scratch. It reports
+// whether the page ends before it.
 func (k *Planner) refuse(p *outboxread.Page, pl *Plan, i int, why error) (ends bool) {
 	fault := &RowError{id: p.IDs[i], msgID: p.Key(i).MsgID, topic: p.Records[i].Topic, err: why}
 	switch k.o.Policy {
@@ -195,8 +198,9 @@ func (k *Planner) cut(p *outboxread.Page, pl *Plan, i int) {
 	}
 }
 
-// Adopt makes the plan's view of what is parked that of the batches to come. The batch has been acknowledged whole; if it
-// is not committed after all, the session ends, and the next one reads what is parked anew.
+// Adopt makes the plan's view of what is parked that of the batches to come. The batch has been
+// acknowledged whole; if it is not committed after all, the session ends, and the next one reads
+// what is parked again.
 func (k *Planner) Adopt(pl *Plan) {
 	for key, state := range pl.keys {
 		k.Add(key, state)
@@ -227,7 +231,8 @@ func (k *Planner) remove(key string) {
 	}
 }
 
-// Full reports whether no new row may be judged: of one that is parked memory could not tell its later rows.
+// Full reports whether no new row may be judged: of one that is parked memory could not tell its
+// later rows.
 func (k *Planner) Full() bool { return k.Partial || k.Bytes > k.o.Bytes }
 
 // ErrFull says so.
@@ -236,10 +241,12 @@ func (k *Planner) ErrFull() error {
 		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.Keys))
 }
 
-// Reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or outbox_parked_audit.
+// Reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or
+// outbox_parked_audit.
 const Reported = 3
 
-// report logs the rows that a batch has set aside for good. A writer that goes wrong may write nothing else.
+// report logs the rows that a batch has set aside for good. A writer that goes wrong may write
+// nothing else.
 func (k *Planner) report(refused []*RowError) {
 	what := "a row that can never be sent is parked, with all later rows of its aggregate"
 	if k.o.Policy == Skip {

@@ -27,7 +27,8 @@ WHERE lane = $1::text AND ` + QueueKey + ` = ` + QueueKeyOf("$2", "$3") + `
 ORDER BY seq, id LIMIT $4::bigint`
 }
 
-// OpenQueue connects to Postgres. The options are those of the lane's reader; their table is not read.
+// OpenQueue connects to Postgres. The options are those of the lane's reader; their table is not
+// read.
 func OpenQueue(ctx context.Context, o outboxread.Options, server pg.Server) (*Queue, error) {
 	conn, err := o.Database.Connect(ctx, pg.Options{
 		Application: "relay " + o.Lane + " parked", Settings: map[string]string{"enable_seqscan": "off"},
@@ -71,7 +72,8 @@ FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'ski
 	return tasks, nil
 }
 
-// ReadQueue adds the parked rows of an aggregate to a page, room of them at most, and reports whether they are all.
+// ReadQueue adds the parked rows of an aggregate to a page, room of them at most, and reports
+// whether they are all.
 func (q *Queue) ReadQueue(ctx context.Context, t Task, p *outboxread.Page, room int) (all bool, err error) {
 	rows, cut, err := q.ReadInto(ctx, queueStatement, p,
 		[]byte(q.lane), []byte(t.aggregateType), []byte(t.aggregateID), outboxread.IntParam(int64(room)+1))
@@ -138,7 +140,8 @@ ORDER BY seq, id LIMIT $6`,
 	return nil
 }
 
-// discardLimit is how many rows of the queue are looked at, one more than are taken: the one that is meant may stand anywhere.
+// discardLimit is how many rows of the queue are looked at, one more than are taken: the one that
+// is meant may stand anywhere.
 func discardLimit(t Task, most int) *int {
 	if t.msgID != nil {
 		return nil

@@ -13,8 +13,8 @@ type Segment struct {
 	End      bool // of the aggregate's queue
 }
 
-// Free returns the aggregates that nothing holds any more. An aggregate whose topic has been written to again is one of
-// them.
+// Free returns the aggregates that nothing holds any more. An aggregate whose topic has been
+// written to again is one of them.
 func (k *Planner) Free() []Task {
 	var tasks []Task
 	for key, state := range k.Keys {
@@ -38,8 +38,8 @@ func (k *Planner) holds(topic string) error {
 	return k.topics.Unavailable.Suspended(topic)
 }
 
-// PlanParked decides about a page of parked rows: each aggregate goes on up to the first row that is refused again. It
-// adds to the plan, which it is given by value.
+// PlanParked decides about a page of parked rows: each aggregate goes on up to the first row that
+// is refused again. It adds to the plan, which it is given by value.
 func (k *Planner) PlanParked(p *outboxread.Page, segments []Segment, pl Plan) *Plan {
 	pl.Sent, pl.Bytes = len(p.Records), p.Bytes
 	faults := make(map[int]error, len(p.Faults))

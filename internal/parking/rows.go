@@ -14,8 +14,9 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// What a batch changes in outbox_parked is written with its intent, under its number, and so is undone where the batch never
-// became a commit: parked rows of a higher number than the last committed one are removed, and released ones are back.
+// What a batch changes in outbox_parked is written with its intent, under its number, and so is
+// undone where the batch never became a commit: parked rows of a higher number than the last
+// committed one are removed, and released ones are back.
 
 // Rows is what the tables outbox_parked and outbox_parked_audit hold of a lane.
 type Rows struct {
@@ -52,7 +53,8 @@ WHERE lane = $1 AND done_seq > $2 AND done_at IS NULL AND action <> 'skip'`,
 	return nil
 }
 
-// Write writes what the batch changes. bound is the oid of the table that the rows must be of; 0 for any.
+// Write writes what the batch changes. bound is the oid of the table that the rows must be of; 0
+// for any.
 func (l Rows) Write(ctx context.Context, tx pgx.Tx, bound uint32, seq int64, pl *Plan) error {
 	lane, table := l.lane, pg.QuoteTable(l.table)
 	if err := all(ctx, tx, "park rows", pl.Parks, false, `
@@ -81,7 +83,8 @@ FROM unnest($3::bigint[], $4::text[], $5::text[]) AS a (place, cause, error)
 WHERE p.lane = $1 AND p.place = a.place AND p.seq < $2`, lane, seq); err != nil {
 		return err
 	}
-	// By request, and not as a join with all of them, for which stale statistics make Postgres read every parked row.
+	// By request, and not as a join with all of them, for which stale statistics make Postgres read
+	// every parked row.
 	released := make(map[int64][]int64)
 	for _, r := range pl.Releases {
 		released[r.request] = append(released[r.request], r.place)
@@ -103,8 +106,8 @@ UPDATE outbox_parked_audit SET done_seq = $2, outcome = $4 WHERE lane = $1 AND r
 	return nil
 }
 
-// all runs a statement on rows that are set aside; it must do so for each of them. The rows are those of the outbox, or with
-// placed those that are parked already.
+// all runs a statement on rows that are set aside; it must do so for each of them. The rows are
+// those of the outbox, or with placed those that are parked already.
 func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, placed bool, statement string, args ...any) error {
 	ids, msgIDs := make([]int64, len(rows)), make([]string, len(rows))
 	causes, errs := make([]string, len(rows)), make([]string, len(rows))
@@ -123,14 +126,15 @@ func all(ctx context.Context, tx pgx.Tx, what string, rows []aside, placed bool,
 // longestText bounds what is recorded of an error, in bytes.
 const longestText = 4 << 10
 
-// storable is an error as Postgres takes it: a check may have put anything into it, and an intent must not fail for that.
+// storable is an error as Postgres takes it: a check may have put anything into it, and an intent
+// must not fail for that.
 func storable(text string) string {
 	text = text[:min(len(text), longestText)]
 	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", "?"), "?")
 }
 
-// ErrRowsGone says that rows which a batch is about were changed by somebody else. The lane is taken over anew and reads them
-// as they are then.
+// ErrRowsGone says that rows which a batch is about were changed by somebody else. The lane is
+// taken over again and reads them as they are then.
 var ErrRowsGone = errors.New("somebody else has deleted or changed rows that were about to be set aside or released")
 
 func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement string, args ...any) error {
@@ -147,7 +151,8 @@ func exactly(ctx context.Context, tx pgx.Tx, what string, want int, statement st
 	return nil
 }
 
-// Settle removes the rows that committed batches have released, and counts them for the requests that asked for it.
+// Settle removes the rows that committed batches have released, and counts them for the requests
+// that asked for it.
 func (l Rows) Settle(ctx context.Context, tx pgx.Tx, seq int64) error {
 	for _, statement := range []string{`
 WITH gone AS (DELETE FROM outbox_parked WHERE lane = $1 AND released_seq <= $2 RETURNING request)
@@ -164,11 +169,13 @@ FROM (SELECT request, count(*) AS events FROM gone WHERE request IS NOT NULL GRO
 
 // GoBack takes back what contradicts a position that a recovery has chosen.
 func (l Rows) GoBack(ctx context.Context, tx pgx.Tx, to position.Position) error {
-	// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree on.
+	// Parked rows on their way out are back: whether they came to Kafka is what the logs do not agree
+	// on.
 	if err := l.undoReleases(ctx, tx, -1); err != nil {
 		return err
 	}
-	// Rows that will be read again are parked again then, in their order. Another table has other rows under the same ids.
+	// Rows that will be read again are parked again then, in their order. Another table has other
+	// rows under the same ids.
 	again, params := to.Published(2)
 	if _, err := tx.Exec(ctx, "DELETE FROM outbox_parked p USING (SELECT id, msg_id FROM "+pg.QuoteTable(l.table)+" WHERE NOT "+again+
 		") o WHERE p.lane = $1 AND p.id = o.id AND p.msg_id = o.msg_id", append([]any{l.lane}, params...)...); err != nil {
@@ -177,7 +184,8 @@ func (l Rows) GoBack(ctx context.Context, tx pgx.Tx, to position.Position) error
 	return nil
 }
 
-// checkBound checks, once a transaction has read rows of the table by its name and so has locked it, that it was the lane's.
+// checkBound checks, once a transaction has read rows of the table by its name and so has locked
+// it, that it was the lane's.
 func (l Rows) checkBound(ctx context.Context, tx pgx.Tx, bound uint32, rows int) error {
 	if rows == 0 || bound == 0 {
 		return nil
@@ -192,8 +200,9 @@ func (l Rows) checkBound(ctx context.Context, tx pgx.Tx, bound uint32, rows int)
 	return nil
 }
 
-// QueueKey is what outbox_parked_queue_idx has of an aggregate in place of its columns: an index entry has 2,704 bytes at most,
-// and older tables may hold longer texts. Two aggregates may share it, so the columns are compared as well.
+// QueueKey is what outbox_parked_queue_idx has of an aggregate in place of its columns: an index
+// entry has 2,704 bytes at most, and older tables may hold longer texts. Two aggregates may share
+// it, so the columns are compared as well.
 const QueueKey = `hashtextextended(aggregate_id COLLATE "C", hashtextextended(aggregate_type COLLATE "C", 0))`
 
 // QueueKeyOf is the ParkedKey of an aggregate that two expressions of SQL give.

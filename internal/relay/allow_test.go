@@ -7,7 +7,8 @@ import (
 	"github.com/outbox-relay/relay/internal/topicname"
 )
 
-// The column topic leads nowhere but where the route or topics.allow say so, however a row got there.
+// The column topic leads nowhere but where the route or topics.allow say so, however a row got
+// there.
 func TestARowMayNameOnlyTopicsThatAreAllowed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -20,7 +20,8 @@ func (r *rig) withTable(table string) Config {
 	return cfg
 }
 
-// anotherOutbox makes a second table with n rows, which are older than everything that is published after.
+// anotherOutbox makes a second table with n rows, which are older than everything that is published
+// after.
 func (r *rig) anotherOutbox(name string, n int) {
 	r.t.Helper()
 	exec(r.t, r.conn, fmt.Sprintf(`CREATE TABLE %[1]s (LIKE outbox INCLUDING ALL);
@@ -44,7 +45,8 @@ func (r *rig) haltsFor(cfg Config, cause checkpoint.Cause, says ...string) *chec
 	return fault
 }
 
-// Rows of another table that the progress of the lane deems published would never be sent, and would be deleted as published.
+// Rows of another table that the progress of the lane deems published would never be sent, and
+// would be deleted as published.
 func TestALaneThatIsPointedAtAnotherTableHalts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -73,7 +75,8 @@ func TestALaneThatIsPointedAtAnotherTableHalts(t *testing.T) {
 	r.expect(orders, merge(want, unsent, theEnd))
 }
 
-// A replica with the wrong table must neither fence the one that works, nor keep the lane from one that could go on.
+// A replica with the wrong table must neither fence the one that works, nor keep the lane from one
+// that could go on.
 func TestAReplicaWithAnotherTableDisturbsNobody(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -102,8 +105,8 @@ func TestAReplicaWithAnotherTableDisturbsNobody(t *testing.T) {
 	r.expect(orders, merge(first, second, theEnd))
 }
 
-// What keeps the identity of the table needs no choice: a rename that the setting follows, a move to another schema, and all
-// that writes the table again.
+// What keeps the identity of the table needs no choice: a rename that the setting follows, a move
+// to another schema, and all that writes the table again.
 func TestATableThatIsRenamedOrRewrittenGoesOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -126,7 +129,8 @@ func TestATableThatIsRenamedOrRewrittenGoesOn(t *testing.T) {
 	}
 }
 
-// The table is swapped under a relay that runs. Its reads and its retention must not touch the new one.
+// The table is swapped under a relay that runs. Its reads and its retention must not touch the new
+// one.
 func TestATableThatIsSwappedUnderARunningRelayHalts(t *testing.T) {
 	t.Parallel()
 	for name, swap := range map[string]string{
@@ -154,7 +158,8 @@ func TestATableThatIsSwappedUnderARunningRelayHalts(t *testing.T) {
 	}
 }
 
-// The change of layout makes a new table and takes the lane along, in both directions and under a relay that runs.
+// The change of layout makes a new table and takes the lane along, in both directions and under a
+// relay that runs.
 func TestTheChangeOfLayoutTakesTheLaneAlong(t *testing.T) {
 	t.Parallel()
 	for _, empty := range []bool{false, true} {
@@ -255,7 +260,7 @@ func TestRecoverToAnotherTable(t *testing.T) {
 	}
 }
 
-// One table has one lane: a lane that is named anew would publish everything again.
+// One table has one lane: a lane that is named again would publish everything again.
 func TestATableBelongsToOneLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -282,8 +287,8 @@ func TestATableBelongsToOneLane(t *testing.T) {
 	both.expect(orders, want)
 }
 
-// What is no table has no identity that a lane could keep: a view may show another table tomorrow, and a partition is published
-// with its parent.
+// What is no table has no identity that a lane could keep: a view may show another table tomorrow,
+// and a partition is published with its parent.
 func TestALaneTakesTablesOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -315,8 +320,8 @@ func TestTheCheckpointKnowsTheTableToo(t *testing.T) {
 	}
 }
 
-// Two schemas of one database are two deployments, and the default name is that of the database. The second must not fence
-// the first.
+// Two schemas of one database are two deployments, and the default name is that of the database.
+// The second must not fence the first.
 func TestAnotherSchemaUnderTheSameNameDoesNotDisturbTheLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -29,7 +29,8 @@ func (s *started) lagOf(t *testing.T, r *rig, key string) time.Duration {
 	return time.Since(began)
 }
 
-// stood is how long the lane waited, all in all, as its states say: it does not depend on how busy the machine is.
+// stood is how long the lane waited, all in all, as its states say: it does not depend on how busy
+// the machine is.
 func (r *recorder) stood() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -42,8 +43,8 @@ func (r *recorder) stood() time.Duration {
 	return total
 }
 
-// Rows of topics that do not exist come one after the other, each of a new topic. Good rows do not wait for them, and all is
-// published once the topics exist.
+// Rows of topics that do not exist come one after the other, each of a new topic. Good rows do not
+// wait for them, and all is published once the topics exist.
 func TestMissingTopicsDoNotHoldUpTheLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -77,7 +78,8 @@ func TestMissingTopicsDoNotHoldUpTheLane(t *testing.T) {
 	}
 }
 
-// Patience is one budget of the lane: topics that go away one after the other do not stop it once each.
+// Patience is one budget of the lane: topics that go away one after the other do not stop it once
+// each.
 func TestPatienceIsOneBudgetOfTheLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -106,7 +108,8 @@ func TestPatienceIsOneBudgetOfTheLane(t *testing.T) {
 	}
 }
 
-// A topic that is made while its first row is under way, as where an application makes it, is not held.
+// A topic that is made while its first row is under way, as where an application makes it, is not
+// held.
 func TestATopicThatHasJustBeenMadeIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -138,7 +141,8 @@ func TestATopicThatHasJustBeenMadeIsWaitedFor(t *testing.T) {
 	}
 }
 
-// A topic that does not exist and may not be made is held, with a reason that says so. It is made once that is allowed.
+// A topic that does not exist and may not be made is held, with a reason that says so. It is made
+// once that is allowed.
 func TestATopicThatMayNotBeMadeIsHeld(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -11,7 +11,8 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// Each lane has a partition of the checkpoint topic. One that has no leader is a matter of its own lane.
+// Each lane has a partition of the checkpoint topic. One that has no leader is a matter of its own
+// lane.
 func TestAPartitionOfAnotherLaneWithoutALeaderHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -72,7 +72,8 @@ func TestNothingGoesForever(t *testing.T) {
 	}
 }
 
-// A Cleaner that fails harms nobody: the lane publishes, and what is due goes once the cause is away.
+// A Cleaner that fails harms nobody: the lane publishes, and what is due goes once the cause is
+// away.
 func TestAFailureOfRetentionDoesNotHarmPublishing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -97,7 +98,8 @@ func TestAFailureOfRetentionDoesNotHarmPublishing(t *testing.T) {
 	r.expect(orders, want)
 }
 
-// The lane runs on while partitions come and go, and while the table is turned into a partitioned one.
+// The lane runs on while partitions come and go, and while the table is turned into a partitioned
+// one.
 func TestALanePublishesFromPartitions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -38,8 +38,9 @@ func (r *rig) away(topic string) {
 	})
 }
 
-// Brokers delete records by their timestamps. The clock of the relay's host may be wrong by days; that of the database is what counts. Nor does
-// a record wait longer, or shorter, for a topic that is away.
+// Brokers delete records by their timestamps. The clock of the relay's host may be wrong by days;
+// that of the database is what counts. Nor does a record wait longer, or shorter, for a topic that
+// is away.
 func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	for name, wrong := range map[string]time.Duration{"behind": -10 * 24 * time.Hour, "ahead": 10 * 24 * time.Hour, "right": 0} {
@@ -78,7 +79,8 @@ func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 	}
 }
 
-// What cannot be delivered within a transaction is given up by the time that has passed, whatever the clocks say.
+// What cannot be delivered within a transaction is given up by the time that has passed, whatever
+// the clocks say.
 func TestATopicWithoutALeaderIsHeldWhateverTheClocksSay(t *testing.T) {
 	t.Parallel()
 	for name, wrong := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {

@@ -11,8 +11,8 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// leftOut has a broker say of one transaction that its marker is missing on a partition, until it is written: until the partition is
-// added to a transaction of that producer, which ends.
+// leftOut has a broker say of one transaction that its marker is missing on a partition, until it
+// is written: until the partition is added to a transaction of that producer, which ends.
 type leftOut struct {
 	mu         sync.Mutex
 	producerID int64
@@ -122,7 +122,8 @@ func TestATakeoverCommitsAgainWhatIsLeftOpen(t *testing.T) {
 	missing.expect(t, true)
 }
 
-// The brokers have left the marker of a committed batch out, and its relay lives and has nothing more to publish.
+// The brokers have left the marker of a committed batch out, and its relay lives and has nothing
+// more to publish.
 func TestAnIdleLaneFindsWhatIsLeftOpen(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -13,8 +13,9 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Config is what package relay at the root of the module hands to the engine. The fields are documented there. Each is
-// set: that package fills in the defaults and reports faults. Only the hooks, DatabaseURLFunc, Check and Step may be nil.
+// Config is what package relay at the root of the module hands to the engine. The fields are
+// documented there. Each is set: that package fills in the defaults and reports faults. Only the
+// hooks, DatabaseURLFunc, Check and Step may be nil.
 type Config struct {
 	DatabaseURL     string
 	DatabaseURLFunc func() (string, error)
@@ -43,14 +44,16 @@ type Config struct {
 	Logger             *slog.Logger
 	Hooks              Hooks
 
-	// Step, where set, is called at each step of a batch, on the goroutine that takes it. Tests use it to kill the process
-	// there.
+	// Step, where set, is called at each step of a batch, on the goroutine that takes it. Tests use
+	// it to kill the process there.
 	Step func(Step)
 
-	// parkedBytes bounds the memory for the names of parked aggregates of a lane. Tests set it; otherwise it is 64 MiB.
+	// parkedBytes bounds the memory for the names of parked aggregates of a lane. Tests set it;
+	// otherwise it is 64 MiB.
 	parkedBytes int
 
-	// databaseTime, where set, changes what the database says of its time. Tests use it for clocks that differ.
+	// databaseTime, where set, changes what the database says of its time. Tests use it for clocks
+	// that differ.
 	databaseTime func(time.Time) time.Time
 
 	// database opens the sessions of the lane; see sessions.
@@ -71,8 +74,8 @@ const (
 	KeepForever = time.Duration(math.MaxInt64)
 )
 
-// Lane is one outbox table and its stream, with all that may differ between lanes; those fields of Config are of no
-// account until they are set to those of a lane, see of.
+// Lane is one outbox table and its stream, with all that may differ between lanes; those fields of
+// Config are of no account until they are set to those of a lane, see of.
 type Lane struct {
 	Name  string
 	Table string
@@ -128,8 +131,8 @@ const (
 
 type stepKey struct{}
 
-// WithStep has a Relay that runs under the context call step at each step of a batch. It is for tests and for binaries
-// with failpoints, which have no other way through the public package.
+// WithStep has a Relay that runs under the context call step at each step of a batch. It is for
+// tests and for binaries with failpoints, which have no other way through the public package.
 func WithStep(ctx context.Context, step func(Step)) context.Context {
 	return context.WithValue(ctx, stepKey{}, step)
 }

@@ -17,8 +17,8 @@ func (e *blockedError) Error() string {
 	return ""
 }
 
-// enlist lists the last transactions, with that of a batch which is about to be produced, for its checkpoint. The error says
-// that nothing may be written to a topic of the batch.
+// enlist lists the last transactions, with that of a batch which is about to be produced, for its
+// checkpoint. The error says that nothing may be written to a topic of the batch.
 func (s *session) enlist(b *batch, pl *parking.Plan) (*checkpoint.Transactions, error) {
 	topics := make(map[string]struct{})
 	last := ""

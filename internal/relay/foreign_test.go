@@ -13,7 +13,8 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 )
 
-// A row of a transaction that has not ended would be published at every look: 99,000 times in a minute. It is not published once.
+// A row of a transaction that has not ended would be published at every look: 99,000 times in a
+// minute. It is not published once.
 func TestARowOfAnotherTransactionHaltsTheRunningLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -38,7 +39,8 @@ VALUES ('order', 'foreign', 'Changed', 'foreign', '4000000000')`)
 	r.expect(orders, merge(want, map[string][]string{"foreign": {"foreign"}}, theEnd))
 }
 
-// Whoever writes xact_id is refused, in both layouts, whatever the way: such a row would never be published, and be removed as if it had been.
+// Whoever writes xact_id is refused, in both layouts, whatever the way: such a row would never be
+// published, and be removed as if it had been.
 func TestARowOfAnotherTransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, partitioned := range []bool{false, true} {
@@ -70,7 +72,8 @@ func TestARowOfAnotherTransactionIsRefused(t *testing.T) {
 		if got := query[int](t, conn, `SELECT count(*) FROM outbox`); got != 0 {
 			t.Errorf("partitioned %t: %d rows came in", partitioned, got)
 		}
-		// What has the right to is not in the way: corrections, and the way out of a dump of another server.
+		// What has the right to is not in the way: corrections, and the way out of a dump of another
+		// server.
 		insert(t, conn, "o", "v")
 		exec(t, conn, `UPDATE outbox SET payload = 'corrected', created_at = now()`)
 		exec(t, conn, `UPDATE outbox SET xact_id = pg_current_xact_id()`)
@@ -100,7 +103,8 @@ func refusedAsForeign(t *testing.T, what string, err error) {
 	}
 }
 
-// unbounded takes away the bounds of the outbox's columns, as in a table that is older than they are.
+// unbounded takes away the bounds of the outbox's columns, as in a table that is older than they
+// are.
 func unbounded(t testing.TB, conn *pgx.Conn) {
 	t.Helper()
 	exec(t, conn, `DO $$ DECLARE c record; BEGIN

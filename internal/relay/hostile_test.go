@@ -12,7 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// login makes a role that is no superuser, with all rights on the outbox, and returns its name and its connection string.
+// login makes a role that is no superuser, with all rights on the outbox, and returns its name and
+// its connection string.
 func (r *rig) login() (role, address string) {
 	r.t.Helper()
 	parsed := parse(r.t, r.url)
@@ -27,8 +28,8 @@ func (r *rig) login() (role, address string) {
 	return role, parsed.String()
 }
 
-// hostile are settings that a role may have for reasons of its own. Each breaks some statement of the relay, or changes what
-// it sees, unless the relay's sessions have their own value.
+// hostile are settings that a role may have for reasons of its own. Each breaks some statement of
+// the relay, or changes what it sees, unless the relay's sessions have their own value.
 var hostile = map[string]string{
 	"default_transaction_isolation":       "serializable",
 	"default_transaction_read_only":       "on",
@@ -53,8 +54,8 @@ var hostile = map[string]string{
 	"search_path":                         "shadow, pg_catalog, public",
 }
 
-// shadow fills the schema of the hostile search_path: a table like the outbox, and functions and an operator like those of
-// Postgres that the relay's statements use.
+// shadow fills the schema of the hostile search_path: a table like the outbox, and functions and an
+// operator like those of Postgres that the relay's statements use.
 const shadow = `
 CREATE SCHEMA shadow;
 CREATE TABLE shadow.outbox (LIKE public.outbox INCLUDING ALL);
@@ -65,8 +66,9 @@ CREATE OPERATOR shadow.>= (LEFTARG = xid8, RIGHTARG = xid8, FUNCTION = shadow.xi
 GRANT USAGE ON SCHEMA shadow TO PUBLIC;
 GRANT ALL ON ALL TABLES IN SCHEMA shadow TO PUBLIC`
 
-// A role's settings are somebody else's. Whatever they are, each row is published once and in order, a row that is refused is
-// parked with those behind it and comes back, and published rows are removed.
+// A role's settings are somebody else's. Whatever they are, each row is published once and in
+// order, a row that is refused is parked with those behind it and comes back, and published rows
+// are removed.
 func TestTheRelayWorksWhateverTheSettingsOfItsRole(t *testing.T) {
 	t.Parallel()
 	settings := maps.Clone(hostile)
@@ -136,8 +138,9 @@ func (r *rig) publishParkAndRemove(address string) {
 	}
 }
 
-// With a snapshot that is as old as the transaction, a read that waits for the rewrite of a table finds the table empty
-// afterwards: every row then seems to be newer than the snapshot, and the snapshot says that all of them are published.
+// With a snapshot that is as old as the transaction, a read that waits for the rewrite of a table
+// finds the table empty afterwards: every row then seems to be newer than the snapshot, and the
+// snapshot says that all of them are published.
 func TestATableIsRewrittenWhileItIsRead(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"read committed", "repeatable read", "serializable"} {

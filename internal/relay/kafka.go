@@ -13,8 +13,8 @@ import (
 	"github.com/outbox-relay/relay/partitioning"
 )
 
-// newPartitioner chooses partitions by key, but for the topic pinned, whose records name their partition themselves. The
-// number of partitions is the session's, not the single producer's.
+// newPartitioner chooses partitions by key, but for the topic pinned, whose records name their
+// partition themselves. The number of partitions is the session's, not the single producer's.
 func newPartitioner(name, pinned string, topics *topics.Registry) (kgo.Partitioner, error) {
 	p, err := partitioning.New(name)
 	if err != nil {

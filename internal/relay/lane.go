@@ -20,8 +20,8 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// lane runs one outbox table in this process: it waits until it may, takes over, publishes, and starts over after any
-// doubt.
+// lane runs one outbox table in this process: it waits until it may, takes over, publishes, and
+// starts over after any doubt.
 type lane struct {
 	Lane
 	cfg       *Config // the lane's own
@@ -43,8 +43,8 @@ type lane struct {
 
 	said LaneStatus // what the row says; used by the owner of the row only
 
-	// What is known of topics and rows beyond the session that found it out. Used by the producing goroutine of one session at
-	// a time.
+	// What is known of topics and rows beyond the session that found it out. Used by the producing
+	// goroutine of one session at a time.
 	outages   *topics.Unavailable
 	condemned map[outboxread.RowKey]error
 	renewed   int64 // id of the row for which the producers were last made anew
@@ -93,7 +93,8 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// round opens the lane's session on Postgres, waits for the lock, and serves the lane for as long as the session lives.
+// round opens the lane's session on Postgres, waits for the lock, and serves the lane for as long
+// as the session lives.
 func (l *lane) round(ctx context.Context) error {
 	row, err := lanestore.Open(ctx, l.cfg.rowOptions(l.Lane, l.owner))
 	if err != nil {
@@ -133,7 +134,8 @@ func (l *lane) round(ctx context.Context) error {
 		} else {
 			l.waiting(ctx, row, err, wait)
 		}
-		// The lock is kept while the session lives: a lane that waits or has halted is not handed round.
+		// The lock is kept while the session lives: a lane that waits or has halted is not handed
+		// round.
 		if err := l.rest(ctx, row, yield, wait); err != nil {
 			return err
 		}
@@ -149,8 +151,8 @@ func (l *lane) round(ctx context.Context) error {
 // haltedRetry is how often a halted lane looks whether a human has mended the cause.
 const haltedRetry = 15 * time.Second
 
-// serve takes the lane over and publishes. It returns nil when the lane was drained for another process or for the end of
-// this one.
+// serve takes the lane over and publishes. It returns nil when the lane was drained for another
+// process or for the end of this one.
 func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struct{}) error {
 	began := time.Now()
 	if l.status().State != Halted {
@@ -236,8 +238,8 @@ func (l *lane) halted(ctx context.Context, row *lanestore.Row, err error) {
 	l.tell(ctx, row, Halted, err.Error())
 }
 
-// tell writes the state to the lane's row, where this process may. It is best effort: the state is for people, and the
-// failure that it tells of may be that of Postgres.
+// tell writes the state to the lane's row, where this process may. It is best effort: the state is
+// for people, and the failure that it tells of may be that of Postgres.
 func (l *lane) tell(ctx context.Context, row *lanestore.Row, state State, reason string) {
 	if row.Epoch() == 0 {
 		if err := row.SayBefore(ctx, string(state), reason); err != nil {
@@ -260,7 +262,8 @@ func (l *lane) status() LaneStatus {
 	return status
 }
 
-// running reports that the lane works, and what it works without: topics, the ends of transactions, or its lock.
+// running reports that the lane works, and what it works without: topics, the ends of transactions,
+// or its lock.
 func (l *lane) running() {
 	l.mu.Lock()
 	open := l.open
@@ -268,7 +271,8 @@ func (l *lane) running() {
 	l.change(Running, brief.Join(l.outages.Reason(), open, l.strangerReason()))
 }
 
-// unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to hold them up.
+// unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to
+// hold them up.
 func (l *lane) unclosed(reason string) {
 	l.mu.Lock()
 	changed := l.open != reason

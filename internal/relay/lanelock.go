@@ -6,7 +6,8 @@ import (
 	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
-// hold shows that the process lives, by the lane's session, and tells of a stranger that still has the lock.
+// hold shows that the process lives, by the lane's session, and tells of a stranger that still has
+// the lock.
 func (l *lane) hold(ctx context.Context, row *lanestore.Row) error {
 	if err := row.Hold(ctx); err != nil {
 		return err

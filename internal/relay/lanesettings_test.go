@@ -45,7 +45,8 @@ func logging(cfg Config) (Config, *logged) {
 	return cfg, l
 }
 
-// Where replicas differ in where rows go, keys move at each failover. The one that waits says so, and the one that takes over.
+// Where replicas differ in where rows go, keys move at each failover. The one that waits says so,
+// and the one that takes over.
 func TestReplicasWithOtherSettingsSaySoLoudly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -94,7 +95,8 @@ func TestReplicasWithOtherSettingsSaySoLoudly(t *testing.T) {
 	}
 }
 
-// A lane that is run under another name looks for its checkpoint where none is. The diagnosis says so.
+// A lane that is run under another name looks for its checkpoint where none is. The diagnosis says
+// so.
 func TestALaneUnderAnotherNameIsToldTheOldOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -9,7 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// showsLife reports whether the lane's session says something more before long. Others end it when it is silent for silentLimit.
+// showsLife reports whether the lane's session says something more before long. Others end it when
+// it is silent for silentLimit.
 func showsLife(t *testing.T, eye *pgx.Conn) bool {
 	t.Helper()
 	const spoke = `SELECT coalesce(max(state_change)::text, '') FROM pg_stat_activity
@@ -24,8 +25,9 @@ func showsLife(t *testing.T, eye *pgx.Conn) bool {
 	return false
 }
 
-// A takeover waits for Postgres and for Kafka, however long they take. Meanwhile the session that holds the lock must not look
-// like that of a frozen process, which the assignee of the lane would end.
+// A takeover waits for Postgres and for Kafka, however long they take. Meanwhile the session that
+// holds the lock must not look like that of a frozen process, which the assignee of the lane would
+// end.
 func TestASlowTakeoverShowsThatItsOwnerLives(t *testing.T) {
 	t.Parallel()
 	// awaitBlocked waits until a session of the relay waits for the outbox.
@@ -34,7 +36,8 @@ func TestASlowTakeoverShowsThatItsOwnerLives(t *testing.T) {
 			return query[bool](t, eye, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted)`)
 		})
 	}
-	// Each makes the takeover wait from some point on; it returns what waits until it does, and what lets it go on.
+	// Each makes the takeover wait from some point on; it returns what waits until it does, and what
+	// lets it go on.
 	for name, slow := range map[string]func(t *testing.T, r *rig, eye *pgx.Conn) (await, release func()){
 		"while the reader is opened": func(t *testing.T, r *rig, eye *pgx.Conn) (await, release func()) {
 			exec(t, r.conn, `BEGIN; LOCK TABLE outbox`)

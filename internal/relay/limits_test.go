@@ -67,7 +67,8 @@ func (r *rig) hideLimits() {
 	})
 }
 
-// expectSizes checks causes and payload sizes of what is parked, and of a topic's records, without printing megabytes.
+// expectSizes checks causes and payload sizes of what is parked, and of a topic's records, without
+// printing megabytes.
 func (r *rig) expectSizes(what string, got map[string][]string, want map[string]string) {
 	r.t.Helper()
 	sizes := make(map[string]string)
@@ -98,8 +99,8 @@ func (r *rig) values(topic string) map[string][]string {
 
 func large(letter string, kib int) string { return strings.Repeat(letter, kib<<10) }
 
-// Nothing is known of the limit of a topic that does not exist: a row larger than Kafka's default waits for the topic like
-// any other.
+// Nothing is known of the limit of a topic that does not exist: a row larger than Kafka's default
+// waits for the topic like any other.
 func TestALargeRowWaitsForItsTopic(t *testing.T) {
 	t.Parallel()
 	for _, policy := range []parking.Policy{parking.Park, parking.Skip} {
@@ -128,7 +129,8 @@ func TestALargeRowWaitsForItsTopic(t *testing.T) {
 	}
 }
 
-// The settings of the topic may not be read. The relay sends what may be too large alone, and the broker says what is.
+// The settings of the topic may not be read. The relay sends what may be too large alone, and the
+// broker says what is.
 func TestOnlyTheBrokerRefusesARowWhereItsLimitMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -154,7 +156,8 @@ func TestOnlyTheBrokerRefusesARowWhereItsLimitMayNotBeRead(t *testing.T) {
 	}
 }
 
-// A topic takes smaller batches than it says, and one row is too large for it. Every round publishes or parks.
+// A topic takes smaller batches than it says, and one row is too large for it. Every round
+// publishes or parks.
 func TestSmallBatchesAndARowTooLargeAreNoLivelock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -183,7 +186,8 @@ func TestSmallBatchesAndARowTooLargeAreNoLivelock(t *testing.T) {
 	}
 }
 
-// The limit of a topic changes while a session goes by the old one. It asks before it gives up a row.
+// The limit of a topic changes while a session goes by the old one. It asks before it gives up a
+// row.
 func TestALimitThatChangesUnderWay(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

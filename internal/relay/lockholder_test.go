@@ -7,7 +7,8 @@ import (
 	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
-// Any login can take the lane's advisory lock. The lane is run without it, says so, and takes the lock once it is free.
+// Any login can take the lane's advisory lock. The lane is run without it, says so, and takes the
+// lock once it is free.
 func TestAStrangerOnTheLockIsToldOfAndPassedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -14,8 +14,8 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// While a partition cannot be asked whether it has its markers, nothing is written to its topic; everything else goes on, in
-// the next sessions too. Once it can be asked, its rows go out.
+// While a partition cannot be asked whether it has its markers, nothing is written to its topic;
+// everything else goes on, in the next sessions too. Once it can be asked, its rows go out.
 func TestAPartitionThatCannotBeAskedHoldsItsTopicOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

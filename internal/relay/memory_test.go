@@ -16,7 +16,8 @@ func (r *rig) putLarge(topic, key string, mib int) {
 		VALUES ('order', $1, 'T', $2, convert_to(repeat('x', $3 << 20), 'UTF8'))`, key, topic, mib)
 }
 
-// allocated is how many bytes this process has asked for while work ran. It must not run beside other tests.
+// allocated is how many bytes this process has asked for while work ran. It must not run beside
+// other tests.
 func allocated(work func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -57,7 +58,8 @@ func TestARowThatCanNeverBeSentIsNotFetched(t *testing.T) { // not parallel: it 
 	}
 }
 
-// Rows that are larger than a page go alone, in their order, from the outbox and from what is parked.
+// Rows that are larger than a page go alone, in their order, from the outbox and from what is
+// parked.
 func TestRowsLargerThanAPageAreFetchedOneByOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -91,8 +93,9 @@ func TestRowsLargerThanAPageAreFetchedOneByOne(t *testing.T) {
 	}
 }
 
-// More aggregates are parked than memory is for. The lane says so and publishes nothing new until there are fewer, also after a
-// change of the owner; requests are carried out meanwhile, for each of them.
+// More aggregates are parked than memory is for. The lane says so and publishes nothing new until
+// there are fewer, also after a change of the owner; requests are carried out meanwhile, for each
+// of them.
 func TestParkedAggregatesAreBoundedInMemory(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

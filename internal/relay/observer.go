@@ -17,7 +17,8 @@ const (
 	TakingOver State = "taking-over"
 	// Running: reading and publishing, or idle with nothing to publish.
 	Running State = "running"
-	// Waiting: something outside is away (a broker, a topic, Postgres, a permission); the lane goes on by itself.
+	// Waiting: something outside is away (a broker, a topic, Postgres, a permission); the lane goes
+	// on by itself.
 	Waiting State = "waiting"
 	// Halted: the lane cannot go on without a human; Reason says what to do.
 	Halted State = "halted"
@@ -31,9 +32,11 @@ type LaneStatus struct {
 	Err    error  // that of Waiting and Halted; nil otherwise
 	Since  time.Time
 	Seq    int64 // of the last batch committed
-	// ParkedAggregates is how many aggregates are parked, as far as the owner of the lane knows; 0 elsewhere.
+	// ParkedAggregates is how many aggregates are parked, as far as the owner of the lane knows; 0
+	// elsewhere.
 	ParkedAggregates int
-	// Progress is when the lane last completed a read of the outbox or a commit: readiness is judged by it.
+	// Progress is when the lane last completed a read of the outbox or a commit: readiness is judged
+	// by it.
 	Progress time.Time
 }
 
@@ -43,7 +46,8 @@ type Batch struct {
 	Seq   int64
 	Rows  int
 	Bytes int // of keys, values and headers
-	// Parked and Skipped rows were not sent; Released ones were parked before, and have been published or discarded.
+	// Parked and Skipped rows were not sent; Released ones were parked before, and have been
+	// published or discarded.
 	Parked, Skipped, Released int
 	// Oldest is the created_at of the oldest row.
 	Oldest time.Time

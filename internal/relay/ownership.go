@@ -9,23 +9,23 @@ import (
 	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
-// How often a relay that waits for a lane looks at its lock. One that has been assigned the lane looks more often than a
-// stand-in, so that it comes first when both see the lock free.
+// How often a relay that waits for a lane looks at its lock. One that has been assigned the lane
+// looks more often than a stand-in, so that it comes first when both see the lock free.
 const (
 	assignedLook = 100 * time.Millisecond
 	standInLook  = 250 * time.Millisecond
 )
 
-// silentLimit is how long the session that holds the lock may be silent before the assignee ends it; a living owner
-// pings every pingInterval.
+// silentLimit is how long the session that holds the lock may be silent before the assignee ends
+// it; a living owner pings every pingInterval.
 const silentLimit = 4 * lanestore.PingInterval
 
 // awaitLock waits for the lane's lock and reports whether it was taken without an assignment.
 //
-// The group says who should run a lane, and needs its session timeout to notice a death. The lock is free the moment the
-// owner's process or session is gone, so whoever is there stands in at once. An owner that is frozen keeps its session;
-// then the group assigns the lane to another process, and that one ends the silent session. None of this is needed for
-// safety.
+// The group says who should run a lane, and needs its session timeout to notice a death. The lock
+// is free the moment the owner's process or session is gone, so whoever is there stands in at once.
+// An owner that is frozen keeps its session; then the group assigns the lane to another process,
+// and that one ends the silent session. None of this is needed for safety.
 func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool, err error) {
 	seenFree := false
 	strange, differs := lanestore.Strangers{Log: l.log}, lanestore.Disagreement{}
@@ -67,14 +67,16 @@ func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool,
 	}
 }
 
-// patience is how long a stand-in runs a lane before it gives it to the assignee. It doubles each time that the assignee
-// has not taken it, so that one that cannot does not disturb the lane for ever.
+// patience is how long a stand-in runs a lane before it gives it to the assignee. It doubles each
+// time that the assignee has not taken it, so that one that cannot does not disturb the lane
+// forever.
 func (l *lane) patience() time.Duration {
 	return (2*l.cfg.SessionTimeout + time.Second) << min(l.yields.Load(), 6)
 }
 
-// yielding returns a channel that is closed when the lane should go to another process: its partition was revoked, or it
-// was taken as a stand-in and the group has long had the time to find another assignee.
+// yielding returns a channel that is closed when the lane should go to another process: its
+// partition was revoked, or it was taken as a stand-in and the group has long had the time to find
+// another assignee.
 func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, func()) {
 	yield := make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)

@@ -9,9 +9,10 @@ import (
 	"github.com/outbox-relay/relay/internal/parking"
 )
 
-// pace is how many rows a batch may have, given how long Postgres takes to park and to release them. What a batch changes in
-// outbox_parked is written with its intent, while its Kafka transaction is open. If that does not end in time, the next session
-// tries fewer rows: the same number would fail again, however often it is tried. A lane keeps its pace beyond a session.
+// pace is how many rows a batch may have, given how long Postgres takes to park and to release
+// them. What a batch changes in outbox_parked is written with its intent, while its Kafka
+// transaction is open. If that does not end in time, the next session tries fewer rows: the same
+// number would fail again, however often it is tried. A lane keeps its pace beyond a session.
 type pace struct {
 	mu    sync.Mutex
 	most  int
@@ -19,8 +20,9 @@ type pace struct {
 	since time.Time // of the last batch that was too slow
 }
 
-// How a pace recovers: twice as many rows after each batch that parks or releases and is quick, that is, takes less than this share
-// of the limit; and after any other batch, once nothing was too slow for a while.
+// How a pace recovers: twice as many rows after each batch that parks or releases and is quick,
+// that is, takes less than this share of the limit; and after any other batch, once nothing was too
+// slow for a while.
 const (
 	quickShare   = 4
 	pacePatience = time.Minute
@@ -35,7 +37,8 @@ func (p *pace) rows() int {
 	return p.now
 }
 
-// learn is told how long a batch took to write what it changes in outbox_parked, which may be nothing, and how that ended.
+// learn is told how long a batch took to write what it changes in outbox_parked, which may be
+// nothing, and how that ended.
 func (p *pace) learn(changed int, took, limit time.Duration, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,7 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// What takes too long in one batch is done in several. Before that it was tried again and again with the same rows.
+// What takes too long in one batch is done in several. Before that it was tried again and again
+// with the same rows.
 func TestParkedRowsThatTakeTooLongGoInSmallerBatches(t *testing.T) {
 	t.Parallel()
 	const rows = 40

@@ -6,8 +6,8 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// A lane whose state was removed on both sides does not take parked rows for those of a batch that was never committed: they may
-// be all that is left of them.
+// A lane whose state was removed on both sides does not take parked rows for those of a batch that
+// was never committed: they may be all that is left of them.
 func TestParkedRowsOutliveTheStateOfTheLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -62,8 +62,8 @@ func TestAttemptsCountRefusalsOnly(t *testing.T) {
 	s.stop()
 }
 
-// A request that is committed late, when the owner has stopped looking, is found when something else is parked. A discard
-// must not take what was not there when it was asked for.
+// A request that is committed late, when the owner has stopped looking, is found when something
+// else is parked. A discard must not take what was not there when it was asked for.
 func TestADiscardTakesOnlyWhatWasParkedWhenItWasAskedFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -23,8 +23,8 @@ import (
 // poison is the text in a payload that the broker of refusePoison does not take.
 const poison = "poison"
 
-// refusePoison makes the broker refuse each batch of one partition that has a poisoned record, whole, as brokers do. It returns
-// how many it has refused.
+// refusePoison makes the broker refuse each batch of one partition that has a poisoned record,
+// whole, as brokers do. It returns how many it has refused.
 func (r *rig) refusePoison(code *kerr.Error) func() int {
 	refused := make(chan int, 1)
 	refused <- 0
@@ -54,7 +54,8 @@ func (r *rig) refusePoison(code *kerr.Error) func() int {
 	return func() int { n := <-refused; refused <- n; return n }
 }
 
-// parkedRows are the payloads parked for each aggregate, in the order of its queue, with their causes.
+// parkedRows are the payloads parked for each aggregate, in the order of its queue, with their
+// causes.
 func (r *rig) parkedRows() map[string][]string {
 	r.t.Helper()
 	rows, err := r.conn.Query(r.t.Context(), `SELECT aggregate_id, cause || ' ' || coalesce(convert_from(payload, 'UTF8'), '')
@@ -83,7 +84,8 @@ func (r *rig) expectParked(want map[string][]string) {
 	}
 }
 
-// ask asks for something to be done about a parked aggregate and waits until it is done; it returns what came of it.
+// ask asks for something to be done about a parked aggregate and waits until it is done; it returns
+// what came of it.
 func (r *rig) ask(action, key string, msgID *string) string {
 	r.t.Helper()
 	request := query[int64](r.t, r.conn, `INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason)
@@ -317,8 +319,8 @@ func TestParkingSurvivesAnEndAtEveryStep(t *testing.T) {
 	}
 }
 
-// What a batch has parked that was never committed is not parked: the row may have been corrected since. Another process
-// takes the lane over while the batch is on its way.
+// What a batch has parked that was never committed is not parked: the row may have been corrected
+// since. Another process takes the lane over while the batch is on its way.
 func TestWhatAnUncommittedBatchHasParkedIsUndone(t *testing.T) {
 	t.Parallel()
 	for _, at := range []Step{AfterIntent, BeforeEnd} {
@@ -344,7 +346,8 @@ func TestWhatAnUncommittedBatchHasParkedIsUndone(t *testing.T) {
 	}
 }
 
-// interlude takes the lane over and gives it up again, after a person has corrected the rows in the outbox.
+// interlude takes the lane over and gives it up again, after a person has corrected the rows in the
+// outbox.
 func (r *rig) interlude(parked map[string][]string) {
 	r.expectParked(parked)
 	exec(r.t, r.conn, `UPDATE outbox SET headers = NULL`)
@@ -358,8 +361,8 @@ func (r *rig) interlude(parked map[string][]string) {
 	s.row.Close()
 }
 
-// A retry comes while rows of its aggregate are being parked, by batches whose intents take their time: it is not at its end
-// before those are written.
+// A retry comes while rows of its aggregate are being parked, by batches whose intents take their
+// time: it is not at its end before those are written.
 func TestARetryWaitsForWhatIsBeingParked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -394,8 +397,9 @@ func TestARetryWaitsForWhatIsBeingParked(t *testing.T) {
 	r.expect(orders, map[string][]string{"a": want, "b": {"1"}})
 }
 
-// endAt runs a relay until it reaches a step for the nth time, where nothing more happens in it, as in a process that was
-// killed: its sessions on Postgres are ended and its producers are fenced by the next.
+// endAt runs a relay until it reaches a step for the nth time, where nothing more happens in it, as
+// in a process that was killed: its sessions on Postgres are ended and its producers are fenced by
+// the next.
 func (r *rig) endAt(cfg Config, at Step, n int) {
 	r.t.Helper()
 	reached, release := make(chan struct{}), make(chan struct{})

@@ -18,7 +18,8 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// Recovery looks at one lane whose two logs contradict each other, and settles that by a named choice.
+// Recovery looks at one lane whose two logs contradict each other, and settles that by a named
+// choice.
 type Recovery struct {
 	cfg       Config
 	lane      Lane
@@ -100,7 +101,8 @@ type KafkaSide struct {
 	Checkpoint *checkpoint.Record `json:"checkpoint"`
 	Offset     *int64             `json:"offset"`
 	Written    *time.Time         `json:"written"`
-	// Unreadable is set where the last committed record of a checkpoint cannot be read; Offset and Written are its.
+	// Unreadable is set where the last committed record of a checkpoint cannot be read; Offset and
+	// Written are its.
 	Unreadable *UnreadableCheckpoint `json:"unreadable"`
 }
 
@@ -125,7 +127,8 @@ type LiveSide struct {
 
 // Look says how closely Inspect looks.
 type Look struct {
-	// From is where restart-from starts: an id, a time as RFC 3339, or "beginning". Defaults to "beginning".
+	// From is where restart-from starts: an id, a time as RFC 3339, or "beginning". Defaults to
+	// "beginning".
 	From string
 	// Scan reads the data topics back to the oldest row in doubt, and counts by what is in them.
 	Scan bool
@@ -222,7 +225,8 @@ func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 	return f.judged(err)
 }
 
-// judged takes a contradiction into the findings and returns any other error. An unreadable checkpoint is still named beside another one.
+// judged takes a contradiction into the findings and returns any other error. An unreadable
+// checkpoint is still named beside another one.
 func (f *Findings) judged(err error) error {
 	fault := (*checkpoint.HaltError)(nil)
 	if !errors.As(err, &fault) {

@@ -52,13 +52,14 @@ var (
 	ErrBusy = errors.New("a relay runs the lane")
 )
 
-// Apply takes a way on. It becomes the owner of the lane as a relay does, so that nobody else publishes; asks both logs once
-// more; and gives them one checkpoint, whose sequence number neither has had.
+// Apply takes a way on. It becomes the owner of the lane as a relay does, so that nobody else
+// publishes; asks both logs once more; and gives them one checkpoint, whose sequence number neither
+// has had.
 //
-// It may be killed anywhere. Its steps, in this order: the record of the recovery, whose commit also makes durable whatever
-// the new progress has seen; Kafka's checkpoint; the lane's row and the end of the record, in one transaction. Before
-// the second nothing has changed, and after it Kafka is ahead of Postgres, which halts the lane until the command is
-// run again.
+// It may be killed anywhere. Its steps, in this order: the record of the recovery, whose commit
+// also makes durable whatever the new progress has seen; Kafka's checkpoint; the lane's row and the
+// end of the record, in one transaction. Before the second nothing has changed, and after it Kafka
+// is ahead of Postgres, which halts the lane until the command is run again.
 func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	look := Look{From: d.From}
 	before, err := r.Inspect(ctx, look)
@@ -133,7 +134,8 @@ func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) erro
 	if before.unreadable == nil {
 		return nil
 	}
-	// The new checkpoint will name no transaction. So none may be open, because nobody could tell later what became of it.
+	// The new checkpoint will name no transaction. So none may be open, because nobody could tell
+	// later what became of it.
 	c, err := s.producers.CloseOpen(ctx, s.client, last, true, nil)
 	if err != nil {
 		return err
@@ -179,14 +181,16 @@ func (f *Findings) chosen(choice Choice) (Option, error) {
 	return Option{}, fmt.Errorf("%q: %w", choice, ErrClosed)
 }
 
-// How long a recovery waits for the lock of a relay whose session it has ended, and how often it looks.
+// How long a recovery waits for the lock of a relay whose session it has ended, and how often it
+// looks.
 const (
 	lockPatience = 20 * time.Second
 	lockLook     = 20 * time.Millisecond
 )
 
-// lock takes the lane's lock. A halted relay holds it while it looks again from time to time: its session is ended, and it
-// queues up for the lock like any other. A relay that has not halted is left alone.
+// lock takes the lane's lock. A halted relay holds it while it looks again from time to time: its
+// session is ended, and it queues up for the lock like any other. A relay that has not halted is
+// left alone.
 func (r *Recovery) lock(ctx context.Context, row *lanestore.Row) (evicted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
@@ -281,7 +285,8 @@ const (
 	recoverySigned Step = "recovery-signed"
 )
 
-// begin records the recovery. Its commit is durable, and takes a transaction id above all that the new progress has seen.
+// begin records the recovery. Its commit is durable, and takes a transaction id above all that the
+// new progress has seen.
 func (r *Recovery) begin(ctx context.Context, row *lanestore.Row, before *Findings, c checkpoint.Record) (id int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()

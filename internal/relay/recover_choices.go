@@ -47,7 +47,8 @@ type Option struct {
 	Position position.Position `json:"progress"`
 	// New are rows that would be published and are not known to be published yet.
 	New Rows `json:"new"`
-	// Again are rows that would be published, and that one of the logs or the scan knows to be published.
+	// Again are rows that would be published, and that one of the logs or the scan knows to be
+	// published.
 	Again Rows `json:"again"`
 	// Skipped are rows that would never be published, and that are not known to be.
 	Skipped Rows `json:"skipped"`
@@ -113,7 +114,8 @@ func (f *Findings) elsewhere() bool {
 	return f.Cause == checkpoint.AnotherTable || f.Cause == checkpoint.AnotherDeployment
 }
 
-// kafkaOption is open where the checkpoint's snapshots mean on this server what they meant when they were taken.
+// kafkaOption is open where the checkpoint's snapshots mean on this server what they meant when
+// they were taken.
 func (f *Findings) kafkaOption() (Option, string) {
 	option := Option{Choice: ChooseKafka, Meaning: "goes on after the batch that Kafka's checkpoint names"}
 	if f.unreadable != nil {
@@ -148,8 +150,8 @@ func (f *Findings) kafkaOption() (Option, string) {
 	return option, ""
 }
 
-// postgresOption is open where the row knows of a committed batch. Not the intended one: whether that was committed is
-// what the row cannot know.
+// postgresOption is open where the row knows of a committed batch. Not the intended one: whether
+// that was committed is what the row cannot know.
 func (f *Findings) postgresOption() (Option, string) {
 	option := Option{Choice: ChoosePostgres, Meaning: "goes on after the last batch that Postgres knows to be committed; " +
 		"what Kafka has beyond it, and the table still has, is published again"}

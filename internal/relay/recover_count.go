@@ -28,7 +28,7 @@ type Edge struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// weigh counts what each way on would publish anew, again, and skip.
+// weigh counts what each way on would publish again, again, and skip.
 func (i *inspection) weigh(ctx context.Context, tx pgx.Tx, f *Findings, look Look) error {
 	if err := i.open(ctx, tx, f, look); err != nil {
 		return err
@@ -51,15 +51,16 @@ func (i *inspection) weigh(ctx context.Context, tx pgx.Tx, f *Findings, look Loo
 	return nil
 }
 
-// knowledge is a progress that tells which rows are published. Where it is Kafka's, and the server was set back behind it,
-// rows that were written since bear transaction ids that it meant for others; they were created after it was written.
+// knowledge is a progress that tells which rows are published. Where it is Kafka's, and the server
+// was set back behind it, rows that were written since bear transaction ids that it meant for
+// others; they were created after it was written.
 type knowledge struct {
 	position.Position
 	until *time.Time // rows created later are none of it; nil: no such limit
 }
 
-// known is what the two logs tell of the rows of this table. A scan is the better witness of what Kafka has than a
-// checkpoint whose transaction ids may have been given out again.
+// known is what the two logs tell of the rows of this table. A scan is the better witness of what
+// Kafka has than a checkpoint whose transaction ids may have been given out again.
 func (f *Findings) known(scan bool) []knowledge {
 	var known []knowledge
 	kafka := false

@@ -9,8 +9,9 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// A recovery that goes back reads parked rows again: they are parked once, in order with the rows before them that come out
-// twice, and what was on its way out of outbox_parked when the logs fell apart is not lost.
+// A recovery that goes back reads parked rows again: they are parked once, in order with the rows
+// before them that come out twice, and what was on its way out of outbox_parked when the logs fell
+// apart is not lost.
 func TestARecoveryThatGoesBackKeepsParkedRowsInOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -53,7 +54,8 @@ func TestARecoveryThatGoesBackKeepsParkedRowsInOrder(t *testing.T) {
 	r.expect(orders, map[string][]string{"a": {"0", "1", "0", "1", "2", "3", "4", "5"}, "b": {"new"}})
 }
 
-// createCheckpoints makes the checkpoint topic again, as the relay would, once the broker has forgotten the old one.
+// createCheckpoints makes the checkpoint topic again, as the relay would, once the broker has
+// forgotten the old one.
 func (r *rig) createCheckpoints() {
 	r.t.Helper()
 	if err := r.cluster.CreateTopic(checkpoint.TopicName("test"), 1, map[string]string{"cleanup.policy": "compact"}); err != nil {

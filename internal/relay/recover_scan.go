@@ -37,8 +37,8 @@ const (
 	scanPoll    = 30 * time.Second // the longest wait for one answer
 )
 
-// scan reads from the data topics the ids of all messages that may be rows in doubt: those that no log knows to be
-// published. A record is never older than its row.
+// scan reads from the data topics the ids of all messages that may be rows in doubt: those that no
+// log knows to be published. A record is never older than its row.
 func (i *inspection) scan(ctx context.Context, tx pgx.Tx, known []knowledge) (*Scan, error) {
 	scan := &Scan{Topics: []string{}, Missing: []string{}, ids: []uuid.UUID{}}
 	was, params := publishedByAny(known, 1)

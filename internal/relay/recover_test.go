@@ -156,8 +156,8 @@ func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 	}
 }
 
-// The database is set back to before a recovery that was finished: Kafka's checkpoint is still the one that the recovery
-// wrote, and to finish that once more would be wrong.
+// The database is set back to before a recovery that was finished: Kafka's checkpoint is still the
+// one that the recovery wrote, and to finish that once more would be wrong.
 func TestAFinishedRecoveryIsNotTakenForOneCutShort(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -176,7 +176,8 @@ func TestAFinishedRecoveryIsNotTakenForOneCutShort(t *testing.T) {
 	}
 }
 
-// A number that was used is not used again, and the first batch after a recovery bears the next one.
+// A number that was used is not used again, and the first batch after a recovery bears the next
+// one.
 func TestARecoveryTakesANumberOfItsOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -198,8 +199,8 @@ func TestARecoveryTakesANumberOfItsOwn(t *testing.T) {
 	}
 }
 
-// Kafka loses the last checkpoint of an idle lane. The row has confirmed the batch, so it is not taken for an intent that
-// never became a commit, and published twice.
+// Kafka loses the last checkpoint of an idle lane. The row has confirmed the batch, so it is not
+// taken for an intent that never became a commit, and published twice.
 func TestALostCheckpointOfAnIdleLaneIsNotPublishedTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -255,8 +256,8 @@ func TestAnIntentThatWasNotConfirmedIsDoneAgain(t *testing.T) {
 	r.expect(orders, merge(want, more, theEnd))
 }
 
-// The row is from between an intent that was withdrawn and the one that took its number: a database that was restored to
-// a moment inside a takeover. The numbers agree.
+// The row is from between an intent that was withdrawn and the one that took its number: a database
+// that was restored to a moment inside a takeover. The numbers agree.
 func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -290,7 +291,8 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	r.expect(orders, merge(zeroth, first, second, theEnd))
 }
 
-// A takeover that signs the checkpoint for a new timeline dies before its claim: the batch keeps its name.
+// A takeover that signs the checkpoint for a new timeline dies before its claim: the batch keeps
+// its name.
 func TestATakeoverThatDiesAfterItSignedIsTakenOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -341,7 +343,8 @@ VALUES ('order', 'dumped', 'Changed', 'dumped', '4000000000')`)
 	r.expect(orders, merge(want, map[string][]string{"dumped": {"dumped"}}, theEnd))
 }
 
-// The server has come less far than Kafka's checkpoint knows: ids that it deems ended would be given out again.
+// The server has come less far than Kafka's checkpoint knows: ids that it deems ended would be
+// given out again.
 func TestACheckpointAheadOfTheServerHalts(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

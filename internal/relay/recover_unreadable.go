@@ -7,8 +7,8 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
 
-// unknownBatches is how far a recovery stays away from the number of a checkpoint that it cannot read: farther than any
-// lane comes, so that the number is not used again.
+// unknownBatches is how far a recovery stays away from the number of a checkpoint that it cannot
+// read: farther than any lane comes, so that the number is not used again.
 const unknownBatches = 1_000_000_000_000
 
 // lastSeq is a number that neither log is beyond.
@@ -34,7 +34,8 @@ func (f *Findings) checkpoint() *checkpoint.Record {
 	return f.last
 }
 
-// warnOfNewer adds a caution to each way on: a checkpoint of a newer relay is not to be replaced without a word.
+// warnOfNewer adds a caution to each way on: a checkpoint of a newer relay is not to be replaced
+// without a word.
 func (f *Findings) warnOfNewer() {
 	if f.unreadable == nil || !f.unreadable.Newer() {
 		return

@@ -20,9 +20,9 @@ import (
 // errDrained ends a batch that was waiting for a topic when the session was told to drain.
 var errDrained = errors.New("the lane was handed on while a batch waited for a topic")
 
-// publish produces a batch until the brokers have acknowledged it whole. What they refuse for good is taken out of it, and
-// what they refuse for now is waited for: the transaction is aborted and the batch begun anew, with a new plan. sieve makes
-// it.
+// publish produces a batch until the brokers have acknowledged it whole. What they refuse for good
+// is taken out of it, and what they refuse for now is waited for: the transaction is aborted and
+// the batch begun again, with a new plan. sieve makes it.
 func (s *session) publish(ctx context.Context, b *batch, sieve func() *parking.Plan) error {
 	for {
 		err := s.fill(ctx, b)
@@ -66,8 +66,8 @@ func (s *session) publish(ctx context.Context, b *batch, sieve func() *parking.P
 	}
 }
 
-// refusedOrAway reports whether a transaction failed for what it can be begun again without: rows that are refused, or
-// topics that are unavailable while the checkpoint topic is not.
+// refusedOrAway reports whether a transaction failed for what it can be begun again without: rows
+// that are refused, or topics that are unavailable while the checkpoint topic is not.
 func refusedOrAway(txn *kafkatx.Txn, checkpoints string) bool {
 	failures, all := txn.Outcome()
 	if !all {
@@ -107,9 +107,9 @@ func (s *session) noteAway(b *batch) {
 	}
 }
 
-// convict finds out which of the suspects can never be sent, on the producer of the batch, whose transaction is over. If it is
-// none of them, the page is sent in smaller pieces. Each call makes the next attempt another one. It returns an error if only a
-// new session can go on.
+// convict finds out which of the suspects can never be sent, on the producer of the batch, whose
+// transaction is over. If it is none of them, the page is sent in smaller pieces. Each call makes
+// the next attempt another one. It returns an error if only a new session can go on.
 func (s *session) convict(ctx context.Context, b *batch, suspects []kafkatx.Failure) error {
 	if len(suspects) == 0 {
 		return nil
@@ -119,7 +119,8 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []kafkatx.Fail
 		return cmp.Compare(outboxread.RecordBytes(c.Record), outboxread.RecordBytes(a.Record))
 	})
 	topic, size := suspects[0].Record.Topic, tooLarge(suspects[0].Err)
-	// One topic and fault at a time: the limit of one topic says nothing about another. What is left is refused again.
+	// One topic and fault at a time: the limit of one topic says nothing about another. What is left
+	// is refused again.
 	suspects = slices.DeleteFunc(suspects, func(f kafkatx.Failure) bool { return f.Record.Topic != topic || tooLarge(f.Err) != size })
 	if size {
 		if smaller, err := s.limitChanged(ctx, b.page, suspects[0].Record); err != nil || smaller {
@@ -143,7 +144,8 @@ func (s *session) convict(ctx context.Context, b *batch, suspects []kafkatx.Fail
 	return nil
 }
 
-// limitChanged looks whether the limit of the topic that refused a record is another by now. A smaller one applies from now on.
+// limitChanged looks whether the limit of the topic that refused a record is another by now. A
+// smaller one applies from now on.
 func (s *session) limitChanged(ctx context.Context, p *outboxread.Page, refused *kgo.Record) (smaller bool, err error) {
 	if err := s.topics.Refresh(ctx, refused.Topic); err != nil && !errors.Is(err, topics.ErrJustCreated) {
 		return false, err
@@ -158,9 +160,9 @@ func (s *session) limitChanged(ctx context.Context, p *outboxread.Page, refused 
 	return s.parking.Pieces.AtMost(refused.Topic, s.topics.Limit(refused.Topic)), nil
 }
 
-// renew returns an error that begins a new session if the producers go by a limit that has been raised since, and the record
-// at a place needs the new one: they asked for it once and for all. It does so once for a row, so that brokers that change their
-// minds hold up nobody.
+// renew returns an error that begins a new session if the producers go by a limit that has been
+// raised since, and the record at a place needs the new one: they asked for it once and for all. It
+// does so once for a row, so that brokers that change their minds hold up nobody.
 func (s *session) renew(p *outboxread.Page, i int) error {
 	topic, id := p.Records[i].Topic, p.IDs[i]
 	if s.lane.renewed == id || !s.topics.Outgrown(topic, p.Size(i)) {
@@ -185,8 +187,9 @@ func (s *session) condemn(b *batch, f kafkatx.Failure) error {
 	return fmt.Errorf("produce: a record that is no row was refused: %w", f.Err)
 }
 
-// probe sends each record alone, in transactions that are aborted, condemns those that are refused, and counts them. It may
-// stop at the first good one. What it has found out stays known where it fails.
+// probe sends each record alone, in transactions that are aborted, condemns those that are refused,
+// and counts them. It may stop at the first good one. What it has found out stays known where it
+// fails.
 func (s *session) probe(ctx context.Context, b *batch, suspects []kafkatx.Failure, untilGood bool) (refused int, err error) {
 	var txn *kafkatx.Txn
 	for _, suspect := range suspects {

@@ -32,7 +32,8 @@ func (r *rig) refuseLarger(bytes int) {
 	})
 }
 
-// A topic takes smaller batches than it says. Rows that it takes one by one are sent, however large they are.
+// A topic takes smaller batches than it says. Rows that it takes one by one are sent, however large
+// they are.
 func TestRowsThatATopicTakesOneByOneAreNotRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -16,8 +16,8 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// How long the producing goroutine waits before it looks again whether a parked aggregate may go on, and how many batches of
-// parked rows it publishes in a row before it turns to new rows.
+// How long the producing goroutine waits before it looks again whether a parked aggregate may go
+// on, and how many batches of parked rows it publishes in a row before it turns to new rows.
 const (
 	parkedLook   = time.Second
 	parkedRounds = 2
@@ -26,7 +26,8 @@ const (
 // gatherTime bounds the reading of many short queues for one batch.
 const gatherTime = 50 * time.Millisecond
 
-// reloadParked reads what is parked again if memory held a part of it only, and there is room by now.
+// reloadParked reads what is parked again if memory held a part of it only, and there is room by
+// now.
 func (s *session) reloadParked(ctx context.Context) error {
 	if !s.parking.Partial || s.parking.Bytes > s.cfg.parkedBytes/2 {
 		return nil
@@ -51,7 +52,8 @@ func (s *session) openQueue(ctx context.Context) (err error) {
 	return err
 }
 
-// planned makes a plan. If it begins with a large row that can be sent, as far as is known, that row's payload is read first.
+// planned makes a plan. If it begins with a large row that can be sent, as far as is known, that
+// row's payload is read first.
 func (s *session) planned(ctx context.Context, p *outboxread.Page, first int, sieve func() *parking.Plan) (*parking.Plan, error) {
 	pl := sieve()
 	if !pl.Fetch {
@@ -86,8 +88,8 @@ func (s *session) fetchLarge(ctx context.Context, p *outboxread.Page, i int) err
 	return nil
 }
 
-// lookAfterParked carries out what was asked for, and sends what waited for a topic that is back. It returns when to look
-// again; 0 is never.
+// lookAfterParked carries out what was asked for, and sends what waited for a topic that is back.
+// It returns when to look again; 0 is never.
 func (s *session) lookAfterParked(ctx context.Context, batches chan<- *batch) (time.Duration, error) {
 	if err := s.openQueue(ctx); err != nil {
 		return 0, err
@@ -158,8 +160,8 @@ func (s *session) releaseSome(ctx context.Context, batches chan<- *batch) (bool,
 	return true, nil
 }
 
-// checkLimits asks for the limits of topics again if a record of the page is larger than what is known. A limit that was raised
-// needs a new session.
+// checkLimits asks for the limits of topics again if a record of the page is larger than what is
+// known. A limit that was raised needs a new session.
 func (s *session) checkLimits(ctx context.Context, p *outboxread.Page) error {
 	if p.Largest <= s.topics.SmallestLimit() {
 		return nil
@@ -209,7 +211,8 @@ func (s *session) awaitCommitted(ctx context.Context) error {
 	return nil
 }
 
-// tryHeldTopics looks whether held topics are back. One that seems to be is tried with the next batch of parked rows.
+// tryHeldTopics looks whether held topics are back. One that seems to be is tried with the next
+// batch of parked rows.
 func (s *session) tryHeldTopics(ctx context.Context) error {
 	due := s.topics.Unavailable.Due()
 	if len(due) == 0 {
@@ -229,7 +232,8 @@ func (s *session) tryHeldTopics(ctx context.Context) error {
 	return nil
 }
 
-// gather reads the parked rows of as many tasks as a page takes. What needs no row to be sent is in the plan that it returns.
+// gather reads the parked rows of as many tasks as a page takes. What needs no row to be sent is in
+// the plan that it returns.
 func (s *session) gather(ctx context.Context, tasks []parking.Task) (*outboxread.Page, []parking.Segment, *parking.Plan, error) {
 	p, pl := s.queue.Page(), &parking.Plan{After: s.progress}
 	p.After = s.progress

@@ -16,7 +16,8 @@ func (r *rig) putBad(key, value string) {
 		key, []byte(value))
 }
 
-// TRUNCATE outbox RESTART IDENTITY gives ids a second time while rows with the first ones are parked. All of them are kept, in order.
+// TRUNCATE outbox RESTART IDENTITY gives ids a second time while rows with the first ones are
+// parked. All of them are kept, in order.
 func TestIDsMayBeginAgainWhileRowsAreParked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -42,7 +43,8 @@ func TestIDsMayBeginAgainWhileRowsAreParked(t *testing.T) {
 	r.expectParked(map[string][]string{"c": {"refused 1"}})
 }
 
-// A recovery that goes back takes out of outbox_parked what it will read again: that row, and not another one with its id.
+// A recovery that goes back takes out of outbox_parked what it will read again: that row, and not
+// another one with its id.
 func TestARecoveryTakesBackNoOtherRowWithTheID(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -65,7 +67,8 @@ func TestARecoveryTakesBackNoOtherRowWithTheID(t *testing.T) {
 	r.expectParked(map[string][]string{"a": {"refused 1"}})
 }
 
-// A row whose columns are too long for an index is parked all the same; older tables may hold such rows.
+// A row whose columns are too long for an index is parked all the same; older tables may hold such
+// rows.
 func TestARowOfAnyLengthCanBeParked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/outbox-relay/relay/internal/retention"
 )
 
-// rig is a database with an outbox and a broker in this process. The broker is good for faults that are injected one by
-// one; what happens when a real one crashes is shown elsewhere.
+// rig is a database with an outbox and a broker in this process. The broker is good for faults that
+// are injected one by one; what happens when a real one crashes is shown elsewhere.
 type rig struct {
 	t       testing.TB
 	url     string
@@ -50,7 +50,8 @@ func (r *rig) config() Config {
 	}
 }
 
-// insertOrders writes one transaction with n events that share five keys, and returns the values of each key in order.
+// insertOrders writes one transaction with n events that share five keys, and returns the values of
+// each key in order.
 func (r *rig) insertOrders(n int, prefix string) map[string][]string {
 	r.t.Helper()
 	want := make(map[string][]string)
@@ -64,7 +65,8 @@ func (r *rig) insertOrders(n int, prefix string) map[string][]string {
 	return want
 }
 
-// records reads a topic to its end: to that of the decided transactions, or with uncommitted to the end of the log.
+// records reads a topic to its end: to that of the decided transactions, or with uncommitted to the
+// end of the log.
 func (r *rig) records(topic string, uncommitted bool) []*kgo.Record {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
@@ -114,7 +116,8 @@ func (r *rig) records(topic string, uncommitted bool) []*kgo.Record {
 	return records
 }
 
-// expect checks that a read_committed consumer sees exactly these values, in this order for each key.
+// expect checks that a read_committed consumer sees exactly these values, in this order for each
+// key.
 func (r *rig) expect(topic string, want map[string][]string) {
 	r.t.Helper()
 	got := make(map[string][]string)

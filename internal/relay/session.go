@@ -19,13 +19,15 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// session is one ownership of a lane, from its takeover to the first doubt. Three goroutines pass a batch on:
+// session is one ownership of a lane, from its takeover to the first doubt. Three goroutines pass a
+// batch on:
 //
 //	read     the next page, while the batches before it are in flight
 //	produce  begin, produce the rows and the checkpoint, flush; one batch at a time, so that records of a key keep their order
 //	commit   wait for the batch before, intent, check, end; one batch at a time, so that committed batches are a prefix
 //
-// The first error ends all three. Nothing survives it: the next session starts from what the two logs say.
+// The first error ends all three. Nothing survives it: the next session starts from what the two
+// logs say.
 type session struct {
 	cfg        *Config
 	lane       *lane
@@ -57,17 +59,19 @@ type batch struct {
 	page   *outboxread.Page
 	oldest time.Time
 	begun  time.Time
-	// plan and txn are replaced where the batch is begun anew without rows that were refused; they are final once flushed has
-	// its one value. The intent is then written again.
+	// plan and txn are replaced where the batch is begun again without rows that were refused; they
+	// are final once flushed has its one value. The intent is then written again.
 	plan    atomic.Pointer[parking.Plan]
 	txn     *kafkatx.Txn
 	flushed chan error
 }
 
-// run publishes until drain is closed, when it finishes what has been read, or until something fails or ctx ends.
+// run publishes until drain is closed, when it finishes what has been read, or until something
+// fails or ctx ends.
 func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 	group, ctx := errgroup.WithContext(ctx)
-	// A commit is never cancelled: closing the producers is what ends it, when another goroutine has failed.
+	// A commit is never cancelled: closing the producers is what ends it, when another goroutine has
+	// failed.
 	stop := context.AfterFunc(ctx, s.producers.Close)
 	defer stop()
 	s.drain = drain
@@ -175,8 +179,8 @@ func (s *session) read(ctx context.Context, pages chan<- *outboxread.Page) error
 	}
 }
 
-// produce opens a transaction for each page. It waits for the acknowledgements of one page before it begins the next. In
-// between it looks after what is parked.
+// produce opens a transaction for each page. It waits for the acknowledgements of one page before
+// it begins the next. In between it looks after what is parked.
 func (s *session) produce(ctx context.Context, pages <-chan *outboxread.Page, batches chan<- *batch) error {
 	defer close(s.produced)
 	s.lane.parked.Store(int64(len(s.parking.Keys)))
@@ -220,7 +224,8 @@ func (s *session) produce(ctx context.Context, pages <-chan *outboxread.Page, ba
 	}
 }
 
-// sendPage publishes what was read from the outbox, in one batch or in several. It reports whether the session ends with it.
+// sendPage publishes what was read from the outbox, in one batch or in several. It reports whether
+// the session ends with it.
 func (s *session) sendPage(ctx context.Context, p *outboxread.Page, batches chan<- *batch) (ends bool, err error) {
 	for from := 0; from < len(p.Records); {
 		if ready, err := s.awaitTopics(ctx, p); err != nil || !ready {
@@ -250,7 +255,8 @@ func (s *session) sendPage(ctx context.Context, p *outboxread.Page, batches chan
 	return false, nil
 }
 
-// send makes a batch of a page and hands it to the committing goroutine. It returns the plan that was carried out.
+// send makes a batch of a page and hands it to the committing goroutine. It returns the plan that
+// was carried out.
 func (s *session) send(
 	ctx context.Context, p *outboxread.Page, pl *parking.Plan, sieve func() *parking.Plan, batches chan<- *batch,
 ) (*parking.Plan, error) {

@@ -12,7 +12,8 @@ import (
 	"github.com/outbox-relay/relay/internal/parking"
 )
 
-// commit ends the transactions in their order. It takes a batch only after the one before it has been committed.
+// commit ends the transactions in their order. It takes a batch only after the one before it has
+// been committed.
 func (s *session) commit(ctx context.Context, batches <-chan *batch) error {
 	ping := time.NewTicker(lanestore.PingInterval)
 	defer ping.Stop()
@@ -116,7 +117,8 @@ func (s *session) intent(ctx context.Context, seq int64, pl *parking.Plan, again
 	return s.row.Intent(ctx, lanestore.Intent{Seq: seq, After: pl.After, Again: again}, work)
 }
 
-// sayState writes the lane's state to its row when it has changed: the commit goroutine owns the row.
+// sayState writes the lane's state to its row when it has changed: the commit goroutine owns the
+// row.
 func (s *session) sayState(ctx context.Context) error {
 	status := s.lane.status()
 	if status.State == s.lane.said.State && status.Reason == s.lane.said.Reason {

@@ -22,7 +22,8 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// One partition of three refuses its records: nothing of that transaction may be seen, also not what was accepted.
+// One partition of three refuses its records: nothing of that transaction may be seen, also not
+// what was accepted.
 func TestAnErrorOfOnePartitionAbortsTheWholeBatch(t *testing.T) {
 	t.Parallel()
 	for name, code := range map[string]*kerr.Error{
@@ -66,8 +67,8 @@ func TestAPartitionWithoutALeaderIsWaitedFor(t *testing.T) {
 	r.expect(orders, want)
 }
 
-// lossyDialer makes connections on which, once armed, the answer to one EndTxn is lost: the broker has done its work, and
-// the connection ends before the relay hears of it.
+// lossyDialer makes connections on which, once armed, the answer to one EndTxn is lost: the broker
+// has done its work, and the connection ends before the relay hears of it.
 type lossyDialer struct {
 	armed atomic.Bool
 	lost  atomic.Int64
@@ -153,7 +154,8 @@ func (r *rig) insertTooLarge(key string) int64 {
 
 func TestARowTooLargeHaltsTheLaneBehindWhatStandsBeforeIt(t *testing.T) {
 	t.Parallel()
-	// With a disk that is slow to take an intent, the row is refused while what stands before it is still in flight.
+	// With a disk that is slow to take an intent, the row is refused while what stands before it is
+	// still in flight.
 	for disk, delay := range map[string]float64{"fast": 0, "slow": 0.2} {
 		for _, rows := range []int{1, 40} {
 			t.Run(fmt.Sprintf("%s/%d", disk, rows), func(t *testing.T) {
@@ -222,7 +224,8 @@ func TestARowWithAnIllegalTopicHaltsTheLane(t *testing.T) {
 	r.expect(orders, before)
 }
 
-// Another process announces itself while a batch is in flight: the batch is not committed by the one that has lost the lane.
+// Another process announces itself while a batch is in flight: the batch is not committed by the
+// one that has lost the lane.
 func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -254,7 +257,8 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	r.expect(orders, want)
 }
 
-// The thief keeps the lock: the first owner stands by and has published nothing of the batch in flight.
+// The thief keeps the lock: the first owner stands by and has published nothing of the batch in
+// flight.
 func TestAnOwnerWhoHasLostTheLockStandsBy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -302,7 +306,8 @@ func awaitWaiter(t *testing.T, r *rig) {
 	t.Error("nobody waits for the lock")
 }
 
-// The session that holds the lane's lock ends: the batch in flight is not committed twice, and the lane comes back.
+// The session that holds the lane's lock ends: the batch in flight is not committed twice, and the
+// lane comes back.
 func TestAnOwnerWhoseSessionIsEndedTakesOverAnew(t *testing.T) {
 	t.Parallel()
 	for _, at := range []Step{BeforeIntent, AfterIntent, BeforeEnd} {

@@ -147,7 +147,8 @@ func TestCancelDrainsTheBatchInFlight(t *testing.T) {
 	}
 }
 
-// A drain that takes too long is given up: the batch is left to the next owner, and its rows come out once.
+// A drain that takes too long is given up: the batch is left to the next owner, and its rows come
+// out once.
 func TestADrainThatTakesTooLongIsGivenUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// awaitTopics waits until every topic of the page can be written to or is held. It reports false where the session was told
-// to drain first.
+// awaitTopics waits until every topic of the page can be written to or is held. It reports false
+// where the session was told to drain first.
 func (s *session) awaitTopics(ctx context.Context, p *outboxread.Page) (bool, error) {
 	retry := s.cfg.RetryMin
 	waited := false
@@ -46,8 +46,8 @@ func (s *session) awaitTopics(ctx context.Context, p *outboxread.Page) (bool, er
 	}
 }
 
-// topicsPause looks up the topics of a page that are not known. The error says what the page waits for; the pause is 0 unless
-// that is a topic.
+// topicsPause looks up the topics of a page that are not known. The error says what the page waits
+// for; the pause is 0 unless that is a topic.
 func (s *session) topicsPause(ctx context.Context, p *outboxread.Page) (time.Duration, error) {
 	waitFor := []string(nil)
 	if unknown := s.topics.Unknown(p.Records, faulty(p)); len(unknown) > 0 {

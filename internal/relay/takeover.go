@@ -17,21 +17,25 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided within it.
+// takeoverTimeout bounds the Kafka side of a takeover: the predecessor's transactions are decided
+// within it.
 const takeoverTimeout = time.Minute
 
 // takeOver makes this process the lane's owner. It is the only recovery path, and start-up is it:
 //
 //  1. bind: find the lane's table, and check that the lane is bound to it;
-//  2. announce: check that this is a primary, and raise the epoch in Postgres, so that the predecessor's next intent fails;
-//  3. close what brokers have left open of the lane's last transactions, and fence every transactional id of the ring, the
-//     first one first;
-//  4. write a sentinel with the first id and read the log up to it: the last checkpoint is then decided and final;
+//  2. announce: check that this is a primary, and raise the epoch in Postgres, so that the
+//     predecessor's next intent fails;
+//  3. close what brokers have left open of the lane's last transactions, and fence every
+//     transactional id of the ring, the first one first;
+//  4. write a sentinel with the first id and read the log up to it: the last checkpoint is then
+//     decided and final;
 //  5. claim: check that both logs agree, and withdraw an intent that never became a commit.
 //
-// The announcement comes before the fence and is checked by the claim: a process that claims has read a log that nobody
-// has written to since, because whoever writes next must have announced itself after it. The statements of 1 and 4 run on the
-// session that holds the lane's lock. Whatever else is waited for, however long, that session is pinged meanwhile: see pingWhile.
+// The announcement comes before the fence and is checked by the claim: a process that claims has
+// read a log that nobody has written to since, because whoever writes next must have announced
+// itself after it. The statements of 1 and 4 run on the session that holds the lane's lock.
+// Whatever else is waited for, however long, that session is pinged meanwhile: see pingWhile.
 func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, error) {
 	if err := row.Bind(ctx); err != nil {
 		return nil, err
@@ -55,7 +59,8 @@ func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, erro
 		Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes, HaltedRetry: haltedRetry, Logger: l.cfg.Logger,
 	}, s.topics, l.condemned)
 	s.log = l.cfg.checkpointLog(client, l.Name, l.partition)
-	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that works.
+	// The reader comes before the fence: what is wrong with it must not disturb a predecessor that
+	// works.
 	err = row.PingWhile(ctx, func(ctx context.Context) (err error) {
 		if s.reader, err = outboxread.Open(ctx, s.readerOptions()); err == nil {
 			err = s.reader.CheckServer(ctx, row.Server())
@@ -125,8 +130,8 @@ func (s *session) claim(ctx context.Context) error {
 			Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
 		}
 	}
-	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then on an empty log is a lost
-	// log, and the server before the promotion is a stranger.
+	// The first checkpoint of a lane, and the first on a new timeline, are written at once: from then
+	// on an empty log is a lost log, and the server before the promotion is a stranger.
 	if last.Identity != s.lineage || last.Table == nil || *last.Table != s.row.Table() {
 		last.Identity, last.Table = s.lineage, new(s.row.Table())
 		err := s.row.PingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, first, *last) })
@@ -160,12 +165,14 @@ func (s *session) closeRest(ctx context.Context, last *checkpoint.Record) error 
 	return nil
 }
 
-// fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is none.
+// fenceAndRead is the Kafka side of a takeover. It returns the last checkpoint, nil where there is
+// none.
 func (s *session) fenceAndRead(ctx context.Context) (*checkpoint.Record, error) {
 	if err := s.meet(ctx); err != nil {
 		return nil, err
 	}
-	// Before anything is fenced: another database under the same name must not disturb the lane that it would fence.
+	// Before anything is fenced: another database under the same name must not disturb the lane that
+	// it would fence.
 	known, err := s.log.ReadUnfenced(ctx)
 	if err != nil {
 		return nil, err
@@ -202,8 +209,9 @@ func (s *session) meet(ctx context.Context) error {
 	return nil
 }
 
-// fence takes the ring and returns the last checkpoint, which is final then. Before that it closes what brokers have left
-// open: a marker of a later transaction would decide it, also that of the fence or of the sentinel.
+// fence takes the ring and returns the last checkpoint, which is final then. Before that it closes
+// what brokers have left open: a marker of a later transaction would decide it, also that of the
+// fence or of the sentinel.
 func (s *session) fence(ctx context.Context, known *checkpoint.Record) (last *checkpoint.Record, err error) {
 	var clock *outboxread.Clock
 	if s.reader != nil { // a recovery writes checkpoints only

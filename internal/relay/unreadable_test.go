@@ -17,7 +17,8 @@ import (
 	"github.com/outbox-relay/relay/internal/kafkatx"
 )
 
-// appendRaw writes a record with the key of a checkpoint, as anybody may who can write to the topic.
+// appendRaw writes a record with the key of a checkpoint, as anybody may who can write to the
+// topic.
 func (r *rig) appendRaw(value string) {
 	r.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...))
@@ -31,7 +32,8 @@ func (r *rig) appendRaw(value string) {
 	}
 }
 
-// epochs tells which producers have been fenced: it lists the epochs of the lane's transactional ids.
+// epochs tells which producers have been fenced: it lists the epochs of the lane's transactional
+// ids.
 func (r *rig) epochs() string {
 	r.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...))
@@ -63,7 +65,8 @@ func TestAnUnreadableRecordBeforeTheLastCheckpointIsPassedOver(t *testing.T) {
 	r.expect(orders, merge(want, theEnd))
 }
 
-// The last checkpoint cannot be read: the lane halts before anybody is fenced, and every way on but Kafka's leads on.
+// The last checkpoint cannot be read: the lane halts before anybody is fenced, and every way on but
+// Kafka's leads on.
 func TestARecoveryPassesAnUnreadableCheckpoint(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -177,7 +180,8 @@ func (r *rig) lastReadable() (last checkpoint.Record) {
 	return last
 }
 
-// A predecessor's last record becomes readable only behind the sentinel: the takeover halts there as well.
+// A predecessor's last record becomes readable only behind the sentinel: the takeover halts there
+// as well.
 func TestAnUnreadableCheckpointHaltsBehindTheFenceToo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -195,8 +199,9 @@ func TestAnUnreadableCheckpointHaltsBehindTheFenceToo(t *testing.T) {
 	}
 }
 
-// The brokers have left the marker of a committed batch out, and the checkpoint that names the batch cannot be read. While its
-// coordinator still knows the outcome it is written; otherwise the recovery halts, and nothing is aborted.
+// The brokers have left the marker of a committed batch out, and the checkpoint that names the
+// batch cannot be read. While its coordinator still knows the outcome it is written; otherwise the
+// recovery halts, and nothing is aborted.
 func TestARecoveryAbortsNothingThatItCannotDecide(t *testing.T) {
 	t.Parallel()
 	for name, halts := range map[string]bool{"the coordinator knows": false, "the coordinator has forgotten": true} {
@@ -267,7 +272,8 @@ func TestBatchesAreCountedBeyond32Bits(t *testing.T) {
 	r.expect(orders, merge(want, theEnd))
 }
 
-// While a topic of the lane cannot be asked nothing is chosen, and nobody is fenced: its coordinator may still know what is open there.
+// While a topic of the lane cannot be asked nothing is chosen, and nobody is fenced: its
+// coordinator may still know what is open there.
 func TestARecoveryWithoutACheckpointWaitsForEveryTopic(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
