@@ -36,6 +36,7 @@ type Markers struct {
 	coordinators *Coordinators
 	reports      Reports
 	log          *slog.Logger
+	checkpoints  string // the topic to which each transaction writes
 
 	mu      sync.Mutex
 	states  map[*Producer]*following
@@ -104,7 +105,8 @@ func newMarkers(o PoolOptions) (*Markers, error) {
 	}
 	m := &Markers{
 		client: client, coordinators: NewCoordinators(client), reports: o.Reports, log: o.Logger,
-		states: make(map[*Producer]*following), fenced: make(map[int64]int16), changed: make(chan struct{}),
+		checkpoints: o.Checkpoints.Topic,
+		states:      make(map[*Producer]*following), fenced: make(map[int64]int16), changed: make(chan struct{}),
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1), slow: make(chan struct{}, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -196,6 +198,9 @@ func (m *Markers) setAside(producers []*Producer) *Producer {
 	for _, p := range producers {
 		s := m.states[p]
 		if s.busy || s.ended == nil || s.ended.stuck == nil || time.Since(s.ended.at) < tellAfter || len(m.aside) >= mostUnseen {
+			continue
+		}
+		if _, own := s.ended.stuck[m.checkpoints]; own { // the next transaction would write there, too
 			continue
 		}
 		for topic, cause := range s.ended.stuck {

@@ -2,6 +2,7 @@ package kafkatx
 
 import (
 	"testing"
+	"time"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
 )
@@ -33,8 +34,25 @@ func TestAnIDIsUsedAgainOnlyOnceItsTransactionIsClosed(t *testing.T) {
 	if m.note(ended, seen); take() != nil {
 		t.Fatal("a producer was given out whose transaction is open")
 	}
+	if m.note(ended, Seen{Unseen: map[Place]error{place(1): ErrUnsettled}}); take() != nil {
+		t.Fatal("a producer was given out whose marker is on one replica only")
+	}
 	if m.note(ended, Seen{}); take() != first {
 		t.Fatal("a producer was not given out although its transaction is closed")
+	}
+}
+
+// An id whose last transaction cannot be seen on a topic is used for other topics meanwhile. Every
+// transaction writes a checkpoint, so that topic must be seen.
+func TestAnIDWaitsForTheCheckpointOfItsLastTransaction(t *testing.T) {
+	const checkpoints = "relay.shop.checkpoints"
+	for topic, free := range map[string]bool{orders: true, checkpoints: false} {
+		p := &Producer{txnID: "first"}
+		e := &ended{at: time.Now().Add(-2 * tellAfter), stuck: map[string]error{topic: errNoAnswer}}
+		m := &Markers{checkpoints: checkpoints, states: map[*Producer]*following{p: {ended: e}}}
+		if given := m.setAside([]*Producer{p}) != nil; given != free {
+			t.Errorf("%s cannot be seen, and the id is used again: %t", topic, given)
+		}
 	}
 }
 
