@@ -300,15 +300,20 @@ func (l *lane) foundOpen(topic string) {
 	l.openOn[topic] = true
 }
 
-// toLookAt lists those topics, and forgets them if done.
-func (l *lane) toLookAt(done bool) []string {
+// leftOpen lists those topics.
+func (l *lane) leftOpen() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	topics := slices.Collect(maps.Keys(l.openOn))
-	if done {
-		l.openOn = nil
+	return slices.Collect(maps.Keys(l.openOn))
+}
+
+// forgetOpen is told the topics at which a takeover has looked.
+func (l *lane) forgetOpen(topics []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, topic := range topics {
+		delete(l.openOn, topic)
 	}
-	return topics
 }
 
 // change sets the state and tells the hook if it differs.

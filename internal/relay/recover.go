@@ -16,6 +16,7 @@ import (
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/takeover"
 )
 
 // Recovery looks at one lane whose two logs contradict each other, and settles that by a named
@@ -185,7 +186,7 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 
 // readKafka reads the checkpoint and the identity of the cluster.
 func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
-	ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+	ctx, cancel := context.WithTimeout(ctx, takeover.Timeout)
 	defer cancel()
 	f.Kafka.Topic, f.Kafka.Partition = i.log.Topic, i.partition
 	metadata, err := i.admin.BrokerMetadata(ctx)

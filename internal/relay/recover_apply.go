@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pg"
-	"github.com/outbox-relay/relay/internal/topics"
+	"github.com/outbox-relay/relay/internal/takeover"
 )
 
 // Decision is what a person has decided.
@@ -96,33 +95,33 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	if err := row.Look(ctx); err != nil {
 		return nil, err
 	}
-	lineage, err := row.RaiseEpoch(ctx)
+	identity, err := row.RaiseEpoch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.session(owner, row, lineage)
+	kafka, err := takeover.OpenKafka(identity, r.kafkaOptions())
 	if err != nil {
 		return nil, err
 	}
-	defer s.close()
+	defer kafka.Close()
 	outcome := &Outcome{Before: before, Evicted: evicted}
 	err = row.PingWhile(ctx, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+		ctx, cancel := context.WithTimeout(ctx, takeover.Timeout)
 		defer cancel()
-		if err := s.meet(ctx); err != nil {
+		if err := kafka.Meet(ctx); err != nil {
 			return err
 		}
-		return r.fence(ctx, s, before)
+		return r.fence(ctx, kafka, before)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return outcome, r.settle(ctx, s, d, outcome)
+	return outcome, r.settle(ctx, row, kafka, d, outcome)
 }
 
-// fence takes the ring, and checks that the checkpoint is still the one that was looked at.
-func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) error {
-	last, err := s.fence(ctx, before.checkpoint())
+// fence takes the producer pool, and checks that the checkpoint is still the one that was looked at.
+func (r *Recovery) fence(ctx context.Context, kafka *takeover.Kafka, before *Findings) error {
+	last, err := kafka.Fence(ctx, before.checkpoint())
 	if u := (*checkpoint.UnreadableError)(nil); errors.As(err, &u) {
 		last = u.Placeholder()
 	} else if err != nil {
@@ -136,30 +135,28 @@ func (r *Recovery) fence(ctx context.Context, s *session, before *Findings) erro
 	}
 	// The new checkpoint will name no transaction. So none may be open, because nobody could tell
 	// later what became of it.
-	c, err := s.producers.CloseOpen(ctx, s.client, last, true, nil)
+	c, err := kafka.Producers.CloseOpen(ctx, kafka.Client, last, true, nil)
 	if err != nil {
 		return err
 	}
-	if c.Wrote { // with ids that the ring had
+	if c.Wrote { // with ids that the pool had
 		return errors.New("a transaction of the lane was still open, and has been ended; run the command again")
 	}
 	return c.AllSeen(r.cfg.mayWriteTo)
 }
 
-// session is a session of the pipeline without its reader.
-func (r *Recovery) session(owner string, row *lanestore.Row, lineage checkpoint.ClusterIdentity) (*session, error) {
-	client, err := kgo.NewClient(clientOptions(&r.cfg)...)
-	if err != nil {
-		return nil, fmt.Errorf("create client: %w", err)
+// kafkaOptions are those of a takeover that publishes no rows.
+func (r *Recovery) kafkaOptions() takeover.KafkaOptions {
+	log := r.cfg.Logger.With("lane", r.lane.Name)
+	return takeover.KafkaOptions{
+		Name: r.cfg.Name, Lane: r.lane.Name, Partition: r.partition, Checkpoints: r.cfg.checkpointTopic(),
+		ClientOptions: clientOptions(&r.cfg), TransactionTimeout: r.cfg.TransactionTimeout,
+		MayWriteTo: r.cfg.mayWriteTo, Logger: log,
+		Reports: kafkatx.Reports{
+			Waiting: func(reason string) { log.Warn("the recovery waits for a transaction", "reason", reason) },
+			Working: func() {}, Unclosed: func(string) {}, LeftOpen: func(string) {}, // Waiting names them
+		},
 	}
-	admin := kadm.NewClient(client)
-	l := newLane(&r.cfg, r.lane, owner, nil)
-	l.partition = r.partition
-	return &session{
-		cfg: &r.cfg, lane: l, row: row, client: client, lineage: lineage,
-		topics: topics.NewRegistry(admin, l.outages, r.cfg.topicOptions()), admin: admin,
-		log: r.cfg.checkpointLog(client, r.lane.Name, r.partition),
-	}, nil
 }
 
 // chosen returns the option of a choice, or why it is none.
@@ -233,10 +230,10 @@ func sameCheckpoint(a, b *checkpoint.Record) bool {
 	return a.Seq == b.Seq && a.Owner == b.Owner && a.OwnerEpoch == b.OwnerEpoch && a.Offset == b.Offset
 }
 
-// settle writes. Nobody else can: the ring is fenced, and the epoch is ours.
-func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *Outcome) error {
+// settle writes. Nobody else can: the producer pool is fenced, and the epoch is ours.
+func (r *Recovery) settle(ctx context.Context, row *lanestore.Row, kafka *takeover.Kafka, d Decision, outcome *Outcome) error {
 	before := outcome.Before
-	if _, err := s.row.Read(ctx); err != nil { // still ours
+	if _, err := row.Read(ctx); err != nil { // still ours
 		return err
 	}
 	chosen, err := before.chosen(d.Choice)
@@ -246,13 +243,13 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	outcome.Chosen = chosen
 	who := d.Who
 	if who == "" {
-		who = s.row.Owner()
+		who = row.Owner()
 	}
 	c := checkpoint.Record{
 		// A number that neither log has had: no batch is taken for another.
 		Version: checkpoint.Version, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
-		Identity: s.lineage, Table: new(s.row.Table()),
-		Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(),
+		Identity: kafka.Identity, Table: new(row.Table()),
+		Owner: row.Owner(), OwnerEpoch: row.Epoch(),
 		Recovery: &checkpoint.RecoveryNote{
 			Choice: string(d.Choice), Cause: before.Cause, Who: who, Why: d.Why, At: time.Now().UTC().Truncate(time.Second),
 		},
@@ -260,19 +257,19 @@ func (r *Recovery) settle(ctx context.Context, s *session, d Decision, outcome *
 	if before.last != nil {
 		c.Transactions = before.last.Transactions
 	}
-	id, err := r.begin(ctx, s.row, before, c)
+	id, err := r.begin(ctx, row, before, c)
 	if err != nil {
 		return err
 	}
 	r.cfg.Step(recoveryBegun)
-	kafkaCtx, cancel := context.WithTimeout(ctx, takeoverTimeout)
+	kafkaCtx, cancel := context.WithTimeout(ctx, takeover.Timeout)
 	defer cancel()
-	err = s.row.PingWhile(kafkaCtx, func(ctx context.Context) error { return s.sign(ctx, s.producers.First(), c) })
+	err = row.PingWhile(kafkaCtx, func(ctx context.Context) error { return kafka.Sign(ctx, c) })
 	if err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
 	r.cfg.Step(recoverySigned)
-	if err := s.row.Recovered(ctx, id, c); err != nil {
+	if err := row.Recovered(ctx, id, c); err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
 	outcome.Checkpoint = c

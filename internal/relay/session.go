@@ -16,6 +16,7 @@ import (
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
+	"github.com/outbox-relay/relay/internal/takeover"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -32,13 +33,14 @@ type session struct {
 	cfg        *Config
 	lane       *lane
 	row        *lanestore.Row
+	owned      *takeover.Owned
 	client     *kgo.Client // for questions to the cluster
 	producers  *kafkatx.Pool
 	reader     *outboxread.Reader
 	topics     *topics.Registry
 	admin      *kadm.Client // on that client
 	log        *checkpoint.Log
-	lineage    checkpoint.ClusterIdentity
+	identity   checkpoint.ClusterIdentity
 	last       checkpoint.Record // committed, when the session began
 	parking    *parking.Planner
 	queue      *parking.Queue    // of outbox_parked; opened when it is needed
@@ -100,17 +102,6 @@ func (s *session) run(ctx context.Context, drain <-chan struct{}) error {
 		return err
 	}
 	return s.unsendable
-}
-
-func (s *session) readerOptions() outboxread.Options {
-	return outboxread.Options{
-		Lane: s.lane.Name, Table: s.lane.Table, OID: s.row.Table().OID, Rows: s.cfg.BatchRows, Bytes: s.cfg.BatchBytes,
-		RowsNow: s.cfg.pace.rows, Records: s.cfg.recordOptions(), Database: s.cfg.sessions(),
-		Clock: outboxread.NewClock(outboxread.ClockOptions{
-			Lane: s.lane.Name, Logger: s.cfg.Logger, Read: s.cfg.Hooks.clockRead, Changed: s.cfg.databaseTime,
-		}),
-		Foreign: func(xid, xmax uint64) error { return checkpoint.ForeignRow(s.lane.Name, s.lane.Table, xid, xmax) },
-	}
 }
 
 // recordOptions say what records the lane makes of rows.
@@ -302,7 +293,7 @@ func (s *session) fill(ctx context.Context, b *batch) error {
 		return err
 	}
 	last := checkpoint.Record{
-		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.After, Identity: s.lineage, Table: new(s.row.Table()),
+		Version: checkpoint.Version, Lane: s.lane.Name, Seq: b.seq, Position: pl.After, Identity: s.identity, Table: new(s.row.Table()),
 		Owner: s.row.Owner(), OwnerEpoch: s.row.Epoch(), Transactions: transactions,
 	}
 	value, err := last.Encode()

@@ -191,9 +191,9 @@ func TestAnUnreadableCheckpointHaltsBehindTheFenceToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.producers.Close) // the fence makes another one
+	t.Cleanup(s.producers.Close) // Fence makes another pool
 	r.appendRaw("garbage")
-	_, err = s.fence(t.Context(), &s.last)
+	_, err = s.owned.Fence(t.Context(), &s.last)
 	if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || fault.Cause != checkpoint.CheckpointUnreadable {
 		t.Errorf("got %v", err)
 	}
