@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -38,23 +40,26 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 	g.store, g.cfg.Attempts = handling[pgx.Tx]{slowBatches{fake}, Handle(nothing)}, 1
 	var log bytes.Buffer
 	g.log = slog.New(slog.NewTextHandler(&log, nil))
-	j := &job{}
-	p := newPartition(t.Context(), topicPartition{topic, 0})
 	for n := range 5 {
-		i := &item{message: inbox.Message{Source: "shop", ID: fmt.Sprint(n), Topic: topic, Key: fmt.Append(nil, n)}}
-		j.items, j.queues = append(j.items, i), append(j.queues, &keyQueue{part: p})
+		g.add(inbox.Message{Source: "shop", ID: fmt.Sprint(n), Key: fmt.Append(nil, n)})
 	}
-	for n, v := range g.handle(j) {
-		if i := j.items[n]; v.decided || i.parking != nil || i.attempts != 0 || !i.lone {
-			t.Errorf("message %d: decision %+v, parking %+v, %d attempts, alone %v", n, v, i.parking, i.attempts, i.lone)
+	j := g.sched.Take(5)
+	decisions := g.handle(j)
+	for n, v := range decisions {
+		if i := j.Items[n]; v.Decided || i.Parking != nil || i.Attempts != 0 || !i.Lone {
+			t.Errorf("message %d: decision %+v, parking %+v, %d attempts, alone %v", n, v, i.Parking, i.Attempts, i.Lone)
 		}
+	}
+	if len(decisions) != 5 {
+		t.Errorf("a batch of %d, want 5", len(decisions))
 	}
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 || !strings.Contains(log.String(), "messages=5") {
 		t.Errorf("%d warnings of one batch, want one that counts its messages:\n%s", n, log.String())
 	}
-	alone := &job{items: j.items[:1], queues: j.queues[:1]}
+	g.sched.Finish(j, decisions)
+	alone := g.sched.Take(5)
 	g.store = handling[pgx.Tx]{fake, Handle(func(context.Context, pgx.Tx, inbox.Message) error { return inbox.ErrTimeout })}
-	if g.handle(alone); alone.items[0].parking == nil {
+	if g.handle(alone); alone.Items[0].Parking == nil {
 		t.Error("a message that was not done in time, alone, is not parked after its only attempt")
 	}
 }
@@ -63,7 +68,7 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 func TestOneCrashCondemnsNobody(t *testing.T) {
 	r := newRig(t, 1)
 	r.sendMany(20, 0, "a", "b", "c", "d")
-	r.inbox.sessions[topicPartition{topic, 0}] = "crashed"
+	r.inbox.sessions[schedule.TopicPartition{Topic: topic, Number: 0}] = "crashed"
 	for n := range 8 {
 		r.inbox.started[fmt.Sprint("shop\x00m-", n)] = 1
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,46 +114,4 @@ func TestLongQueueOfOneKeyLeavesRoomForOthers(t *testing.T) {
 	eventually(t, "the other partitions", func() bool { return r.committed(1) == 500 && r.committed(2) == 500 })
 	mended.Store(true)
 	r.awaitEffects()
-}
-
-// Only what stands still is paused, and only if polls had to wait; the fullest first, and those
-// with more than half a share.
-func TestWhichPartitionsArePaused(t *testing.T) {
-	s := newScheduler(1000, 1<<20)
-	old, now := time.Now().Add(-2*stuckAfter), time.Now().Add(time.Hour)
-	var parts []*partition
-	for n, held := range []int{700, 200, 90, 50} {
-		p := newPartition(t.Context(), topicPartition{topic, int32(n)})
-		for offset := range held {
-			p.tracker.add(int64(offset), 0)
-		}
-		p.held, p.moved = held, old
-		s.held += held
-		s.partitions[p.topicPartition] = p
-		parts = append(parts, p)
-	}
-	want := func(what string, waited bool, paused ...*partition) {
-		t.Helper()
-		full := s.tooFull(waited)
-		slices.SortFunc(full, func(a, b *partition) int { return int(a.number - b.number) })
-		if !slices.Equal(full, paused) {
-			t.Errorf("%s: %d partitions, want %d", what, len(full), len(paused))
-		}
-	}
-	want("no poll waited", false)
-	want("all are stuck", true, parts[0], parts[1])
-	parts[0].moved, parts[1].moved = now, now
-	want("only small ones are stuck", true, parts[2])
-	parts[2].moved, parts[3].moved = now, now
-	want("all move", true)
-	s.breaker.state = open
-	parts[0].moved = old
-	want("the database is away", true)
-	s.breaker.state = closed
-	for paused, want := range []int{750, 875, 938, 969} {
-		if records, _ := s.limits(); records != want {
-			t.Errorf("with %d paused, %d records may be held, want %d", paused, records, want)
-		}
-		s.paused[parts[paused]] = struct{}{}
-	}
 }

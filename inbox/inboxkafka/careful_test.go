@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -23,7 +25,7 @@ func TestAfterACrashMessagesBeginWithCare(t *testing.T) {
 			r.sendMany(50, 0, "a", "b", "c", "d", "e")
 			r.sendMany(50, 1, "f", "g", "h")
 			source := "shop\x00"
-			r.inbox.sessions[topicPartition{topic, 0}] = "crashed"
+			r.inbox.sessions[schedule.TopicPartition{Topic: topic, Number: 0}] = "crashed"
 			r.inbox.started[source+"m-5"] = 1
 			r.inbox.started[source+"m-11"] = 2
 			r.inbox.started[source+"m-22"] = 3
@@ -96,7 +98,7 @@ func TestAfterACrashMessagesBeginWithCare(t *testing.T) {
 // Care ends with what the process before may have had in flight.
 func TestCareIsBounded(t *testing.T) {
 	r := newRig(t, 1)
-	r.inbox.sessions[topicPartition{topic, 0}] = "crashed"
+	r.inbox.sessions[schedule.TopicPartition{Topic: topic, Number: 0}] = "crashed"
 	for n := range 30 { // handled before the crash, and not committed
 		r.inbox.marks["shop\x00m-"+fmt.Sprint(n)] = true
 	}
@@ -233,28 +235,5 @@ func TestPausedPartitionsGoOnInAReplay(t *testing.T) {
 	}
 	if s := again.Stats(); s.Skipped+s.Duplicates != 6000 || s.Processed != 0 {
 		t.Errorf("%d skipped, %d duplicates, %d processed", s.Skipped, s.Duplicates, s.Processed)
-	}
-}
-
-// Once nothing was seen before, nothing is looked up; once results are mostly duplicates, it is
-// again.
-func TestLookingUpIsForReplaysOnly(t *testing.T) {
-	p := newPartition(t.Context(), topicPartition{topic, 0})
-	p.checking = false
-	for range checkWindow {
-		p.resulted(inbox.Processed)
-	}
-	if p.checking {
-		t.Error("messages are looked up although none was a duplicate")
-	}
-	for n := range checkWindow {
-		if n%2 == 0 {
-			p.resulted(inbox.Duplicate)
-		} else {
-			p.resulted(inbox.Processed)
-		}
-	}
-	if !p.checking {
-		t.Error("messages are not looked up although half of them were duplicates")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -36,10 +38,10 @@ var errMember = errors.New("the group has made this process a new member meanwhi
 // commit commits the watermarks that have moved: of all partitions that stay, or of those that go.
 // It reports what it could not commit only in the log: those records come again, and are
 // duplicates.
-func (c *Consumer) commit(client *kgo.Client, gone []closing) {
+func (c *Consumer) commit(client *kgo.Client, gone []*schedule.Partition) {
 	c.committing.Lock()
 	defer c.committing.Unlock()
-	marks, member, since := c.sched.watermarks(gone)
+	marks, member, since := c.sched.Watermarks(gone)
 	if len(marks) == 0 {
 		return
 	}
@@ -50,15 +52,15 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 	// before it.
 	if err := c.store.Flush(ctx, since); err != nil {
 		if errors.Is(err, inboxloop.ErrForgotten) {
-			c.sched.forgotten()
+			c.sched.Forgotten()
 		}
 		c.committed(marks, nil, err)
 		return
 	}
-	c.sched.flushed(marks)
+	c.sched.Flushed(marks)
 	asked := offsets{}
 	for p, mark := range marks {
-		asked.add(p.topicPartition, mark)
+		asked.add(p.TopicPartition, mark)
 	}
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		if req.MemberID != member {
@@ -73,16 +75,16 @@ func (c *Consumer) commit(client *kgo.Client, gone []closing) {
 
 type offsets map[string]map[int32]kgo.EpochOffset
 
-func (o offsets) add(at topicPartition, p position) {
-	if o[at.topic] == nil {
-		o[at.topic] = map[int32]kgo.EpochOffset{}
+func (o offsets) add(at schedule.TopicPartition, p schedule.Position) {
+	if o[at.Topic] == nil {
+		o[at.Topic] = map[int32]kgo.EpochOffset{}
 	}
-	o[at.topic][at.number] = kgo.EpochOffset{Epoch: p.epoch, Offset: p.offset}
+	o[at.Topic][at.Number] = kgo.EpochOffset{Epoch: p.Epoch, Offset: p.Offset}
 }
 
 // answers are what the broker says of each partition. Newer brokers name a topic by its id alone.
-func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map[topicPartition]error {
-	results := map[topicPartition]error{}
+func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map[schedule.TopicPartition]error {
+	results := map[schedule.TopicPartition]error{}
 	if resp == nil {
 		return results
 	}
@@ -96,28 +98,28 @@ func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map
 			name = names[t.TopicID]
 		}
 		for _, p := range t.Partitions {
-			results[topicPartition{name, p.Partition}] = kerr.ErrorForCode(p.ErrorCode)
+			results[schedule.TopicPartition{Topic: name, Number: p.Partition}] = kerr.ErrorForCode(p.ErrorCode)
 		}
 	}
 	return results
 }
 
 // committed takes the answer to a commit.
-func (c *Consumer) committed(marks map[*partition]position, results map[topicPartition]error, err error) {
+func (c *Consumer) committed(marks map[*schedule.Partition]schedule.Position, results map[schedule.TopicPartition]error, err error) {
 	for p, mark := range marks {
-		failed, answered := results[p.topicPartition]
+		failed, answered := results[p.TopicPartition]
 		switch {
 		case err != nil:
 			failed = err
 		case !answered:
 			failed = fmt.Errorf("the broker did not say")
 		}
-		c.hooks.committed(p.topicPartition, mark.offset, failed)
+		c.hooks.committed(p.TopicPartition, mark.Offset, failed)
 		if failed != nil {
-			c.log.Warn("offset not committed; it is tried again", "topic", p.topic, "partition", p.number,
-				"offset", mark.offset, "error", failed)
+			c.log.Warn("offset not committed; it is tried again", "topic", p.Topic, "partition", p.Number,
+				"offset", mark.Offset, "error", failed)
 			continue
 		}
-		c.sched.committed(p, mark)
+		c.sched.Committed(p, mark)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -26,7 +28,7 @@ type Consumer struct {
 	store store
 	log   *slog.Logger
 	hooks hooks
-	sched *scheduler
+	sched *schedule.Scheduler
 
 	client *kgo.Client
 
@@ -38,6 +40,8 @@ type Consumer struct {
 	committing sync.Mutex // while offsets are committed
 	largest    int64      // bytes of the largest record lately; of the goroutine that fetches
 	ran        atomic.Bool
+
+	failures, retries, retriesFailed atomic.Int64 // see Stats
 
 	// keep is how long marks are kept, 0 being forever, unless that is unsettled. Of Run before it
 	// begins, then of the sweeper.
@@ -76,14 +80,22 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 	setDefault(&cfg.Group, name)
 	c := &Consumer{
 		cfg: cfg, store: in, hooks: hooks{cfg.Hooks, context.Background()}, log: cfg.Logger.With("group", cfg.Group),
-		sched: newScheduler(cfg.MaxRecords, cfg.MaxBytes), largest: cfg.MaxBytes / 8,
+		largest: cfg.MaxBytes / 8,
 	}
-	c.sched.fromStart = atStart(cfg.StartOffset)
 	c.handling, c.end = context.WithCancel(context.Background())
+	c.sched = schedule.New(c.schedule())
 	if err := c.checkOptions(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// schedule are the options of the scheduler.
+func (c *Consumer) schedule() schedule.Options {
+	return schedule.Options{
+		MaxRecords: c.cfg.MaxRecords, MaxBytes: c.cfg.MaxBytes, FromStart: atStart(c.cfg.StartOffset),
+		Handling: func(in inboxloop.Incarnation) context.Context { return c.store.Bind(c.handling, in) },
+	}
 }
 
 // Run consumes until ctx ends: then nothing more begins, what is in flight has DrainTimeout to end,
@@ -135,7 +147,10 @@ func (c *Consumer) checkStore(ctx context.Context) error {
 	for failures := 1; ; failures++ {
 		err := c.store.Check(ctx)
 		if err == nil {
-			c.sched.incarnation, err = c.store.Incarnation(ctx)
+			var now inboxloop.Incarnation
+			if now, err = c.store.Incarnation(ctx); err == nil {
+				c.sched.Start(now)
+			}
 		}
 		if err == nil || ctx.Err() != nil {
 			return nil
@@ -167,7 +182,7 @@ func (c *Consumer) begin() error {
 // handling ends its wait too.
 func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (err error) {
 	c.log.Info("shutting down; waiting for what is in flight", "limit", c.cfg.DrainTimeout)
-	c.sched.drain()
+	c.sched.Drain()
 	ended := make(chan struct{})
 	go func() {
 		workers.Wait()
@@ -210,10 +225,10 @@ func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (er
 const leaveTimeout = 3 * time.Second
 
 // closeAll closes what is still assigned.
-func (c *Consumer) closeAll() []closing {
+func (c *Consumer) closeAll() []*schedule.Partition {
 	all := map[string][]int32{}
-	for _, at := range c.sched.assignedNow() {
-		all[at.topic] = append(all[at.topic], at.number)
+	for _, at := range c.sched.Assigned() {
+		all[at.Topic] = append(all[at.Topic], at.Number)
 	}
 	return c.close(all, false)
 }

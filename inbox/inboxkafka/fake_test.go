@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -23,7 +25,7 @@ type fakeInbox struct {
 	parked   []parkedMessage
 	rows     int64 // of parked messages so far
 	started  map[string]int
-	sessions map[topicPartition]string
+	sessions map[schedule.TopicPartition]string
 	asked    map[string]inboxloop.ParkedKey // keys whose retry is asked for
 	failed   map[string]error               // the errors of retries that failed
 	seen     int                            // messages that were looked up
@@ -42,7 +44,7 @@ type parkedMessage struct {
 
 func newFakeInbox() *fakeInbox {
 	return &fakeInbox{
-		marks: map[string]bool{}, started: map[string]int{}, sessions: map[topicPartition]string{},
+		marks: map[string]bool{}, started: map[string]int{}, sessions: map[schedule.TopicPartition]string{},
 		asked: map[string]inboxloop.ParkedKey{}, failed: map[string]error{},
 	}
 }
@@ -226,8 +228,8 @@ func (f *fakeInbox) Open(_ context.Context, topic string, partition int32) (bool
 	if f.away != nil {
 		return false, f.away
 	}
-	before := f.sessions[topicPartition{topic, partition}]
-	f.sessions[topicPartition{topic, partition}] = "this"
+	before := f.sessions[schedule.TopicPartition{Topic: topic, Number: partition}]
+	f.sessions[schedule.TopicPartition{Topic: topic, Number: partition}] = "this"
 	return before == "crashed", nil
 }
 
@@ -235,7 +237,7 @@ func (f *fakeInbox) Close(_ context.Context, topic string, partition int32) erro
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.away == nil {
-		delete(f.sessions, topicPartition{topic, partition})
+		delete(f.sessions, schedule.TopicPartition{Topic: topic, Number: partition})
 	}
 	return f.away
 }

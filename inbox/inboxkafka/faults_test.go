@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -65,7 +67,13 @@ func TestShutdownWaitsForWhatIsInFlight(t *testing.T) {
 	c := r.start(cfg)
 	<-begun
 	c.stop()
-	eventually(t, "the drain", func() bool { c.sched.mu.Lock(); defer c.sched.mu.Unlock(); return c.sched.draining })
+	eventually(t, "the drain", func() bool {
+		taken, begins := c.sched.Enter(t.Context(), schedule.Slot{})
+		if begins {
+			c.sched.Leave(taken)
+		}
+		return !begins
+	})
 	close(release)
 	if err := c.end(); err != nil {
 		t.Fatal(err)

@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// mostPolled bounds the records of one poll, so that they are handed out before the next partition
-// has to wait.
-const mostPolled = 2000
 
 // fetch polls and hands out records until ctx ends.
 //
@@ -25,14 +23,14 @@ func (c *Consumer) fetch(ctx context.Context) {
 	defer c.client.AllowRebalance()
 	for {
 		most := c.awaitRoom(ctx)
-		if c.sched.toRewind() && ctx.Err() == nil {
+		if c.sched.Rewinding() && ctx.Err() == nil {
 			c.rewind(ctx)
 			continue
 		}
 		if most == 0 {
 			return
 		}
-		polling, stop := c.sched.pollContext(ctx)
+		polling, stop := c.sched.PollContext(ctx)
 		fetches := c.client.PollRecords(polling, most)
 		stop()
 		if ctx.Err() == nil {
@@ -54,7 +52,7 @@ func (c *Consumer) fetch(ctx context.Context) {
 // awaitRoom waits until records may be polled, and returns how many; 0 is the end.
 func (c *Consumer) awaitRoom(ctx context.Context) int {
 	for {
-		most, stuck := c.sched.awaitRoom(ctx, c.largest)
+		most, stuck := c.sched.AwaitRoom(ctx, c.largest)
 		if !stuck {
 			return most
 		}
@@ -68,25 +66,25 @@ func (c *Consumer) enter(fetches kgo.Fetches) {
 		if len(f.Records) == 0 {
 			return
 		}
-		items := make([]*item, len(f.Records))
+		items := make([]*schedule.Item, len(f.Records))
 		for n, r := range f.Records {
 			items[n] = c.newItem(r)
-			items[n].offset, items[n].epoch = r.Offset, r.LeaderEpoch
-			c.largest = max(c.largest*15/16, items[n].bytes)
+			items[n].Offset, items[n].Epoch = r.Offset, r.LeaderEpoch
+			c.largest = max(c.largest*15/16, items[n].Bytes)
 		}
-		from, gone := c.sched.admit(topicPartition{f.Topic, f.Partition}, items, f.LogStartOffset, f.LastStableOffset)
+		from, gone := c.sched.Admit(schedule.TopicPartition{Topic: f.Topic, Number: f.Partition}, items, f.LogStartOffset, f.LastStableOffset)
 		c.reportDeleted(f.Topic, f.Partition, from, gone)
 	})
 }
 
-func (c *Consumer) newItem(r *kgo.Record) *item {
+func (c *Consumer) newItem(r *kgo.Record) *schedule.Item {
 	if r.Attrs.IsControl() {
-		return &item{marker: true, bytes: itemOverhead}
+		return &schedule.Item{Marker: true, Bytes: itemOverhead}
 	}
 	m, err := identify(r, c.cfg.Identify)
-	i := &item{message: m, unidentified: err, bytes: int64(len(r.Key) + len(r.Value) + itemOverhead)}
+	i := &schedule.Item{Message: m, Unidentified: err, Bytes: int64(len(r.Key) + len(r.Value) + itemOverhead)}
 	for _, h := range r.Headers {
-		i.bytes += int64(len(h.Key) + len(h.Value))
+		i.Bytes += int64(len(h.Key) + len(h.Value))
 	}
 	return i
 }
@@ -128,7 +126,7 @@ func (c *Consumer) balance(waited bool) {
 	// Two at once could tell the client the older decision last.
 	c.balancing.Lock()
 	defer c.balancing.Unlock()
-	pause, resume := c.sched.balance(waited)
+	pause, resume := c.sched.Balance(waited)
 	if len(pause) > 0 {
 		c.client.PauseFetchPartitions(pause)
 	}

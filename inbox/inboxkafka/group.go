@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -37,14 +39,14 @@ import (
 // assigned begins with new partitions. It is called at each rebalance, also with none.
 func (c *Consumer) assigned(_ context.Context, client *kgo.Client, partitions map[string][]int32) {
 	member, _ := client.GroupMetadata()
-	begun := c.sched.assign(member, partitions, c.newPartition)
+	begun := c.sched.Assign(member, partitions)
 	// Paused partitions stay paused in the client, also those that went and come back. A pause of the
 	// old one that is being decided right now comes before.
 	c.balancing.Lock()
 	client.ResumeFetchPartitions(partitions)
 	c.balancing.Unlock()
 	for _, p := range begun {
-		c.log.Info("partition assigned", "topic", p.topic, "partition", p.number)
+		c.log.Info("partition assigned", "topic", p.Topic, "partition", p.Number)
 		c.hooks.assigned(p)
 		go c.takeIn(p)
 	}
@@ -69,25 +71,20 @@ func (c *Consumer) lost(_ context.Context, _ *kgo.Client, partitions map[string]
 		return
 	}
 	for _, p := range gone {
-		p.stop()
+		p.Stop()
 	}
 	c.drainPartitions(gone, 0)
 	c.closeSessions(gone)
 	c.forget(gone, true)
 }
 
-// closing is a partition on its way out.
-type closing struct {
-	*partition
-	done <-chan struct{} // closed once nothing of it is in flight
-}
-
 // close lets nothing of the partitions begin.
-func (c *Consumer) close(partitions map[string][]int32, lost bool) (gone []closing) {
+func (c *Consumer) close(partitions map[string][]int32, lost bool) (gone []*schedule.Partition) {
 	for topic, numbers := range partitions {
 		for _, n := range numbers {
-			if p := c.sched.find(topicPartition{topic, n}); p != nil {
-				gone = append(gone, closing{p, c.sched.closePartition(p, lost)})
+			if p := c.sched.Find(schedule.TopicPartition{Topic: topic, Number: n}); p != nil {
+				c.sched.Close(p, lost)
+				gone = append(gone, p)
 			}
 		}
 	}
@@ -96,31 +93,31 @@ func (c *Consumer) close(partitions map[string][]int32, lost bool) (gone []closi
 
 // drainPartitions waits for what is in flight; after the timeout it ends their context, and waits a
 // little longer for handlers to notice it.
-func (c *Consumer) drainPartitions(gone []closing, timeout time.Duration) {
+func (c *Consumer) drainPartitions(gone []*schedule.Partition, timeout time.Duration) {
 	limit := time.NewTimer(timeout)
 	defer limit.Stop()
 	for _, p := range gone {
 		select {
-		case <-p.done:
+		case <-p.Drained:
 		case <-limit.C:
 			limit.Reset(0)
-			p.stop()
+			p.Stop()
 		case <-c.handling.Done():
 		}
 	}
 	last := time.NewTimer(abandonTimeout)
 	defer last.Stop()
 	for _, p := range gone {
-		p.stop()
+		p.Stop()
 		select {
-		case <-p.done:
+		case <-p.Drained:
 		case <-last.C:
 			last.Reset(0)
 			c.log.Warn("messages are still in flight; what they do not commit is handled again by the next owner",
-				"topic", p.topic, "partition", p.number)
+				"topic", p.Topic, "partition", p.Number)
 		}
 		select {
-		case <-p.intakeDone:
+		case <-p.IntakeDone:
 		case <-last.C:
 			last.Reset(0) // a call of the database hangs; what it was for is let go of when it ends
 		}
@@ -128,24 +125,24 @@ func (c *Consumer) drainPartitions(gone []closing, timeout time.Duration) {
 }
 
 // forget takes partitions out.
-func (c *Consumer) forget(gone []closing, lost bool) {
+func (c *Consumer) forget(gone []*schedule.Partition, lost bool) {
 	for _, p := range gone {
-		c.sched.remove(p.partition)
-		c.log.Info("partition gone", "topic", p.topic, "partition", p.number, "lost", lost)
-		c.hooks.revoked(p.partition, lost)
+		c.sched.Remove(p)
+		c.log.Info("partition gone", "topic", p.Topic, "partition", p.Number, "lost", lost)
+		c.hooks.revoked(p, lost)
 	}
 	c.balance(false)
 }
 
 // closeSessions says of partitions that this process ended its work on them without a crash. If the
 // database is unavailable the next owner takes it for a crash, and is only slower.
-func (c *Consumer) closeSessions(gone []closing) {
+func (c *Consumer) closeSessions(gone []*schedule.Partition) {
 	ctx, cancel := context.WithTimeout(context.Background(), sessionTimeout)
 	defer cancel()
 	for _, p := range gone {
-		if err := c.store.Close(ctx, p.topic, p.number); err != nil {
+		if err := c.store.Close(ctx, p.Topic, p.Number); err != nil {
 			c.log.Warn("cannot close the session of a partition; its next owner begins its messages with care",
-				"topic", p.topic, "partition", p.number, "error", err)
+				"topic", p.Topic, "partition", p.Number, "error", err)
 		}
 	}
 }

@@ -60,16 +60,7 @@ func TestRevocationWithWorkInFlight(t *testing.T) {
 				<-begun
 			}
 			second := r.start(cfg)
-			eventually(t, "a partition on its way out", func() bool {
-				first.sched.mu.Lock()
-				defer first.sched.mu.Unlock()
-				for _, p := range first.sched.partitions {
-					if p.closed {
-						return true
-					}
-				}
-				return false
-			})
+			eventually(t, "a partition on its way out", func() bool { return len(first.sched.Assigned()) < 2 })
 			if n := len(second.Stats().Partitions); n != 0 {
 				t.Errorf("the second process has %d partitions while the first one works on them", n)
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/outbox-relay/relay/inbox"
 )
 
@@ -78,21 +80,21 @@ func (h *hooks) failed(m inbox.Message, failures int, wait time.Duration, err er
 	}
 }
 
-func (h *hooks) assigned(p *partition) {
+func (h *hooks) assigned(p *schedule.Partition) {
 	if h.Assigned != nil {
-		h.Assigned(h.ctx, p.topic, p.number)
+		h.Assigned(h.ctx, p.Topic, p.Number)
 	}
 }
 
-func (h *hooks) revoked(p *partition, lost bool) {
+func (h *hooks) revoked(p *schedule.Partition, lost bool) {
 	if h.Revoked != nil {
-		h.Revoked(h.ctx, p.topic, p.number, lost)
+		h.Revoked(h.ctx, p.Topic, p.Number, lost)
 	}
 }
 
-func (h *hooks) committed(at topicPartition, offset int64, err error) {
+func (h *hooks) committed(at schedule.TopicPartition, offset int64, err error) {
 	if h.Committed != nil {
-		h.Committed(h.ctx, at.topic, at.number, offset, err)
+		h.Committed(h.ctx, at.Topic, at.Number, offset, err)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/outbox-relay/relay/inbox"
 )
 
@@ -16,32 +18,28 @@ const intakeBatch = 1000
 // assignment to its revocation. It opens the partition's session first, and looks messages up if
 // that is worth a query: those that were handled before are done here, and of those that a crash
 // may be about it learns how often they were begun.
-func (c *Consumer) takeIn(p *partition) {
-	defer close(p.intakeDone)
+func (c *Consumer) takeIn(p *schedule.Partition) {
+	defer close(p.IntakeDone)
 	var crashed bool
-	err := c.persist(p.intake, "open the session of a partition", func(ctx context.Context) (err error) {
-		crashed, err = c.store.Open(ctx, p.topic, p.number)
+	err := c.persist(p.Intake, "open the session of a partition", func(ctx context.Context) (err error) {
+		crashed, err = c.store.Open(ctx, p.Topic, p.Number)
 		return err
 	})
 	if err != nil {
 		return
 	}
 	if crashed {
-		// Of what that process had in flight nothing lay further from its watermark than its
-		// MaxRecords, which we take to be ours: if it was larger, a message that ends the process may
-		// be met unprepared once more, and is careful's the next time.
-		p.careful = c.cfg.MaxRecords
-		c.sched.noteCrash(p)
+		careful := c.sched.NoteCrash(p)
 		c.log.Warn("the process before did not end well; its messages are begun with care",
-			"topic", p.topic, "partition", p.number, "messages", p.careful)
+			"topic", p.Topic, "partition", p.Number, "messages", careful)
 	}
 	for {
-		items := c.sched.arrivals(p, intakeBatch)
+		items := c.sched.Arrivals(p, intakeBatch)
 		if len(items) == 0 {
 			select {
-			case <-p.arrived:
+			case <-p.Arrived:
 				continue
-			case <-p.intake.Done():
+			case <-p.Intake.Done():
 				return
 			}
 		}
@@ -51,16 +49,16 @@ func (c *Consumer) takeIn(p *partition) {
 		if items, err = c.lookUp(p, items); err != nil {
 			return
 		}
-		c.sched.release(p, items)
+		c.sched.Release(p, items)
 	}
 }
 
 // passMarkers ends the markers of transactions, and returns the rest.
-func (c *Consumer) passMarkers(p *partition, items []*item) []*item {
-	if !slices.ContainsFunc(items, func(i *item) bool { return i.marker }) {
+func (c *Consumer) passMarkers(p *schedule.Partition, items []*schedule.Item) []*schedule.Item {
+	if !slices.ContainsFunc(items, func(i *schedule.Item) bool { return i.Marker }) {
 		return items
 	}
-	rest, resume := c.sched.passMarkers(p, items)
+	rest, resume := c.sched.PassMarkers(p, items)
 	if resume {
 		c.balance(false)
 	}
@@ -69,39 +67,40 @@ func (c *Consumer) passMarkers(p *partition, items []*item) []*item {
 
 // lookUp returns the messages that are to be handled. If it fails the partition is on its way out,
 // and what was taken is let go.
-func (c *Consumer) lookUp(p *partition, items []*item) ([]*item, error) {
+func (c *Consumer) lookUp(p *schedule.Partition, items []*schedule.Item) ([]*schedule.Item, error) {
 	var err error
-	if c.sched.looksUp(p) {
+	marks, careful := c.sched.LooksUp(p)
+	if marks {
 		items, err = c.skipSeen(p, items)
 	}
-	if err == nil && p.careful > 0 {
-		err = c.countStarts(p, items)
+	if err == nil && careful > 0 {
+		err = c.countStarts(p, items, min(careful, len(items)))
 	}
 	if err != nil {
-		c.sched.abandon(p, items)
+		c.sched.Abandon(p, items)
 	}
 	return items, err
 }
 
 // skipSeen ends those that were handled before, and returns the others. Once few of them were,
 // nothing is looked up any more.
-func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
+func (c *Consumer) skipSeen(p *schedule.Partition, items []*schedule.Item) ([]*schedule.Item, error) {
 	known := withIdentity(items)
 	var seen []bool
-	err := c.persist(p.intake, "look up what was handled before", func(ctx context.Context) (err error) {
+	err := c.persist(p.Intake, "look up what was handled before", func(ctx context.Context) (err error) {
 		seen, err = c.store.Seen(ctx, messages(known))
 		return err
 	})
 	if err != nil {
 		return items, err
 	}
-	skip := make(map[*item]bool, len(known))
+	skip := make(map[*schedule.Item]bool, len(known))
 	for n, i := range known {
 		if seen[n] {
 			skip[i] = true
 		}
 	}
-	rest, resume, err := c.sched.skip(p, items, skip)
+	rest, resume, err := c.sched.Skip(p, items, skip)
 	if err != nil {
 		return items, err
 	}
@@ -109,39 +108,35 @@ func (c *Consumer) skipSeen(p *partition, items []*item) ([]*item, error) {
 		c.balance(false)
 	}
 	for i := range skip {
-		c.hooks.handled(i.message, inbox.Duplicate, 0, 0)
+		c.hooks.handled(i.Message, inbox.Duplicate, 0, 0)
 	}
 	return rest, nil
 }
 
-// countStarts marks messages as careful, with how often each was begun.
-func (c *Consumer) countStarts(p *partition, items []*item) error {
-	n := min(p.careful, len(items))
+// countStarts marks the first n messages as careful, with how often each was begun.
+func (c *Consumer) countStarts(p *schedule.Partition, items []*schedule.Item, n int) error {
 	known := withIdentity(items[:n])
 	var starts []int
-	err := c.persist(p.intake, "look up what was begun before", func(ctx context.Context) (err error) {
+	err := c.persist(p.Intake, "look up what was begun before", func(ctx context.Context) (err error) {
 		starts, err = c.store.Started(ctx, messages(known))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	for k, i := range known {
-		i.careful, i.starts = true, starts[k]
-	}
-	p.careful -= n
+	c.sched.SetCareful(p, n, known, starts)
 	return nil
 }
 
 // withIdentity returns the items that have an identity.
-func withIdentity(items []*item) []*item {
+func withIdentity(items []*schedule.Item) []*schedule.Item {
 	for _, i := range items {
-		if i.unidentified == nil {
+		if i.Unidentified == nil {
 			continue
 		}
-		var known []*item
+		var known []*schedule.Item
 		for _, i := range items {
-			if i.unidentified == nil {
+			if i.Unidentified == nil {
 				known = append(known, i)
 			}
 		}
@@ -150,10 +145,10 @@ func withIdentity(items []*item) []*item {
 	return items
 }
 
-func messages(items []*item) []inbox.Message {
+func messages(items []*schedule.Item) []inbox.Message {
 	m := make([]inbox.Message, len(items))
 	for n, i := range items {
-		m[n] = i.message
+		m[n] = i.Message
 	}
 	return m
 }
@@ -162,7 +157,7 @@ func messages(items []*item) []inbox.Message {
 // is unavailable the consumer pauses.
 func (c *Consumer) persist(ctx context.Context, what string, run func(context.Context) error) error {
 	for failures := 0; ; {
-		if err := c.sched.awaitBreaker(ctx); err != nil {
+		if err := c.sched.AwaitBreaker(ctx); err != nil {
 			return err
 		}
 		err := run(ctx)

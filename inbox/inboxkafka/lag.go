@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -19,7 +21,7 @@ func (c *Consumer) lagLoop(ctx context.Context, admin *kadm.Client) {
 	ticker := time.NewTicker(c.cfg.CommitInterval)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		if n%asksEvery == 0 || c.sched.endMissing() {
+		if n%asksEvery == 0 || c.sched.EndMissing() {
 			c.readEnds(ctx, admin)
 		}
 		select {
@@ -38,8 +40,8 @@ func (c *Consumer) readEnds(ctx context.Context, admin *kadm.Client) {
 	if err == nil {
 		var ends kadm.ListedOffsets
 		if ends, err = admin.ListCommittedOffsets(limited, c.cfg.Topics...); err == nil {
-			for _, p := range c.sched.assignedNow() {
-				c.sched.setEnds(p, listed(starts, p), listed(ends, p))
+			for _, p := range c.sched.Assigned() {
+				c.sched.SetEnds(p, listed(starts, p), listed(ends, p))
 			}
 		}
 	}
@@ -54,8 +56,8 @@ func atStart(o kgo.Offset) bool {
 }
 
 // listed is what was listed for a partition, -1 if there is nothing.
-func listed(offsets kadm.ListedOffsets, at topicPartition) int64 {
-	if o, found := offsets.Lookup(at.topic, at.number); found && o.Err == nil {
+func listed(offsets kadm.ListedOffsets, at schedule.TopicPartition) int64 {
+	if o, found := offsets.Lookup(at.Topic, at.Number); found && o.Err == nil {
 		return o.Offset
 	}
 	return -1

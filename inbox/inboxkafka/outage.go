@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
@@ -12,10 +14,10 @@ import (
 // come back from a crash is another matter.
 func (c *Consumer) unavailable(err error) {
 	if errors.Is(err, inboxloop.ErrForgotten) {
-		c.sched.forgotten()
+		c.sched.Forgotten()
 		return
 	}
-	first := c.sched.trip(c.cfg.BackoffMin, max(c.cfg.BackoffMin, min(c.cfg.BackoffMax, mostPause)))
+	first := c.sched.Trip(c.cfg.BackoffMin, c.cfg.BackoffMax)
 	switch {
 	case first && errors.Is(err, inbox.ErrOwnStatement):
 		c.log.Error("paused: the inbox cannot work with its tables; nothing is lost or parked, and it tries again", "error", err)
@@ -30,7 +32,7 @@ func (c *Consumer) unavailable(err error) {
 // available ends the pause if it waits for a trial to succeed. Queries of our own say nothing about
 // what handlers need, so they end it only if no message is there to try it with.
 func (c *Consumer) available(handled bool) {
-	if lasted, healed := c.sched.heal(handled); healed {
+	if lasted, healed := c.sched.Heal(handled); healed {
 		c.log.Info("resumed", "after", lasted)
 		c.hooks.resumed(lasted)
 	}
@@ -42,5 +44,5 @@ func (c *Consumer) backoff(attempts int) time.Duration {
 	for ; attempts > 1 && pause < c.cfg.BackoffMax; attempts-- {
 		pause *= 2
 	}
-	return jitter(min(pause, c.cfg.BackoffMax))
+	return schedule.Jitter(min(pause, c.cfg.BackoffMax))
 }

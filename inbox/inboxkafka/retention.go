@@ -277,7 +277,7 @@ func (c *Consumer) retain(ctx context.Context, keep time.Duration) error {
 func (c *Consumer) sweep(ctx context.Context) {
 	began := time.Now()
 	var swept inbox.Swept
-	err := c.sched.awaitBreaker(ctx)
+	err := c.sched.AwaitBreaker(ctx)
 	if err == nil {
 		swept, err = c.store.Sweep(ctx)
 	}

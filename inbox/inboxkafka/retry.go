@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
@@ -82,22 +84,22 @@ func (c *Consumer) ofTopics(keys []inboxloop.ParkedKey) []inboxloop.ParkedKey {
 
 // retry handles the messages of a key until none is left, one fails for good, or ctx ends.
 func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
-	defer c.sched.freeKey(key.Topic, key.Key)
-	var taken slot
+	defer c.sched.FreeKey(key.Topic, key.Key)
+	var taken schedule.Slot
 	var accused int64
 	for failures := 0; ; {
 		var ok bool
-		if taken, ok = c.sched.enter(ctx, taken); !ok {
+		if taken, ok = c.sched.Enter(ctx, taken); !ok {
 			return
 		}
 		// In flight it has as long as others have when the process is asked to end.
 		var raised atomic.Bool
 		r, err := c.store.retry(c.handling, key, &raised)
-		c.sched.leave(taken)
+		c.sched.Leave(taken)
 		switch {
 		case err == nil:
 			if r.Result == inbox.Processed {
-				c.sched.processed(taken.turn)
+				c.sched.Processed(taken.Turn)
 			}
 			c.available(true)
 			failures = 0
@@ -107,13 +109,13 @@ func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
 			// All that was parked when the retry began is handled. What is left has come in meanwhile,
 			// and no more of it may, or a key with much traffic would never be free.
 			if key.Key != nil && r.Row >= key.Last {
-				c.sched.holdKey(key.Topic, key.Key)
+				c.sched.HoldKey(key.Topic, key.Key)
 			}
 			continue
 		case c.handling.Err() != nil:
 			return
 		case inbox.IsUnavailable(err):
-			if raised.Load() && c.sched.accuse(&accused) {
+			if raised.Load() && c.sched.Accuse(&accused) {
 				break
 			}
 			c.unavailable(err)
@@ -127,7 +129,7 @@ func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
 		default:
 			c.available(true)
 		}
-		c.sched.freeKey(key.Topic, key.Key) // the wait may be long: what comes in is parked meanwhile
+		c.sched.FreeKey(key.Topic, key.Key) // the wait may be long: what comes in is parked meanwhile
 		failures++
 		wait := c.backoff(failures)
 		c.hooks.retried(r.Message, inbox.Failed, err)
@@ -147,14 +149,14 @@ func (c *Consumer) retried(r inboxloop.Retried) bool {
 	if r.Busy {
 		return false // another process has it
 	}
-	c.sched.count(func(s *Stats) { s.Retried++ })
+	c.retries.Add(1)
 	c.hooks.retried(r.Message, r.Result, nil)
 	return r.Left
 }
 
 // endRetry gives a request up. The message stays parked, and its key with it.
 func (c *Consumer) endRetry(ctx context.Context, key inboxloop.ParkedKey, why error) {
-	c.sched.count(func(s *Stats) { s.RetriesFailed++ })
+	c.retriesFailed.Add(1)
 	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error { return c.store.RetryFailed(ctx, key, why) })
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.log.Error("the retry stays asked for", "topic", key.Topic, "error", err)

@@ -3,6 +3,8 @@ package inboxkafka
 import (
 	"context"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
@@ -24,17 +26,10 @@ import (
 // What is in flight meanwhile belongs to the old partition: it can decide nothing any more, and
 // what becomes of it does not matter.
 
-// newPartition returns a partition whose messages are decided in an incarnation of the database.
-func (c *Consumer) newPartition(at topicPartition, in inboxloop.Incarnation) *partition {
-	p := newPartition(c.store.Bind(c.handling, in), at)
-	p.incarnation = in
-	return p
-}
-
 // rewind begins every partition once more in the incarnation that the database is in now. It runs
 // on the goroutine that polls, so that no records from before it are entered after it.
 func (c *Consumer) rewind(ctx context.Context) {
-	rewinds := c.sched.countRewind()
+	rewinds := c.sched.CountRewind()
 	// If a name stands for two servers that both take writes, one incarnation follows the other.
 	if rewinds > 1 && sleep(ctx, c.backoff(rewinds)) != nil {
 		return
@@ -55,14 +50,15 @@ func (c *Consumer) rewind(ctx context.Context) {
 	defer c.client.AllowRebalance()
 	c.committing.Lock()
 	defer c.committing.Unlock()
-	begun := c.sched.beginAgain(now, c.newPartition, c.cfg.MaxRecords)
+	begun := c.sched.Rewind(now)
 	from := offsets{}
 	for _, p := range begun {
-		if p.entered {
-			from.add(p.topicPartition, p.from)
+		at, known := p.Since()
+		if known {
+			from.add(p.TopicPartition, at)
 		}
 		c.log.Warn("Postgres crashed or failed over; what was handled since the last flush is looked up, and handled again if it was "+
-			"forgotten", "topic", p.topic, "partition", p.number, "from", p.from.offset)
+			"forgotten", "topic", p.Topic, "partition", p.Number, "from", at.Offset)
 	}
 	c.client.SetOffsets(from)
 	c.resume(begun)
@@ -72,10 +68,10 @@ func (c *Consumer) rewind(ctx context.Context) {
 }
 
 // resume has the client fetch partitions that the old ones had paused.
-func (c *Consumer) resume(begun []*partition) {
+func (c *Consumer) resume(begun []*schedule.Partition) {
 	numbers := map[string][]int32{}
 	for _, p := range begun {
-		numbers[p.topic] = append(numbers[p.topic], p.number)
+		numbers[p.Topic] = append(numbers[p.Topic], p.Number)
 	}
 	c.balancing.Lock()
 	defer c.balancing.Unlock()

@@ -1,10 +1,6 @@
 package inboxkafka
 
-import (
-	"time"
-
-	"github.com/outbox-relay/relay/inbox"
-)
+import "time"
 
 // Stats is a snapshot of what a Consumer does and has done since it was made, for metrics.
 type Stats struct {
@@ -65,52 +61,16 @@ type PartitionStats struct {
 	Paused bool
 }
 
-func (s *Stats) count(result inbox.Result) {
-	switch result {
-	case inbox.Processed:
-		s.Processed++
-	case inbox.Duplicate:
-		s.Duplicates++
-	case inbox.Parked:
-		s.Parked++
-	case inbox.Audited:
-		s.Audited++
-	}
-}
-
 // Stats returns a snapshot. It may be called at any time.
-func (c *Consumer) Stats() Stats { return c.sched.snapshot() }
-
-// count changes the counters.
-func (s *scheduler) count(change func(*Stats)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	change(&s.stats)
-}
-
-func (s *scheduler) snapshot() Stats {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stats := s.stats
-	stats.Held, stats.HeldBytes, stats.InFlight, stats.PausedSince = s.held, s.bytes, s.inFlight, s.breaker.since
-	for _, p := range s.partitions {
-		stats.Partitions = append(stats.Partitions, s.snapshotOf(p))
+func (c *Consumer) Stats() Stats {
+	s := c.sched.Snapshot()
+	stats := Stats{
+		Processed: s.Processed, Duplicates: s.Duplicates, Parked: s.Parked, Audited: s.Audited, Skipped: s.Skipped,
+		Failures: c.failures.Load(), Retried: c.retries.Load(), RetriesFailed: c.retriesFailed.Load(), Deleted: s.Deleted,
+		Held: s.Held, HeldBytes: s.HeldBytes, InFlight: s.InFlight, PausedSince: s.PausedSince,
 	}
-	return stats
-}
-
-func (s *scheduler) snapshotOf(p *partition) PartitionStats {
-	stats := PartitionStats{
-		Topic: p.topic, Partition: p.number, Watermark: s.reached(p), Committed: p.committed.offset,
-		Stable: p.stable, Lag: -1, Held: p.held, Paused: p.paused,
-	}
-	if stats.Watermark >= 0 && stats.Stable >= 0 {
-		stats.Lag = max(0, stats.Stable-stats.Watermark)
-	}
-	for q := range p.queues {
-		if q.state == waiting {
-			stats.Waiting++
-		}
+	for _, p := range s.Partitions {
+		stats.Partitions = append(stats.Partitions, PartitionStats(p))
 	}
 	return stats
 }

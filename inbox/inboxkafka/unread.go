@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -22,7 +24,7 @@ func (c *Consumer) positions(
 ) (map[string]map[int32]kgo.Offset, error) {
 	for topic, partitions := range offsets {
 		for number, offset := range partitions {
-			c.sched.setNext(topicPartition{topic, number}, offset.EpochOffset().Offset)
+			c.sched.SetNext(schedule.TopicPartition{Topic: topic, Number: number}, offset.EpochOffset().Offset)
 		}
 	}
 	return offsets, nil
@@ -47,8 +49,8 @@ func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
 		ErrTooLarge, e.Offset, e.NextOffset-1, e.Topic, e.Partition)
 	m := inbox.Message{Topic: e.Topic, Partition: e.Partition, Offset: e.Offset}
 	m.Source, m.ID = placeName(m)
-	i := &item{message: m, parking: &parking{cause: inbox.CauseSize, why: why}, bytes: itemOverhead, offset: e.Offset, epoch: e.Epoch}
-	if !c.sched.admitUnread(topicPartition{e.Topic, e.Partition}, i, e.NextOffset) {
+	i := &schedule.Item{Message: m, Parking: &schedule.Parking{Cause: inbox.CauseSize, Why: why}, Bytes: itemOverhead, Offset: e.Offset, Epoch: e.Epoch}
+	if !c.sched.AdmitUnread(schedule.TopicPartition{Topic: e.Topic, Number: e.Partition}, i, e.NextOffset) {
 		return
 	}
 	c.log.Error("a batch of records is too large once it is decompressed; it is parked unread, and reading goes on behind it",

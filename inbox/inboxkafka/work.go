@@ -7,67 +7,69 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+
 	"github.com/outbox-relay/relay/inbox"
 )
 
 // worker handles messages until nothing more begins.
 func (c *Consumer) worker() {
 	for {
-		j := c.sched.take(c.cfg.Batch)
+		j := c.sched.Take(c.cfg.Batch)
 		if j == nil {
 			return
 		}
 		decisions := c.handle(j)
-		if c.sched.finish(j, decisions) {
+		if c.sched.Finish(j, decisions) {
 			c.balance(false)
 		}
 	}
 }
 
 // handle carries a job out.
-func (c *Consumer) handle(j *job) []decision {
-	ctx, cancel := j.context(c.store.Bind(c.handling, j.queues[0].part.incarnation))
+func (c *Consumer) handle(j *schedule.Job) []schedule.Decision {
+	ctx, cancel := c.sched.Context(j)
 	defer cancel()
 	began := time.Now()
-	if err := c.recordStarts(ctx, j.items); err != nil {
+	if err := c.recordStarts(ctx, j.Items); err != nil {
 		return c.untried(ctx, j, err)
 	}
 	var outcomes []inbox.Outcome
 	var err error
 	var raised atomic.Bool
-	if len(j.items) == 1 {
-		outcomes = []inbox.Outcome{c.handleOne(ctx, j.items[0], &raised)}
+	if len(j.Items) == 1 {
+		outcomes = []inbox.Outcome{c.handleOne(ctx, j.Items[0], &raised)}
 	} else {
-		messages := make([]inbox.Message, len(j.items))
-		for n, i := range j.items {
-			messages[n] = i.message
+		messages := make([]inbox.Message, len(j.Items))
+		for n, i := range j.Items {
+			messages[n] = i.Message
 		}
 		outcomes, err = c.store.handleBatch(ctx, messages, &raised)
 	}
 	took := time.Since(began)
 	if raised.Load() && inbox.IsUnavailable(err) {
 		// One of them may be why, and then it would take the others along forever.
-		for _, i := range j.items {
-			i.lone = true
+		for _, i := range j.Items {
+			i.Lone = true
 		}
 	}
-	if len(outcomes) != len(j.items) { // nothing is known of any
-		outcomes = make([]inbox.Outcome, len(j.items))
+	if len(outcomes) != len(j.Items) { // nothing is known of any
+		outcomes = make([]inbox.Outcome, len(j.Items))
 		for n := range outcomes {
 			outcomes[n].Err = err
 		}
 	}
-	decisions := make([]decision, len(j.items))
+	decisions := make([]schedule.Decision, len(j.Items))
 	var late []inbox.Outcome
-	for n, i := range j.items {
-		if len(j.items) > 1 && isLate(ctx, outcomes[n]) {
+	for n, i := range j.Items {
+		if len(j.Items) > 1 && isLate(ctx, outcomes[n]) {
 			// The batch took too long, which says nothing about this message: it is tried alone before it
 			// counts.
-			i.lone, i.started = true, false
+			i.Lone, i.Started = true, false
 			late = append(late, outcomes[n])
 			continue
 		}
-		i.raised = raised.Load()
+		i.Raised = raised.Load()
 		decisions[n] = c.assess(ctx, i, outcomes[n], took)
 	}
 	if len(late) > 0 {
@@ -81,100 +83,73 @@ func isLate(ctx context.Context, o inbox.Outcome) bool {
 	return o.Result == inbox.Failed && errors.Is(o.Err, inbox.ErrTimeout) && !inbox.IsUnavailable(o.Err) && ctx.Err() == nil
 }
 
-// context ends with the first partition of the job that may not go on.
-func (j *job) context(parent context.Context) (context.Context, context.CancelFunc) {
-	first := j.queues[0].part
-	several := false
-	for _, q := range j.queues {
-		several = several || q.part != first
-	}
-	if !several {
-		return first.handling, func() {}
-	}
-	ctx, cancel := context.WithCancel(parent)
-	var stops []func() bool
-	watched := map[*partition]bool{}
-	for _, q := range j.queues {
-		if !watched[q.part] {
-			watched[q.part] = true
-			stops = append(stops, context.AfterFunc(q.part.handling, cancel))
-		}
-	}
-	return ctx, func() {
-		for _, stop := range stops {
-			stop()
-		}
-		cancel()
-	}
-}
-
 // untried is the decision on messages that could not even begin.
-func (c *Consumer) untried(ctx context.Context, j *job, err error) []decision {
+func (c *Consumer) untried(ctx context.Context, j *schedule.Job, err error) []schedule.Decision {
 	if ctx.Err() == nil && inbox.IsUnavailable(err) {
 		c.unavailable(err)
 	}
-	decisions := make([]decision, len(j.items))
-	for n, i := range j.items {
-		decisions[n] = decision{front: true}
+	decisions := make([]schedule.Decision, len(j.Items))
+	for n, i := range j.Items {
+		decisions[n] = schedule.Decision{Front: true}
 		if ctx.Err() == nil && !inbox.IsUnavailable(err) {
-			c.log.Error("message cannot begin; it is tried again", "topic", i.message.Topic, "partition", i.message.Partition,
-				"offset", i.message.Offset, "error", err)
-			decisions[n] = decision{wait: c.backoff(10)}
+			c.log.Error("message cannot begin; it is tried again", "topic", i.Message.Topic, "partition", i.Message.Partition,
+				"offset", i.Message.Offset, "error", err)
+			decisions[n] = schedule.Decision{Wait: c.backoff(10)}
 		}
 	}
 	return decisions
 }
 
 // handleOne handles or parks one message.
-func (c *Consumer) handleOne(ctx context.Context, i *item, raised *atomic.Bool) inbox.Outcome {
-	if i.parking == nil {
+func (c *Consumer) handleOne(ctx context.Context, i *schedule.Item, raised *atomic.Bool) inbox.Outcome {
+	if i.Parking == nil {
 		switch {
-		case i.unidentified != nil:
-			i.parking = &parking{inbox.CauseIdentity, 0, i.unidentified}
-		case i.careful && c.crashes(i):
-			i.parking = &parking{inbox.CauseCrash, i.starts,
-				fmt.Errorf("the process ended %d times while this message was handled", i.starts)}
+		case i.Unidentified != nil:
+			i.Parking = &schedule.Parking{Cause: inbox.CauseIdentity, Attempts: 0, Why: i.Unidentified}
+		case i.Careful && c.crashes(i):
+			i.Parking = &schedule.Parking{Cause: inbox.CauseCrash, Attempts: i.Starts,
+				Why: fmt.Errorf("the process ended %d times while this message was handled", i.Starts)}
 		}
 	}
 	var result inbox.Result
 	var err error
-	if i.parking != nil {
-		result, err = c.store.Park(ctx, i.message, i.parking.cause, i.parking.attempts, i.parking.why)
+	if i.Parking != nil {
+		result, err = c.store.Park(ctx, i.Message, i.Parking.Cause, i.Parking.Attempts, i.Parking.Why)
 	} else {
-		result, err = c.store.handle(ctx, i.message, raised)
+		result, err = c.store.handle(ctx, i.Message, raised)
 	}
 	return inbox.Outcome{Result: result, Err: err}
 }
 
 // assess says what follows from an outcome.
-func (c *Consumer) assess(ctx context.Context, i *item, o inbox.Outcome, took time.Duration) decision {
+func (c *Consumer) assess(ctx context.Context, i *schedule.Item, o inbox.Outcome, took time.Duration) schedule.Decision {
 	switch {
 	case o.Result == inbox.Deferred:
-		return decision{}
+		return schedule.Decision{}
 	case o.Result != inbox.Failed:
 		if o.Result == inbox.Processed {
-			c.sched.processed(i.turn)
+			c.sched.Processed(i.Turn)
 		}
 		// A message that is audited ran no handler, and would let the next one begin during an outage.
 		c.available(o.Result != inbox.Audited)
-		c.hooks.handled(i.message, o.Result, i.attempts, took)
-		return decision{decided: true, result: o.Result}
+		c.hooks.handled(i.Message, o.Result, i.Attempts, took)
+		return schedule.Decision{Decided: true, Result: o.Result}
 	case ctx.Err() != nil:
 		// The partition goes, or the process: the message was not to blame.
-		return decision{front: true}
+		return schedule.Decision{Front: true}
 	case o.Err == nil:
 		o.Err = errors.New("no outcome")
 	case inbox.IsUnavailable(o.Err):
-		if i.raised && c.sched.accuse(&i.accused) {
+		if i.Raised && c.sched.Accuse(&i.Accused) {
 			return c.failed(i, o.Err, took)
 		}
 		c.unavailable(o.Err)
-		return decision{}
+		return schedule.Decision{}
 	case errors.Is(o.Err, inbox.ErrTimeout):
 		// A handler that hangs is to blame, unless it hangs on a database that does not answer.
 		if err := c.probe(ctx); err != nil {
 			c.unavailable(err)
-			return decision{}
+			return schedule.Decision{}
 		}
 	}
 	c.available(true) // the database answers
@@ -196,48 +171,48 @@ func (c *Consumer) probe(ctx context.Context) error {
 const probeTimeout = 5 * time.Second
 
 // failed is the decision on a message that was tried and failed.
-func (c *Consumer) failed(i *item, err error, took time.Duration) decision {
-	i.lone, i.started = true, false
-	i.attempts++
-	wait := c.backoff(i.attempts)
-	i.spent += took + wait
-	if i.parking != nil {
-		c.log.Error("message cannot be parked; it is tried again", "topic", i.message.Topic, "partition", i.message.Partition,
-			"offset", i.message.Offset, "wait", wait, "error", err)
-		return decision{wait: wait}
+func (c *Consumer) failed(i *schedule.Item, err error, took time.Duration) schedule.Decision {
+	i.Lone, i.Started = true, false
+	i.Attempts++
+	wait := c.backoff(i.Attempts)
+	i.Spent += took + wait
+	if i.Parking != nil {
+		c.log.Error("message cannot be parked; it is tried again", "topic", i.Message.Topic, "partition", i.Message.Partition,
+			"offset", i.Message.Offset, "wait", wait, "error", err)
+		return schedule.Decision{Wait: wait}
 	}
-	tooOften := c.cfg.Attempts > 0 && i.attempts >= c.cfg.Attempts
-	tooLong := c.cfg.AttemptsFor > 0 && i.spent >= c.cfg.AttemptsFor
+	tooOften := c.cfg.Attempts > 0 && i.Attempts >= c.cfg.Attempts
+	tooLong := c.cfg.AttemptsFor > 0 && i.Spent >= c.cfg.AttemptsFor
 	switch {
 	case errors.Is(err, inbox.ErrInvalid):
-		i.message.Source, i.message.ID = placeName(i.message)
-		i.parking = &parking{inbox.CauseIdentity, 0, err}
-		return decision{front: true}
+		i.Message.Source, i.Message.ID = placeName(i.Message)
+		i.Parking = &schedule.Parking{Cause: inbox.CauseIdentity, Attempts: 0, Why: err}
+		return schedule.Decision{Front: true}
 	case tooOften, tooLong:
-		i.parking = &parking{inbox.CauseAttempts, i.attempts, err}
-		return decision{front: true}
+		i.Parking = &schedule.Parking{Cause: inbox.CauseAttempts, Attempts: i.Attempts, Why: err}
+		return schedule.Decision{Front: true}
 	}
-	c.sched.count(func(s *Stats) { s.Failures++ })
-	c.hooks.failed(i.message, i.attempts, wait, err)
-	c.log.Warn("message failed; its key waits", "topic", i.message.Topic, "partition", i.message.Partition,
-		"offset", i.message.Offset, "msg_id", i.message.ID, "failures", i.attempts, "wait", wait, "error", err)
-	return decision{wait: wait}
+	c.failures.Add(1)
+	c.hooks.failed(i.Message, i.Attempts, wait, err)
+	c.log.Warn("message failed; its key waits", "topic", i.Message.Topic, "partition", i.Message.Partition,
+		"offset", i.Message.Offset, "msg_id", i.Message.ID, "failures", i.Attempts, "wait", wait, "error", err)
+	return schedule.Decision{Wait: wait}
 }
 
 // crashes reports whether the process has ended too often while a message was handled. The first
 // start of it that was recorded was not alone, so two are the least.
-func (c *Consumer) crashes(i *item) bool {
-	return c.cfg.CrashLimit > 0 && i.starts >= max(2, c.cfg.CrashLimit)
+func (c *Consumer) crashes(i *schedule.Item) bool {
+	return c.cfg.CrashLimit > 0 && i.Starts >= max(2, c.cfg.CrashLimit)
 }
 
 // recordStarts records that the handlers of careful messages begin, in one statement, before they
 // do. A message that was not to blame for what it did not come to keeps its record, which is not
 // written twice.
-func (c *Consumer) recordStarts(ctx context.Context, items []*item) error {
+func (c *Consumer) recordStarts(ctx context.Context, items []*schedule.Item) error {
 	var begin []inbox.Message
 	for _, i := range items {
-		if i.careful && !i.started && i.parking == nil && i.unidentified == nil && !c.crashes(i) {
-			begin = append(begin, i.message)
+		if i.Careful && !i.Started && i.Parking == nil && i.Unidentified == nil && !c.crashes(i) {
+			begin = append(begin, i.Message)
 		}
 	}
 	if len(begin) == 0 {
@@ -247,7 +222,7 @@ func (c *Consumer) recordStarts(ctx context.Context, items []*item) error {
 		return err
 	}
 	for _, i := range items {
-		i.started = true
+		i.Started = true
 	}
 	return nil
 }

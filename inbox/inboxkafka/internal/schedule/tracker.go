@@ -1,4 +1,4 @@
-package inboxkafka
+package schedule
 
 // tracker knows of one partition which records are decided, and so how far the group's offset may
 // go: to the first record that is not, and never past it. Records are entered in the order in which
@@ -6,15 +6,15 @@ package inboxkafka
 type tracker struct {
 	entries []entry // of the places first, first+1, ...
 	first   int64
-	next    position // behind the last record that left entries, where known
+	next    Position // behind the last record that left entries, where known
 	known   bool
 }
 
-// position is an offset with the epoch of the leader that wrote the record before it, as a commit
+// Position is an offset with the epoch of the leader that wrote the record before it, as a commit
 // carries both.
-type position struct {
-	offset int64
-	epoch  int32
+type Position struct {
+	Offset int64
+	Epoch  int32
 }
 
 type entry struct {
@@ -45,7 +45,7 @@ func (t *tracker) done(place int64) {
 	var passed int
 	for passed < len(t.entries) && t.entries[passed].done {
 		e := t.entries[passed]
-		t.next, t.known = position{e.last + 1, e.epoch}, true
+		t.next, t.known = Position{e.last + 1, e.epoch}, true
 		passed++
 	}
 	t.entries = t.entries[passed:]
@@ -58,12 +58,12 @@ func (t *tracker) done(place int64) {
 // watermark is the position to commit; known is false until a first record was done. Offsets that
 // the topic has no record for (markers of transactions, records of aborted ones) are passed once
 // the record after them is here.
-func (t *tracker) watermark() (p position, known bool) {
+func (t *tracker) watermark() (p Position, known bool) {
 	if !t.known {
-		return position{}, false
+		return Position{}, false
 	}
 	if len(t.entries) > 0 {
-		return position{t.entries[0].offset, t.next.epoch}, true
+		return Position{t.entries[0].offset, t.next.Epoch}, true
 	}
 	return t.next, true
 }

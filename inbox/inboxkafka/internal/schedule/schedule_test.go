@@ -1,6 +1,7 @@
-package inboxkafka
+package schedule
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -9,15 +10,26 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
+
+const someTopic = "orders"
+
+// optionsOf holds so many records.
+func optionsOf(t interface{ Context() context.Context }, records int) Options {
+	return Options{
+		MaxRecords: records, MaxBytes: 1 << 20,
+		Handling: func(inboxloop.Incarnation) context.Context { return t.Context() },
+	}
+}
 
 // world is a scheduler with two partitions, and what it should have done.
 type world struct {
 	t       *rapid.T
-	s       *scheduler
-	parts   []*partition
+	s       *Scheduler
+	parts   []*Partition
 	offsets []int64
-	jobs    []*job
+	jobs    []*Job
 	order   map[string][]int64 // of each key: the offsets that are not decided, in order
 	busy    map[string]bool    // keys of which something is in flight
 	undone  map[int][]int64    // of each partition
@@ -29,16 +41,16 @@ func (w *world) keyOf(p int, m inbox.Message) string { return fmt.Sprintf("%d/%s
 // arrive releases some messages of one partition.
 func (w *world) arrive() {
 	p := rapid.IntRange(0, len(w.parts)-1).Draw(w.t, "partition")
-	var items []*item
+	var items []*Item
 	for range rapid.IntRange(1, 8).Draw(w.t, "messages") {
 		w.offsets[p] += int64(rapid.IntRange(1, 3).Draw(w.t, "gap"))
-		m := inbox.Message{Topic: topic, Partition: int32(p), Offset: w.offsets[p]}
+		m := inbox.Message{Topic: someTopic, Partition: int32(p), Offset: w.offsets[p]}
 		if k := rapid.IntRange(0, 4).Draw(w.t, "key"); k > 0 {
 			m.Key = []byte{byte('a' + k)}
 		}
-		i := &item{message: m, bytes: 10, careful: rapid.IntRange(0, 9).Draw(w.t, "careful") == 0}
-		if i.careful {
-			i.starts = rapid.IntRange(0, 1).Draw(w.t, "starts")
+		i := &Item{Message: m, Bytes: 10, Careful: rapid.IntRange(0, 9).Draw(w.t, "careful") == 0}
+		if i.Careful {
+			i.Starts = rapid.IntRange(0, 1).Draw(w.t, "starts")
 		}
 		w.s.mu.Lock()
 		i.place = w.parts[p].tracker.add(m.Offset, 0)
@@ -51,7 +63,7 @@ func (w *world) arrive() {
 			w.order[w.keyOf(p, m)] = append(w.order[w.keyOf(p, m)], m.Offset)
 		}
 	}
-	w.s.release(w.parts[p], items)
+	w.s.Release(w.parts[p], items)
 }
 
 // begin takes a job, if there is one, and checks that it may be.
@@ -66,19 +78,19 @@ func (w *world) begin() {
 		return
 	}
 	next := map[string]int{}
-	for _, i := range j.items {
-		if i.suspect() && (len(j.items) > 1 || len(w.jobs) > 0) {
-			w.t.Fatalf("a suspect is in flight with %d messages and %d jobs", len(j.items), len(w.jobs))
+	for _, i := range j.Items {
+		if i.suspect() && (len(j.Items) > 1 || len(w.jobs) > 0) {
+			w.t.Fatalf("a suspect is in flight with %d messages and %d jobs", len(j.Items), len(w.jobs))
 		}
-		if i.message.Key == nil {
+		if i.Message.Key == nil {
 			continue
 		}
-		key := w.keyOf(int(i.message.Partition), i.message)
+		key := w.keyOf(int(i.Message.Partition), i.Message)
 		if w.busy[key] {
 			w.t.Fatalf("key %s is in flight twice", key)
 		}
-		if want := w.order[key][next[key]]; want != i.message.Offset {
-			w.t.Fatalf("key %s: offset %d began, want %d", key, i.message.Offset, want)
+		if want := w.order[key][next[key]]; want != i.Message.Offset {
+			w.t.Fatalf("key %s: offset %d began, want %d", key, i.Message.Offset, want)
 		}
 		next[key]++
 	}
@@ -101,28 +113,28 @@ func (w *world) end() {
 	n := rapid.IntRange(0, len(w.jobs)-1).Draw(w.t, "job")
 	j := w.jobs[n]
 	w.jobs = slices.Delete(w.jobs, n, n+1)
-	decisions := make([]decision, len(j.items))
+	decisions := make([]Decision, len(j.Items))
 	failed := map[string]bool{}
-	for n, i := range j.items {
-		p := int(i.message.Partition)
-		key := w.keyOf(p, i.message)
+	for n, i := range j.Items {
+		p := int(i.Message.Partition)
+		key := w.keyOf(p, i.Message)
 		delete(w.busy, key)
 		switch outcome := rapid.IntRange(0, 4).Draw(w.t, "outcome"); {
-		case i.message.Key != nil && failed[key]: // deferred
+		case i.Message.Key != nil && failed[key]: // deferred
 		case outcome == 0:
-			decisions[n].wait = time.Duration(rapid.IntRange(1, 50).Draw(w.t, "wait")) * time.Millisecond
-			i.lone, failed[key] = true, true
+			decisions[n].Wait = time.Duration(rapid.IntRange(1, 50).Draw(w.t, "wait")) * time.Millisecond
+			i.Lone, failed[key] = true, true
 		case outcome == 1:
-			decisions[n].front, failed[key] = true, true
+			decisions[n].Front, failed[key] = true, true
 		default:
-			decisions[n] = decision{decided: true, result: inbox.Processed}
-			if i.message.Key != nil {
+			decisions[n] = Decision{Decided: true, Result: inbox.Processed}
+			if i.Message.Key != nil {
 				w.order[key] = w.order[key][1:]
 			}
-			w.undone[p] = slices.DeleteFunc(w.undone[p], func(o int64) bool { return o == i.message.Offset })
+			w.undone[p] = slices.DeleteFunc(w.undone[p], func(o int64) bool { return o == i.Message.Offset })
 		}
 	}
-	w.s.finish(j, decisions)
+	w.s.Finish(j, decisions)
 }
 
 // pass lets time pass: the oldest wait ends.
@@ -145,11 +157,11 @@ func (w *world) check() {
 			w.t.Fatalf("partition %d holds %d records of %d bytes, want %d", p, part.held, part.bytes, len(w.undone[p]))
 		}
 		mark, known := part.tracker.watermark()
-		if known && len(w.undone[p]) > 0 && mark.offset != w.undone[p][0] {
-			w.t.Fatalf("partition %d: watermark %d, want %d", p, mark.offset, w.undone[p][0])
+		if known && len(w.undone[p]) > 0 && mark.Offset != w.undone[p][0] {
+			w.t.Fatalf("partition %d: watermark %d, want %d", p, mark.Offset, w.undone[p][0])
 		}
-		if known && len(w.undone[p]) == 0 && mark.offset != w.offsets[p]+1 {
-			w.t.Fatalf("partition %d: watermark %d, want %d", p, mark.offset, w.offsets[p]+1)
+		if known && len(w.undone[p]) == 0 && mark.Offset != w.offsets[p]+1 {
+			w.t.Fatalf("partition %d: watermark %d, want %d", p, mark.Offset, w.offsets[p]+1)
 		}
 	}
 	if w.s.held != total || w.s.bytes != int64(10*total) || w.s.inFlight != len(w.jobs) {
@@ -161,17 +173,19 @@ func (w *world) check() {
 // alone; the watermark passes nothing that is not done; and in the end all is done.
 func TestScheduleKeepsItsPromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		options := optionsOf(t, 1000)
 		w := &world{
-			t: t, s: newScheduler(1000, 1<<20), offsets: []int64{-1, 99},
+			t: t, offsets: []int64{-1, 99},
 			order: map[string][]int64{}, busy: map[string]bool{}, undone: map[int][]int64{},
 		}
-		w.s.after = func(_ time.Duration, call func()) func() bool {
+		options.After = func(_ time.Duration, call func()) func() bool {
 			w.timers = append(w.timers, call)
 			return func() bool { return true }
 		}
+		w.s = New(options)
 		for n := range 2 {
-			w.parts = append(w.parts, newPartition(t.Context(), topicPartition{topic, int32(n)}))
-			w.s.partitions[w.parts[n].topicPartition] = w.parts[n]
+			w.parts = append(w.parts, newPartition(t.Context(), TopicPartition{someTopic, int32(n)}))
+			w.s.partitions[w.parts[n].TopicPartition] = w.parts[n]
 		}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
 			switch rapid.IntRange(0, 4).Draw(t, "step") {
@@ -195,17 +209,17 @@ func (w *world) finishAll() {
 	for range 10_000 {
 		w.begin()
 		for _, j := range w.jobs {
-			decisions := make([]decision, len(j.items))
-			for n, i := range j.items {
-				decisions[n] = decision{decided: true, result: inbox.Processed}
-				key := w.keyOf(int(i.message.Partition), i.message)
+			decisions := make([]Decision, len(j.Items))
+			for n, i := range j.Items {
+				decisions[n] = Decision{Decided: true, Result: inbox.Processed}
+				key := w.keyOf(int(i.Message.Partition), i.Message)
 				delete(w.busy, key)
-				if i.message.Key != nil {
+				if i.Message.Key != nil {
 					w.order[key] = w.order[key][1:]
 				}
-				w.undone[int(i.message.Partition)] = slices.DeleteFunc(w.undone[int(i.message.Partition)], func(o int64) bool { return o == i.message.Offset })
+				w.undone[int(i.Message.Partition)] = slices.DeleteFunc(w.undone[int(i.Message.Partition)], func(o int64) bool { return o == i.Message.Offset })
 			}
-			w.s.finish(j, decisions)
+			w.s.Finish(j, decisions)
 		}
 		w.jobs = nil
 		w.check()
@@ -224,71 +238,71 @@ func (w *world) finishAll() {
 
 // A key with many messages does not delay the others by more than a turn.
 func TestBusyKeyIsFairToOthers(t *testing.T) {
-	s := newScheduler(10_000, 1<<20)
-	p := newPartition(t.Context(), topicPartition{topic, 0})
-	s.partitions[p.topicPartition] = p
-	var items []*item
+	s := New(optionsOf(t, 10_000))
+	p := newPartition(t.Context(), TopicPartition{someTopic, 0})
+	s.partitions[p.TopicPartition] = p
+	var items []*Item
 	for n := range 500 {
-		items = append(items, &item{message: inbox.Message{Key: []byte("busy"), Offset: int64(n)}, place: p.tracker.add(int64(n), 0)})
+		items = append(items, &Item{Message: inbox.Message{Key: []byte("busy"), Offset: int64(n)}, place: p.tracker.add(int64(n), 0)})
 	}
 	for n := range 10 {
-		items = append(items, &item{
-			message: inbox.Message{Key: []byte{byte('a' + n)}, Offset: int64(500 + n)}, place: p.tracker.add(int64(500+n), 0),
+		items = append(items, &Item{
+			Message: inbox.Message{Key: []byte{byte('a' + n)}, Offset: int64(500 + n)}, place: p.tracker.add(int64(500+n), 0),
 		})
 	}
 	s.held, p.held = len(items), len(items)
-	s.release(p, items)
+	s.Release(p, items)
 	turns := map[string]int{}
 	for range 20 {
-		j := s.take(1)
-		turns[string(j.items[0].message.Key)]++
-		s.finish(j, []decision{{decided: true, result: inbox.Processed}})
+		j := s.Take(1)
+		turns[string(j.Items[0].Message.Key)]++
+		s.Finish(j, []Decision{{Decided: true, Result: inbox.Processed}})
 	}
 	if turns["busy"] != 10 || len(turns) != 11 {
 		t.Errorf("turns: %v; want all keys, and the busy one in between", turns)
 	}
-	j := s.take(100)
-	if len(j.items) != 100 {
-		t.Errorf("a batch of %d, want 100 of the busy key", len(j.items))
+	j := s.Take(100)
+	if len(j.Items) != 100 {
+		t.Errorf("a batch of %d, want 100 of the busy key", len(j.Items))
 	}
 }
 
 // Closing lets go of all that is not in flight, and tells when the rest is done.
 func TestClosedPartitionDrains(t *testing.T) {
-	s := newScheduler(100, 1<<20)
-	p := newPartition(t.Context(), topicPartition{topic, 0})
-	s.partitions[p.topicPartition] = p
-	var items []*item
+	s := New(optionsOf(t, 100))
+	p := newPartition(t.Context(), TopicPartition{someTopic, 0})
+	s.partitions[p.TopicPartition] = p
+	var items []*Item
 	for n := range 10 {
-		items = append(items, &item{message: inbox.Message{Key: []byte{byte('a' + n%3)}}, place: p.tracker.add(int64(n), 0), bytes: 1})
+		items = append(items, &Item{Message: inbox.Message{Key: []byte{byte('a' + n%3)}}, place: p.tracker.add(int64(n), 0), Bytes: 1})
 	}
 	s.held, s.bytes, p.held, p.bytes = 10, 10, 10, 10
-	s.release(p, items[:8])
+	s.Release(p, items[:8])
 	p.incoming = items[8:]
-	first, second := s.take(1), s.take(1)
-	drained := s.closePartition(p, false)
+	first, second := s.Take(1), s.Take(1)
+	s.Close(p, false)
 	if s.held != 2 || p.held != 2 {
 		t.Errorf("%d records are held, want the 2 in flight", s.held)
 	}
-	s.finish(second, []decision{{wait: time.Hour}})
+	s.Finish(second, []Decision{{Wait: time.Hour}})
 	select {
-	case <-drained:
+	case <-p.Drained:
 		t.Fatal("drained with a message in flight")
 	default:
 	}
-	s.finish(first, []decision{{decided: true, result: inbox.Processed}})
-	<-drained
-	if mark, _ := p.tracker.watermark(); mark.offset != 1 || s.held != 0 || s.bytes != 0 || s.inFlight != 0 {
+	s.Finish(first, []Decision{{Decided: true, Result: inbox.Processed}})
+	<-p.Drained
+	if mark, _ := p.tracker.watermark(); mark.Offset != 1 || s.held != 0 || s.bytes != 0 || s.inFlight != 0 {
 		t.Errorf("watermark %+v, %d held, %d bytes, %d in flight", mark, s.held, s.bytes, s.inFlight)
 	}
 	// What was being looked up meanwhile is let go of if it is handed over.
 	s.held, s.bytes, p.held, p.bytes = 10, 10, 10, 10
-	s.release(p, items)
+	s.Release(p, items)
 	if s.held != 0 || s.bytes != 0 || p.held != 0 {
 		t.Errorf("%d records, %d bytes of a partition that is gone stay held", s.held, s.bytes)
 	}
-	s.drain()
-	if j := s.take(1); j != nil {
+	s.Drain()
+	if j := s.Take(1); j != nil {
 		t.Errorf("a job of a closed partition: %+v", j)
 	}
 }

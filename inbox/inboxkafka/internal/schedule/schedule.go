@@ -1,4 +1,4 @@
-package inboxkafka
+package schedule
 
 import (
 	"context"
@@ -10,36 +10,34 @@ import (
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// scheduler decides which messages are handled when. Everything in it is under one lock, which is
+// Scheduler decides which messages are handled when. Everything in it is under one lock, which is
 // never held during a call of anything else.
 //
 // A key with something to do stands once in the line ready. A worker takes the first key, or for a
 // batch several, and the first messages of each; a key that has more goes to the end of the line,
 // so that a busy key delays the others by one turn at most.
-type scheduler struct {
+type Scheduler struct {
 	mu    sync.Mutex
 	work  sync.Cond // for workers: something may be ready
 	slots sync.Cond // for calls of handlers beside the workers
 	room  sync.Cond // for the goroutine that fetches
 
-	partitions map[topicPartition]*partition
+	partitions map[TopicPartition]*Partition
 	member     string                   // that the partitions were assigned to
-	next       map[topicPartition]int64 // the offset that the client reads next, if it is known
-	ready      deque[*keyQueue]
+	next       map[TopicPartition]int64 // the offset that the client reads next, if it is known
+	ready      deque[*queue]
 	inFlight   int  // jobs and slots
 	alone      bool // a suspect is in flight: nothing else is
 	draining   bool
 
 	holding map[heldKey]bool // keys whose messages wait until the parked ones before them are handled
 
-	paused   map[*partition]struct{} // that are not fetched from
-	held     int
-	bytes    int64
-	maxHeld  int
-	maxBytes int64
+	paused map[*Partition]struct{} // that are not fetched from
+	held   int
+	bytes  int64
 
 	breaker breaker
-	stats   Stats
+	counts  Counts
 
 	// incarnation is the one of the database in which messages are decided. rewinding is whether it
 	// has ended, so that nothing begins until what may be forgotten is read once more; stopPoll ends
@@ -49,43 +47,94 @@ type scheduler struct {
 	stopPoll    context.CancelFunc
 	rewinds     int // since the last flush
 
-	fromStart bool // a group without an offset begins at the start of the log
-
 	turn int64 // counts jobs and slots, as they begin
 	good int64 // the turn of the last one of those in which a message was processed
 
-	after func(time.Duration, func()) (stop func() bool)
+	options Options
 }
 
-func after(d time.Duration, call func()) (stop func() bool) { return time.AfterFunc(d, call).Stop }
+// Options are the bounds and the surroundings of a Scheduler. All but After are required.
+type Options struct {
+	// MaxRecords and MaxBytes bound what is held.
+	MaxRecords int
+	MaxBytes   int64
 
-func newScheduler(maxHeld int, maxBytes int64) *scheduler {
-	s := &scheduler{
-		partitions: map[topicPartition]*partition{}, next: map[topicPartition]int64{},
-		holding: map[heldKey]bool{}, paused: map[*partition]struct{}{},
-		maxHeld: maxHeld, maxBytes: maxBytes, after: after,
+	// FromStart is whether a group without an offset begins at the start of the log.
+	FromStart bool
+
+	// Handling returns the context of handlers that decide messages in an incarnation of the
+	// database.
+	Handling func(inboxloop.Incarnation) context.Context
+
+	// After calls a function once a time has passed, as time.AfterFunc does, which it defaults to.
+	After func(time.Duration, func()) (stop func() bool)
+}
+
+// New returns a scheduler without partitions.
+func New(options Options) *Scheduler {
+	if options.After == nil {
+		options.After = func(d time.Duration, call func()) func() bool { return time.AfterFunc(d, call).Stop }
+	}
+	s := &Scheduler{
+		partitions: map[TopicPartition]*Partition{}, next: map[TopicPartition]int64{},
+		holding: map[heldKey]bool{}, paused: map[*Partition]struct{}{}, options: options,
 	}
 	s.work.L, s.slots.L, s.room.L = &s.mu, &s.mu, &s.mu
 	return s
 }
 
-// job is what a worker does at once: one message, or a batch.
-type job struct {
-	items  []*item
-	queues []*keyQueue // of each item
+// Start notes the incarnation of the database, before anything is assigned.
+func (s *Scheduler) Start(now inboxloop.Incarnation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.incarnation = now
+}
+
+// Job is what a worker does at once: one message, or a batch.
+type Job struct {
+	Items  []*Item
+	queues []*queue // of each item
 	alone  bool
 	trial  bool // of whether an outage is over
 }
 
+// Context returns the context of a job, which ends with the first of its partitions that may not go
+// on.
+func (s *Scheduler) Context(j *Job) (context.Context, context.CancelFunc) {
+	first := j.queues[0].part
+	several := false
+	for _, q := range j.queues {
+		several = several || q.part != first
+	}
+	if !several {
+		return first.handling, func() {}
+	}
+	ctx, cancel := context.WithCancel(s.options.Handling(first.incarnation))
+	var stops []func() bool
+	watched := map[*Partition]bool{}
+	for _, q := range j.queues {
+		if !watched[q.part] {
+			watched[q.part] = true
+			stops = append(stops, context.AfterFunc(q.part.handling, cancel))
+		}
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
+}
+
 // wake lets everybody look again, after a change that concerns more than one key.
-func (s *scheduler) wake() {
+func (s *Scheduler) wake() {
 	s.work.Broadcast()
 	s.slots.Broadcast()
 	s.room.Broadcast()
 }
 
-// release hands messages to the queues of their keys, in order.
-func (s *scheduler) release(p *partition, items []*item) {
+// Release hands messages to the queues of their keys, in order.
+func (s *Scheduler) Release(p *Partition, items []*Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range items {
@@ -93,7 +142,7 @@ func (s *scheduler) release(p *partition, items []*item) {
 			s.letGo(p, i)
 			continue
 		}
-		q := p.queue(i.message)
+		q := p.queue(i.Message)
 		q.items = append(q.items, i)
 		if q.state == idle {
 			s.enqueue(q, false)
@@ -105,7 +154,7 @@ func (s *scheduler) release(p *partition, items []*item) {
 }
 
 // enqueue puts a key into the line.
-func (s *scheduler) enqueue(q *keyQueue, front bool) {
+func (s *Scheduler) enqueue(q *queue, front bool) {
 	if s.isHeld(q) {
 		q.state = waiting
 		return
@@ -119,8 +168,8 @@ func (s *scheduler) enqueue(q *keyQueue, front bool) {
 	s.work.Signal()
 }
 
-// take waits for something to do, up to most messages. It returns nil once nothing more begins.
-func (s *scheduler) take(most int) *job {
+// Take waits for something to do, up to most messages. It returns nil once nothing more begins.
+func (s *Scheduler) Take(most int) *Job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.draining {
@@ -134,7 +183,7 @@ func (s *scheduler) take(most int) *job {
 }
 
 // pick returns the next job, or nil if nothing may begin now.
-func (s *scheduler) pick(most int) *job {
+func (s *Scheduler) pick(most int) *Job {
 	if s.alone || s.rewinding || s.breaker.blocks() {
 		return nil
 	}
@@ -150,7 +199,7 @@ func (s *scheduler) pick(most int) *job {
 			return nil
 		}
 		s.ready.popFront()
-		j := &job{alone: first.suspect()}
+		j := &Job{alone: first.suspect()}
 		j.add(q, 1)
 		return j
 	}
@@ -158,11 +207,11 @@ func (s *scheduler) pick(most int) *job {
 }
 
 // gather fills a batch: first an equal share of each key in the line, then what room is left.
-func (s *scheduler) gather(most int) *job {
-	j := &job{}
+func (s *Scheduler) gather(most int) *Job {
+	j := &Job{}
 	share := max(1, most/s.ready.len())
-	var keys []*keyQueue
-	for len(j.items) < most && s.ready.len() > 0 {
+	var keys []*queue
+	for len(j.Items) < most && s.ready.len() > 0 {
 		q := s.ready.front()
 		if s.isIdle(q) {
 			s.popIdle()
@@ -172,73 +221,73 @@ func (s *scheduler) gather(most int) *job {
 			break
 		}
 		s.ready.popFront()
-		j.add(q, min(share, most-len(j.items)))
+		j.add(q, min(share, most-len(j.Items)))
 		keys = append(keys, q)
 	}
 	for _, q := range keys {
-		if len(j.items) == most {
+		if len(j.Items) == most {
 			break
 		}
-		j.add(q, most-len(j.items))
+		j.add(q, most-len(j.Items))
 	}
 	return j
 }
 
 // add takes up to n more messages of a key into the job, up to one that may not share a
 // transaction; such a one is taken only as the first.
-func (j *job) add(q *keyQueue, n int) {
+func (j *Job) add(q *queue, n int) {
 	for ; n > 0 && q.taken < len(q.items); n-- {
 		i := q.items[q.taken]
 		if q.taken > 0 && i.single() {
 			break
 		}
-		j.items, j.queues = append(j.items, i), append(j.queues, q)
+		j.Items, j.queues = append(j.Items, i), append(j.queues, q)
 		q.taken++
 	}
 	q.state = running
 }
 
 // skipIdle drops keys from the front of the line of which nothing may begin.
-func (s *scheduler) skipIdle() {
+func (s *Scheduler) skipIdle() {
 	for s.ready.len() > 0 && s.isIdle(s.ready.front()) {
 		s.popIdle()
 	}
 }
 
 // isIdle reports whether a key in the line is of a partition that is gone, or is held.
-func (s *scheduler) isIdle(q *keyQueue) bool { return q.part.closed || s.isHeld(q) }
+func (s *Scheduler) isIdle(q *queue) bool { return q.part.closed || s.isHeld(q) }
 
 // popIdle takes the key at the front out of the line.
-func (s *scheduler) popIdle() {
+func (s *Scheduler) popIdle() {
 	if q := s.ready.popFront(); !q.part.closed {
 		q.state = waiting
 	}
 }
 
-func (s *scheduler) begin(j *job) {
+func (s *Scheduler) begin(j *Job) {
 	s.inFlight++
 	s.alone, j.trial = j.alone, s.breaker.begin()
 	s.turn++
 	for n, q := range j.queues {
 		q.part.inUse++
-		j.items[n].turn = s.turn
+		j.Items[n].Turn = s.turn
 	}
 }
 
-// decision is what became of one message of a job.
-type decision struct {
-	// decided messages leave, with their result.
-	decided bool
-	result  inbox.Result
-	// wait is how long the key of one that failed waits.
-	wait time.Duration
-	// front sends the key to the front of the line: its message was not tried.
-	front bool
+// Decision is what became of one message of a job.
+type Decision struct {
+	// Decided messages leave, with their result.
+	Decided bool
+	Result  inbox.Result
+	// Wait is how long the key of one that failed waits.
+	Wait time.Duration
+	// Front sends the key to the front of the line: its message was not tried.
+	Front bool
 }
 
-// finish takes the decisions on the messages of a job, in their order. It reports whether there is
-// a partition to resume; see Consumer.balance.
-func (s *scheduler) finish(j *job, decisions []decision) (resume bool) {
+// Finish takes the decisions on the messages of a job, in their order. It reports whether there is
+// a partition to resume; see Balance.
+func (s *Scheduler) Finish(j *Job, decisions []Decision) (resume bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inFlight--
@@ -248,18 +297,18 @@ func (s *scheduler) finish(j *job, decisions []decision) (resume bool) {
 	if j.trial {
 		s.breaker.trial = false
 	}
-	for n, i := range j.items {
+	for n, i := range j.Items {
 		q, v := j.queues[n], decisions[n]
 		q.part.inUse--
 		switch {
-		case v.decided:
-			s.decide(q.part, i, v.result)
+		case v.Decided:
+			s.decide(q.part, i, v.Result)
 			q.drop(i)
 		case q.part.closed:
 			s.letGo(q.part, i)
 			q.drop(i)
 		default:
-			q.wait, q.front = max(q.wait, v.wait), q.front || v.front
+			q.wait, q.front = max(q.wait, v.Wait), q.front || v.Front
 		}
 	}
 	for _, q := range j.queues {
@@ -276,15 +325,15 @@ func (s *scheduler) finish(j *job, decisions []decision) (resume bool) {
 }
 
 // decide takes a message out that is done.
-func (s *scheduler) decide(p *partition, i *item, result inbox.Result) {
+func (s *Scheduler) decide(p *Partition, i *Item, result inbox.Result) {
 	p.done(i.place)
 	p.resulted(result)
 	s.letGo(p, i)
-	s.stats.count(result)
+	s.counts.count(result)
 }
 
 // putBack says what a key does next whose messages come back from a job.
-func (s *scheduler) putBack(q *keyQueue) {
+func (s *Scheduler) putBack(q *queue) {
 	p, wait, front := q.part, q.wait, q.front
 	q.taken, q.wait, q.front, q.state = 0, 0, false, idle
 	switch {
@@ -294,13 +343,13 @@ func (s *scheduler) putBack(q *keyQueue) {
 		p.forget(q)
 	case wait > 0:
 		q.state = waiting
-		q.stopWait = s.after(wait, func() { s.endWait(q) })
+		q.stopWait = s.options.After(wait, func() { s.endWait(q) })
 	default:
 		s.enqueue(q, front)
 	}
 }
 
-func (s *scheduler) endWait(q *keyQueue) {
+func (s *Scheduler) endWait(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if q.state == waiting && !q.part.closed {
@@ -309,27 +358,27 @@ func (s *scheduler) endWait(q *keyQueue) {
 }
 
 // drop takes a message out of its key.
-func (q *keyQueue) drop(i *item) {
+func (q *queue) drop(i *Item) {
 	if q.items[0] == i { // nearly always
 		q.items[0] = nil
 		q.items = q.items[1:]
 		return
 	}
-	q.items = slices.DeleteFunc(q.items, func(other *item) bool { return other == i })
+	q.items = slices.DeleteFunc(q.items, func(other *Item) bool { return other == i })
 }
 
-// closePartition lets nothing of a partition begin any more, and lets go of what is not in flight.
-// The channel is closed once nothing is.
-func (s *scheduler) closePartition(p *partition, lost bool) (drained <-chan struct{}) {
+// Close lets nothing of a partition begin any more, and lets go of what is not in flight.
+// The partition is Drained once nothing is.
+func (s *Scheduler) Close(p *Partition, lost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.close(p, lost)
+	s.closePartition(p, lost)
 }
 
-// close is closePartition under the lock.
-func (s *scheduler) close(p *partition, lost bool) (drained <-chan struct{}) {
+// closePartition is closePartition under the lock.
+func (s *Scheduler) closePartition(p *Partition, lost bool) {
 	if p.closed {
-		return p.drained // the shutdown and a callback may both come here
+		return // the shutdown and a callback may both come here
 	}
 	p.stopIntake()
 	p.closed, p.lost = true, lost
@@ -348,11 +397,10 @@ func (s *scheduler) close(p *partition, lost bool) (drained <-chan struct{}) {
 	}
 	p.noteDrained()
 	s.wake()
-	return p.drained
 }
 
-// drain lets nothing more begin.
-func (s *scheduler) drain() {
+// Drain lets nothing more begin.
+func (s *Scheduler) Drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.draining = true

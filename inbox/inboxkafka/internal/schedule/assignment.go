@@ -1,4 +1,4 @@
-package inboxkafka
+package schedule
 
 import (
 	"context"
@@ -9,21 +9,19 @@ import (
 // Which partitions are assigned, how far each one has come, and starting over after a crash of
 // Postgres.
 
-// assign puts in the partitions that are not there yet, as made, and returns them. member is who
-// they are assigned to.
-func (s *scheduler) assign(
-	member string, partitions map[string][]int32, made func(topicPartition, inboxloop.Incarnation) *partition,
-) (begun []*partition) {
+// Assign puts in the partitions that are not there yet, and returns them. member is who they are
+// assigned to.
+func (s *Scheduler) Assign(member string, partitions map[string][]int32) (begun []*Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.member = member
 	for topic, numbers := range partitions {
 		for _, n := range numbers {
-			at := topicPartition{topic, n}
+			at := TopicPartition{topic, n}
 			if s.draining || s.partitions[at] != nil {
 				continue
 			}
-			p := made(at, s.incarnation)
+			p := s.newPartition(at)
 			s.partitions[at] = p
 			begun = append(begun, p)
 		}
@@ -31,8 +29,8 @@ func (s *scheduler) assign(
 	return begun
 }
 
-// assignedNow returns the partitions that are assigned and not closed.
-func (s *scheduler) assignedNow() (all []topicPartition) {
+// Assigned returns the partitions that are assigned and not closed.
+func (s *Scheduler) Assigned() (all []TopicPartition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for at, p := range s.partitions {
@@ -43,29 +41,36 @@ func (s *scheduler) assignedNow() (all []topicPartition) {
 	return all
 }
 
-// find returns a partition, or nil.
-func (s *scheduler) find(at topicPartition) *partition {
+// Find returns a partition, or nil.
+func (s *Scheduler) Find(at TopicPartition) *Partition {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.partitions[at]
 }
 
-// remove takes a partition out.
-func (s *scheduler) remove(p *partition) {
+// Remove takes a partition out.
+func (s *Scheduler) Remove(p *Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.partitions, p.topicPartition)
+	delete(s.partitions, p.TopicPartition)
 	delete(s.paused, p)
 	s.room.Signal()
 }
 
-// watermarks are the positions to commit, of all partitions that stay or of those that go; the
+// newPartition returns a partition whose messages are decided in the incarnation of now.
+func (s *Scheduler) newPartition(at TopicPartition) *Partition {
+	p := newPartition(s.options.Handling(s.incarnation), at)
+	p.incarnation = s.incarnation
+	return p
+}
+
+// Watermarks are the positions to commit, of all partitions that stay or of those that go; the
 // member that has them; and the incarnation in which all before them was decided.
-func (s *scheduler) watermarks(gone []closing) (marks map[*partition]position, member string, since inboxloop.Incarnation) {
+func (s *Scheduler) Watermarks(gone []*Partition) (marks map[*Partition]Position, member string, since inboxloop.Incarnation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	marks = map[*partition]position{}
-	add := func(p *partition) {
+	marks = map[*Partition]Position{}
+	add := func(p *Partition) {
 		mark, known := p.tracker.watermark()
 		if known && mark != p.committed && !p.lost && p.incarnation == s.incarnation {
 			marks[p] = mark
@@ -79,13 +84,13 @@ func (s *scheduler) watermarks(gone []closing) (marks map[*partition]position, m
 		}
 	}
 	for _, p := range gone {
-		add(p.partition)
+		add(p)
 	}
 	return marks, s.member, s.incarnation
 }
 
-// flushed notes what a flush has spoken for.
-func (s *scheduler) flushed(marks map[*partition]position) {
+// Flushed notes what a flush has spoken for.
+func (s *Scheduler) Flushed(marks map[*Partition]Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p, mark := range marks {
@@ -94,15 +99,15 @@ func (s *scheduler) flushed(marks map[*partition]position) {
 	s.rewinds = 0
 }
 
-// committed notes that a position was committed.
-func (s *scheduler) committed(p *partition, mark position) {
+// Committed notes that a position was committed.
+func (s *Scheduler) Committed(p *Partition, mark Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.committed = mark
 }
 
-// endMissing reports whether there is a partition whose end is not known.
-func (s *scheduler) endMissing() bool {
+// EndMissing reports whether there is a partition whose end is not known.
+func (s *Scheduler) EndMissing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range s.partitions {
@@ -113,8 +118,8 @@ func (s *scheduler) endMissing() bool {
 	return false
 }
 
-// setEnds notes where the log of a partition begins and can be read to; -1 is not known.
-func (s *scheduler) setEnds(at topicPartition, start, stable int64) {
+// SetEnds notes where the log of a partition begins and can be read to; -1 is not known.
+func (s *Scheduler) SetEnds(at TopicPartition, start, stable int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.partitions[at]
@@ -128,18 +133,18 @@ func (s *scheduler) setEnds(at topicPartition, start, stable int64) {
 }
 
 // reached is the offset up to which all of a partition is done, -1 if that is not known.
-func (s *scheduler) reached(p *partition) int64 {
+func (s *Scheduler) reached(p *Partition) int64 {
 	reached := int64(-1)
 	mark, known := p.tracker.watermark()
-	next, begun := s.next[p.topicPartition]
+	next, begun := s.next[p.TopicPartition]
 	switch {
 	case known:
-		reached = mark.offset
+		reached = mark.Offset
 	case p.tracker.window() > 0:
 		reached = p.tracker.entries[0].offset
 	case begun:
 		reached = next
-	case s.fromStart:
+	case s.options.FromStart:
 		reached = p.start
 	}
 	if reached >= 0 {
@@ -149,8 +154,8 @@ func (s *scheduler) reached(p *partition) int64 {
 	return reached
 }
 
-// forgotten has what may be forgotten read once more.
-func (s *scheduler) forgotten() {
+// Forgotten has what may be forgotten read once more.
+func (s *Scheduler) Forgotten() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rewinding {
@@ -163,15 +168,15 @@ func (s *scheduler) forgotten() {
 	s.wake()
 }
 
-// toRewind reports whether the incarnation has ended.
-func (s *scheduler) toRewind() bool {
+// Rewinding reports whether the incarnation has ended.
+func (s *Scheduler) Rewinding() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.rewinding
 }
 
-// pollContext is the context of a poll, which forgotten ends.
-func (s *scheduler) pollContext(ctx context.Context) (polling context.Context, stop context.CancelFunc) {
+// PollContext is the context of a poll, which Forgotten ends.
+func (s *Scheduler) PollContext(ctx context.Context) (polling context.Context, stop context.CancelFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	polling, stop = context.WithCancel(ctx)
@@ -182,20 +187,18 @@ func (s *scheduler) pollContext(ctx context.Context) (polling context.Context, s
 	return polling, stop
 }
 
-// countRewind counts the rewinds since the last flush.
-func (s *scheduler) countRewind() int {
+// CountRewind counts the rewinds since the last flush.
+func (s *Scheduler) CountRewind() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rewinds++
 	return s.rewinds
 }
 
-// beginAgain puts a new partition in the place of each one, in the incarnation that the database is
-// in now, and returns them. After a crash of the process before, the first records of each are
-// looked at with care.
-func (s *scheduler) beginAgain(
-	now inboxloop.Incarnation, made func(topicPartition, inboxloop.Incarnation) *partition, careful int,
-) (begun []*partition) {
+// Rewind puts a new partition in the place of each one, in the incarnation that the database is
+// in now, and returns them. If a process before crashed, the first records of each are looked at
+// with care.
+func (s *Scheduler) Rewind(now inboxloop.Incarnation) (begun []*Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.wake()
@@ -208,19 +211,19 @@ func (s *scheduler) beginAgain(
 		if old.closed {
 			continue
 		}
-		p := made(at, now)
+		p := s.newPartition(at)
 		p.start = old.start
 		p.from, p.entered, p.committed, p.stable, p.crashed = old.from, old.entered, old.committed, old.stable, old.crashed
 		if p.crashed {
-			p.careful = careful
+			p.careful = s.options.MaxRecords
 		}
-		s.close(old, true)
-		old.stop()
+		s.closePartition(old, true)
+		old.Stop()
 		delete(s.paused, old)
 		s.partitions[at] = p
 		begun = append(begun, p)
 		if p.entered {
-			s.next[at] = p.from.offset
+			s.next[at] = p.from.Offset
 		}
 	}
 	return begun

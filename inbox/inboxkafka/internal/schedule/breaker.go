@@ -1,4 +1,4 @@
-package inboxkafka
+package schedule
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // lets one trial through, whatever else is still in flight from before: that may hang on a
 // connection that never answers. A success closes the breaker, and another such error opens it for
 // twice as long. A message that failed a trial goes to the end of the line, so that the next trial
-// is of another key; see scheduler.accuse. It belongs to the scheduler's lock.
+// is of another key; see Scheduler.Accuse. It belongs to the scheduler's lock.
 type breaker struct {
 	state  breakerState
 	trial  bool      // a trial is in flight, and began lately
@@ -57,22 +57,22 @@ func (b *breaker) trip(least, most time.Duration) (pause time.Duration) {
 		b.since = now
 	}
 	b.state = open
-	return jitter(b.pause)
+	return Jitter(b.pause)
 }
 
-// processed notes that a message was processed in a job of that turn.
-func (s *scheduler) processed(turn int64) {
+// Processed notes that a message was processed in a job of that turn.
+func (s *Scheduler) Processed(turn int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.good = max(s.good, turn)
 }
 
-// accuse notes that a handler has said of one message that something is unavailable, and reports
+// Accuse notes that a handler has said of one message that something is unavailable, and reports
 // whether it has to be its own fault: it has said so before, and a job that began after that has
 // processed another message. In an outage no such job is: it opens the breaker, and the first one
 // to be processed ends it. So one bad message makes the others wait for a moment and not for good,
 // and an outage costs none of them an attempt.
-func (s *scheduler) accuse(accused *int64) (refuted bool) {
+func (s *Scheduler) Accuse(accused *int64) (refuted bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	refuted = *accused > 0 && s.good > *accused
@@ -80,9 +80,9 @@ func (s *scheduler) accuse(accused *int64) (refuted bool) {
 	return refuted
 }
 
-// trip opens the breaker, unless it is open, for a pause between least and most. first is whether
-// it was closed.
-func (s *scheduler) trip(least, most time.Duration) (first bool) {
+// Trip opens the breaker, unless it is open, for a pause between least and most, which is mostPause
+// at most. first is whether it was closed.
+func (s *Scheduler) Trip(least, most time.Duration) (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &s.breaker
@@ -90,8 +90,8 @@ func (s *scheduler) trip(least, most time.Duration) (first bool) {
 		return false
 	}
 	first = b.since.IsZero()
-	pause := b.trip(least, most)
-	s.after(pause, func() {
+	pause := b.trip(least, max(least, min(most, mostPause)))
+	s.options.After(pause, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		b.state = halfOpen
@@ -100,9 +100,10 @@ func (s *scheduler) trip(least, most time.Duration) (first bool) {
 	return first
 }
 
-// heal closes the breaker if it waits for a trial to succeed, and returns for how long it was not
-// closed; see Consumer.available.
-func (s *scheduler) heal(handled bool) (lasted time.Duration, healed bool) {
+// Heal closes the breaker if it waits for a trial to succeed, and returns for how long it was not
+// closed. handled is whether a handler was called. Queries of our own say nothing about what
+// handlers need, so they close it only if no message is there to try it with.
+func (s *Scheduler) Heal(handled bool) (lasted time.Duration, healed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &s.breaker
@@ -118,12 +119,12 @@ func (s *scheduler) heal(handled bool) (lasted time.Duration, healed bool) {
 // allowTrials lets a trial begin now, and another one after each pause while the breaker stays
 // half-open. After a failover each trial may get one of many dead connections out of the pool, and
 // wait for its time limit.
-func (s *scheduler) allowTrials(pause time.Duration) {
+func (s *Scheduler) allowTrials(pause time.Duration) {
 	s.breaker.trial = false
 	s.breaker.round++
 	s.wake()
 	round := s.breaker.round
-	s.after(max(pause, leastBetweenTrials), func() {
+	s.options.After(max(pause, leastBetweenTrials), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.breaker.state == halfOpen && s.breaker.round == round && !s.draining {
@@ -135,8 +136,8 @@ func (s *scheduler) allowTrials(pause time.Duration) {
 // leastBetweenTrials is how long a trial has at least before another one begins beside it.
 const leastBetweenTrials = 500 * time.Millisecond
 
-// awaitBreaker waits until the breaker is not open.
-func (s *scheduler) awaitBreaker(ctx context.Context) error {
+// AwaitBreaker waits until the breaker is not open.
+func (s *Scheduler) AwaitBreaker(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer context.AfterFunc(ctx, func() {
@@ -150,8 +151,8 @@ func (s *scheduler) awaitBreaker(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// jitter takes up to half of a pause away, so that many that failed together do not come back
+// Jitter takes up to half of a pause away, so that many that failed together do not come back
 // together.
-func jitter(pause time.Duration) time.Duration {
+func Jitter(pause time.Duration) time.Duration {
 	return pause - rand.N(pause/2+1)
 }

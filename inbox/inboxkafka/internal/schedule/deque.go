@@ -1,4 +1,4 @@
-package inboxkafka
+package schedule
 
 // deque is a line that is joined at both ends and left at the front. The zero value is empty.
 type deque[T any] struct {

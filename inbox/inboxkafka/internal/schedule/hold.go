@@ -1,24 +1,24 @@
-package inboxkafka
+package schedule
 
 // heldKey names a key of which nothing begins.
 type heldKey struct{ topic, key string }
 
 // isHeld reports whether messages of a key wait for the parked ones before them.
-func (s *scheduler) isHeld(q *keyQueue) bool {
-	return q.keyed && len(s.holding) > 0 && s.holding[heldKey{q.part.topic, q.key}]
+func (s *Scheduler) isHeld(q *queue) bool {
+	return q.keyed && len(s.holding) > 0 && s.holding[heldKey{q.part.Topic, q.key}]
 }
 
-// holdKey keeps new messages of a key waiting. They would be parked behind the ones that are being
+// HoldKey keeps new messages of a key waiting. They would be parked behind the ones that are being
 // retried, as fast as these are handled or faster, and a key with much traffic would never be free
 // again. What is in flight goes on.
-func (s *scheduler) holdKey(topic string, key []byte) {
+func (s *Scheduler) HoldKey(topic string, key []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holding[heldKey{topic, string(key)}] = true
 }
 
-// freeKey lets messages of a key begin again.
-func (s *scheduler) freeKey(topic string, key []byte) {
+// FreeKey lets messages of a key begin again.
+func (s *Scheduler) FreeKey(topic string, key []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := heldKey{topic, string(key)}
@@ -27,7 +27,7 @@ func (s *scheduler) freeKey(topic string, key []byte) {
 	}
 	delete(s.holding, at)
 	for _, p := range s.partitions {
-		if q := p.byKey[at.key]; p.topic == topic && !p.closed && q != nil && q.state == waiting && len(q.items) > 0 {
+		if q := p.byKey[at.key]; p.Topic == topic && !p.closed && q != nil && q.state == waiting && len(q.items) > 0 {
 			s.enqueue(q, false)
 		}
 	}

@@ -1,17 +1,17 @@
-package inboxkafka
+package schedule
 
 import "context"
 
-// slot is a place in flight beside the workers.
-type slot struct {
+// Slot is a place in flight beside the workers.
+type Slot struct {
+	Turn  int64
 	trial bool
-	turn  int64
 }
 
-// enter waits for a slot to call a handler beside the workers. It returns false once nothing more
+// Enter waits for a slot to call a handler beside the workers. It returns false once nothing more
 // begins, or ctx has ended. last is the slot that the caller had before: of two trials in a row the
-// second one is for somebody else, if there is anybody.
-func (s *scheduler) enter(ctx context.Context, last slot) (taken slot, ok bool) {
+// second one is for another caller, if one waits.
+func (s *Scheduler) Enter(ctx context.Context, last Slot) (taken Slot, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer context.AfterFunc(ctx, func() {
@@ -23,26 +23,27 @@ func (s *scheduler) enter(ctx context.Context, last slot) (taken slot, ok bool) 
 		if s.mayEnter(last) {
 			s.inFlight++
 			s.turn++
-			return slot{s.breaker.begin(), s.turn}, true
+			return Slot{s.turn, s.breaker.begin()}, true
 		}
 		s.slots.Wait()
 	}
-	return slot{}, false
+	return Slot{}, false
 }
 
 // mayEnter reports whether a slot may begin now whose caller had the last one.
-func (s *scheduler) mayEnter(last slot) bool {
-	secondTrial := s.breaker.state == halfOpen && last.turn > 0 && s.turn == last.turn && s.ready.len() > 0
+func (s *Scheduler) mayEnter(last Slot) bool {
+	secondTrial := s.breaker.state == halfOpen && last.Turn > 0 && s.turn == last.Turn && s.ready.len() > 0
 	return !s.alone && !s.breaker.blocks() && !s.suspectNext() && !secondTrial
 }
 
 // suspectNext reports whether a suspect waits for all others to end.
-func (s *scheduler) suspectNext() bool {
+func (s *Scheduler) suspectNext() bool {
 	s.skipIdle()
 	return s.ready.len() > 0 && s.ready.front().items[0].suspect()
 }
 
-func (s *scheduler) leave(taken slot) {
+// Leave gives a slot back.
+func (s *Scheduler) Leave(taken Slot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.inFlight--

@@ -1,4 +1,4 @@
-package inboxkafka
+package schedule
 
 import (
 	"testing"
@@ -40,14 +40,14 @@ func TestWatermarkNeverPassesWhatIsNotDone(t *testing.T) {
 			if known != any {
 				t.Fatalf("known is %v, want %v", known, any)
 			}
-			if known && (mark.offset != want || mark.epoch != 7) {
+			if known && (mark.Offset != want || mark.Epoch != 7) {
 				t.Fatalf("watermark %+v, want offset %d", mark, want)
 			}
-			if known && mark.offset < before {
-				t.Fatalf("the watermark went back from %d to %d", before, mark.offset)
+			if known && mark.Offset < before {
+				t.Fatalf("the watermark went back from %d to %d", before, mark.Offset)
 			}
 			if known {
-				before = mark.offset
+				before = mark.Offset
 			}
 			if tr.window() != window {
 				t.Fatalf("window %d, want %d", tr.window(), window)
@@ -64,11 +64,11 @@ func TestWatermarkFollowsALogThatWasCutBack(t *testing.T) {
 	tr.done(first)
 	tr.done(second)
 	again := tr.add(5, 2)
-	if mark, _ := tr.watermark(); mark.offset != 5 {
+	if mark, _ := tr.watermark(); mark.Offset != 5 {
 		t.Fatalf("watermark %+v, want offset 5", mark)
 	}
 	tr.done(again)
-	if mark, _ := tr.watermark(); mark != (position{6, 2}) {
+	if mark, _ := tr.watermark(); mark != (Position{6, 2}) {
 		t.Fatalf("watermark %+v, want offset 6 of epoch 2", mark)
 	}
 }
