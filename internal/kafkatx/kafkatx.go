@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -32,6 +33,17 @@ func (p Partitions) size() (n int) {
 
 // Add adds a partition.
 func (p Partitions) Add(place Place) { p[place.Topic] = append(p[place.Topic], place.Partition) }
+
+// merge adds the partitions that are missing.
+func (p Partitions) merge(other Partitions) {
+	for topic, numbers := range other {
+		for _, n := range numbers {
+			if !slices.Contains(p[topic], n) {
+				p[topic] = append(p[topic], n)
+			}
+		}
+	}
+}
 
 // State is what a coordinator says of a transactional id, in Kafka's words.
 type State string

@@ -85,7 +85,7 @@ const mostUnseen = 64
 
 // The pauses of markers.
 const (
-	askLater     = 10 * time.Millisecond // so that one question is about several transactions
+	askLater     = 50 * time.Millisecond // so that one question is about several transactions
 	askAtOnce    = 1                     // if no more ids than that are free
 	askAgain     = 2 * time.Millisecond  // markers follow the end within milliseconds
 	askAgainMost = 200 * time.Millisecond

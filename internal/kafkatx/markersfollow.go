@@ -73,27 +73,82 @@ func (m *Markers) followStuck(ctx context.Context) {
 	}
 }
 
-// ask asks the coordinators whether transactions are over, and then the partitions of those that
-// are whether they have their markers. In this order: a marker that is seen before its transaction
-// is over may still be lost with its leader. It reports whether anything is known that was not
+// ask asks the coordinators whether transactions are over, and the partitions how far they are
+// stable. A committed transaction is closed if its coordinator says that it is over and each of its
+// partitions is stable beyond its records: both last, so the order of the answers is of no account.
+// What is known of the others, look finds out. It reports whether anything is known that was not
 // before.
 func (m *Markers) ask(ctx context.Context, all []*ended) (progress bool) {
+	stable := make(chan map[Place]offset, 1)
+	go func() { stable <- m.stable(ctx, all) }()
 	over := m.over(ctx, all)
-	if len(over) == 0 {
+	passed := <-stable
+	rest := make([]*ended, 0, len(over))
+	for _, e := range over {
+		if !e.passed(passed) {
+			rest = append(rest, e)
+		}
+	}
+	if len(rest) < len(over) {
+		progress = true
+		m.closed(over, rest)
+	}
+	if len(rest) > 0 && ctx.Err() == nil {
+		progress = m.lookAtRest(ctx, rest) || progress
+	}
+	return progress
+}
+
+// stable asks the partitions of committed transactions for their last stable offsets.
+func (m *Markers) stable(ctx context.Context, all []*ended) map[Place]offset {
+	places := make(Partitions)
+	for _, e := range all {
+		if e.commit {
+			places.merge(e.places)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	return offsets(ctx, m.client, places, committed)
+}
+
+// passed reports whether all records of a committed transaction are below the last stable offsets
+// of their partitions, which they are only once its markers are on all in-sync replicas. Of an
+// aborted one that says nothing: records that were not acknowledged may lie behind its end.
+func (e *ended) passed(stable map[Place]offset) bool {
+	if !e.commit {
 		return false
 	}
+	for place, end := range e.ends {
+		if last, ok := stable[place]; !ok || last.err != nil || end == 0 || last.offset < end {
+			return false
+		}
+	}
+	return true
+}
+
+// closed frees the ids of those transactions that are not in rest.
+func (m *Markers) closed(over, rest []*ended) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range over {
+		if !slices.Contains(rest, e) {
+			m.release(e)
+		}
+	}
+	m.broadcast()
+}
+
+// lookAtRest asks the partitions of transactions that are over whether they have their markers. The
+// coordinator was asked before: a marker that is seen before its transaction is over may still be
+// lost with its leader.
+func (m *Markers) lookAtRest(ctx context.Context, over []*ended) (progress bool) {
 	places, ends := make(Partitions), make(map[Place]int64)
 	for _, e := range over {
 		for place, end := range e.ends {
 			ends[place] = max(ends[place], end)
 		}
-		for topic, partitions := range e.places {
-			for _, partition := range partitions {
-				if !slices.Contains(places[topic], partition) {
-					places[topic] = append(places[topic], partition)
-				}
-			}
-		}
+		places.merge(e.places)
 	}
 	seen := m.look(ctx, places, ends)
 	if ctx.Err() != nil {
@@ -215,7 +270,7 @@ func (m *Markers) release(e *ended) {
 // askAside looks again at the topics of transactions whose ids are in use again.
 func (m *Markers) askAside(ctx context.Context, aside []unseen) {
 	for _, u := range aside {
-		cause := m.closed(ctx, u)
+		cause := m.closedEverywhere(ctx, u)
 		if ctx.Err() != nil {
 			return
 		}
@@ -232,9 +287,9 @@ func (m *Markers) askAside(ctx context.Context, aside []unseen) {
 	}
 }
 
-// closed returns nil if a transaction is seen to be closed on all of its topics, or why it is not.
+// closedEverywhere returns nil if a transaction is seen to be closed on all of its topics, or why it is not.
 // One that is left open is the end of the session.
-func (m *Markers) closed(ctx context.Context, u unseen) error {
+func (m *Markers) closedEverywhere(ctx context.Context, u unseen) error {
 	seen, err := m.lookAt(ctx, u.Topics...)
 	if err != nil {
 		return err

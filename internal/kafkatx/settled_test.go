@@ -121,3 +121,28 @@ func TestAnIdThatWasUsedMeanwhileDecidesNothing(t *testing.T) {
 		}
 	}
 }
+
+// Records of an aborted transaction may lie behind the last one that was acknowledged, and a
+// transaction that is open begins below its own end.
+func TestOnlyWhatIsStableBeyondACommittedTransactionClosesIt(t *testing.T) {
+	place, other := Place{orders, 0}, Place{orders, 1}
+	ends := map[Place]int64{place: 5, other: 9}
+	passed := map[Place]offset{place: {offset: 6}, other: {offset: 9}}
+	if e := (&ended{commit: true, ends: ends}); !e.passed(passed) {
+		t.Error("a transaction below the last stable offsets counts as open")
+	}
+	for name, c := range map[string]struct {
+		ended  ended
+		stable map[Place]offset
+	}{
+		"aborted":          {ended{ends: ends}, passed},
+		"one is behind":    {ended{commit: true, ends: ends}, map[Place]offset{place: {offset: 6}, other: {offset: 8}}},
+		"one did not say":  {ended{commit: true, ends: ends}, map[Place]offset{place: {offset: 6}}},
+		"one has failed":   {ended{commit: true, ends: ends}, map[Place]offset{place: {offset: 6}, other: {9, errNoAnswer}}},
+		"nothing is known": {ended{commit: true, ends: map[Place]int64{place: 0}}, passed},
+	} {
+		if c.ended.passed(c.stable) {
+			t.Errorf("%s: the transaction counts as closed", name)
+		}
+	}
+}
