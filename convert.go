@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/parking"
+	"github.com/outbox-relay/relay/internal/recovery"
 	engine "github.com/outbox-relay/relay/internal/relay"
 )
 
@@ -39,7 +41,33 @@ func (l Lane) forEngine() engine.Lane {
 	}
 }
 
-func findings(found *engine.Findings) *Findings {
+// forRecovery checks the Config and makes of it what the recovery of a lane takes.
+func (c *Config) forRecovery(lane string) (recovery.Options, error) {
+	e, err := c.forEngine()
+	if err != nil {
+		return recovery.Options{}, err
+	}
+	o := recovery.Options{
+		DatabaseURL: e.DatabaseURLFunc, Brokers: e.Brokers, KafkaOptions: e.KafkaOptions, Name: e.Name, Lane: lane,
+		TransactionTimeout: e.TransactionTimeout, Logger: e.Logger,
+	}
+	if o.DatabaseURL == nil {
+		o.DatabaseURL = func() (string, error) { return e.DatabaseURL, nil }
+	}
+	for _, l := range e.Lanes {
+		o.Lanes = append(o.Lanes, l.Name)
+		if l.Name == lane {
+			o.Table, o.Route, o.TopicsAllow = l.Table, l.Route, l.TopicsAllow
+			o.Agreed = lanestore.Agreed{
+				Name: e.Name, Partitioner: l.Partitioner, Poison: string(l.Poison), Route: l.Route,
+				TopicsCreate: e.Topics.Create, TopicsPartitions: e.Topics.Partitions, TopicsTimeout: e.Topics.Patience,
+			}
+		}
+	}
+	return o, nil
+}
+
+func findings(found *recovery.Findings) *Findings {
 	f := &Findings{
 		Lane: found.Lane, Table: found.Table, Cause: Cause(found.Cause), Diagnosis: found.Diagnosis, Try: found.Try,
 		found: found,
@@ -53,13 +81,13 @@ func findings(found *engine.Findings) *Findings {
 	return f
 }
 
-func option(o engine.Option) Option {
+func option(o recovery.Option) Option {
 	return Option{
 		Choice: Choice(o.Choice), From: o.From, Meaning: o.Meaning, Caution: o.Caution,
 		New: rows(o.New), Again: rows(o.Again), Skipped: rows(o.Skipped),
 	}
 }
 
-func rows(r engine.Rows) Rows {
+func rows(r recovery.Rows) Rows {
 	return Rows{Count: r.Count, First: (*Row)(r.First), Last: (*Row)(r.Last)}
 }

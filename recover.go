@@ -7,40 +7,40 @@ import (
 
 	"github.com/google/uuid"
 
-	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
 // Recovery settles a contradiction that has halted a lane, by a choice that a person has made.
-type Recovery struct{ engine *engine.Recovery }
+type Recovery struct{ lane *recovery.Recovery }
 
 // The errors of NewRecovery, CheckPlace, Inspect and Apply that are not failures of a server;
 // errors.Is finds them.
 var (
 	// ErrNoLane is returned by NewRecovery if the Config has no lane of that name.
-	ErrNoLane = engine.ErrNoLane
+	ErrNoLane = recovery.ErrNoLane
 	// ErrAgree is returned by Apply if Postgres and Kafka agree, so there is nothing to settle.
-	ErrAgree = engine.ErrAgree
+	ErrAgree = recovery.ErrAgree
 	// ErrClosed is returned by Apply if the choice would break a guarantee; the error says which.
-	ErrClosed = engine.ErrClosed
+	ErrClosed = recovery.ErrClosed
 	// ErrBusy is returned by Apply if a relay that has not halted runs the lane.
-	ErrBusy = engine.ErrBusy
+	ErrBusy = recovery.ErrBusy
 	// ErrPlace is returned by CheckPlace, Inspect and Apply if ChooseRestartFrom cannot start at
 	// that place.
-	ErrPlace = engine.ErrPlace
+	ErrPlace = recovery.ErrPlace
 )
 
 // NewRecovery returns the Recovery of one lane of the Config. It connects to nothing. Give it the
 // Config of the relay.
 func NewRecovery(config *Config, lane string) (*Recovery, error) {
-	cfg, err := config.forEngine()
+	options, err := config.forRecovery(lane)
 	if err != nil {
 		return nil, err
 	}
-	recovery, err := engine.NewRecovery(cfg, lane)
+	r, err := recovery.New(options)
 	if err != nil {
 		return nil, err
 	}
-	return &Recovery{recovery}, nil
+	return &Recovery{r}, nil
 }
 
 // Choice is a way to settle a contradiction.
@@ -49,13 +49,13 @@ type Choice string
 // The choices.
 const (
 	// ChooseKafka goes on after the last batch in Kafka.
-	ChooseKafka Choice = Choice(engine.ChooseKafka)
+	ChooseKafka Choice = Choice(recovery.ChooseKafka)
 	// ChoosePostgres goes on after the last batch that Postgres knows to be committed.
-	ChoosePostgres Choice = Choice(engine.ChoosePostgres)
+	ChoosePostgres Choice = Choice(recovery.ChoosePostgres)
 	// ChooseRestartFrom publishes every row that is still in the table, from a place on.
-	ChooseRestartFrom Choice = Choice(engine.ChooseRestartFrom)
+	ChooseRestartFrom Choice = Choice(recovery.ChooseRestartFrom)
 	// ChooseSkipToNow takes every row that is in the table for published.
-	ChooseSkipToNow Choice = Choice(engine.ChooseSkipToNow)
+	ChooseSkipToNow Choice = Choice(recovery.ChooseSkipToNow)
 )
 
 // Choices lists every Choice.
@@ -66,7 +66,7 @@ func Choices() []Choice {
 // CheckPlace reports whether ChooseRestartFrom can read a place: an id, a time as RFC 3339, or
 // "beginning". The error wraps ErrPlace.
 func CheckPlace(from string) error {
-	_, _, err := engine.ParsePlace(from)
+	_, _, err := recovery.ParsePlace(from)
 	return err
 }
 
@@ -96,7 +96,7 @@ type Findings struct {
 	// Closed are the others, with the reasons.
 	Closed []ClosedOption
 
-	found *engine.Findings
+	found *recovery.Findings
 }
 
 // Recoverable reports whether there is a contradiction that a Choice settles. If there is another
@@ -148,12 +148,12 @@ type Row struct {
 
 // Inspect reads Postgres and Kafka and works out the choices. It changes nothing.
 func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
-	found, err := r.engine.Inspect(ctx, engine.Look{From: look.From, Scan: look.Scan})
+	found, err := r.lane.Inspect(ctx, recovery.Look{From: look.From, Scan: look.Scan})
 	if err != nil {
 		return nil, err
 	}
 	if look.Only != "" {
-		found.Keep(engine.Choice(look.Only))
+		found.Keep(recovery.Choice(look.Only))
 	}
 	return findings(found), nil
 }
@@ -179,7 +179,7 @@ type Outcome struct {
 	// over by itself.
 	Evicted bool
 
-	done *engine.Outcome
+	done *recovery.Outcome
 }
 
 // MarshalJSON returns all that was done.
@@ -192,8 +192,8 @@ func (o *Outcome) String() string { return o.done.String() }
 // not be stopped. If Apply is interrupted, the lane halts with UnfinishedRecovery until it is
 // applied again.
 func (r *Recovery) Apply(ctx context.Context, decision Decision) (*Outcome, error) {
-	done, err := r.engine.Apply(ctx, engine.Decision{
-		Choice: engine.Choice(decision.Choice), From: decision.From, Who: decision.Who, Why: decision.Why,
+	done, err := r.lane.Apply(ctx, recovery.Decision{
+		Choice: recovery.Choice(decision.Choice), From: decision.From, Who: decision.Who, Why: decision.Why,
 	})
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
 // recoveryCase is a lane whose logs will be made to contradict each other, and the ledger of what
@@ -167,9 +167,9 @@ func (c *recoveryCase) recover(arguments ...string) []byte {
 }
 
 // findings runs the command without a choice.
-func (c *recoveryCase) findings(arguments ...string) relay.Findings {
+func (c *recoveryCase) findings(arguments ...string) recovery.Findings {
 	c.t.Helper()
-	var f relay.Findings
+	var f recovery.Findings
 	output := c.recover(append(arguments, "--output", "json")...)
 	if err := json.Unmarshal(output, &f); err != nil {
 		c.t.Fatalf("%v:\n%s", err, output)
@@ -178,9 +178,9 @@ func (c *recoveryCase) findings(arguments ...string) relay.Findings {
 }
 
 // option is a choice that must be open.
-func (c *recoveryCase) option(f relay.Findings, choice relay.Choice) relay.Option {
+func (c *recoveryCase) option(f recovery.Findings, choice recovery.Choice) recovery.Option {
 	c.t.Helper()
-	i := slices.IndexFunc(f.Choices, func(o relay.Option) bool { return o.Choice == choice })
+	i := slices.IndexFunc(f.Choices, func(o recovery.Option) bool { return o.Choice == choice })
 	if i < 0 {
 		c.t.Fatalf("%s is not open: %+v", choice, f.Closed)
 	}
@@ -188,9 +188,9 @@ func (c *recoveryCase) option(f relay.Findings, choice relay.Choice) relay.Optio
 }
 
 // mustClose checks that a choice is not open, and that the command refuses it.
-func (c *recoveryCase) mustClose(f relay.Findings, choice relay.Choice) {
+func (c *recoveryCase) mustClose(f recovery.Findings, choice recovery.Choice) {
 	c.t.Helper()
-	if !slices.ContainsFunc(f.Closed, func(o relay.ClosedOption) bool { return o.Choice == choice && o.Reason != "" }) {
+	if !slices.ContainsFunc(f.Closed, func(o recovery.ClosedOption) bool { return o.Choice == choice && o.Reason != "" }) {
 		c.t.Errorf("%s is open: %+v", choice, f.Choices)
 	}
 	process := kit.StartRelay(c.t, c.settings, "recover", "outbox", "--choose", string(choice), "--yes")
@@ -200,11 +200,11 @@ func (c *recoveryCase) mustClose(f relay.Findings, choice relay.Choice) {
 }
 
 // counts checks the sizes and the edges of what an option would do.
-func (c *recoveryCase) counts(o relay.Option, anew, again, skipped []uuid.UUID) {
+func (c *recoveryCase) counts(o recovery.Option, anew, again, skipped []uuid.UUID) {
 	c.t.Helper()
 	for _, set := range []struct {
 		what string
-		got  relay.Rows
+		got  recovery.Rows
 		want []uuid.UUID
 	}{{"publishes", o.New, anew}, {"publishes again", o.Again, again}, {"skips", o.Skipped, skipped}} {
 		switch {
@@ -219,9 +219,9 @@ func (c *recoveryCase) counts(o relay.Option, anew, again, skipped []uuid.UUID) 
 }
 
 // choose takes a choice. The relay that has halted goes on by itself.
-func (c *recoveryCase) choose(choice relay.Choice, arguments ...string) {
+func (c *recoveryCase) choose(choice recovery.Choice, arguments ...string) {
 	c.t.Helper()
-	var outcome relay.Outcome
+	var outcome recovery.Outcome
 	arguments = append([]string{"--choose", string(choice), "--yes", "--why", "the test says so", "--who", "tester", "--output", "json"}, arguments...)
 	if err := json.Unmarshal(c.recover(arguments...), &outcome); err != nil {
 		c.t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/recovery"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
@@ -67,14 +67,14 @@ func TestRecoverFromADumpOnAnotherServer(t *testing.T) {
 	if f.Cause != checkpoint.AnotherDatabase {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.mustClose(f, relay.ChoosePostgres)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.mustClose(f, recovery.ChoosePostgres)
 	// The scan finds out what the new server cannot know.
-	restart := c.option(f, relay.ChooseRestartFrom)
+	restart := c.option(f, recovery.ChooseRestartFrom)
 	c.counts(restart, waiting, published, nil)
-	c.counts(c.option(f, relay.ChooseSkipToNow), nil, nil, waiting)
+	c.counts(c.option(f, recovery.ChooseSkipToNow), nil, nil, waiting)
 	c.expect(once("before", published))
-	c.choose(relay.ChooseRestartFrom, "--from", restart.New.First.CreatedAt.Format(time.RFC3339Nano))
+	c.choose(recovery.ChooseRestartFrom, "--from", restart.New.First.CreatedAt.Format(time.RFC3339Nano))
 	c.awaitAll()
 	last := c.publish(2)
 	c.stop()
@@ -120,9 +120,9 @@ func TestATwinIsToldFromTheOriginal(t *testing.T) {
 	if f.Cause != checkpoint.AnotherBatch {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.counts(c.option(f, relay.ChoosePostgres), original, nil, nil)
+	c.counts(c.option(f, recovery.ChoosePostgres), original, nil, nil)
 	c.expect(once("before and of the twin", kept, of), never("of the original", original))
-	c.choose(relay.ChoosePostgres)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("of both", kept, of, original))

@@ -11,7 +11,7 @@ import (
 
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/recovery"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
@@ -73,14 +73,14 @@ func TestRecoverFromAPointInTimeRestore(t *testing.T) {
 	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
-	c.counts(c.option(f, relay.ChooseSkipToNow), nil, nil, after)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
+	c.counts(c.option(f, recovery.ChooseSkipToNow), nil, nil, after)
 	scanned := c.findings("--scan", "--from", fmt.Sprint(c.idOf(kept[5])))
-	c.counts(c.option(scanned, relay.ChoosePostgres), after, nil, nil)
-	c.counts(c.option(scanned, relay.ChooseRestartFrom), after, kept[5:], nil)
+	c.counts(c.option(scanned, recovery.ChoosePostgres), after, nil, nil)
+	c.counts(c.option(scanned, recovery.ChooseRestartFrom), after, kept[5:], nil)
 	c.expect(once("before", kept, cut), never("meanwhile", after))
-	c.choose(relay.ChoosePostgres)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	last := c.publish(3)
 	c.stop()
@@ -131,10 +131,10 @@ func TestRecoverFromALaggingStandby(t *testing.T) {
 	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.counts(c.option(f, relay.ChoosePostgres), after, lagging, nil)
-	c.counts(c.option(c.findings("--scan"), relay.ChoosePostgres), after, lagging, nil)
-	c.choose(relay.ChoosePostgres)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, lagging, nil)
+	c.counts(c.option(c.findings("--scan"), recovery.ChoosePostgres), after, lagging, nil)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("before", kept, cut, after), twice("as announced", lagging))
@@ -166,20 +166,20 @@ func TestRecoverFromFilesThatWerePutBack(t *testing.T) {
 	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
 	// The server comes past the transactions that Kafka knows of: their ids have been given out
 	// again.
 	after = append(after, c.write(20)...)
-	for _, f := range []relay.Findings{c.findings(), c.findings("--scan")} {
-		kafka := c.option(f, relay.ChooseKafka)
+	for _, f := range []recovery.Findings{c.findings(), c.findings("--scan")} {
+		kafka := c.option(f, recovery.ChooseKafka)
 		if kafka.Caution == "" || kafka.Skipped.Count == 0 || kafka.Skipped.First.MsgID != after[0] ||
 			kafka.New.Count+kafka.Skipped.Count != int64(len(after)) {
 			t.Errorf("kafka would lose the rows that took the ids: %+v", kafka)
 		}
-		c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
+		c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
 	}
-	c.choose(relay.ChoosePostgres)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("everything", kept, cut, after))

@@ -14,7 +14,7 @@ import (
 	"github.com/outbox-relay/relay/integration/cluster"
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/internal/checkpoint"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
 // The checkpoint topic is deleted. Postgres knows what was committed, so that nothing is lost and
@@ -38,12 +38,12 @@ func TestRecoverFromADeletedCheckpointTopic(t *testing.T) {
 	if f.Cause != checkpoint.CheckpointLost || f.Kafka.Checkpoint != nil {
 		t.Errorf("cause %s, %+v", f.Cause, f.Kafka)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
-	c.counts(c.option(f, relay.ChooseRestartFrom), after, before, nil)
-	c.counts(c.option(f, relay.ChooseSkipToNow), nil, nil, after)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
+	c.counts(c.option(f, recovery.ChooseRestartFrom), after, before, nil)
+	c.counts(c.option(f, recovery.ChooseSkipToNow), nil, nil, after)
 	c.expect(once("before", before)) // nothing meanwhile
-	c.choose(relay.ChoosePostgres)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	last := c.publish(3)
 	c.stop()
@@ -93,8 +93,8 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 		t.Errorf("cause %s, %+v", f.Cause, f.Kafka)
 	}
 	place := fmt.Sprint(c.idOf(before[4]))
-	c.counts(c.option(c.findings("--from", place), relay.ChooseRestartFrom), after, before[4:], nil)
-	c.choose(relay.ChooseRestartFrom, "--from", place)
+	c.counts(c.option(c.findings("--from", place), recovery.ChooseRestartFrom), after, before[4:], nil)
+	c.choose(recovery.ChooseRestartFrom, "--from", place)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("the old ones", before[:4]), twice("those from the place on", before[4:]), once("the new ones", after))
@@ -138,10 +138,10 @@ func TestRecoverFromRelayTablesRestoredAlone(t *testing.T) {
 	if f.Cause != checkpoint.DatabaseBehind {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.counts(c.option(f, relay.ChooseKafka), after, nil, nil)
-	c.counts(c.option(f, relay.ChoosePostgres), after, second, nil)
-	c.counts(c.option(c.findings("--scan"), relay.ChoosePostgres), after, second, nil)
-	c.choose(relay.ChooseKafka)
+	c.counts(c.option(f, recovery.ChooseKafka), after, nil, nil)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, second, nil)
+	c.counts(c.option(c.findings("--scan"), recovery.ChoosePostgres), after, second, nil)
+	c.choose(recovery.ChooseKafka)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("everything", first, second, after))
@@ -161,9 +161,9 @@ func TestRecoverFromARemovedRow(t *testing.T) {
 	if f.Cause != checkpoint.RowRemoved {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.mustClose(f, relay.ChoosePostgres)
-	c.counts(c.option(f, relay.ChooseKafka), after, nil, nil)
-	c.choose(relay.ChooseKafka)
+	c.mustClose(f, recovery.ChoosePostgres)
+	c.counts(c.option(f, recovery.ChooseKafka), after, nil, nil)
+	c.choose(recovery.ChooseKafka)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("everything", before, after))
@@ -186,9 +186,9 @@ func TestRecoverOnAnotherCluster(t *testing.T) {
 	if f.Cause != checkpoint.AnotherCluster || len(f.Scan.Missing) != 1 {
 		t.Errorf("cause %s, scan %+v", f.Cause, f.Scan)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
-	c.choose(relay.ChoosePostgres)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("what was written since", after))
@@ -222,11 +222,11 @@ func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	if f.Cause != checkpoint.AnotherDatabase {
 		t.Errorf("cause %s", f.Cause)
 	}
-	c.mustClose(f, relay.ChooseKafka)
-	c.counts(c.option(f, relay.ChoosePostgres), after, nil, nil)
+	c.mustClose(f, recovery.ChooseKafka)
+	c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
 	// The copy disturbs nobody until it is told to go on; then the original halts.
 	c.expect(once("of the original", before, original))
-	c.choose(relay.ChoosePostgres)
+	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
 	c.stop()
 	c.expect(once("of the original", before, original), once("of the copy", after))
@@ -283,7 +283,7 @@ func TestTwoRecoverAtOnce(t *testing.T) {
 		}
 	}
 	if done == 0 { // each has disturbed the other, and the lane still halts
-		c.choose(relay.ChooseKafka)
+		c.choose(recovery.ChooseKafka)
 	}
 	c.awaitAll()
 	c.stop()

@@ -1,6 +1,12 @@
 package checkpoint
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
+
+// HaltedRetry is how often a lane that has halted looks whether a person has fixed the cause.
+const HaltedRetry = 15 * time.Second
 
 // HaltError stops a lane until a human has acted: going on would be a guess.
 type HaltError struct {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -28,10 +27,8 @@ type TopicOptions struct {
 	// Broker is named in the commands that a person should run.
 	Broker string
 	// Lanes of the deployment; each has a partition.
-	Lanes int
-	// HaltedRetry is how often a lane that has halted looks again; texts for people say it.
-	HaltedRetry time.Duration
-	Logger      *slog.Logger
+	Lanes  int
+	Logger *slog.Logger
 }
 
 // TopicName is the compacted topic that holds the checkpoints of the deployment name, one partition
@@ -116,7 +113,7 @@ func CheckPolicy(ctx context.Context, admin *kadm.Client, o TopicOptions) error 
 		if c.Key == "cleanup.policy" && c.Value != nil && strings.Contains(*c.Value, "delete") {
 			return Contradiction(CheckpointPolicy,
 				fmt.Sprintf("run kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s "+
-					"--add-config cleanup.policy=compact; the lane looks again every %v", o.Broker, topic, o.HaltedRetry),
+					"--add-config cleanup.policy=compact; the lane looks again every %v", o.Broker, topic, HaltedRetry),
 				"the checkpoint topic %s has cleanup.policy=%s: brokers would delete the checkpoint of a lane that is idle for "+
 					"as long as the topic's retention, and the relay would not know what it has published", topic, *c.Value)
 		}

@@ -257,6 +257,10 @@ UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_sn
        confirmed_from = $5::text::pg_snapshot, confirmed_to = $6::text::pg_snapshot, confirmed_last_id = $7
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
 
+// Halted is the state in which Say records a lane that has halted. A recovery may end the session
+// of its owner, and of no other.
+const Halted = "halted"
+
 // Say records the state of the lane for relay status.
 func (l *Row) Say(ctx context.Context, state, reason string) error {
 	var text *string

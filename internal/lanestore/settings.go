@@ -21,6 +21,28 @@ import (
 // after the other, so a difference halts nothing; but it is said loudly.
 type Settings map[string]string
 
+// Agreed is what the Settings of a lane are made of.
+type Agreed struct {
+	Name, Partitioner, Poison, Route string
+
+	TopicsCreate     bool
+	TopicsPartitions int32
+	TopicsTimeout    time.Duration
+}
+
+// Settings returns them by the names that they have in the configuration.
+func (a Agreed) Settings() Settings {
+	return Settings{
+		"name":              a.Name,
+		"partitioner":       a.Partitioner,
+		"poison":            a.Poison,
+		"route":             a.Route,
+		"topics.create":     fmt.Sprint(a.TopicsCreate),
+		"topics.partitions": fmt.Sprint(a.TopicsPartitions),
+		"topics.patience":   a.TopicsTimeout.String(),
+	}
+}
+
 // differences says what changes from s to t, in the order of the names; it is empty where nothing
 // does. A setting that one of them does not know was recorded by another version, and is no
 // difference.

@@ -2,21 +2,15 @@ package relay
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
-// agreeing are the settings in which replicas should agree.
-func agreeing(cfg *Config) lanestore.Settings {
-	return lanestore.Settings{
-		"name":              cfg.Name,
-		"partitioner":       cfg.Partitioner,
-		"poison":            string(cfg.Poison),
-		"route":             cfg.Route,
-		"topics.create":     fmt.Sprint(cfg.Topics.Create),
-		"topics.partitions": fmt.Sprint(cfg.Topics.Partitions),
-		"topics.patience":   cfg.Topics.Patience.String(),
+// agreed are the settings in which replicas should agree.
+func agreed(cfg *Config) lanestore.Agreed {
+	return lanestore.Agreed{
+		Name: cfg.Name, Partitioner: cfg.Partitioner, Poison: string(cfg.Poison), Route: cfg.Route,
+		TopicsCreate: cfg.Topics.Create, TopicsPartitions: cfg.Topics.Partitions, TopicsTimeout: cfg.Topics.Patience,
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/recovery"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -209,18 +210,18 @@ func downs() (texts []string) {
 	return texts
 }
 
-// The ways on from another table, and what each does with the rows of the new one.
+// The choices for another table, and what each does with the rows of the new one.
 func TestRecoverToAnotherTable(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		decision Decision
+		decision recovery.Decision
 		isNew    int64
 		skipped  int64
 		sent     []string
 	}{
-		{Decision{Choice: ChooseRestartFrom, From: "beginning"}, 4, 0, []string{"other 1", "other 2", "other 3", "other 4"}},
-		{Decision{Choice: ChooseSkipToNow}, 0, 4, nil},
-		{Decision{Choice: ChooseKafka}, 1, 3, []string{"other 4"}},
+		{recovery.Decision{Choice: recovery.ChooseRestartFrom, From: "beginning"}, 4, 0, []string{"other 1", "other 2", "other 3", "other 4"}},
+		{recovery.Decision{Choice: recovery.ChooseSkipToNow}, 0, 4, nil},
+		{recovery.Decision{Choice: recovery.ChooseKafka}, 1, 3, []string{"other 4"}},
 	} {
 		t.Run(string(c.decision.Choice), func(t *testing.T) {
 			t.Parallel()
@@ -229,22 +230,25 @@ func TestRecoverToAnotherTable(t *testing.T) {
 			want := r.insertOrders(3, "one")
 			r.runOnce(r.config())
 			exec(t, r.conn, `INSERT INTO outbox2 (aggregate_type, aggregate_id, type, payload) VALUES ('order', 'other', 'Changed', 'other 4')`)
-			recovery := r.recovery(r.withTable("outbox2"))
-			f, err := recovery.Inspect(t.Context(), Look{})
+			command := r.recovery(r.withTable("outbox2"))
+			f, err := command.Inspect(t.Context(), recovery.Look{})
 			if err != nil || f.Cause != checkpoint.AnotherTable {
 				t.Fatalf("found %+v, %v", f, err)
 			}
-			option, err := f.chosen(c.decision.Choice)
-			if err != nil || option.New.Count != c.isNew || option.Again.Count != 0 || option.Skipped.Count != c.skipped {
-				t.Errorf("%+v, %v; want %d new, none again and %d skipped", option, err, c.isNew, c.skipped)
+			if !slices.ContainsFunc(f.Closed, func(o recovery.ClosedOption) bool { return o.Choice == recovery.ChoosePostgres }) {
+				t.Errorf("closed: %+v", f.Closed)
 			}
-			if c.decision.Choice == ChooseKafka && option.Caution == "" {
+			if f.Keep(c.decision.Choice); len(f.Choices) != 1 {
+				t.Fatalf("open: %+v", f.Choices)
+			}
+			option := f.Choices[0]
+			if option.New.Count != c.isNew || option.Again.Count != 0 || option.Skipped.Count != c.skipped {
+				t.Errorf("%+v; want %d new, none again and %d skipped", option, c.isNew, c.skipped)
+			}
+			if c.decision.Choice == recovery.ChooseKafka && option.Caution == "" {
 				t.Error("the same place in another table is offered without a caution")
 			}
-			if _, err := f.chosen(ChoosePostgres); !errors.Is(err, ErrClosed) {
-				t.Errorf("postgres: %v", err)
-			}
-			if _, err := recovery.Apply(t.Context(), c.decision); err != nil {
+			if _, err := command.Apply(t.Context(), c.decision); err != nil {
 				t.Fatal(err)
 			}
 			exec(t, r.conn, `INSERT INTO outbox2 (aggregate_type, aggregate_id, type, payload) VALUES ('order', 'end', 'T', 'end')`)

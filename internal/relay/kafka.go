@@ -12,7 +12,7 @@ import (
 // checkpointTopic is the topic that holds the checkpoints.
 func (c *Config) checkpointTopic() checkpoint.TopicOptions {
 	return checkpoint.TopicOptions{
-		Topic: checkpoint.TopicName(c.Name), Broker: c.Brokers[0], Lanes: len(c.Lanes), HaltedRetry: haltedRetry, Logger: c.Logger,
+		Topic: checkpoint.TopicName(c.Name), Broker: c.Brokers[0], Lanes: len(c.Lanes), Logger: c.Logger,
 	}
 }
 

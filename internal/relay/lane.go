@@ -76,7 +76,7 @@ func (l *lane) run(ctx context.Context) {
 			continue
 		}
 		if fault := (*checkpoint.HaltError)(nil); errors.As(err, &fault) { // and said so; another process may have the lane meanwhile
-			if backoff.Sleep(ctx, backoff.Jitter(haltedRetry)) != nil {
+			if backoff.Sleep(ctx, backoff.Jitter(checkpoint.HaltedRetry)) != nil {
 				return
 			}
 			continue
@@ -130,7 +130,7 @@ func (l *lane) round(ctx context.Context) error {
 			if fault.OfSettings() {
 				return err
 			}
-			wait = haltedRetry
+			wait = checkpoint.HaltedRetry
 		} else {
 			l.waiting(ctx, row, err, wait)
 		}
@@ -147,9 +147,6 @@ func (l *lane) round(ctx context.Context) error {
 		pause = min(2*pause, l.cfg.RetryMax)
 	}
 }
-
-// haltedRetry is how often a halted lane looks whether a human has mended the cause.
-const haltedRetry = 15 * time.Second
 
 // serve takes the lane over and publishes. It returns nil when the lane was drained for another
 // process or for the end of this one.

@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/retention"
 )
 
@@ -21,7 +22,7 @@ const (
 	// on by itself.
 	Waiting State = "waiting"
 	// Halted: the lane cannot go on without a human; Reason says what to do.
-	Halted State = "halted"
+	Halted State = lanestore.Halted
 )
 
 // LaneStatus is the state of a lane as this process knows it.

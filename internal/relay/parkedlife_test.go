@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
 // A lane whose state was removed on both sides does not take parked rows for those of a batch that
@@ -26,7 +27,7 @@ func TestParkedRowsOutliveTheStateOfTheLane(t *testing.T) {
 	r.createCheckpoints()
 	r.mustHalt(checkpoint.RowRemoved, "parked rows")
 	r.expectParked(parked)
-	_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow, Why: "test"})
+	_, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseSkipToNow, Why: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func (c *Config) url() (string, error) {
 // rowOptions say whose row a lane is run by.
 func (c *Config) rowOptions(lane Lane, owner string) lanestore.Options {
 	return lanestore.Options{
-		Lane: lane.Name, Table: lane.Table, Owner: owner, Settings: agreeing(c),
+		Lane: lane.Name, Table: lane.Table, Owner: owner, Settings: agreed(c).Settings(),
 		WorkTimeout: c.workTimeout(), Database: c.sessions(),
 		Parked: parking.NewRows(lane.Name, lane.Table),
 	}

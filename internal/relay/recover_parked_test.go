@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
 // A recovery that goes back reads parked rows again: they are parked once, in order with the rows
@@ -35,7 +36,7 @@ func TestARecoveryThatGoesBackKeepsParkedRowsInOrder(t *testing.T) {
 	}
 	r.createCheckpoints()
 	r.mustHalt(checkpoint.CheckpointLost, "checkpoint topic is empty")
-	_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseRestartFrom, From: "beginning", Why: "test"})
+	_, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseRestartFrom, From: "beginning", Why: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,21 +13,36 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/outboxtest"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
+// recoveryOptions are those of a lane of cfg, as package relay at the root of the module makes them.
+func recoveryOptions(cfg Config) recovery.Options {
+	cfg = cfg.WithDefaults()
+	lane := cfg.Lanes[0]
+	cfg = cfg.of(lane)
+	return recovery.Options{
+		DatabaseURL: cfg.url, Brokers: cfg.Brokers, KafkaOptions: cfg.KafkaOptions, Name: cfg.Name, Lanes: laneNames(cfg.Lanes),
+		Lane: lane.Name, Table: lane.Table, Route: cfg.Route, TopicsAllow: cfg.Topics.Allow, TransactionTimeout: cfg.TransactionTimeout,
+		Agreed: agreed(&cfg), Logger: cfg.Logger,
+	}
+}
+
 // recovery is that of the rig's lane.
-func (r *rig) recovery(cfg Config) *Recovery {
+func (r *rig) recovery(cfg Config) *recovery.Recovery { return r.recoveryWith(recoveryOptions(cfg)) }
+
+func (r *rig) recoveryWith(o recovery.Options) *recovery.Recovery {
 	r.t.Helper()
-	recovery, err := NewRecovery(cfg.WithDefaults(), "outbox")
+	recovery, err := recovery.New(o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	return recovery
 }
 
-func (r *rig) inspect() *Findings {
+func (r *rig) inspect() *recovery.Findings {
 	r.t.Helper()
-	f, err := r.recovery(r.config()).Inspect(r.t.Context(), Look{})
+	f, err := r.recovery(r.config()).Inspect(r.t.Context(), recovery.Look{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -104,14 +119,14 @@ func (r *rig) laneText() string {
 func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		step  Step
+		step  recovery.Step
 		cause checkpoint.Cause
 		says  string
-		way   Choice
+		way   recovery.Choice
 	}{
-		{recoveryBegun, checkpoint.DatabaseBehind, "Postgres knows only of batch", ChooseKafka},
-		{recoverySigned, checkpoint.UnfinishedRecovery, "cut short", ChooseKafka},
-		{recoverySigned, checkpoint.UnfinishedRecovery, "cut short", ChoosePostgres},
+		{recovery.Begun, checkpoint.DatabaseBehind, "Postgres knows only of batch", recovery.ChooseKafka},
+		{recovery.Signed, checkpoint.UnfinishedRecovery, "cut short", recovery.ChooseKafka},
+		{recovery.Signed, checkpoint.UnfinishedRecovery, "cut short", recovery.ChoosePostgres},
 	} {
 		t.Run(string(c.step)+" "+string(c.way), func(t *testing.T) {
 			t.Parallel()
@@ -120,8 +135,8 @@ func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 			r.runOnce(r.config())
 			exec(t, r.conn, `UPDATE relay_lanes SET seq = seq - 1, confirmed_seq = confirmed_seq - 1`)
 			before := r.laneText()
-			cfg := r.config()
-			cfg.Step = func(step Step) {
+			o := recoveryOptions(r.config())
+			o.Step = func(step recovery.Step) {
 				if step == c.step {
 					panic(step)
 				}
@@ -132,7 +147,7 @@ func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 						t.Errorf("the command died of %v", died)
 					}
 				}()
-				outcome, err := r.recovery(cfg).Apply(t.Context(), Decision{Choice: ChooseKafka, Who: "one"})
+				outcome, err := r.recoveryWith(o).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseKafka, Who: "one"})
 				t.Errorf("the command went to its end: %+v, %v", outcome, err)
 			}()
 			if after := r.laneText(); after != before {
@@ -143,7 +158,7 @@ func TestARecoveryCutShortHaltsUntilItIsRunAgain(t *testing.T) {
 				t.Errorf("%d unfinished recoveries", n)
 			}
 			r.expect(orders, want)
-			outcome, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: c.way, Who: "two", Why: "again"})
+			outcome, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: c.way, Who: "two", Why: "again"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,13 +179,13 @@ func TestAFinishedRecoveryIsNotTakenForOneCutShort(t *testing.T) {
 	r.insertOrders(3, "v")
 	r.runOnce(r.config())
 	exec(t, r.conn, `UPDATE relay_lanes SET seq = seq + 40; CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
-	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow}); err != nil {
+	if _, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseSkipToNow}); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, r.conn, `DELETE FROM relay_recoveries; DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
 	r.mustHalt(checkpoint.DatabaseBehind, "restored to an earlier time")
 	for _, o := range r.inspect().Choices {
-		if o.Choice == ChooseKafka && o.Caution == "" {
+		if o.Choice == recovery.ChooseKafka && o.Caution == "" {
 			t.Error("kafka is open without a caution")
 		}
 	}
@@ -186,7 +201,7 @@ func TestARecoveryTakesANumberOfItsOwn(t *testing.T) {
 	exec(t, r.conn, `UPDATE relay_lanes SET seq = seq + 40`)
 	r.mustHalt(checkpoint.CheckpointBehind, "Kafka holds only batch")
 	seq := query[int64](t, r.conn, `SELECT seq FROM relay_lanes`)
-	outcome, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow})
+	outcome, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseSkipToNow})
 	if err != nil || outcome.Checkpoint.Seq != seq+1 {
 		t.Fatalf("%+v, %v; want batch %d", outcome, err, seq+1)
 	}
@@ -215,14 +230,14 @@ func TestALostCheckpointOfAnIdleLaneIsNotPublishedTwice(t *testing.T) {
 	r.mustHalt(checkpoint.CheckpointBehind, "has lost records")
 	f := r.inspect()
 	for _, o := range f.Choices {
-		if o.Choice == ChoosePostgres && (o.New.Count != 0 || o.Again.Count != 0) {
+		if o.Choice == recovery.ChoosePostgres && (o.New.Count != 0 || o.Again.Count != 0) {
 			t.Errorf("postgres publishes %+v and again %+v", o.New, o.Again)
 		}
-		if o.Choice == ChooseKafka && o.Again.Count != 3 {
+		if o.Choice == recovery.ChooseKafka && o.Again.Count != 3 {
 			t.Errorf("kafka publishes %+v again", o.Again)
 		}
 	}
-	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChoosePostgres}); err != nil {
+	if _, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChoosePostgres}); err != nil {
 		t.Fatal(err)
 	}
 	r.goesOn()
@@ -284,7 +299,7 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 	other.stop()
 	exec(t, r.conn, `DELETE FROM relay_lanes; INSERT INTO relay_lanes SELECT * FROM earlier`)
 	r.mustHalt(checkpoint.AnotherBatch, "not the same batch")
-	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseKafka}); err != nil {
+	if _, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseKafka}); err != nil {
 		t.Fatal(err)
 	}
 	r.goesOn()
@@ -332,7 +347,7 @@ VALUES ('order', 'dumped', 'Changed', 'dumped', '4000000000')`)
 	if f := r.inspect(); f.Cause != checkpoint.ForeignRows || len(f.Choices) > 0 {
 		t.Errorf("cause %s, choices %+v", f.Cause, f.Choices)
 	}
-	if _, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseSkipToNow}); !errors.Is(err, ErrClosed) {
+	if _, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseSkipToNow}); !errors.Is(err, recovery.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
 	// What is to be tried is run as it stands there.
@@ -357,7 +372,7 @@ func TestACheckpointAheadOfTheServerHalts(t *testing.T) {
 	r.mustHalt(checkpoint.DatabaseBehind, "has come only to")
 	f := r.inspect()
 	for _, o := range f.Choices {
-		if o.Choice == ChooseKafka {
+		if o.Choice == recovery.ChooseKafka {
 			t.Errorf("kafka is open: %+v", o)
 		}
 	}
@@ -368,20 +383,20 @@ func TestARecoveryIsRefused(t *testing.T) {
 	r := newRig(t)
 	r.insertOrders(3, "v")
 	r.runOnce(r.config())
-	decide := func(choice Choice, from string) error {
-		_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: choice, From: from})
+	decide := func(choice recovery.Choice, from string) error {
+		_, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: choice, From: from})
 		return err
 	}
-	if err := decide(ChooseKafka, ""); !errors.Is(err, ErrAgree) {
+	if err := decide(recovery.ChooseKafka, ""); !errors.Is(err, recovery.ErrAgree) {
 		t.Errorf("where the logs agree: %v", err)
 	}
 	exec(t, r.conn, `UPDATE relay_lanes SET seq = seq - 1`)
 	for _, from := range []string{"-1", "yesterday", "2999-01-01T00:00:00Z"} {
-		if err := decide(ChooseRestartFrom, from); !errors.Is(err, ErrPlace) {
+		if err := decide(recovery.ChooseRestartFrom, from); !errors.Is(err, recovery.ErrPlace) {
 			t.Errorf("from %s: %v", from, err)
 		}
 	}
-	if err := decide("guess", ""); !errors.Is(err, ErrClosed) {
+	if err := decide("guess", ""); !errors.Is(err, recovery.ErrClosed) {
 		t.Errorf("a way that does not exist: %v", err)
 	}
 	holder := r.laneOwner("holder")
@@ -389,7 +404,7 @@ func TestARecoveryIsRefused(t *testing.T) {
 		t.Fatal(ok, err)
 	}
 	before, checkpoints := r.laneText(), len(r.checkpoints())
-	if err := decide(ChooseKafka, ""); !errors.Is(err, ErrBusy) {
+	if err := decide(recovery.ChooseKafka, ""); !errors.Is(err, recovery.ErrBusy) {
 		t.Errorf("while a relay runs the lane: %v", err)
 	}
 	if err := holder.Ping(t.Context()); err != nil {
@@ -398,7 +413,9 @@ func TestARecoveryIsRefused(t *testing.T) {
 	if after := r.laneText(); after != before || len(r.checkpoints()) != checkpoints {
 		t.Errorf("a refusal has changed %s to %s", before, after)
 	}
-	if _, err := NewRecovery(r.config().WithDefaults(), "nobody"); !errors.Is(err, ErrNoLane) {
+	other := recoveryOptions(r.config())
+	other.Lane = "other"
+	if _, err := recovery.New(other); !errors.Is(err, recovery.ErrNoLane) {
 		t.Errorf("a lane that does not exist: %v", err)
 	}
 }

@@ -3,14 +3,11 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 
-	"github.com/google/uuid"
-
 	"github.com/outbox-relay/relay/internal/election"
+	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
 // Relay publishes the outbox tables of one database to one Kafka cluster.
@@ -33,7 +30,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		cfg.Step = step
 	}
 	members := election.NewMember()
-	owner := ownerName()
+	owner := lanestore.NewOwner()
 	lanes := make([]*lane, len(cfg.Lanes))
 	for i, l := range cfg.Lanes {
 		lanes[i] = newLane(&cfg, l, owner, members)
@@ -67,13 +64,4 @@ func (r *Relay) Status() []LaneStatus {
 		statuses[i] = l.status()
 	}
 	return statuses
-}
-
-// ownerName identifies this process among all that ever owned a lane.
-func ownerName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown-host"
-	}
-	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), uuid.NewString()[:8])
 }

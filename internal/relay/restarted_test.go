@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/recovery"
 )
 
 // putBad writes an event that can never be sent as it is.
@@ -60,7 +61,7 @@ func TestARecoveryTakesBackNoOtherRowWithTheID(t *testing.T) {
 	}
 	r.createCheckpoints()
 	r.mustHalt(checkpoint.CheckpointLost, "checkpoint topic is empty")
-	_, err := r.recovery(r.config()).Apply(t.Context(), Decision{Choice: ChooseRestartFrom, From: "beginning", Why: "test"})
+	_, err := r.recovery(r.config()).Apply(t.Context(), recovery.Decision{Choice: recovery.ChooseRestartFrom, From: "beginning", Why: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

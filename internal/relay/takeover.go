@@ -27,7 +27,7 @@ func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, erro
 		last: owned.Last, seq: owned.Last.Seq, progress: owned.Last.Position, lastOf: owned.LastOf,
 		settled: make(chan struct{}, 1), produced: make(chan struct{}),
 		parking: parking.New(parking.Options{
-			Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes, HaltedRetry: haltedRetry, Logger: l.cfg.Logger,
+			Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes, HaltedRetry: checkpoint.HaltedRetry, Logger: l.cfg.Logger,
 		}, owned.Topics, l.condemned),
 	}
 	s.committed.Store(s.seq)
@@ -55,7 +55,8 @@ func (l *lane) takeoverOptions(leftOpen []string) takeover.Options {
 		KafkaOptions: takeover.KafkaOptions{
 			Name: l.cfg.Name, Lane: l.Name, Partition: l.partition, Checkpoints: l.cfg.checkpointTopic(),
 			ClientOptions: clientOptions(l.cfg), TransactionTimeout: l.cfg.TransactionTimeout,
-			LeftOpen: leftOpen, MayWriteTo: l.cfg.mayWriteTo, Logger: l.log,
+			LeftOpen: leftOpen, Logger: l.log,
+			MayWriteTo: func(topic string) bool { return topicname.MayGoTo(topic, l.cfg.Topics.Allow, l.cfg.Route) },
 			Reports: kafkatx.Reports{
 				Waiting:  func(reason string) { l.change(Waiting, reason) },
 				Working:  l.running,
@@ -66,12 +67,6 @@ func (l *lane) takeoverOptions(leftOpen []string) takeover.Options {
 		Reader: l.readerOptions(), Topics: l.cfg.topicOptions(), Unavailable: l.outages,
 		Partitioner: l.cfg.Partitioner, Compression: compressions[l.cfg.Compression],
 	}
-}
-
-// mayWriteTo reports whether rows of the lane may go to the topic.
-func (c *Config) mayWriteTo(topic string) bool {
-	mayName := append([]string{topicname.PatternOf(c.Route)}, topicname.Allowed(c.Topics.Allow, c.Route)...)
-	return topicname.CheckNamed(topic, mayName) == nil
 }
 
 // readerOptions say how the rows of the lane are read.

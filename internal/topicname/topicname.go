@@ -31,6 +31,11 @@ func Allowed(configured []string, route string) []string {
 	return []string{PatternOf(route)}
 }
 
+// MayGoTo reports whether rows of a lane may go to a topic, by the route or by their column topic.
+func MayGoTo(topic string, configured []string, route string) bool {
+	return CheckNamed(topic, append([]string{PatternOf(route)}, Allowed(configured, route)...)) == nil
+}
+
 // OfRoute is the topic of an aggregate type by a route.
 func OfRoute(route, aggregateType string) string {
 	return strings.ReplaceAll(route, routePlaceholder, aggregateType)

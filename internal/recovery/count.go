@@ -1,4 +1,4 @@
-package relay
+package recovery
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 type Rows struct {
 	// Count of the rows.
 	Count int64 `json:"count"`
-	// First and Last are those with the least and the greatest id; nil where there is none.
+	// First and Last are those with the least and the greatest id; nil if there is none.
 	First *Edge `json:"first"`
 	Last  *Edge `json:"last"`
 }
@@ -28,8 +28,9 @@ type Edge struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// weigh counts what each way on would publish again, again, and skip.
-func (i *inspection) weigh(ctx context.Context, tx pgx.Tx, f *Findings, look Look) error {
+// choices finds out which choices are open, and counts what each would publish, publish again, and
+// skip.
+func (i *inspection) choices(ctx context.Context, tx pgx.Tx, f *Findings, look Look) error {
 	if err := i.open(ctx, tx, f, look); err != nil {
 		return err
 	}
@@ -47,16 +48,16 @@ func (i *inspection) weigh(ctx context.Context, tx pgx.Tx, f *Findings, look Loo
 			return err
 		}
 	}
-	f.warnOfNewer() // behind the counts, for which a way with a caution tells nothing
+	f.warnOfNewer() // after the counts, because a choice with a caution does not count as knowledge
 	return nil
 }
 
-// knowledge is a progress that tells which rows are published. Where it is Kafka's, and the server
-// was set back behind it, rows that were written since bear transaction ids that it meant for
-// others; they were created after it was written.
+// knowledge is a position that tells which rows are published. If it is Kafka's, and the server was
+// set back behind it, rows that were written since bear transaction ids that it meant for others;
+// they were created after it was written.
 type knowledge struct {
 	position.Position
-	until *time.Time // rows created later are none of it; nil: no such limit
+	until *time.Time // rows created later are not covered; nil: no such limit
 }
 
 // known is what the two logs tell of the rows of this table. A scan is the better witness of what
@@ -105,13 +106,13 @@ func (i *inspection) count(ctx context.Context, tx pgx.Tx, option *Option, known
 		columns += fmt.Sprintf(", count(*) FILTER (WHERE %[1]s), min(id) FILTER (WHERE %[1]s), max(id) FILTER (WHERE %[1]s)", set)
 	}
 	query := `SELECT ` + columns[2:] + `
-FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was FROM ` + pg.QuoteTable(i.lane.Table) + `) rows`
+FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was FROM ` + pg.QuoteTable(i.o.Table) + `) rows`
 	sets := []*Rows{&option.New, &option.Again, &option.Skipped}
 	var edges [6]*int64
 	err := tx.QueryRow(ctx, query, params...).Scan(
 		&sets[0].Count, &edges[0], &edges[1], &sets[1].Count, &edges[2], &edges[3], &sets[2].Count, &edges[4], &edges[5])
 	if err != nil {
-		return fmt.Errorf("count the rows of %s: %w", i.lane.Table, err)
+		return fmt.Errorf("count the rows of %s: %w", i.o.Table, err)
 	}
 	for n, set := range sets {
 		if set.Count == 0 {
@@ -129,10 +130,10 @@ FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) 
 
 func (i *inspection) edge(ctx context.Context, tx pgx.Tx, id int64) (*Edge, error) {
 	edge := &Edge{ID: id}
-	query := "SELECT msg_id, created_at FROM " + pg.QuoteTable(i.lane.Table) + " WHERE id = $1"
+	query := "SELECT msg_id, created_at FROM " + pg.QuoteTable(i.o.Table) + " WHERE id = $1"
 	err := tx.QueryRow(ctx, query, id).Scan(&edge.MsgID, &edge.CreatedAt)
 	if err != nil {
-		return nil, fmt.Errorf("read row %d of %s: %w", id, i.lane.Table, err)
+		return nil, fmt.Errorf("read row %d of %s: %w", id, i.o.Table, err)
 	}
 	return edge, nil
 }

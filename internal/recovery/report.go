@@ -1,4 +1,4 @@
-package relay
+package recovery
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -13,7 +14,7 @@ import (
 func (f *Findings) String() string {
 	var b strings.Builder
 	switch {
-	case f.Cause == "" && f.Postgres != nil && f.Postgres.State == "halted":
+	case f.Cause == "" && f.Postgres != nil && f.Postgres.State == lanestore.Halted:
 		fmt.Fprintf(&b, "The logs of lane %s agree: there is nothing to recover. It has halted for another reason:\n  %s\n",
 			f.Lane, orDash(f.Postgres.Reason))
 	case f.Cause == "":
@@ -31,7 +32,7 @@ func (f *Findings) String() string {
 	case !f.Recoverable():
 		fmt.Fprintf(&b, "\nNo choice settles this. Try:\n%s", wrapped("  ", f.Try))
 	default:
-		writeWays(&b, f)
+		writeChoices(&b, f)
 	}
 	return b.String()
 }
@@ -58,8 +59,8 @@ func writePostgresSide(b *strings.Builder, f *Findings) {
 	if p.Confirmed != nil && p.ConfirmedAt != nil {
 		fmt.Fprintf(b, "  confirmed  batch %d\n             %s\n", *p.Confirmed, progressText(*p.ConfirmedAt))
 	}
-	if p.Lineage != nil && *p.Lineage != f.Live.ClusterIdentity {
-		fmt.Fprintf(b, "  written    for %s\n", lineageText(*p.Lineage))
+	if p.Identity != nil && *p.Identity != f.Live.ClusterIdentity {
+		fmt.Fprintf(b, "  written    for %s\n", identityText(*p.Identity))
 	}
 	if p.Table != nil && p.Table.OID != f.Live.Table.OID {
 		fmt.Fprintf(b, "  table      the lane belongs to %s, and its setting table leads to %s\n", p.Table, f.Live.Table)
@@ -87,7 +88,7 @@ func writeKafkaSide(b *strings.Builder, f *Findings) {
 		fmt.Fprintf(b, "  committed  batch %d%s\n             %s\n", c.Seq, by(&c.Owner, &c.OwnerEpoch), progressText(c.Position))
 		fmt.Fprintf(b, "             offset %d, written %s\n", *k.Offset, clock(*k.Written))
 		if c.Identity != f.Live.ClusterIdentity {
-			fmt.Fprintf(b, "  written    for %s\n", lineageText(c.Identity))
+			fmt.Fprintf(b, "  written    for %s\n", identityText(c.Identity))
 		}
 		if r := c.Recovery; r != nil {
 			fmt.Fprintf(b, "  recovery   %s for %s, by %s at %s: %s\n", r.Choice, r.Cause, r.Who, clock(r.At), r.Why)
@@ -106,7 +107,7 @@ func writeScan(b *strings.Builder, s *Scan) {
 	}
 }
 
-func writeWays(b *strings.Builder, f *Findings) {
+func writeChoices(b *strings.Builder, f *Findings) {
 	if len(f.Choices) > 0 {
 		fmt.Fprint(b, "\nCHOICES\n")
 	}
@@ -171,7 +172,7 @@ func progressText(p position.Position) string {
 	return text
 }
 
-func lineageText(l checkpoint.ClusterIdentity) string {
+func identityText(l checkpoint.ClusterIdentity) string {
 	return fmt.Sprintf("database %s (oid %d), system identifier %s, timeline %d, and Kafka cluster %s",
 		l.Database, l.DatabaseOID, l.SystemIdentifier, l.Timeline, l.ClusterID)
 }

@@ -1,4 +1,4 @@
-package relay
+package recovery
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// Choice is a way on from a contradiction.
+// Choice is a way to settle a contradiction.
 type Choice string
 
-// The ways on.
+// The choices.
 const (
 	// ChooseKafka goes on after Kafka's checkpoint.
 	ChooseKafka Choice = "kafka"
@@ -34,7 +34,7 @@ func Choices() []Choice {
 	return []Choice{ChooseKafka, ChoosePostgres, ChooseRestartFrom, ChooseSkipToNow}
 }
 
-// Option is a way on that is open, and what it would do to the rows that are in the table now.
+// Option is a choice that is open, and what it would do to the rows that are in the table now.
 type Option struct {
 	// Choice is its name.
 	Choice Choice `json:"choice"`
@@ -54,7 +54,7 @@ type Option struct {
 	Skipped Rows `json:"skipped"`
 }
 
-// ClosedOption is a way on that is not open.
+// ClosedOption is a choice that is not open.
 type ClosedOption struct {
 	Choice Choice `json:"choice"`
 	Reason string `json:"reason"`
@@ -77,7 +77,7 @@ func ParsePlace(text string) (id int64, at time.Time, err error) {
 	return 0, time.Time{}, fmt.Errorf("%q is neither an id nor a time such as 2026-01-31T14:05:00Z nor beginning: %w", text, ErrPlace)
 }
 
-// open works out which ways on are open, without their counts.
+// open works out which choices are open, without their counts.
 func (r *Recovery) open(ctx context.Context, tx pgx.Tx, f *Findings, look Look) error {
 	for _, way := range []func() (Option, string){f.kafkaOption, f.postgresOption} {
 		option, reason := way()
@@ -109,12 +109,7 @@ func (r *Recovery) open(ctx context.Context, tx pgx.Tx, f *Findings, look Look) 
 	return nil
 }
 
-// elsewhere reports whether what the logs know is of the rows of another table.
-func (f *Findings) elsewhere() bool {
-	return f.Cause == checkpoint.AnotherTable || f.Cause == checkpoint.AnotherDeployment
-}
-
-// kafkaOption is open where the checkpoint's snapshots mean on this server what they meant when
+// kafkaOption is open if the checkpoint's snapshots mean on this server what they meant when
 // they were taken.
 func (f *Findings) kafkaOption() (Option, string) {
 	option := Option{Choice: ChooseKafka, Meaning: "goes on after the batch that Kafka's checkpoint names"}
@@ -150,7 +145,7 @@ func (f *Findings) kafkaOption() (Option, string) {
 	return option, ""
 }
 
-// postgresOption is open where the row knows of a committed batch. Not the intended one: whether
+// postgresOption is open if the row knows of a committed batch. Not the intended one: whether
 // that was committed is what the row cannot know.
 func (f *Findings) postgresOption() (Option, string) {
 	option := Option{Choice: ChoosePostgres, Meaning: "goes on after the last batch that Postgres knows to be committed; " +
@@ -199,12 +194,12 @@ func (r *Recovery) restartOption(ctx context.Context, tx pgx.Tx, place string) (
 	case !at.IsZero():
 		option.Meaning = "publishes every row of the table from the first that was created at " + place + " or later, in the order of ids"
 		var first *int64
-		err := tx.QueryRow(ctx, "SELECT min(id) FROM "+pg.QuoteTable(r.lane.Table)+" WHERE created_at >= $1", at).Scan(&first)
+		err := tx.QueryRow(ctx, "SELECT min(id) FROM "+pg.QuoteTable(r.o.Table)+" WHERE created_at >= $1", at).Scan(&first)
 		if err != nil {
 			return option, fmt.Errorf("find the first row created at %s or later: %w", place, err)
 		}
 		if first == nil {
-			return option, fmt.Errorf("no row of %s was created at %s or later: %w", r.lane.Table, place, ErrPlace)
+			return option, fmt.Errorf("no row of %s was created at %s or later: %w", r.o.Table, place, ErrPlace)
 		}
 		option.Position.LastID = *first - 1
 	default:

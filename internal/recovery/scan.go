@@ -1,9 +1,10 @@
-package relay
+package recovery
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +23,7 @@ type Scan struct {
 	// Topics that rows in doubt go to; Missing are those of them that do not exist.
 	Topics  []string `json:"topics"`
 	Missing []string `json:"missing"`
-	// Since is the time from which records were read; nil where no row is in doubt.
+	// Since is the time from which records were read; nil if no row is in doubt.
 	Since *time.Time `json:"since"`
 	// Records that were read.
 	Records int64 `json:"records"`
@@ -42,18 +43,17 @@ const (
 func (i *inspection) scan(ctx context.Context, tx pgx.Tx, known []knowledge) (*Scan, error) {
 	scan := &Scan{Topics: []string{}, Missing: []string{}, ids: []uuid.UUID{}}
 	was, params := publishedByAny(known, 1)
-	rows, err := tx.Query(ctx, `SELECT topic, aggregate_type, min(created_at) FROM `+pg.QuoteTable(i.lane.Table)+
+	rows, err := tx.Query(ctx, `SELECT topic, aggregate_type, min(created_at) FROM `+pg.QuoteTable(i.o.Table)+
 		` WHERE NOT `+was+` GROUP BY topic, aggregate_type`, params...)
 	if err != nil {
 		return nil, fmt.Errorf("find the rows in doubt: %w", err)
 	}
-	decoder := outboxread.NewDecoder(i.cfg.recordOptions())
 	seen := map[string]bool{}
 	var topic *string
 	var aggregateType string
 	var oldest time.Time
 	_, err = pgx.ForEachRow(rows, []any{&topic, &aggregateType, &oldest}, func() error {
-		name := decoder.Routed(aggregateType)
+		name := topicname.OfRoute(i.o.Route, aggregateType)
 		if topic != nil {
 			name = *topic
 		}
@@ -108,7 +108,8 @@ func (i *inspection) scanTopic(ctx context.Context, scan *Scan, topic string) er
 	if len(left) == 0 {
 		return nil
 	}
-	client, err := kgo.NewClient(append(clientOptions(&i.cfg), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
+	client, err := kgo.NewClient(append(slices.Clone(i.clients),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: from}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())...)
 	if err != nil {
 		return err

@@ -1,11 +1,10 @@
-package relay
+package recovery
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,13 +14,15 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/takeover"
+	"github.com/outbox-relay/relay/internal/topicname"
 )
 
 // Decision is what a person has decided.
 type Decision struct {
-	// Choice is the way on; it must be open.
+	// Choice must be open.
 	Choice Choice
 	// From is where restart-from starts, as in Look.
 	From string
@@ -31,7 +32,7 @@ type Decision struct {
 
 // Outcome is what Apply has done.
 type Outcome struct {
-	// Chosen is the way on that was taken, counted just before.
+	// Chosen is the choice that was made, counted just before.
 	Chosen Option `json:"chosen"`
 	// Before is what both logs said.
 	Before *Findings `json:"before"`
@@ -51,9 +52,9 @@ var (
 	ErrBusy = errors.New("a relay runs the lane")
 )
 
-// Apply takes a way on. It becomes the owner of the lane as a relay does, so that nobody else
-// publishes; asks both logs once more; and gives them one checkpoint, whose sequence number neither
-// has had.
+// Apply carries out a choice. It becomes the owner of the lane as a relay does, so that no other
+// process publishes; reads both logs once more; and gives them one checkpoint, whose sequence
+// number neither has had.
 //
 // It may be killed anywhere. Its steps, in this order: the record of the recovery, whose commit
 // also makes durable whatever the new progress has seen; Kafka's checkpoint; the lane's row and the
@@ -68,13 +69,15 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	if _, err := before.chosen(d.Choice); err != nil {
 		return nil, err
 	}
-	owner := "recover/" + ownerName()
-	row, err := lanestore.Open(ctx, r.cfg.rowOptions(r.lane, owner))
+	row, err := lanestore.Open(ctx, lanestore.Options{
+		Lane: r.o.Lane, Table: r.o.Table, Owner: "recover/" + lanestore.NewOwner(), Settings: r.o.Agreed.Settings(),
+		Database: r.database, Parked: parking.NewRows(r.o.Lane, r.o.Table),
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer row.Close()
-	if _, err := row.Register(ctx, laneNames(r.cfg.Lanes)); err != nil {
+	if _, err := row.Register(ctx, r.o.Lanes); err != nil {
 		return nil, err
 	}
 	evicted, err := r.lock(ctx, row)
@@ -133,8 +136,8 @@ func (r *Recovery) fence(ctx context.Context, kafka *takeover.Kafka, before *Fin
 	if before.unreadable == nil {
 		return nil
 	}
-	// The new checkpoint will name no transaction. So none may be open, because nobody could tell
-	// later what became of it.
+	// The new checkpoint will name no transaction. So none may be open, because its outcome could
+	// not be found out later.
 	c, err := kafka.Producers.CloseOpen(ctx, kafka.Client, last, true, nil)
 	if err != nil {
 		return err
@@ -142,16 +145,16 @@ func (r *Recovery) fence(ctx context.Context, kafka *takeover.Kafka, before *Fin
 	if c.Wrote { // with ids that the pool had
 		return errors.New("a transaction of the lane was still open, and has been ended; run the command again")
 	}
-	return c.AllSeen(r.cfg.mayWriteTo)
+	return c.AllSeen(r.mayWriteTo)
 }
 
 // kafkaOptions are those of a takeover that publishes no rows.
 func (r *Recovery) kafkaOptions() takeover.KafkaOptions {
-	log := r.cfg.Logger.With("lane", r.lane.Name)
+	log := r.o.Logger.With("lane", r.o.Lane)
 	return takeover.KafkaOptions{
-		Name: r.cfg.Name, Lane: r.lane.Name, Partition: r.partition, Checkpoints: r.cfg.checkpointTopic(),
-		ClientOptions: clientOptions(&r.cfg), TransactionTimeout: r.cfg.TransactionTimeout,
-		MayWriteTo: r.cfg.mayWriteTo, Logger: log,
+		Name: r.o.Name, Lane: r.o.Lane, Partition: r.partition, Checkpoints: r.checkpoints(),
+		ClientOptions: r.clients, TransactionTimeout: r.o.TransactionTimeout,
+		MayWriteTo: r.mayWriteTo, Logger: log,
 		Reports: kafkatx.Reports{
 			Waiting: func(reason string) { log.Warn("the recovery waits for a transaction", "reason", reason) },
 			Working: func() {}, Unclosed: func(string) {}, LeftOpen: func(string) {}, // Waiting names them
@@ -159,23 +162,8 @@ func (r *Recovery) kafkaOptions() takeover.KafkaOptions {
 	}
 }
 
-// chosen returns the option of a choice, or why it is none.
-func (f *Findings) chosen(choice Choice) (Option, error) {
-	if f.Cause == "" {
-		return Option{}, ErrAgree
-	}
-	if !f.Recoverable() {
-		return Option{}, fmt.Errorf("%w: %s; %s", ErrClosed, f.Diagnosis, f.Try)
-	}
-	if i := slices.IndexFunc(f.Choices, func(o Option) bool { return o.Choice == choice }); i >= 0 {
-		return f.Choices[i], nil
-	}
-	for _, closed := range f.Closed {
-		if closed.Choice == choice {
-			return Option{}, fmt.Errorf("%s: %w: %s", choice, ErrClosed, closed.Reason)
-		}
-	}
-	return Option{}, fmt.Errorf("%q: %w", choice, ErrClosed)
+func (r *Recovery) mayWriteTo(topic string) bool {
+	return topicname.MayGoTo(topic, r.o.TopicsAllow, r.o.Route)
 }
 
 // How long a recovery waits for the lock of a relay whose session it has ended, and how often it
@@ -191,7 +179,7 @@ const (
 func (r *Recovery) lock(ctx context.Context, row *lanestore.Row) (evicted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	strange := lanestore.Strangers{Log: r.cfg.Logger}
+	strange := lanestore.Strangers{Log: r.o.Logger}
 	for {
 		h, err := row.Holder(ctx)
 		if err != nil {
@@ -204,12 +192,12 @@ func (r *Recovery) lock(ctx context.Context, row *lanestore.Row) (evicted bool, 
 		}
 		if pid := h.Owner; pid != 0 {
 			var state, owner string
-			err := row.Conn().QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.lane.Name).
+			err := row.Conn().QueryRow(ctx, "SELECT state, coalesce(owner, '') FROM relay_lanes WHERE lane = $1", r.o.Lane).
 				Scan(&state, &owner)
 			if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-				return evicted, fmt.Errorf("read the row of lane %s: %w", r.lane.Name, err)
+				return evicted, fmt.Errorf("read the row of lane %s: %w", r.o.Lane, err)
 			}
-			if State(state) != Halted {
+			if state != lanestore.Halted {
 				return evicted, fmt.Errorf("%w: %s (session %d of the server) is %s", ErrBusy, owner, pid, state)
 			}
 			if err := row.Evict(ctx, pid); err != nil {
@@ -218,7 +206,7 @@ func (r *Recovery) lock(ctx context.Context, row *lanestore.Row) (evicted bool, 
 			evicted = true
 		}
 		if err := backoff.Sleep(ctx, lockLook); err != nil {
-			return evicted, fmt.Errorf("take the lock of lane %s: %w", r.lane.Name, err)
+			return evicted, fmt.Errorf("take the lock of lane %s: %w", r.o.Lane, err)
 		}
 	}
 }
@@ -230,7 +218,7 @@ func sameCheckpoint(a, b *checkpoint.Record) bool {
 	return a.Seq == b.Seq && a.Owner == b.Owner && a.OwnerEpoch == b.OwnerEpoch && a.Offset == b.Offset
 }
 
-// settle writes. Nobody else can: the producer pool is fenced, and the epoch is ours.
+// settle writes. No other process can: the producer pool is fenced, and the epoch is ours.
 func (r *Recovery) settle(ctx context.Context, row *lanestore.Row, kafka *takeover.Kafka, d Decision, outcome *Outcome) error {
 	before := outcome.Before
 	if _, err := row.Read(ctx); err != nil { // still ours
@@ -247,7 +235,7 @@ func (r *Recovery) settle(ctx context.Context, row *lanestore.Row, kafka *takeov
 	}
 	c := checkpoint.Record{
 		// A number that neither log has had: no batch is taken for another.
-		Version: checkpoint.Version, Lane: r.lane.Name, Seq: before.lastSeq() + 1, Position: chosen.Position,
+		Version: checkpoint.Version, Lane: r.o.Lane, Seq: before.lastSeq() + 1, Position: chosen.Position,
 		Identity: kafka.Identity, Table: new(row.Table()),
 		Owner: row.Owner(), OwnerEpoch: row.Epoch(),
 		Recovery: &checkpoint.RecoveryNote{
@@ -261,14 +249,14 @@ func (r *Recovery) settle(ctx context.Context, row *lanestore.Row, kafka *takeov
 	if err != nil {
 		return err
 	}
-	r.cfg.Step(recoveryBegun)
+	r.o.Step(Begun)
 	kafkaCtx, cancel := context.WithTimeout(ctx, takeover.Timeout)
 	defer cancel()
 	err = row.PingWhile(kafkaCtx, func(ctx context.Context) error { return kafka.Sign(ctx, c) })
 	if err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
-	r.cfg.Step(recoverySigned)
+	r.o.Step(Signed)
 	if err := row.Recovered(ctx, id, c); err != nil {
 		return fmt.Errorf("the recovery is not finished, and the lane still halts; run the command again: %w", err)
 	}
@@ -276,10 +264,13 @@ func (r *Recovery) settle(ctx context.Context, row *lanestore.Row, kafka *takeov
 	return nil
 }
 
-// The steps between the writes of a recovery, for tests that kill it there.
+// Step is a point between the writes of a recovery.
+type Step string
+
+// The steps: the record of the recovery is written, and then Kafka's checkpoint.
 const (
-	recoveryBegun  Step = "recovery-begun"
-	recoverySigned Step = "recovery-signed"
+	Begun  Step = "recovery-begun"
+	Signed Step = "recovery-signed"
 )
 
 // begin records the recovery. Its commit is durable, and takes a transaction id above all that the
@@ -301,10 +292,10 @@ func (r *Recovery) begin(ctx context.Context, row *lanestore.Row, before *Findin
 	err = row.Conn().QueryRow(ctx, `
 INSERT INTO relay_recoveries (lane, cause, diagnosis, choice, who, why, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb, $8::text::jsonb) RETURNING id`,
-		r.lane.Name, string(before.Cause), before.Diagnosis, c.Recovery.Choice, c.Recovery.Who, c.Recovery.Why,
+		r.o.Lane, string(before.Cause), before.Diagnosis, c.Recovery.Choice, c.Recovery.Who, c.Recovery.Why,
 		strings.ToValidUTF8(string(was), "?"), string(is)).Scan(&id)
 	if err != nil {
-		return 0, fmt.Errorf("record the recovery of lane %s: %w", r.lane.Name, err)
+		return 0, fmt.Errorf("record the recovery of lane %s: %w", r.o.Lane, err)
 	}
 	return id, nil
 }
