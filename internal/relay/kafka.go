@@ -16,13 +16,6 @@ func (c *Config) checkpointTopic() checkpoint.TopicOptions {
 	}
 }
 
-// checkpointLog is the partition of that topic which belongs to a lane.
-func (c *Config) checkpointLog(client *kgo.Client, lane string, partition int32) *checkpoint.Log {
-	return checkpoint.NewLog(client, checkpoint.LogOptions{
-		Lane: lane, Topic: checkpoint.TopicName(c.Name), Partition: partition, ClientOptions: clientOptions(c),
-	})
-}
-
 // topicOptions say what becomes of topics that do not exist.
 func (c *Config) topicOptions() topics.Options {
 	return topics.Options{

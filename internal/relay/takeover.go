@@ -27,7 +27,8 @@ func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, erro
 		last: owned.Last, seq: owned.Last.Seq, progress: owned.Last.Position, lastOf: owned.LastOf,
 		settled: make(chan struct{}, 1), produced: make(chan struct{}),
 		parking: parking.New(parking.Options{
-			Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes, HaltedRetry: checkpoint.HaltedRetry, Logger: l.cfg.Logger,
+			Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes,
+			HaltedRetry: checkpoint.HaltedRetry, Logger: l.cfg.Logger,
 		}, owned.Topics, l.condemned),
 	}
 	s.committed.Store(s.seq)
