@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"strings"
 	"time"
 
@@ -140,9 +139,6 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// KeepForever is the Retention that removes no marks.
-const KeepForever = time.Duration(math.MaxInt64)
-
 // defaultsFor is WithDefaults for a kind of handler.
 func (c *Config) defaultsFor(mode mode) Config {
 	defaults := c.WithDefaults()
@@ -193,12 +189,8 @@ func setDefault[T comparable](field *T, value T) {
 
 // validate returns every fault of a configuration that has its defaults.
 func (c Config) validate(mode mode) error {
-	var faults []error
-	fault := func(bad bool, format string, args ...any) {
-		if bad {
-			faults = append(faults, fmt.Errorf("inboxkafka: "+format, args...))
-		}
-	}
+	var all faultList
+	fault := all.add
 	fault(len(c.Brokers) == 0 && len(c.Options) == 0, "Brokers: not set; give HOST:PORT of at least one broker")
 	for _, b := range c.Brokers {
 		fault(strings.TrimSpace(b) == "", "Brokers: an empty address in the list")
@@ -212,17 +204,21 @@ func (c Config) validate(mode mode) error {
 	}
 	fault(mode == unset, "the handler is not set; make one with Handle, HandleBatch or AtMostOnce")
 	fault(mode == atMostOnce && c.Batch != 1, "Batch: %d with AtMostOnce, which handles one message at a time", c.Batch)
-	faults = append(faults, c.validateLimits()...)
-	return errors.Join(faults...)
+	c.validateLimits(fault)
+	return errors.Join(all...)
+}
+
+// faultList collects what is wrong.
+type faultList []error
+
+func (l *faultList) add(bad bool, format string, args ...any) {
+	if bad {
+		*l = append(*l, fmt.Errorf("inboxkafka: "+format, args...))
+	}
 }
 
 // validateLimits reports the faults of numbers and times.
-func (c Config) validateLimits() (faults []error) {
-	fault := func(bad bool, format string, args ...any) {
-		if bad {
-			faults = append(faults, fmt.Errorf("inboxkafka: "+format, args...))
-		}
-	}
+func (c Config) validateLimits(fault func(bad bool, format string, args ...any)) {
 	fault(c.Workers < 1 || c.Workers > 10_000, "Workers: %d is not between 1 and 10000", c.Workers)
 	fault(c.Batch < 1 || c.Batch > 10_000, "Batch: %d is not between 1 and 10000", c.Batch)
 	fault(c.MaxRecords < 1 || c.MaxRecords > 1_000_000, "MaxRecords: %d is not between 1 and 1000000", c.MaxRecords)
@@ -237,5 +233,4 @@ func (c Config) validateLimits() (faults []error) {
 	fault(c.ReplayWindow < 0, "ReplayWindow: %v is negative", c.ReplayWindow)
 	fault(c.SweepInterval < time.Millisecond, "SweepInterval: %v is less than 1ms", c.SweepInterval)
 	fault(c.SessionTimeout < 100*time.Millisecond, "SessionTimeout: %v is less than 100ms", c.SessionTimeout)
-	return faults
 }

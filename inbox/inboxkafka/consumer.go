@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/offsets"
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -30,23 +31,18 @@ type Consumer struct {
 	hooks hooks
 	sched *schedule.Scheduler
 
-	client *kgo.Client
+	client  *kgo.Client
+	commits *offsets.Committer
 
 	// handling ends when no handler may go on; end ends it.
 	handling context.Context
 	end      context.CancelFunc
 
-	balancing  sync.Mutex // while fetching is paused and resumed
-	committing sync.Mutex // while offsets are committed
-	largest    int64      // bytes of the largest record lately; of the goroutine that fetches
-	ran        atomic.Bool
+	balancing sync.Mutex // while fetching is paused and resumed
+	largest   int64      // bytes of the largest record lately; of the goroutine that fetches
+	ran       atomic.Bool
 
 	failures, retries, retriesFailed atomic.Int64 // see Stats
-
-	// keep is how long marks are kept, 0 being forever, unless that is unsettled. Of Run before it
-	// begins, then of the sweeper.
-	keep      time.Duration
-	unsettled bool
 }
 
 // New returns a consumer that handles the messages of its topics with the handler, under the
@@ -84,6 +80,9 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 	}
 	c.handling, c.end = context.WithCancel(context.Background())
 	c.sched = schedule.New(c.schedule())
+	c.commits = &offsets.Committer{
+		Sched: c.sched, Interval: cfg.CommitInterval, Log: c.log, Flush: in.Flush, Told: c.hooks.committed,
+	}
 	if err := c.checkOptions(); err != nil {
 		return nil, err
 	}
@@ -116,7 +115,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.checkStore(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	if err := c.settleRetention(ctx, admin); err != nil || ctx.Err() != nil {
+	keeper := c.keeper(admin)
+	if err := keeper.Settle(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
 	// The client outlives ctx: it commits and leaves the group once all is drained.
@@ -126,14 +126,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create client: %w", err)
 	}
+	ends := &offsets.Ends{Sched: c.sched, Admin: admin, Topics: c.cfg.Topics, Interval: c.cfg.CommitInterval, Log: c.log}
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	var beside, workers sync.WaitGroup
 	beside.Go(func() { c.fetch(background) })
-	beside.Go(func() { c.commitLoop(background) })
+	beside.Go(func() { c.commits.Run(background, c.client) })
 	beside.Go(func() { c.retryLoop(background) })
-	beside.Go(func() { c.sweepLoop(background, admin) })
-	beside.Go(func() { c.lagLoop(background, admin) })
+	beside.Go(func() { keeper.Run(background) })
+	beside.Go(func() { ends.Run(background) })
 	for range c.cfg.Workers {
 		workers.Go(c.worker)
 	}
@@ -202,7 +203,7 @@ func (c *Consumer) shutDown(beside, workers *sync.WaitGroup, abandon func()) (er
 	c.end()
 	gone := c.closeAll()
 	c.drainPartitions(gone, 0)
-	c.commit(c.client, gone)
+	c.commits.Commit(c.client, gone)
 	c.closeSessions(gone)
 	c.forget(gone, false)
 	// A join that is under way is waited for by the client, for as long as the group takes: ending

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/identity"
+
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -81,7 +83,7 @@ func (c *Consumer) newItem(r *kgo.Record) *schedule.Item {
 	if r.Attrs.IsControl() {
 		return &schedule.Item{Marker: true, Bytes: itemOverhead}
 	}
-	m, err := identify(r, c.cfg.Identify)
+	m, err := identity.Of(r, c.cfg.Identify)
 	i := &schedule.Item{Message: m, Unidentified: err, Bytes: int64(len(r.Key) + len(r.Value) + itemOverhead)}
 	for _, h := range r.Headers {
 		i.Bytes += int64(len(h.Key) + len(h.Value))
@@ -100,7 +102,7 @@ func (c *Consumer) reportErrors(ctx context.Context, fetches kgo.Fetches) {
 			return
 		}
 		if _, ok := errors.AsType[*kgo.ErrGroupSession](err); ok {
-			return // groupErrors tells of it
+			return // clientlog.Group tells of it
 		}
 		if errors.Is(err, kgo.ErrMaxDecompress) {
 			return // passTooLarge tells of it

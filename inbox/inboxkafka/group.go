@@ -16,9 +16,9 @@ import (
 // What may happen beside them, and why no offset is committed of a partition that has another
 // owner:
 //
-//   - A commit on its interval takes committing, computes the watermarks and keeps the lock until
+//   - A commit on its interval takes the lock of commits, computes the watermarks and keeps the lock until
 //     the answer is there. revoked closes the partition, which stops what begins, then waits for
-//     what is in flight, then takes committing: a commit before it is complete, and a later one
+//     what is in flight, then takes that lock: a commit before it is complete, and a later one
 //     finds the partition closed. Only then does the callback return, and only then does the client
 //     tell the group, which gives the partition to somebody else.
 //   - lost comes when the group has dropped this member: somebody else may own the partitions
@@ -27,7 +27,7 @@ import (
 //   - The client may rejoin as a new member without any of the callbacks, when the group has
 //     forgotten the old one during a join; what it no longer gets is revoked afterwards. A commit
 //     that waited for this join would carry the new identity, so a commit is given up if the member
-//     is not the one that the partitions were assigned to (see commit).
+//     is not the one that the partitions were assigned to (see offsets.Committer).
 //   - A handler that a closed partition has in flight beyond the deadline may still commit its
 //     transaction, after the next owner has begun with the same message. One of both writes the
 //     mark; the other waits for it and finds a duplicate.
@@ -59,7 +59,7 @@ func (c *Consumer) revoked(_ context.Context, client *kgo.Client, partitions map
 		return
 	}
 	c.drainPartitions(gone, c.cfg.DrainTimeout)
-	c.commit(client, gone)
+	c.commits.Commit(client, gone)
 	c.closeSessions(gone)
 	c.forget(gone, false)
 }

@@ -1,13 +1,14 @@
 package inboxkafka
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/clientlog"
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/offsets"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -17,7 +18,7 @@ func (c *Consumer) connection() []kgo.Opt {
 		kgo.ClientID("inbox." + c.cfg.Group),
 		// A topic that has just been made is seen soon.
 		kgo.MetadataMinAge(250 * time.Millisecond),
-		kgo.WithLogger(kafkaLogger{c.log}),
+		kgo.WithLogger(clientlog.Logger{To: c.log}),
 	}
 	if len(c.cfg.Brokers) > 0 {
 		opts = append(opts, kgo.SeedBrokers(c.cfg.Brokers...))
@@ -55,14 +56,14 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.Balancers(c.cfg.Balancers...),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
 		// A rebalance waits for revoked, which takes the drain and a few seconds.
-		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+commitTimeout+sessionTimeout+10*time.Second)),
+		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+offsets.Timeout+sessionTimeout+10*time.Second)),
 		// A batch of a few KiB may decompress to any size.
 		kgo.MaxDecompressBatchBytes(c.mostDecompressed()),
 		kgo.AdjustFetchOffsetsFn(c.positions),
 		kgo.OnPartitionsAssigned(c.assigned),
 		kgo.OnPartitionsRevoked(c.revoked),
 		kgo.OnPartitionsLost(c.lost),
-		kgo.WithHooks(&groupErrors{c.log}),
+		kgo.WithHooks(&clientlog.Group{To: c.log}),
 	)
 	if c.cfg.Instance != "" {
 		opts = append(opts, kgo.InstanceID(c.cfg.Instance))
@@ -77,6 +78,15 @@ func (c *Consumer) options() []kgo.Opt {
 // options say.
 func (c *Consumer) apart() []kgo.Opt {
 	return append(c.connection(), kgo.ConsumerGroup(""), kgo.ConsumeTopics(), kgo.ConsumePartitions(nil))
+}
+
+// adminClient returns a client that is in no group.
+func (c *Consumer) adminClient() (*kadm.Client, error) {
+	client, err := kgo.NewClient(c.apart()...)
+	if err != nil {
+		return nil, fmt.Errorf("create client: %w", err)
+	}
+	return kadm.NewClient(client), nil
 }
 
 // leastDecompressed is what a batch may always decompress to: senders make batches of a MiB before
@@ -117,35 +127,7 @@ func (c *Consumer) checkOptions() error {
 	return errors.Join(faults...)
 }
 
-// groupErrors logs why this process is not in the group. The client tries again by itself.
-type groupErrors struct{ log *slog.Logger }
-
-// OnGroupManageError is called by the client when it drops out of the group.
-func (h *groupErrors) OnGroupManageError(err error) {
-	if err != nil && !errors.Is(err, context.Canceled) {
-		h.log.Warn("not in the group; joining again", "error", err)
-	}
-}
-
-// kafkaLogger passes what the client says on, one level lower: it is not this package's event.
-type kafkaLogger struct{ log *slog.Logger }
-
-// Level is asked by the client before it makes a text.
-func (l kafkaLogger) Level() kgo.LogLevel {
-	switch ctx := context.Background(); {
-	case l.log.Enabled(ctx, slog.LevelDebug):
-		return kgo.LogLevelInfo
-	case l.log.Enabled(ctx, slog.LevelWarn):
-		return kgo.LogLevelWarn
-	}
-	return kgo.LogLevelError
-}
-
-// Log is called by the client.
-func (l kafkaLogger) Log(level kgo.LogLevel, text string, keyvals ...any) {
-	to := slog.LevelDebug
-	if level == kgo.LogLevelError {
-		to = slog.LevelWarn
-	}
-	l.log.Log(context.Background(), to, "kafka client: "+text, keyvals...)
+// atStart reports whether a group without an offset begins at the start of the log.
+func atStart(o kgo.Offset) bool {
+	return o.EpochOffset().Offset == kgo.NewOffset().AtStart().EpochOffset().Offset
 }

@@ -3,6 +3,7 @@ package inboxkafka
 import (
 	"context"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/offsets"
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 
 	"github.com/outbox-relay/relay/inbox/inboxloop"
@@ -48,14 +49,14 @@ func (c *Consumer) rewind(ctx context.Context) {
 	end()
 	c.client.PollRecords(ended, 1)
 	defer c.client.AllowRebalance()
-	c.committing.Lock()
-	defer c.committing.Unlock()
+	c.commits.Lock()
+	defer c.commits.Unlock()
 	begun := c.sched.Rewind(now)
-	from := offsets{}
+	from := offsets.Map{}
 	for _, p := range begun {
 		at, known := p.Since()
 		if known {
-			from.add(p.TopicPartition, at)
+			from.Add(p.TopicPartition, at)
 		}
 		c.log.Warn("Postgres crashed or failed over; what was handled since the last flush is looked up, and handled again if it was "+
 			"forgotten", "topic", p.Topic, "partition", p.Number, "from", at.Offset)

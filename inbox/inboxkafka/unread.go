@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/identity"
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/offsets"
+
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -20,14 +23,14 @@ var ErrTooLarge = errors.New("inboxkafka: the records of a batch take more than 
 // positions notes where the group has come to, before the client begins to fetch there. A partition
 // for which the group has no offset begins wherever its log does.
 func (c *Consumer) positions(
-	_ context.Context, offsets map[string]map[int32]kgo.Offset,
+	_ context.Context, at map[string]map[int32]kgo.Offset,
 ) (map[string]map[int32]kgo.Offset, error) {
-	for topic, partitions := range offsets {
+	for topic, partitions := range at {
 		for number, offset := range partitions {
 			c.sched.SetNext(schedule.TopicPartition{Topic: topic, Number: number}, offset.EpochOffset().Offset)
 		}
 	}
-	return offsets, nil
+	return at, nil
 }
 
 // reportDeleted tells of records that will never be handled.
@@ -48,7 +51,7 @@ func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
 	why := fmt.Errorf("%w: offsets %d to %d of %s:%d; read them with a consumer that has the room, handle them, and discard this entry",
 		ErrTooLarge, e.Offset, e.NextOffset-1, e.Topic, e.Partition)
 	m := inbox.Message{Topic: e.Topic, Partition: e.Partition, Offset: e.Offset}
-	m.Source, m.ID = placeName(m)
+	m.Source, m.ID = identity.Place(m)
 	i := &schedule.Item{Message: m, Parking: &schedule.Parking{Cause: inbox.CauseSize, Why: why}, Bytes: itemOverhead, Offset: e.Offset, Epoch: e.Epoch}
 	if !c.sched.AdmitUnread(schedule.TopicPartition{Topic: e.Topic, Number: e.Partition}, i, e.NextOffset) {
 		return
@@ -56,5 +59,5 @@ func (c *Consumer) passTooLarge(e *kgo.ErrDecompressTooLarge) {
 	c.log.Error("a batch of records is too large once it is decompressed; it is parked unread, and reading goes on behind it",
 		"topic", e.Topic, "partition", e.Partition, "offset", e.Offset, "next", e.NextOffset, "limit_bytes", c.mostDecompressed())
 	c.hooks.fetchError(e.Topic, e.Partition, why)
-	c.client.SetOffsets(offsets{e.Topic: {e.Partition: {Epoch: e.Epoch, Offset: e.NextOffset}}})
+	c.client.SetOffsets(offsets.Map{e.Topic: {e.Partition: {Epoch: e.Epoch, Offset: e.NextOffset}}})
 }

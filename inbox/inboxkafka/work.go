@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/identity"
+
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 
 	"github.com/outbox-relay/relay/inbox"
@@ -185,7 +187,7 @@ func (c *Consumer) failed(i *schedule.Item, err error, took time.Duration) sched
 	tooLong := c.cfg.AttemptsFor > 0 && i.Spent >= c.cfg.AttemptsFor
 	switch {
 	case errors.Is(err, inbox.ErrInvalid):
-		i.Message.Source, i.Message.ID = placeName(i.Message)
+		i.Message.Source, i.Message.ID = identity.Place(i.Message)
 		i.Parking = &schedule.Parking{Cause: inbox.CauseIdentity, Attempts: 0, Why: err}
 		return schedule.Decision{Front: true}
 	case tooOften, tooLong:

@@ -1,4 +1,4 @@
-package inboxkafka
+package identity
 
 import (
 	"strings"
@@ -31,21 +31,21 @@ func TestIdentities(t *testing.T) {
 		id, source string
 		fault      string
 	}{
-		{"relay", record("msg_id", "1", "source", "shop", "type", "t"), RelayIdentity, "1", "shop", ""},
-		{"relay, no id", record("source", "shop"), RelayIdentity, "9@1700000000123", "orders:3", "no header msg_id"},
-		{"relay, no source", record("msg_id", "1"), RelayIdentity, "9@1700000000123", "orders:3", "no header source"},
-		{"Debezium", record("id", "2"), DebeziumIdentity, "2", "orders", ""},
-		{"Debezium, no id", record(), DebeziumIdentity, "9@1700000000123", "orders:3", "no header id"},
+		{"relay", record("msg_id", "1", "source", "shop", "type", "t"), Relay, "1", "shop", ""},
+		{"relay, no id", record("source", "shop"), Relay, "9@1700000000123", "orders:3", "no header msg_id"},
+		{"relay, no source", record("msg_id", "1"), Relay, "9@1700000000123", "orders:3", "no header source"},
+		{"Debezium", record("id", "2"), Debezium, "2", "orders", ""},
+		{"Debezium, no id", record(), Debezium, "9@1700000000123", "orders:3", "no header id"},
 		{"own", record(), own("x", "y"), "x", "y", ""},
 		{"own, empty", record(), own("", "y"), "9@1700000000123", "orders:3", "id is empty"},
 		{"own, long", record(), own("x", strings.Repeat("y", 256)), "9@1700000000123", "orders:3", "256 bytes"},
 		{"own, zero byte", record(), own("x\x00", "y"), "9@1700000000123", "orders:3", "zero byte"},
 		{"own, not UTF-8", record(), own("\xff", "y"), "9@1700000000123", "orders:3", "UTF-8"},
-		{"type, not UTF-8", record("msg_id", "1", "source", "shop", "type", "\xff"), RelayIdentity, "9@1700000000123", "orders:3", "type"},
+		{"type, not UTF-8", record("msg_id", "1", "source", "shop", "type", "\xff"), Relay, "9@1700000000123", "orders:3", "type"},
 		{"panic", record(), func(*kgo.Record) (inbox.Message, error) { panic("boom") }, "9@1700000000123", "orders:3", "boom"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			m, err := identify(test.record, test.by)
+			m, err := Of(test.record, test.by)
 			if (err == nil) != (test.fault == "") || err != nil && !strings.Contains(err.Error(), test.fault) {
 				t.Fatalf("error %v, want %q in it", err, test.fault)
 			}
@@ -73,7 +73,7 @@ func FuzzIdentify(f *testing.F) {
 	f.Add("", "\x00", "\xff", []byte(nil))
 	f.Fuzz(func(t *testing.T, id, source, kind string, key []byte) {
 		r := fuzzRecord(id, source, kind, key)
-		m, err := identify(r, RelayIdentity)
+		m, err := Of(r, Relay)
 		if fault("id", m.ID, mostID) != nil || fault("source", m.Source, mostSource) != nil || storable("type", m.Type) != nil {
 			t.Fatalf("a message that cannot be marked: %+v", m)
 		}

@@ -1,31 +1,46 @@
-package inboxkafka
+package offsets
 
 import (
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
+	"sync"
 	"time"
-
-	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
 
-// commitTimeout bounds one commit: a rebalance waits for it.
-const commitTimeout = 5 * time.Second
+// Timeout bounds one commit: a rebalance waits for it.
+const Timeout = 5 * time.Second
 
-// commitLoop commits on the interval until ctx ends.
-func (c *Consumer) commitLoop(ctx context.Context) {
-	ticker := time.NewTicker(c.cfg.CommitInterval)
+// Committer commits the watermarks of a schedule. Its lock is held while it does.
+type Committer struct {
+	Sched    *schedule.Scheduler
+	Interval time.Duration
+	Log      *slog.Logger
+
+	// Flush is that of inboxloop.Loop.
+	Flush func(context.Context, inboxloop.Incarnation) error
+
+	// Told is told of each offset that was committed, or was not, with the error.
+	Told func(at schedule.TopicPartition, offset int64, err error)
+
+	sync.Mutex
+}
+
+// Run commits on the interval until ctx ends.
+func (c *Committer) Run(ctx context.Context, client *kgo.Client) {
+	ticker := time.NewTicker(c.Interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			c.commit(c.client, nil)
+			c.Commit(client, nil)
 		case <-ctx.Done():
 			return
 		}
@@ -35,32 +50,32 @@ func (c *Consumer) commitLoop(ctx context.Context) {
 // errMember is the reason why a commit was given up.
 var errMember = errors.New("the group has made this process a new member meanwhile")
 
-// commit commits the watermarks that have moved: of all partitions that stay, or of those that go.
+// Commit commits the watermarks that have moved: of all partitions that stay, or of those that go.
 // It reports what it could not commit only in the log: those records come again, and are
 // duplicates.
-func (c *Consumer) commit(client *kgo.Client, gone []*schedule.Partition) {
-	c.committing.Lock()
-	defer c.committing.Unlock()
-	marks, member, since := c.sched.Watermarks(gone)
+func (c *Committer) Commit(client *kgo.Client, gone []*schedule.Partition) {
+	c.Lock()
+	defer c.Unlock()
+	marks, member, since := c.Sched.Watermarks(gone)
 	if len(marks) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	// An offset says that all before it is decided. With synchronous_commit = off a crash of Postgres
 	// would make that untrue, and a flush after the crash says nothing about what was committed
 	// before it.
-	if err := c.store.Flush(ctx, since); err != nil {
+	if err := c.Flush(ctx, since); err != nil {
 		if errors.Is(err, inboxloop.ErrForgotten) {
-			c.sched.Forgotten()
+			c.Sched.Forgotten()
 		}
 		c.committed(marks, nil, err)
 		return
 	}
-	c.sched.Flushed(marks)
-	asked := offsets{}
+	c.Sched.Flushed(marks)
+	asked := Map{}
 	for p, mark := range marks {
-		asked.add(p.TopicPartition, mark)
+		asked.Add(p.TopicPartition, mark)
 	}
 	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
 		if req.MemberID != member {
@@ -73,9 +88,11 @@ func (c *Consumer) commit(client *kgo.Client, gone []*schedule.Partition) {
 	})
 }
 
-type offsets map[string]map[int32]kgo.EpochOffset
+// Map is what the client takes as offsets.
+type Map map[string]map[int32]kgo.EpochOffset
 
-func (o offsets) add(at schedule.TopicPartition, p schedule.Position) {
+// Add puts one in.
+func (o Map) Add(at schedule.TopicPartition, p schedule.Position) {
 	if o[at.Topic] == nil {
 		o[at.Topic] = map[int32]kgo.EpochOffset{}
 	}
@@ -105,21 +122,21 @@ func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map
 }
 
 // committed takes the answer to a commit.
-func (c *Consumer) committed(marks map[*schedule.Partition]schedule.Position, results map[schedule.TopicPartition]error, err error) {
+func (c *Committer) committed(marks map[*schedule.Partition]schedule.Position, results map[schedule.TopicPartition]error, err error) {
 	for p, mark := range marks {
 		failed, answered := results[p.TopicPartition]
 		switch {
 		case err != nil:
 			failed = err
 		case !answered:
-			failed = fmt.Errorf("the broker did not say")
+			failed = errors.New("the broker did not say")
 		}
-		c.hooks.committed(p.TopicPartition, mark.Offset, failed)
+		c.Told(p.TopicPartition, mark.Offset, failed)
 		if failed != nil {
-			c.log.Warn("offset not committed; it is tried again", "topic", p.Topic, "partition", p.Number,
+			c.Log.Warn("offset not committed; it is tried again", "topic", p.Topic, "partition", p.Number,
 				"offset", mark.Offset, "error", failed)
 			continue
 		}
-		c.sched.Committed(p, mark)
+		c.Sched.Committed(p, mark)
 	}
 }
