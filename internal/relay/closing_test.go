@@ -45,6 +45,13 @@ func (l *leftOut) on(r *rig, topic string) {
 		}
 		return response, nil, true
 	})
+	r.cluster.ControlKey(int16(kmsg.ListOffsets), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		response := l.unstable(request.(*kmsg.ListOffsetsRequest), topic)
+		return response, nil, response != nil
+	})
 	r.cluster.ControlKey(int16(kmsg.AddPartitionsToTxn), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		l.mu.Lock()
@@ -64,6 +71,33 @@ func (l *leftOut) on(r *rig, topic string) {
 		}
 		return nil, nil, false
 	})
+}
+
+// unstable answers a question for last stable offsets while the transaction is open: that of its
+// partition stays where it began. The caller holds the lock.
+func (l *leftOut) unstable(request *kmsg.ListOffsetsRequest, topic string) kmsg.Response {
+	if l.producerID == 0 || len(l.ended) > 0 || request.IsolationLevel == 0 {
+		return nil
+	}
+	asksHere := false
+	response := request.ResponseKind().(*kmsg.ListOffsetsResponse)
+	for _, asked := range request.Topics {
+		answer := kmsg.NewListOffsetsResponseTopic()
+		answer.Topic = asked.Topic
+		for _, p := range asked.Partitions {
+			partition := kmsg.NewListOffsetsResponseTopicPartition()
+			partition.Partition, partition.Offset = p.Partition, 1<<40
+			if asked.Topic == topic && p.Partition == l.partition && p.Timestamp == -1 {
+				partition.Offset, asksHere = 0, true
+			}
+			answer.Partitions = append(answer.Partitions, partition)
+		}
+		response.Topics = append(response.Topics, answer)
+	}
+	if !asksHere {
+		return nil
+	}
+	return response
 }
 
 // of chooses the transaction.

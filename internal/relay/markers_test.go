@@ -23,8 +23,8 @@ func TestAPartitionThatCannotBeAskedHoldsItsTopicOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	var away, back atomic.Bool
-	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers}, Topic: orders, Err: kerr.LeaderNotAvailable, Count: -1,
-		When: func(kmsg.Request) bool { return away.Load() }})
+	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers, kmsg.ListOffsets}, Topic: orders,
+		Err: kerr.LeaderNotAvailable, Count: -1, When: func(kmsg.Request) bool { return away.Load() }})
 	cfg := r.config()
 	cfg.BatchRows, cfg.Topics.Patience = 5, 50*time.Millisecond
 	cfg.Step = func(step Step) {
