@@ -12,7 +12,7 @@ CREATE TABLE relay_lanes (
     snapshot_from pg_snapshot     NULL,
     snapshot_to   pg_snapshot     NULL,
     last_id       bigint          NULL,
-    lineage       jsonb           NULL,
+    cluster_identity jsonb           NULL,
     state         text        NOT NULL DEFAULT 'new' CHECK (state IN ('new', 'running', 'waiting', 'halted')),
     reason        text            NULL,
     updated_at    timestamptz NOT NULL DEFAULT now()
@@ -29,7 +29,7 @@ COMMENT ON COLUMN relay_lanes.started IS 'Set once the first checkpoint of the l
 COMMENT ON COLUMN relay_lanes.snapshot_from IS 'Progress after the intended batch: rows visible in this snapshot are published.';
 COMMENT ON COLUMN relay_lanes.snapshot_to IS 'End of the window that is being drained, or null where none is open.';
 COMMENT ON COLUMN relay_lanes.last_id IS 'Rows of the open window up to this id are published.';
-COMMENT ON COLUMN relay_lanes.lineage IS 'Which server, database and cluster the lane belongs to.';
+COMMENT ON COLUMN relay_lanes.cluster_identity IS 'Which server, database and cluster the lane belongs to.';
 COMMENT ON COLUMN relay_lanes.state IS 'What the owner last said of the lane: new, running, waiting or halted.';
 COMMENT ON COLUMN relay_lanes.reason IS 'Why the lane waits or has halted, and what to do about it.';
 COMMENT ON COLUMN relay_lanes.updated_at IS 'When the owner last wrote this row.';

@@ -20,25 +20,25 @@ func checkpointOf(seq int64, change func(*ClusterIdentity)) *Record {
 	return c
 }
 
-func lineageWith(change func(*ClusterIdentity)) *ClusterIdentity {
+func identityWith(change func(*ClusterIdentity)) *ClusterIdentity {
 	l := live
 	change(&l)
 	return &l
 }
 
-func TestJudgeGoesOnWhereTheLogsAgree(t *testing.T) {
+func TestLogsThatAgreeGoOn(t *testing.T) {
 	for name, c := range map[string]struct {
 		row  Row
 		last *Record
 	}{
-		"a new lane":                              {Row{}, nil},
-		"a takeover that died before its claim":   {Row{}, checkpointOf(0, nil)},
-		"the last intent was committed":           {Row{Seq: 7, Started: true, Identity: &live}, checkpointOf(7, nil)},
-		"the last intent was not committed":       {Row{Seq: 8, Started: true, Identity: &live}, checkpointOf(7, nil)},
-		"a promotion raised the timeline":         {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.Timeline = 1 })}, checkpointOf(7, func(l *ClusterIdentity) { l.Timeline = 1 })},
-		"the database was given another name":     {Row{Seq: 7, Started: true, Identity: &live}, checkpointOf(7, func(l *ClusterIdentity) { l.Database = "old" })},
-		"the first intent was never committed":    {Row{Seq: 1, Started: true, Identity: &live}, checkpointOf(0, nil)},
-		"a row that was written without lineages": {Row{Seq: 7, Started: true}, checkpointOf(7, nil)},
+		"a new lane":                                {Row{}, nil},
+		"a takeover that died before its end":       {Row{}, checkpointOf(0, nil)},
+		"the last intent was committed":             {Row{Seq: 7, Started: true, Identity: &live}, checkpointOf(7, nil)},
+		"the last intent was not committed":         {Row{Seq: 8, Started: true, Identity: &live}, checkpointOf(7, nil)},
+		"a promotion raised the timeline":           {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.Timeline = 1 })}, checkpointOf(7, func(l *ClusterIdentity) { l.Timeline = 1 })},
+		"the database was given another name":       {Row{Seq: 7, Started: true, Identity: &live}, checkpointOf(7, func(l *ClusterIdentity) { l.Database = "old" })},
+		"the first intent was never committed":      {Row{Seq: 1, Started: true, Identity: &live}, checkpointOf(0, nil)},
+		"a row that was written without identities": {Row{Seq: 7, Started: true}, checkpointOf(7, nil)},
 	} {
 		if err := Compare("outbox", c.row, c.last, live, Server{}); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -46,7 +46,7 @@ func TestJudgeGoesOnWhereTheLogsAgree(t *testing.T) {
 	}
 }
 
-func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
+func TestEveryContradictionHalts(t *testing.T) {
 	started := func(seq int64) Row { return Row{Seq: seq, Started: true, Identity: &live} }
 	for name, c := range map[string]struct {
 		row  Row
@@ -64,10 +64,10 @@ func TestJudgeHaltsOnEveryContradiction(t *testing.T) {
 		"another database":                          {started(7), checkpointOf(7, func(l *ClusterIdentity) { l.DatabaseOID = 5 }), "oid 5"},
 		"another Kafka cluster":                     {started(7), checkpointOf(7, func(l *ClusterIdentity) { l.ClusterID = "other" }), "Kafka cluster other"},
 		"an earlier timeline":                       {started(7), checkpointOf(7, func(l *ClusterIdentity) { l.Timeline = 3 }), "earlier timeline 2"},
-		"a row of another Postgres cluster":         {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.SystemIdentifier = "71" })}, checkpointOf(7, nil), "relay_lanes"},
-		"a row of another database":                 {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.DatabaseOID = 5 })}, checkpointOf(7, nil), "relay_lanes"},
-		"a row of another Kafka cluster":            {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.ClusterID = "other" })}, checkpointOf(7, nil), "relay_lanes"},
-		"a row of a later timeline":                 {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.Timeline = 3 })}, checkpointOf(7, nil), "relay_lanes"},
+		"a row of another Postgres cluster":         {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.SystemIdentifier = "71" })}, checkpointOf(7, nil), "relay_lanes"},
+		"a row of another database":                 {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.DatabaseOID = 5 })}, checkpointOf(7, nil), "relay_lanes"},
+		"a row of another Kafka cluster":            {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.ClusterID = "other" })}, checkpointOf(7, nil), "relay_lanes"},
+		"a row of a later timeline":                 {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.Timeline = 3 })}, checkpointOf(7, nil), "relay_lanes"},
 	} {
 		err := Compare("outbox", c.row, c.last, live, Server{})
 		fault := (*HaltError)(nil)
@@ -103,7 +103,7 @@ func batchAt(seq int64, change func(*Record)) *Record {
 	return c
 }
 
-func TestJudgeTellsBatchesOfOneNumberApart(t *testing.T) {
+func TestBatchesOfOneNumberAreToldApart(t *testing.T) {
 	now := Server{Xmax: 200, Newest: 199, Table: "outbox"}
 	for name, c := range map[string]struct {
 		row   Row
@@ -123,8 +123,8 @@ func TestJudgeTellsBatchesOfOneNumberApart(t *testing.T) {
 		"the server has come exactly as far":     {named(7, 6), batchAt(7, nil), Server{Xmax: 107, Newest: 100}, ""},
 		"a row of a transaction yet to come":     {named(7, 6), batchAt(7, nil), Server{Xmax: 200, Newest: 200}, ForeignRows},
 		"such a row in a lane that is new":       {Row{}, nil, Server{Xmax: 200, Newest: 900}, ForeignRows},
-		"an empty topic of another cluster":      {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.ClusterID = "other" })}, nil, now, AnotherCluster},
-		"an empty topic, and another database":   {Row{Seq: 7, Started: true, Identity: lineageWith(func(l *ClusterIdentity) { l.DatabaseOID = 5 })}, nil, now, AnotherDatabase},
+		"an empty topic of another cluster":      {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.ClusterID = "other" })}, nil, now, AnotherCluster},
+		"an empty topic, and another database":   {Row{Seq: 7, Started: true, Identity: identityWith(func(l *ClusterIdentity) { l.DatabaseOID = 5 })}, nil, now, AnotherDatabase},
 		"an empty topic of the same cluster":     {named(7, 7), nil, now, CheckpointLost},
 		"a promotion that lost batches":          {named(5, 5), batchAt(7, func(c *Record) { c.Identity.Timeline = 1 }), now, DatabaseBehind},
 		"a promotion that lost nothing":          {named(7, 7), batchAt(7, func(c *Record) { c.Identity.Timeline = 1 }), now, ""},
@@ -143,12 +143,12 @@ func TestJudgeTellsBatchesOfOneNumberApart(t *testing.T) {
 	}
 }
 
-func TestJudgeLineage(t *testing.T) {
+func TestCompareIdentity(t *testing.T) {
 	if err := CompareIdentity("outbox", nil, live); err != nil {
 		t.Errorf("without a checkpoint: %v", err)
 	}
 	if err := CompareIdentity("outbox", checkpointOf(3, nil), live); err != nil {
-		t.Errorf("the same lineage: %v", err)
+		t.Errorf("the same identity: %v", err)
 	}
 	other := checkpointOf(3, nil)
 	other.Lane = "billing"

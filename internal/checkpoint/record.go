@@ -27,7 +27,7 @@ type Record struct {
 	Lane    string `json:"lane"`
 	Seq     int64  `json:"seq"`
 	position.Position
-	Identity ClusterIdentity `json:"lineage"`
+	Identity ClusterIdentity `json:"cluster_identity"`
 	// Table is the one that the rows were read from; nil if a version wrote it that did not say
 	// so.
 	Table *pg.Table `json:"table,omitempty"`

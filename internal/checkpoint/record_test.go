@@ -62,7 +62,7 @@ func TestCheckpointTextIsStable(t *testing.T) {
 		Owner:    "h/1/a", OwnerEpoch: 3,
 	}
 	const want = `{"version":1,"lane":"outbox","seq":7,"from":"10:12:10","to":"12:13:","last_id":99,` +
-		`"lineage":{"system_identifier":"s","timeline":1,"database":"app","database_oid":5,"cluster_id":"k"},"owner":"h/1/a","owner_epoch":3}`
+		`"cluster_identity":{"system_identifier":"s","timeline":1,"database":"app","database_oid":5,"cluster_id":"k"},"owner":"h/1/a","owner_epoch":3}`
 	if got, err := c.Encode(); err != nil || string(got) != want {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
 	}

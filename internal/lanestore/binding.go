@@ -22,9 +22,9 @@ import (
 // checks it in the statement itself; see package outboxread and package retention.
 
 // errNoTable says that the setting table names nothing.
-var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait for whoever makes it")
+var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait until it is made")
 
-// FindTable finds the table that a setting names, and halts where it is none.
+// FindTable finds the table that a setting names, and halts if it is none.
 func FindTable(ctx context.Context, q pg.Rower, lane, setting string) (pg.Table, error) {
 	var t pg.Table
 	var kind string
@@ -79,7 +79,7 @@ func (l *Row) Bind(ctx context.Context) error {
 		return err
 	}
 	if row.Identity != nil && !row.Identity.SameDatabase(l.server.Identity) {
-		return nil // oids of another database say nothing, and the lineage halts the lane
+		return nil // oids of another database say nothing, and the cluster identity halts the lane
 	}
 	return checkpoint.CompareTable(l.o.Lane, row.Table, l.table, func() string { return DescribeOldTable(ctx, l.conn, row.Row) })
 }
@@ -176,7 +176,8 @@ func countOrphans(ctx context.Context, tx pgx.Tx, table string, row checkpoint.R
 	return fmt.Sprintf("%d rows that are not published", rows), err
 }
 
-// recordBinding writes what the lane is bound to, in the transaction of its claim.
+// recordBinding writes what the lane is bound to, in the transaction that completes a
+// takeover or a recovery.
 func (l *Row) recordBinding(ctx context.Context, tx pgx.Tx) error {
 	if l.table.OID == 0 {
 		return nil

@@ -13,7 +13,7 @@ import (
 func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 	url := outboxtest.Database(t)
 	row := laneOwner(t, url, "one")
-	claim(t, row, 0)
+	complete(t, row, 0)
 	for seq := range int64(3) {
 		if err := row.Intent(t.Context(), Intent{Seq: seq + 1, After: position.Position{From: position.Beginning}}, nil); err != nil {
 			t.Fatal(err)
@@ -24,10 +24,10 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 		outboxtest.Exec(t, outboxtest.Open(t, url), `VACUUM FULL relay_lanes`)
 	}
 	next := laneOwner(t, url, "other")
-	announce(t, next)
+	raiseEpoch(t, next)
 	outboxtest.Exec(t, outboxtest.Open(t, url), `VACUUM FULL relay_lanes`)
 	if err := row.Intent(t.Context(), Intent{Seq: 4, After: position.Position{From: position.Beginning}}, nil); !errors.Is(err, ErrLost) {
-		t.Errorf("an intent after another has announced itself: %v", err)
+		t.Errorf("an intent after another has raised the epoch: %v", err)
 	}
 }
 
@@ -36,7 +36,7 @@ func TestAnOwnerFindsItsRowWhereVacuumFullPutIt(t *testing.T) {
 func TestACancelledSessionKeepsTheLanesConnection(t *testing.T) {
 	url := outboxtest.Database(t)
 	row := laneOwner(t, url, "one")
-	claim(t, row, 0)
+	complete(t, row, 0)
 	blocker := outboxtest.Open(t, url)
 	outboxtest.Exec(t, blocker, `BEGIN; SELECT FROM relay_lanes FOR UPDATE`)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -34,7 +34,7 @@ func LaneSession(lane string) string { return "relay " + lane + " lane" }
 
 // HolderColumns are, of a query from relay_lanes r and HolderJoin: the backend of the session that
 // runs the lane, 0 where none does; for how many seconds it has been silent; whether some session
-// holds the lane's lock; and which one, where it is not the owner's.
+// holds the lane's lock; and which one, if it is not the owner's.
 const HolderColumns = `coalesce(o.pid, 0) AS owner_pid,
 coalesce(CASE WHEN o.state = 'active' THEN 0 ELSE extract(epoch FROM clock_timestamp() - o.state_change) END, 0)::float8 AS silent,
 l.who IS NOT NULL AS taken, CASE WHEN l.pid IS DISTINCT FROM o.pid THEN l.who END AS stranger`
@@ -78,7 +78,7 @@ FROM (SELECT $1::text AS lane) one LEFT JOIN relay_lanes r USING (lane)`+HolderJ
 const noteOwner = `UPDATE relay_lanes SET owner_pid = pg_backend_pid(),
        owner_started = (SELECT backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()) `
 
-// TryLock takes the lane's lock where it is free, and says in the row that this session has it.
+// TryLock takes the lane's lock if it is free, and says in the row that this session has it.
 func (l *Row) TryLock(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
@@ -133,7 +133,7 @@ type Strangers struct {
 	warned time.Time
 }
 
-// Watch is told who holds the lock, and returns what to say of it; "" where there is no stranger,
+// Watch is told who holds the lock, and returns what to say of it; "" if there is no stranger,
 // or not for long enough.
 func (s *Strangers) Watch(stranger string) string {
 	if stranger != s.who {

@@ -23,7 +23,7 @@ type Past struct {
 }
 
 // PastColumns are the columns of relay_lanes that ScanPast reads.
-const PastColumns = `seq, started, lineage::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
+const PastColumns = `seq, started, cluster_identity::text, snapshot_from::text, snapshot_to::text, last_id, batch_owner, batch_epoch,
 confirmed_seq, confirmed_from::text, confirmed_to::text, confirmed_last_id,
 (SELECT after ->> 'owner' FROM relay_recoveries r WHERE r.lane = relay_lanes.lane AND finished_at IS NULL ORDER BY id DESC LIMIT 1),
 (SELECT coalesce(max(p.seq), 0) FROM outbox_parked p WHERE p.lane = relay_lanes.lane),
@@ -32,26 +32,26 @@ coalesce((SELECT table_name FROM relay_bindings b WHERE b.lane = relay_lanes.lan
 (SELECT settings::text FROM relay_bindings b WHERE b.lane = relay_lanes.lane AND started),
 coalesce((SELECT settings_by FROM relay_bindings b WHERE b.lane = relay_lanes.lane), '')`
 
-// ScanPast reads laneStateColumns and, behind them, more.
+// ScanPast reads PastColumns and, behind them, more.
 func ScanPast(row pgx.Row, more ...any) (Past, error) {
 	var state Past
-	var lineage, from, to, confirmedFrom, confirmedTo *string
+	var identity, from, to, confirmedFrom, confirmedTo *string
 	var lastID, confirmedLastID *int64
 	var table *uint32
 	var tableName string
 	var settings *string
 	err := row.Scan(append([]any{
-		&state.Seq, &state.Started, &lineage, &from, &to, &lastID, &state.BatchOwner, &state.BatchEpoch,
+		&state.Seq, &state.Started, &identity, &from, &to, &lastID, &state.BatchOwner, &state.BatchEpoch,
 		&state.ConfirmedSeq, &confirmedFrom, &confirmedTo, &confirmedLastID, &state.Recovering, &state.Parked,
 		&table, &tableName, &settings, &state.settingsBy,
 	}, more...)...)
 	if err != nil {
 		return state, err
 	}
-	if lineage != nil {
+	if identity != nil {
 		state.Identity = new(checkpoint.ClusterIdentity)
-		if err := json.Unmarshal([]byte(*lineage), state.Identity); err != nil {
-			return state, fmt.Errorf("read lineage: %w", err)
+		if err := json.Unmarshal([]byte(*identity), state.Identity); err != nil {
+			return state, fmt.Errorf("read the cluster identity: %w", err)
 		}
 	}
 	if table != nil {

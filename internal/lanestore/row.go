@@ -24,12 +24,12 @@ type Row struct {
 	epoch int64
 	// location is the row's ctid. Each intent replaces the row and an open transaction anywhere on
 	// the server keeps the dead versions; a look-up through the index would walk all of them, more
-	// with every batch. A ctid goes straight to the row, and misses it when anybody else has written
-	// it, which is a fence of its own.
+	// with every batch. A ctid goes straight to the row, and misses it if another session has
+	// written it, which is one more fence.
 	location string
-	server   pg.Server // that the session talks to, since announce
+	server   pg.Server // that the session talks to, since RaiseEpoch
 
-	// Since bind: the table that the lane's setting leads to, and what the row said before this
+	// Since Bind: the table that the lane's setting leads to, and what the row said before this
 	// takeover.
 	table  pg.Table
 	before Past
@@ -102,19 +102,19 @@ func CheckSeesAll(ctx context.Context, conn *pgx.Conn, outbox string) error {
 // Conn is the session, for questions beside the row.
 func (l *Row) Conn() *pgx.Conn { return l.conn }
 
-// Table is the table that the lane's setting leads to, since bind or look.
+// Table is the table that the lane's setting leads to, since Bind or Look.
 func (l *Row) Table() pg.Table { return l.table }
 
-// Server is the server that the session talks to, since bind or announce.
+// Server is the server that the session talks to, since Bind or RaiseEpoch.
 func (l *Row) Server() pg.Server { return l.server }
 
-// Before is what the row said before this takeover, since bind or look.
+// Before is what the row said before this takeover, since Bind or Look.
 func (l *Row) Before() Past { return l.before }
 
-// Owner names this process, and Epoch its ownership; 0 before announce.
+// Owner names this process, and Epoch its ownership; 0 before RaiseEpoch.
 func (l *Row) Owner() string { return l.o.Owner }
 
-// Epoch is that of this ownership; 0 before announce.
+// Epoch is that of this ownership; 0 before RaiseEpoch.
 func (l *Row) Epoch() int64 { return l.epoch }
 
 // Committed is told that a batch has been committed.
@@ -194,14 +194,14 @@ func (l *Row) PingWhile(ctx context.Context, work func(context.Context) error) e
 }
 
 // RaiseEpoch is the first step of a takeover: it checks the server, raises the epoch, so that the
-// predecessor's next intent fails, and returns the lineage of the server.
+// predecessor's next intent fails, and returns which server it is.
 func (l *Row) RaiseEpoch(ctx context.Context) (checkpoint.ClusterIdentity, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	if err := l.identify(ctx); err != nil {
 		return checkpoint.ClusterIdentity{}, err
 	}
-	lineage := checkpoint.ClusterIdentity{Identity: l.server.Identity}
+	identity := checkpoint.ClusterIdentity{Identity: l.server.Identity}
 	err := l.conn.QueryRow(ctx, `
 INSERT INTO relay_lanes AS r (lane, owner_epoch, owner, owner_pid, owner_started)
 SELECT $1, 1, $2, pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()
@@ -209,9 +209,9 @@ ON CONFLICT (lane) DO UPDATE SET owner_epoch = r.owner_epoch + 1, owner = $2, ow
        owner_started = excluded.owner_started, updated_at = now()
 RETURNING owner_epoch, ctid::text`, l.o.Lane, l.o.Owner).Scan(&l.epoch, &l.location)
 	if err != nil {
-		return lineage, fmt.Errorf("announce the takeover of lane %s: %w", l.o.Lane, err)
+		return identity, fmt.Errorf("raise the epoch of lane %s: %w", l.o.Lane, err)
 	}
-	return lineage, nil
+	return identity, nil
 }
 
 // identify finds out which server the session talks to.
@@ -224,19 +224,19 @@ func (l *Row) identify(ctx context.Context) (err error) {
 
 // Complete is the last step of a takeover: the row takes the sequence number that Kafka has decided
 // on. An intent that never became a commit is thereby withdrawn, with what it parked and released.
-func (l *Row) Complete(ctx context.Context, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
+func (l *Row) Complete(ctx context.Context, last checkpoint.Record, identity checkpoint.ClusterIdentity) error {
 	// Longer than a batch may take: no transaction is open in Kafka, and what is undone and settled
 	// cannot be made smaller.
-	return l.inTransaction(ctx, LongTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.completeIn(ctx, tx, last, lineage) })
+	return l.inTransaction(ctx, LongTimeout, func(ctx context.Context, tx pgx.Tx) error { return l.completeIn(ctx, tx, last, identity) })
 }
 
-func (l *Row) completeIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record, lineage checkpoint.ClusterIdentity) error {
-	text, err := json.Marshal(lineage)
+func (l *Row) completeIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record, identity checkpoint.ClusterIdentity) error {
+	text, err := json.Marshal(identity)
 	if err != nil {
 		return err
 	}
 	from, to, lastID := last.Columns()
-	err = l.writeBy(ctx, tx, "claim", completeStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch)
+	err = l.writeBy(ctx, tx, "takeover", completeStatement, last.Seq, from, to, lastID, string(text), last.Owner, last.OwnerEpoch)
 	if err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (l *Row) completeIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record,
 
 const completeStatement = `
 UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       lineage = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp(),
+       cluster_identity = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp(),
        batch_owner = $9, batch_epoch = $10, confirmed_seq = $4,
        confirmed_from = $5::text::pg_snapshot, confirmed_to = $6::text::pg_snapshot, confirmed_last_id = $7
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
@@ -290,7 +290,7 @@ func (l *Row) writeBy(ctx context.Context, by querier, what, query string, args 
 	args = append([]any{l.location, l.o.Lane, l.epoch}, args...)
 	err := by.QueryRow(ctx, query, args...).Scan(&l.location)
 	if errors.Is(err, pgx.ErrNoRows) {
-		// VACUUM FULL moves the row as well. Where it is still ours it is written at its new place; the
+		// VACUUM FULL moves the row as well. If it is still ours it is written at its new place; the
 		// epoch, and in an intent the sequence number, are checked again.
 		err = by.QueryRow(ctx, `SELECT ctid::text FROM relay_lanes WHERE lane = $1 AND owner_epoch = $2`,
 			l.o.Lane, l.epoch).Scan(&args[0])

@@ -46,19 +46,19 @@ func registered(t testing.TB, row *Row) {
 	}
 }
 
-func announce(t testing.TB, row *Row) checkpoint.ClusterIdentity {
+func raiseEpoch(t testing.TB, row *Row) checkpoint.ClusterIdentity {
 	t.Helper()
-	lineage, err := row.RaiseEpoch(t.Context())
+	identity, err := row.RaiseEpoch(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return lineage
+	return identity
 }
 
-func claim(t testing.TB, row *Row, seq int64) {
+func complete(t testing.TB, row *Row, seq int64) {
 	t.Helper()
-	lineage := announce(t, row)
-	if err := row.Complete(t.Context(), checkpoint.Record{Seq: seq, Position: position.Position{From: position.Beginning}}, lineage); err != nil {
+	identity := raiseEpoch(t, row)
+	if err := row.Complete(t.Context(), checkpoint.Record{Seq: seq, Position: position.Position{From: position.Beginning}}, identity); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -67,19 +67,19 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
 	row := laneOwner(t, url, "host/1/a")
-	lineage := announce(t, row)
+	identity := raiseEpoch(t, row)
 	conn := outboxtest.Open(t, url)
-	if want := outboxtest.Query[string](t, conn, `SELECT system_identifier::text FROM pg_control_system()`); lineage.SystemIdentifier != want {
-		t.Errorf("system identifier %s, want %s", lineage.SystemIdentifier, want)
+	if want := outboxtest.Query[string](t, conn, `SELECT system_identifier::text FROM pg_control_system()`); identity.SystemIdentifier != want {
+		t.Errorf("system identifier %s, want %s", identity.SystemIdentifier, want)
 	}
-	if lineage.Timeline != 1 || lineage.DatabaseOID == 0 || lineage.Database != outboxtest.Query[string](t, conn, `SELECT current_database()`) {
-		t.Errorf("lineage %+v", lineage)
+	if identity.Timeline != 1 || identity.DatabaseOID == 0 || identity.Database != outboxtest.Query[string](t, conn, `SELECT current_database()`) {
+		t.Errorf("identity %+v", identity)
 	}
 	state, err := row.Read(t.Context())
 	if err != nil || state != (Past{}) {
 		t.Fatalf("a new lane reads %+v, %v", state, err)
 	}
-	if err := row.Complete(t.Context(), checkpoint.Record{Position: position.Position{From: position.Beginning}}, lineage); err != nil {
+	if err := row.Complete(t.Context(), checkpoint.Record{Position: position.Position{From: position.Beginning}}, identity); err != nil {
 		t.Fatal(err)
 	}
 	window := position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 5, Xmax: 9, Xip: []uint64{5, 7}}, LastID: 42}
@@ -91,7 +91,7 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 	if err := row.Say(t.Context(), "waiting", "a topic is missing"); err != nil {
 		t.Fatal(err)
 	}
-	if state, err = row.Read(t.Context()); err != nil || state.Seq != 2 || !state.Started || !reflect.DeepEqual(*state.Identity, lineage) {
+	if state, err = row.Read(t.Context()); err != nil || state.Seq != 2 || !state.Started || !reflect.DeepEqual(*state.Identity, identity) {
 		t.Errorf("the row reads %+v, %v", state, err)
 	}
 	said := outboxtest.Query[string](t, conn, `SELECT concat_ws('|', seq, owner, snapshot_from, snapshot_to, last_id, state, reason) FROM relay_lanes`)
@@ -102,7 +102,7 @@ func TestLaneRowLivesThroughATakeover(t *testing.T) {
 
 func TestIntentsCountUpByOne(t *testing.T) {
 	row := laneOwner(t, outboxtest.Database(t), "a")
-	claim(t, row, 7)
+	complete(t, row, 7)
 	for _, seq := range []int64{7, 9, 6, 0} {
 		if err := row.Intent(t.Context(), Intent{Seq: seq, After: position.Position{From: position.Beginning}}, nil); !errors.Is(err, ErrLost) {
 			t.Errorf("intent %d after 7: %v", seq, err)
@@ -113,32 +113,32 @@ func TestIntentsCountUpByOne(t *testing.T) {
 	}
 }
 
-func TestAClaimWithdrawsAnIntentThatWasNotCommitted(t *testing.T) {
+func TestATakeoverWithdrawsAnIntentThatWasNotCommitted(t *testing.T) {
 	url := outboxtest.Database(t)
 	first, second := laneOwner(t, url, "first"), laneOwner(t, url, "second")
-	claim(t, first, 3)
+	complete(t, first, 3)
 	if err := first.Intent(t.Context(), Intent{Seq: 4, After: position.Position{From: position.Beginning}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	claim(t, second, 3)
+	complete(t, second, 3)
 	if err := second.Intent(t.Context(), Intent{Seq: 4, After: position.Position{From: position.Beginning}}, nil); err != nil {
 		t.Errorf("the batch cannot be done again: %v", err)
 	}
 }
 
-// Everything that a stale owner could still write fails, from the moment another has announced
-// itself.
+// Everything that a stale owner could still write fails, from the moment another has raised the
+// epoch.
 func TestAStaleOwnerWritesNothing(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
 	stale, next := laneOwner(t, url, "stale"), laneOwner(t, url, "next")
-	claim(t, stale, 3)
-	announce(t, next)
-	lineage := checkpoint.ClusterIdentity{Identity: pg.Identity{SystemIdentifier: "1"}}
+	complete(t, stale, 3)
+	raiseEpoch(t, next)
+	identity := checkpoint.ClusterIdentity{Identity: pg.Identity{SystemIdentifier: "1"}}
 	for what, err := range map[string]error{
-		"intent": stale.Intent(t.Context(), Intent{Seq: 4, After: position.Position{From: position.Beginning}}, nil),
-		"claim":  stale.Complete(t.Context(), checkpoint.Record{Seq: 9, Position: position.Position{From: position.Beginning}}, lineage),
-		"say":    stale.Say(t.Context(), "halted", "no"),
+		"intent":   stale.Intent(t.Context(), Intent{Seq: 4, After: position.Position{From: position.Beginning}}, nil),
+		"complete": stale.Complete(t.Context(), checkpoint.Record{Seq: 9, Position: position.Position{From: position.Beginning}}, identity),
+		"say":      stale.Say(t.Context(), "halted", "no"),
 	} {
 		if !errors.Is(err, ErrLost) {
 			t.Errorf("%s of a stale owner: %v", what, err)
@@ -156,7 +156,7 @@ func TestAStaleOwnerWritesNothing(t *testing.T) {
 	}
 }
 
-func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
+func TestOfManyThatRaiseTheEpochOneIsLeft(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
 	rows := make([]*Row, 8)
@@ -167,9 +167,9 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 	errs := make([]error, len(rows))
 	for i, row := range rows {
 		group.Go(func() {
-			var lineage checkpoint.ClusterIdentity
-			if lineage, errs[i] = row.RaiseEpoch(t.Context()); errs[i] == nil {
-				errs[i] = row.Complete(t.Context(), checkpoint.Record{Position: position.Position{From: position.Beginning}}, lineage)
+			var identity checkpoint.ClusterIdentity
+			if identity, errs[i] = row.RaiseEpoch(t.Context()); errs[i] == nil {
+				errs[i] = row.Complete(t.Context(), checkpoint.Record{Position: position.Position{From: position.Beginning}}, identity)
 			}
 		})
 	}
@@ -187,7 +187,7 @@ func TestOfManyThatAnnounceOneIsLeft(t *testing.T) {
 	for i, row := range rows {
 		err := row.Intent(t.Context(), Intent{Seq: 1, After: position.Position{From: position.Beginning}}, nil)
 		if last := row.epoch == int64(len(rows)); last != (err == nil) || last != (errs[i] == nil && err == nil) {
-			t.Errorf("owner with epoch %d of %d: claim %v, intent %v", row.epoch, len(rows), errs[i], err)
+			t.Errorf("owner with epoch %d of %d: complete %v, intent %v", row.epoch, len(rows), errs[i], err)
 		}
 	}
 }
@@ -198,7 +198,7 @@ func TestAnIntentCostsTheSameUnderAnOldSnapshot(t *testing.T) {
 	t.Parallel()
 	url := outboxtest.Database(t)
 	row, old := laneOwner(t, url, "a"), outboxtest.Open(t, url)
-	claim(t, row, 0)
+	complete(t, row, 0)
 	outboxtest.Exec(t, old, `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM relay_lanes`)
 	at := position.Position{From: position.Beginning}
 	const intents = 5000

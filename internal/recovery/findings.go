@@ -50,7 +50,7 @@ type PostgresSide struct {
 	BatchEpoch  *int64                      `json:"batch_epoch"`
 	Confirmed   *int64                      `json:"confirmed_seq"`
 	ConfirmedAt *position.Position          `json:"confirmed"`
-	Identity    *checkpoint.ClusterIdentity `json:"lineage"`
+	Identity    *checkpoint.ClusterIdentity `json:"cluster_identity"`
 	// Table is the one that the lane is bound to; nil if it is bound to none.
 	Table *pg.Table `json:"table"`
 	// Settings are those of the last owner that all replicas should have.

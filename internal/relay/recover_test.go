@@ -318,7 +318,7 @@ func TestATakeoverThatDiesAfterItSignedIsTakenOver(t *testing.T) {
 	older := all[len(all)-1]
 	older.Identity.Timeline--
 	r.append(older)
-	exec(t, r.conn, `UPDATE relay_lanes SET lineage = jsonb_set(lineage, '{timeline}', '0')`)
+	exec(t, r.conn, `UPDATE relay_lanes SET cluster_identity = jsonb_set(cluster_identity, '{timeline}', '0')`)
 	exec(t, r.conn, `CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
 	s, err := r.takeOver(r.config(), "dies")
 	if err != nil {
