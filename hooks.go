@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/outbox-relay/relay/internal/pipeline"
 	engine "github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/internal/retention"
 )
@@ -67,7 +68,7 @@ type Removal struct {
 func (h Hooks) forEngine() engine.Hooks {
 	calls := engine.Hooks{ClockRead: h.ClockRead}
 	if h.Committed != nil {
-		calls.Committed = func(b engine.Batch) { h.Committed(Batch(b)) }
+		calls.Committed = func(b pipeline.Batch) { h.Committed(Batch(b)) }
 	}
 	if h.Changed != nil {
 		calls.Changed = func(s engine.LaneStatus) { h.Changed(laneStatus(s)) }

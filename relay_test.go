@@ -12,6 +12,7 @@ import (
 
 	"github.com/outbox-relay/relay"
 	"github.com/outbox-relay/relay/internal/harness/testpg"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	engine "github.com/outbox-relay/relay/internal/relay"
 	"github.com/outbox-relay/relay/outbox"
 )
@@ -231,11 +232,11 @@ func TestStepsOfABatchReachAContext(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	var mu sync.Mutex
-	reached := map[engine.Step]bool{}
-	ctx = engine.WithStep(ctx, func(s engine.Step) {
+	reached := map[pipeline.Step]bool{}
+	ctx = engine.WithStep(ctx, func(s pipeline.Step) {
 		mu.Lock()
 		defer mu.Unlock()
-		if reached[s] = true; len(reached) == len(engine.Steps()) {
+		if reached[s] = true; len(reached) == len(pipeline.Steps()) {
 			stop()
 		}
 	})
@@ -245,7 +246,7 @@ func TestStepsOfABatchReachAContext(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if len(reached) != len(engine.Steps()) {
+	if len(reached) != len(pipeline.Steps()) {
 		t.Errorf("reached %v", reached)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/outbox-relay/relay/internal/pipeline"
 	engine "github.com/outbox-relay/relay/internal/relay"
 )
 
@@ -27,7 +28,7 @@ func withFailpoint(ctx context.Context, value string) (context.Context, error) {
 // failpoint returns the function that sends this process a signal when a step of a batch is reached
 // for the n-th time, nil where value is empty. The value is STEP:N, STEP:N:kill or STEP:N:stop;
 // kill, the default, is SIGKILL, and stop is SIGSTOP.
-func failpoint(value string) (func(engine.Step), error) {
+func failpoint(value string) (func(pipeline.Step), error) {
 	if value == "" {
 		return nil, nil
 	}
@@ -36,7 +37,7 @@ func failpoint(value string) (func(engine.Step), error) {
 		return nil, err
 	}
 	var mu sync.Mutex
-	return func(reached engine.Step) {
+	return func(reached pipeline.Step) {
 		if reached != step {
 			return
 		}
@@ -54,17 +55,17 @@ func failpoint(value string) (func(engine.Step), error) {
 	}, nil
 }
 
-func parseFailpoint(value string) (engine.Step, syscall.Signal, int, error) {
-	fail := func(text string) (engine.Step, syscall.Signal, int, error) {
+func parseFailpoint(value string) (pipeline.Step, syscall.Signal, int, error) {
+	fail := func(text string) (pipeline.Step, syscall.Signal, int, error) {
 		return "", 0, 0, usage("RELAY_FAILPOINT=before-intent:3, or before-intent:3:stop", "RELAY_FAILPOINT: %s", text)
 	}
 	parts := strings.Split(value, ":")
 	if len(parts) != 2 && len(parts) != 3 {
 		return fail(fmt.Sprintf("%q is not STEP:N or STEP:N:kill or STEP:N:stop", value))
 	}
-	step := engine.Step(parts[0])
-	if !slices.Contains(engine.Steps(), step) {
-		return fail(fmt.Sprintf("%q is none of the steps %v", step, engine.Steps()))
+	step := pipeline.Step(parts[0])
+	if !slices.Contains(pipeline.Steps(), step) {
+		return fail(fmt.Sprintf("%q is none of the steps %v", step, pipeline.Steps()))
 	}
 	n, err := strconv.Atoi(parts[1])
 	if err != nil || n < 1 {

@@ -6,18 +6,18 @@ import (
 	"syscall"
 	"testing"
 
-	engine "github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 func TestParseFailpoint(t *testing.T) {
 	for value, want := range map[string]struct {
-		step   engine.Step
+		step   pipeline.Step
 		signal syscall.Signal
 		n      int
 	}{
-		"before-intent:1":    {engine.BeforeIntent, syscall.SIGKILL, 1},
-		"after-end:20:kill":  {engine.AfterEnd, syscall.SIGKILL, 20},
-		"after-flush:3:stop": {engine.AfterFlush, syscall.SIGSTOP, 3},
+		"before-intent:1":    {pipeline.BeforeIntent, syscall.SIGKILL, 1},
+		"after-end:20:kill":  {pipeline.AfterEnd, syscall.SIGKILL, 20},
+		"after-flush:3:stop": {pipeline.AfterFlush, syscall.SIGSTOP, 3},
 	} {
 		step, signal, n, err := parseFailpoint(value)
 		if err != nil || step != want.step || signal != want.signal || n != want.n {

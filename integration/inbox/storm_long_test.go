@@ -13,7 +13,7 @@ import (
 	"github.com/outbox-relay/relay/integration/cluster"
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/integration/victim"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
@@ -112,7 +112,7 @@ func newInboxStorm(t *testing.T) (*inboxStorm, *kit.Workload) {
 func (s *inboxStorm) startRelay() *kit.RelayProcess {
 	settings := s.relaying
 	if rand.IntN(2) == 0 {
-		steps := relay.Steps()
+		steps := pipeline.Steps()
 		settings = append(settings[:len(settings):len(settings)],
 			fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[rand.IntN(len(steps))], 1+rand.IntN(400)))
 	}

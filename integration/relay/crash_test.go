@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // A relay is killed with SIGKILL before and after each step of a batch, in a loop, on real Kafka
@@ -28,7 +28,7 @@ func TestKilledAtEveryStepNothingIsLostDoubledOrOutOfOrder(t *testing.T) {
 	route, topic := kit.RouteOf(t)
 	settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=200")
 	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 20 * time.Millisecond})
-	steps := relay.Steps()
+	steps := pipeline.Steps()
 	began := time.Now()
 	for kill := range kills {
 		step := steps[kill%len(steps)]

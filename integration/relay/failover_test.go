@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // An owner is paused at the worst moments, another relay takes over, and the first one wakes up
 // with a transaction open and, at before-end, with its intent written and its commit about to be
 // sent.
 func TestAPausedOwnerThatWakesPublishesNothing(t *testing.T) {
-	for _, step := range []relay.Step{relay.AfterRead, relay.AfterProduce, relay.AfterFlush, relay.BeforeIntent, relay.BeforeEnd} {
+	for _, step := range []pipeline.Step{pipeline.AfterRead, pipeline.AfterProduce, pipeline.AfterFlush, pipeline.BeforeIntent, pipeline.BeforeEnd} {
 		t.Run(string(step), func(t *testing.T) {
 			t.Parallel()
 			url := kit.Database(t)

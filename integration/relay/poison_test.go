@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // poisoned is a backlog with bad rows in it. An account is poisoned by two rows: one whose header
@@ -116,7 +116,7 @@ SELECT DISTINCT lane, 'retry', aggregate_type, aggregate_id, 'mended' FROM outbo
 // how often it did.
 func (p poisoned) killOften(t testing.TB, settings []string, most int) (kills int) {
 	t.Helper()
-	steps := relay.Steps()
+	steps := pipeline.Steps()
 	for range most {
 		failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[rand.IntN(len(steps))], 1+rand.IntN(8))
 		process := kit.StartRelay(t, append(settings, failpoint), "run")

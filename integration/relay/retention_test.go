@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // A row that is removed before it is published would be lost. Relays are killed at every step of a
@@ -21,7 +21,7 @@ func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
 			route, topic := kit.RouteOf(t)
 			settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=100", "RELAY_RETENTION=0")
 			load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
-			steps := relay.Steps()
+			steps := pipeline.Steps()
 			for kill := range len(steps) {
 				// Far enough that the cleaner has had a few rounds.
 				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 120+rand.IntN(120))

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/kit"
-	"github.com/outbox-relay/relay/internal/relay"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
@@ -69,7 +69,7 @@ func TestStorm(t *testing.T) {
 func (s *storm) start() *kit.RelayProcess {
 	settings := s.settings
 	if rand.IntN(2) == 0 {
-		steps := relay.Steps()
+		steps := pipeline.Steps()
 		settings = append(settings[:len(settings):len(settings)],
 			fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[rand.IntN(len(steps))], 1+rand.IntN(400)))
 	}

@@ -252,10 +252,13 @@ func (l *Row) completeIn(ctx context.Context, tx pgx.Tx, last checkpoint.Record,
 
 const completeStatement = `
 UPDATE relay_lanes SET seq = $4, started = true, snapshot_from = $5::text::pg_snapshot, snapshot_to = $6::text::pg_snapshot, last_id = $7,
-       cluster_identity = $8::text::jsonb, state = 'running', reason = NULL, updated_at = clock_timestamp(),
+       cluster_identity = $8::text::jsonb, state = '` + Running + `', reason = NULL, updated_at = clock_timestamp(),
        batch_owner = $9, batch_epoch = $10, confirmed_seq = $4,
        confirmed_from = $5::text::pg_snapshot, confirmed_to = $6::text::pg_snapshot, confirmed_last_id = $7
 WHERE ctid = $1::text::tid AND lane = $2 AND owner_epoch = $3 RETURNING ctid::text`
+
+// Running is the state of a lane that has been taken over, until Say says another.
+const Running = "running"
 
 // Halted is the state in which Say records a lane that has halted. A recovery may end the session
 // of its owner, and of no other.

@@ -41,10 +41,8 @@ type Options struct {
 	// Check refuses records as Kafka would; nil refuses none.
 	Check func(*kgo.Record) error
 	// Bytes bounds the memory for the names of parked aggregates.
-	Bytes int
-	// HaltedRetry is how often a lane that the policy Halt has stopped looks again.
-	HaltedRetry time.Duration
-	Logger      *slog.Logger
+	Bytes  int
+	Logger *slog.Logger
 }
 
 // New plans pages. The poison outlives the session.
@@ -171,7 +169,7 @@ func (k *Planner) refuse(p *outboxread.Page, pl *Plan, i int, why error) (ends b
 		pl.Halted = &checkpoint.HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
 			Try: fmt.Sprintf("mend the cause, or correct or delete the row: it has id %d in %s; the lane looks again every %v",
-				fault.id, k.o.Table, k.o.HaltedRetry),
+				fault.id, k.o.Table, checkpoint.HaltedRetry),
 		}
 		return true
 	case Skip:
@@ -240,6 +238,10 @@ func (k *Planner) ErrFull() error {
 	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it "+
 		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.Keys))
 }
+
+// HasRoomAgain reports whether memory, which held only a part of what is parked, is half empty: it
+// is time to Load what is parked again.
+func (k *Planner) HasRoomAgain() bool { return k.Partial && k.Bytes <= k.o.Bytes/2 }
 
 // Reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or
 // outbox_parked_audit.

@@ -2,6 +2,7 @@ package parking
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // Queue reads outbox_parked, on a connection of its own.
 type Queue struct {
 	*outboxread.Reader
-	lane string
+	lane, table string
 }
 
 const queueStatement = "relay_parked"
@@ -27,8 +28,8 @@ WHERE lane = $1::text AND ` + QueueKey + ` = ` + QueueKeyOf("$2", "$3") + `
 ORDER BY seq, id LIMIT $4::bigint`
 }
 
-// OpenQueue connects to Postgres. The options are those of the lane's reader; their table is not
-// read.
+// OpenQueue connects to Postgres. The options are those of the lane's reader; of their table only
+// large payloads are read.
 func OpenQueue(ctx context.Context, o outboxread.Options, server pg.Server) (*Queue, error) {
 	conn, err := o.Database.Connect(ctx, pg.Options{
 		Application: "relay " + o.Lane + " parked", Settings: map[string]string{"enable_seqscan": "off"},
@@ -38,7 +39,7 @@ func OpenQueue(ctx context.Context, o outboxread.Options, server pg.Server) (*Qu
 	}
 	q := &Queue{outboxread.NewReader(conn, outboxread.Options{
 		Lane: o.Lane, Rows: o.Rows, Bytes: o.Bytes, Records: o.Records,
-	}), o.Lane}
+	}), o.Lane, o.Table}
 	if err = q.CheckServer(ctx, server); err == nil {
 		if _, err = q.Conn().PgConn().Prepare(ctx, queueStatement, queueQuery(outboxread.Columns(o.Bytes)), nil); err != nil {
 			err = fmt.Errorf("prepare the read of parked rows: %w", err)
@@ -78,6 +79,27 @@ func (q *Queue) ReadQueue(ctx context.Context, t Task, p *outboxread.Page, room 
 	rows, cut, err := q.ReadInto(ctx, queueStatement, p,
 		[]byte(q.lane), []byte(t.aggregateType), []byte(t.aggregateID), outboxread.IntParam(int64(room)+1))
 	return rows <= room && !cut, err
+}
+
+// Fetch reads the payload of a large row of a page from where the page was read: from the outbox, or
+// from outbox_parked.
+func (q *Queue) Fetch(ctx context.Context, p *outboxread.Page, i int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	query, args := `SELECT payload FROM `+pg.QuoteTable(q.table)+` WHERE id = $1`, []any{p.IDs[i]}
+	if len(p.Places) > 0 {
+		query, args = `SELECT payload FROM outbox_parked WHERE lane = $1 AND place = $2`, []any{q.lane, p.Places[i]}
+	}
+	var payload []byte
+	err := q.Conn().QueryRow(ctx, query, args...).Scan(&payload)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && len(payload) != p.Unread(i) {
+		err = ErrRowsGone
+	}
+	if err != nil {
+		return fmt.Errorf("read the payload of row id %d: %w", p.IDs[i], err)
+	}
+	p.Fetch(i, payload)
+	return nil
 }
 
 // Task is an aggregate whose parked rows are to be published or discarded.

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // leftOut has a broker say of one transaction that its marker is missing on a partition, until it
@@ -164,8 +165,8 @@ func TestAnIdleLaneFindsWhatIsLeftOpen(t *testing.T) {
 	missing := &leftOut{partition: 1}
 	missing.on(r, orders)
 	cfg := r.config()
-	cfg.Step = func(step Step) {
-		if step == BeforeEnd {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeEnd {
 			missing.of(r.lastBatch())
 		}
 	}

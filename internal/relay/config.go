@@ -11,6 +11,7 @@ import (
 	"github.com/outbox-relay/relay/internal/kafkaclient"
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // Config is what package relay at the root of the module hands to the engine. The fields are
@@ -46,7 +47,7 @@ type Config struct {
 
 	// Step, where set, is called at each step of a batch, on the goroutine that takes it. Tests use
 	// it to kill the process there.
-	Step func(Step)
+	Step func(pipeline.Step)
 
 	// parkedBytes bounds the memory for the names of parked aggregates of a lane. Tests set it;
 	// otherwise it is 64 MiB.
@@ -61,9 +62,6 @@ type Config struct {
 
 	// repeats is what the Kafka clients of all lanes have said lately.
 	repeats *kafkaclient.Repeats
-
-	// pace bounds the batches of the lane, beside BatchRows.
-	pace *pace
 }
 
 // The ends of the scale of Retention.
@@ -110,39 +108,12 @@ type Topics struct {
 	Patience          time.Duration
 }
 
-// Step is a point in the life of a batch, named for the failpoints of the tests.
-type Step string
-
-// The steps of a batch, each before and after.
-const (
-	BeforeRead    Step = "before-read"
-	AfterRead     Step = "after-read"
-	BeforeBegin   Step = "before-begin"
-	AfterBegin    Step = "after-begin"
-	BeforeProduce Step = "before-produce"
-	AfterProduce  Step = "after-produce"
-	BeforeFlush   Step = "before-flush"
-	AfterFlush    Step = "after-flush"
-	BeforeIntent  Step = "before-intent"
-	AfterIntent   Step = "after-intent"
-	BeforeEnd     Step = "before-end"
-	AfterEnd      Step = "after-end"
-)
-
 type stepKey struct{}
 
 // WithStep has a Relay that runs under the context call step at each step of a batch. It is for
 // tests and for binaries with failpoints, which have no other way through the public package.
-func WithStep(ctx context.Context, step func(Step)) context.Context {
+func WithStep(ctx context.Context, step func(pipeline.Step)) context.Context {
 	return context.WithValue(ctx, stepKey{}, step)
-}
-
-// Steps lists every Step in the order of a batch.
-func Steps() []Step {
-	return []Step{
-		BeforeRead, AfterRead, BeforeBegin, AfterBegin, BeforeProduce, AfterProduce,
-		BeforeFlush, AfterFlush, BeforeIntent, AfterIntent, BeforeEnd, AfterEnd,
-	}
 }
 
 // withInternals returns a copy with what the engine shares among its lanes.
@@ -151,7 +122,7 @@ func (c Config) withInternals() Config {
 		c.parkedBytes = 64 << 20
 	}
 	if c.Step == nil {
-		c.Step = func(Step) {}
+		c.Step = func(pipeline.Step) {}
 	}
 	if c.repeats == nil {
 		c.repeats = kafkaclient.NewRepeats()

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // login makes a role that is no superuser, with all rights on the outbox, and returns its name and
@@ -152,8 +154,8 @@ func TestATableIsRewrittenWhileItIsRead(t *testing.T) {
 			cfg := r.config()
 			cfg.DatabaseURL = address
 			held, release, hold := make(chan struct{}), make(chan struct{}), atomic.Bool{}
-			cfg.Step = func(step Step) {
-				if step == BeforeRead && hold.CompareAndSwap(true, false) {
+			cfg.Step = func(step pipeline.Step) {
+				if step == pipeline.BeforeRead && hold.CompareAndSwap(true, false) {
 					close(held)
 					<-release
 				}

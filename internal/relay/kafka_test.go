@@ -2,7 +2,6 @@ package relay
 
 import (
 	"reflect"
-	"strings"
 	"testing"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
@@ -20,22 +19,5 @@ func TestNamesOnTheClusterAreStable(t *testing.T) {
 	want := []string{"relay.app.l.0", "relay.app.l.1", "relay.app.l.2", "relay.app.l.3", "relay.app.l.4", "relay.app.l.5"}
 	if got := kafkatx.TransactionalIDs("app", "l"); !reflect.DeepEqual(got, want) {
 		t.Error(got)
-	}
-}
-
-func TestStepsListsEachStepOnceBeforeAndAfter(t *testing.T) {
-	seen := make(map[Step]bool)
-	for i, s := range Steps() {
-		want := "before-"
-		if i%2 == 1 {
-			want = "after-"
-		}
-		if seen[s] || !strings.HasPrefix(string(s), want) {
-			t.Errorf("step %d is %q", i, s)
-		}
-		seen[s] = true
-	}
-	if len(seen) != 12 {
-		t.Errorf("%d steps", len(seen))
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
-	"github.com/outbox-relay/relay/internal/outboxread"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -41,22 +41,17 @@ type lane struct {
 
 	strange atomic.Pointer[string] // see strangerReason
 
-	said LaneStatus // what the row says; used by the owner of the row only
-
-	// What is known of topics and rows beyond the session that found it out. Used by the producing
-	// goroutine of one session at a time.
-	outages   *topics.Unavailable
-	condemned map[outboxread.RowKey]error
-	renewed   int64 // id of the row for which the producers were last made anew
+	// What is known of topics and rows beyond the pipeline that found it out.
+	outages *topics.Unavailable
+	memory  *pipeline.Memory
 }
 
 func newLane(shared *Config, l Lane, owner string, members *election.Member) *lane {
 	cfg := shared.of(l)
 	cfg.Logger = cfg.Logger.With("lane", l.Name)
-	cfg.pace = newPace(cfg.BatchRows)
 	n := &lane{
 		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
-		outages: topics.NewUnavailable(cfg.Topics.Patience), condemned: make(map[outboxread.RowKey]error),
+		outages: topics.NewUnavailable(cfg.Topics.Patience), memory: pipeline.NewMemory(cfg.BatchRows),
 	}
 	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
 	return n
@@ -155,20 +150,23 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 	if l.status().State != Halted {
 		l.change(TakingOver, "")
 	}
-	s, err := l.takeOver(ctx, row)
+	owned, err := l.takeOver(ctx, row)
+	var p *pipeline.Pipeline
+	if err == nil {
+		defer owned.Close()
+		p, err = l.openPipeline(ctx, row, owned)
+	}
 	l.cfg.Hooks.tookOver(l.Name, time.Since(began), err)
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	l.log.Info("lane taken over", "seq", s.last.Seq, "owner_epoch", row.Epoch(), "took", time.Since(began))
-	l.resumed(s.last.Seq)
-	l.said = LaneStatus{State: Running}
+	l.log.Info("lane taken over", "seq", owned.Last.Seq, "owner_epoch", row.Epoch(), "took", time.Since(began))
+	l.resumed(owned.Last.Seq)
 	if l.status().State != Halted { // a lane that halted for a row runs again once that row is past
 		l.running()
 	}
 
-	// The session outlives ctx by the time it takes to drain.
+	// The pipeline outlives ctx by the time it takes to drain.
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	drain := make(chan struct{})
@@ -191,7 +189,7 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 		case <-finished:
 		}
 	})
-	err = s.run(runCtx, drain)
+	err = p.Run(runCtx, drain)
 	close(finished)
 	group.Wait()
 	return err
@@ -238,17 +236,13 @@ func (l *lane) halted(ctx context.Context, row *lanestore.Row, err error) {
 // tell writes the state to the lane's row, where this process may. It is best effort: the state is
 // for people, and the failure that it tells of may be that of Postgres.
 func (l *lane) tell(ctx context.Context, row *lanestore.Row, state State, reason string) {
+	say := row.Say
 	if row.Epoch() == 0 {
-		if err := row.SayBefore(ctx, string(state), reason); err != nil {
-			l.log.Debug("state of the lane not recorded", "error", err)
-		}
-		return
+		say = row.SayBefore
 	}
-	if err := row.Say(ctx, string(state), reason); err != nil {
+	if err := say(ctx, string(state), reason); err != nil {
 		l.log.Debug("state of the lane not recorded", "error", err)
-		return
 	}
-	l.said = LaneStatus{State: state, Reason: reason}
 }
 
 func (l *lane) status() LaneStatus {
@@ -358,7 +352,7 @@ func (l *lane) caughtUp() {
 	}
 }
 
-func (l *lane) committed(b Batch) {
+func (l *lane) committed(b pipeline.Batch) {
 	l.mu.Lock()
 	l.current.Seq, l.current.Progress = b.Seq, time.Now()
 	l.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // While a partition cannot be asked whether it has its markers, nothing is written to its topic;
@@ -27,8 +28,8 @@ func TestAPartitionThatCannotBeAskedHoldsItsTopicOnly(t *testing.T) {
 		Err: kerr.LeaderNotAvailable, Count: -1, When: func(kmsg.Request) bool { return away.Load() }})
 	cfg := r.config()
 	cfg.BatchRows, cfg.Topics.Patience = 5, 50*time.Millisecond
-	cfg.Step = func(step Step) {
-		if step == BeforeEnd && !back.Load() {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeEnd && !back.Load() {
 			away.Store(true)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/retention"
 )
 
@@ -17,7 +18,7 @@ const (
 	// TakingOver: fencing the predecessor and reading the checkpoint.
 	TakingOver State = "taking-over"
 	// Running: reading and publishing, or idle with nothing to publish.
-	Running State = "running"
+	Running State = lanestore.Running
 	// Waiting: something outside is away (a broker, a topic, Postgres, a permission); the lane goes
 	// on by itself.
 	Waiting State = "waiting"
@@ -41,31 +42,16 @@ type LaneStatus struct {
 	Progress time.Time
 }
 
-// Batch describes one committed Kafka transaction.
-type Batch struct {
-	Lane  string
-	Seq   int64
-	Rows  int
-	Bytes int // of keys, values and headers
-	// Parked and Skipped rows were not sent; Released ones were parked before, and have been
-	// published or discarded.
-	Parked, Skipped, Released int
-	// Oldest is the created_at of the oldest row.
-	Oldest time.Time
-	// Took is the time from the begin of the transaction to its commit.
-	Took time.Duration
-}
-
 // Hooks are told what lanes do. Each may be nil.
 type Hooks struct {
-	Committed func(Batch)
+	Committed func(pipeline.Batch)
 	Changed   func(LaneStatus)
 	TookOver  func(lane string, took time.Duration, err error)
 	Removed   func(retention.Removal)
 	ClockRead func(lane string, deviation time.Duration)
 }
 
-func (h Hooks) committed(b Batch) {
+func (h Hooks) committed(b pipeline.Batch) {
 	if h.Committed != nil {
 		h.Committed(b)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/parking"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -260,7 +261,7 @@ func TestAValidationHookRefusesForGood(t *testing.T) {
 // Whatever step a process ends at, what is parked is parked once and comes back once.
 func TestParkingSurvivesAnEndAtEveryStep(t *testing.T) {
 	t.Parallel()
-	for _, at := range Steps() {
+	for _, at := range pipeline.Steps() {
 		t.Run(string(at), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
@@ -323,7 +324,7 @@ func TestParkingSurvivesAnEndAtEveryStep(t *testing.T) {
 // since. Another process takes the lane over while the batch is on its way.
 func TestWhatAnUncommittedBatchHasParkedIsUndone(t *testing.T) {
 	t.Parallel()
-	for _, at := range []Step{AfterIntent, BeforeEnd} {
+	for _, at := range []pipeline.Step{pipeline.AfterIntent, pipeline.BeforeEnd} {
 		t.Run(string(at), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
@@ -332,7 +333,7 @@ func TestWhatAnUncommittedBatchHasParkedIsUndone(t *testing.T) {
 			r.putEvent("a", "2")
 			cfg := r.config()
 			var once sync.Once
-			cfg.Step = func(step Step) {
+			cfg.Step = func(step pipeline.Step) {
 				if step == at {
 					once.Do(func() { r.interlude(map[string][]string{"a": {"refused 1", "behind 2"}}) })
 				}
@@ -357,7 +358,7 @@ func (r *rig) interlude(parked map[string][]string) {
 		return
 	}
 	r.expectParked(nil)
-	s.close()
+	s.Close()
 	s.row.Close()
 }
 
@@ -371,8 +372,8 @@ func TestARetryWaitsForWhatIsBeingParked(t *testing.T) {
 	r.putEvent("b", "1")
 	cfg := r.config()
 	cfg.BatchRows = 3
-	cfg.Step = func(step Step) {
-		if step == BeforeIntent {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeIntent {
 			exec(t, slow, `SELECT pg_sleep(0.1)`)
 		}
 	}
@@ -400,12 +401,12 @@ func TestARetryWaitsForWhatIsBeingParked(t *testing.T) {
 // endAt runs a relay until it reaches a step for the nth time, where nothing more happens in it, as
 // in a process that was killed: its sessions on Postgres are ended and its producers are fenced by
 // the next.
-func (r *rig) endAt(cfg Config, at Step, n int) {
+func (r *rig) endAt(cfg Config, at pipeline.Step, n int) {
 	r.t.Helper()
 	reached, release := make(chan struct{}), make(chan struct{})
 	count := 0
 	cfg.DrainTimeout = time.Millisecond
-	cfg.Step = func(step Step) {
+	cfg.Step = func(step pipeline.Step) {
 		if step != at {
 			return
 		}

@@ -255,17 +255,17 @@ func TestAnIntentThatWasNotConfirmedIsDoneAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	more := r.insertOrders(3, "two")
-	page, err := s.reader.Next(t.Context(), s.last.Position)
+	page, err := s.Reader.Next(t.Context(), s.Last.Position)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.Intent(t.Context(), lanestore.Intent{Seq: s.last.Seq + 1, After: page.After}, nil); err != nil {
+	if err := s.row.Intent(t.Context(), lanestore.Intent{Seq: s.Last.Seq + 1, After: page.After}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if f := r.inspect(); f.Cause != "" {
 		t.Errorf("a contradiction is seen where there is none: %s", f.Diagnosis)
 	}
-	s.close()
+	s.Close()
 	s.row.Close()
 	r.goesOn()
 	r.expect(orders, merge(want, more, theEnd))
@@ -283,15 +283,15 @@ func TestTheSameNumberIsNotTheSameBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := r.insertOrders(2, "one")
-	page, err := s.reader.Next(t.Context(), s.last.Position)
+	page, err := s.Reader.Next(t.Context(), s.Last.Position)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.row.Intent(t.Context(), lanestore.Intent{Seq: s.last.Seq + 1, After: page.After}, nil); err != nil {
+	if err := s.row.Intent(t.Context(), lanestore.Intent{Seq: s.Last.Seq + 1, After: page.After}, nil); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, r.conn, `CREATE TABLE earlier AS SELECT * FROM relay_lanes`)
-	s.close()
+	s.Close()
 	s.row.Close()
 	second := r.insertOrders(2, "two")
 	other := r.start(r.config())
@@ -324,7 +324,7 @@ func TestATakeoverThatDiesAfterItSignedIsTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.close()
+	s.Close()
 	s.row.Close()
 	if all = r.checkpoints(); all[len(all)-1].Identity.Timeline != 1 {
 		t.Fatalf("not signed: %+v", all[len(all)-1])

@@ -8,6 +8,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/pipeline"
 )
 
 // Relay publishes the outbox tables of one database to one Kafka cluster.
@@ -26,7 +27,7 @@ var errRunning = errors.New("this Relay runs already")
 // is away while it runs is waited for; it returns an error only for what waiting cannot mend.
 func (r *Relay) Run(ctx context.Context) error {
 	cfg := r.cfg
-	if step, ok := ctx.Value(stepKey{}).(func(Step)); ok {
+	if step, ok := ctx.Value(stepKey{}).(func(pipeline.Step)); ok {
 		cfg.Step = step
 	}
 	members := election.NewMember()

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/retention"
 )
 
@@ -174,7 +175,7 @@ func merge(parts ...map[string][]string) map[string][]string {
 type recorder struct {
 	mu        sync.Mutex
 	rows      int
-	batches   []Batch
+	batches   []pipeline.Batch
 	states    []LaneStatus
 	takeovers []error
 	removals  []retention.Removal
@@ -192,7 +193,7 @@ func (r *recorder) note(change func()) {
 	r.changed = make(chan struct{})
 }
 
-func (r *recorder) Committed(b Batch) {
+func (r *recorder) Committed(b pipeline.Batch) {
 	r.note(func() { r.rows += b.Rows; r.batches = append(r.batches, b) })
 }
 func (r *recorder) Changed(s LaneStatus) { r.note(func() { r.states = append(r.states, s) }) }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/parking"
+	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/position"
 )
 
@@ -116,8 +117,8 @@ func TestACommitWhoseAnswerIsLostIsNeitherLostNorDoubled(t *testing.T) {
 			cfg.KafkaOptions = append(cfg.KafkaOptions, kgo.Dialer(dialer.dial))
 			cfg.BatchRows = 10
 			var ends atomic.Int64
-			cfg.Step = func(step Step) {
-				if step == BeforeEnd && ends.Add(1) == int64(lost+1) {
+			cfg.Step = func(step pipeline.Step) {
+				if step == pipeline.BeforeEnd && ends.Add(1) == int64(lost+1) {
 					dialer.armed.Store(true)
 				}
 			}
@@ -165,8 +166,8 @@ func TestARowTooLargeHaltsTheLaneBehindWhatStandsBeforeIt(t *testing.T) {
 				slow := open(t, r.url)
 				cfg := r.config()
 				cfg.Route, cfg.Poison = "small.{aggregate_type}", parking.Halt
-				cfg.Step = func(step Step) {
-					if step == BeforeIntent && delay > 0 {
+				cfg.Step = func(step pipeline.Step) {
+					if step == pipeline.BeforeIntent && delay > 0 {
 						exec(t, slow, `SELECT pg_sleep($1)`, delay)
 					}
 				}
@@ -232,8 +233,8 @@ func TestAnOwnerWhoseEpochIsStolenStops(t *testing.T) {
 	thief := r.laneOwner("thief")
 	cfg := r.config()
 	var once sync.Once
-	cfg.Step = func(step Step) {
-		if step == BeforeIntent {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeIntent {
 			once.Do(func() {
 				if _, err := thief.RaiseEpoch(context.Background()); err != nil {
 					t.Error(err)
@@ -267,8 +268,8 @@ func TestAnOwnerWhoHasLostTheLockStandsBy(t *testing.T) {
 	locked := make(chan error, 1)
 	cfg := r.config()
 	var once sync.Once
-	cfg.Step = func(step Step) {
-		if step == BeforeIntent {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeIntent {
 			once.Do(func() {
 				go func() {
 					_, err := waiter.Exec(context.Background(), `SELECT pg_advisory_lock(`+lanestore.LockKey("$1")+`)`, "outbox")
@@ -310,13 +311,13 @@ func awaitWaiter(t *testing.T, r *rig) {
 // lane comes back.
 func TestAnOwnerWhoseSessionIsEndedTakesOverAnew(t *testing.T) {
 	t.Parallel()
-	for _, at := range []Step{BeforeIntent, AfterIntent, BeforeEnd} {
+	for _, at := range []pipeline.Step{pipeline.BeforeIntent, pipeline.AfterIntent, pipeline.BeforeEnd} {
 		t.Run(string(at), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			cfg := r.config()
 			var once sync.Once
-			cfg.Step = func(step Step) {
+			cfg.Step = func(step pipeline.Step) {
 				if step == at {
 					once.Do(func() {
 						if n := query[int](t, r.conn, `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))::int FROM (SELECT pid

@@ -15,6 +15,8 @@ import (
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/pipeline"
+	"github.com/outbox-relay/relay/internal/takeover"
 	"github.com/outbox-relay/relay/partitioning"
 )
 
@@ -130,8 +132,8 @@ func TestCancelDrainsTheBatchInFlight(t *testing.T) {
 	cfg := r.config()
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	cfg.Step = func(step Step) {
-		if step == BeforeEnd {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeEnd {
 			once.Do(func() { close(reached); <-release })
 		}
 	}
@@ -158,8 +160,8 @@ func TestADrainThatTakesTooLongIsGivenUp(t *testing.T) {
 	cfg.Logger = slog.New(onMessage{"draining took too long", sync.OnceFunc(func() { close(givenUp) })})
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	cfg.Step = func(step Step) {
-		if step == BeforeIntent {
+	cfg.Step = func(step pipeline.Step) {
+		if step == pipeline.BeforeIntent {
 			once.Do(func() { close(reached); <-release })
 		}
 	}
@@ -249,23 +251,29 @@ func TestTopicsAreCreatedWhereAsked(t *testing.T) {
 	r.expect("made.order", want)
 }
 
+// owner has taken the lane over, and publishes nothing.
+type owner struct {
+	*takeover.Owned
+	row *lanestore.Row
+}
+
 // takeOver makes a process the owner of the lane without a group.
-func (r *rig) takeOver(cfg Config, owner string) (*session, error) {
+func (r *rig) takeOver(cfg Config, name string) (*owner, error) {
 	r.t.Helper()
 	cfg = cfg.WithDefaults()
-	l := newLane(&cfg, cfg.Lanes[0], owner, election.NewMember())
-	row, err := lanestore.Open(r.t.Context(), l.cfg.rowOptions(cfg.Lanes[0], owner))
+	l := newLane(&cfg, cfg.Lanes[0], name, election.NewMember())
+	row, err := lanestore.Open(r.t.Context(), l.cfg.rowOptions(cfg.Lanes[0], name))
 	if err != nil {
 		return nil, err
 	}
 	r.t.Cleanup(row.Close)
-	s, err := l.takeOver(r.t.Context(), row)
+	owned, err := l.takeOver(r.t.Context(), row)
 	if err == nil {
-		r.t.Cleanup(s.close)
+		r.t.Cleanup(owned.Close)
 	} else {
 		row.Close() // as a relay that gives up does
 	}
-	return s, err
+	return &owner{owned, row}, err
 }
 
 // laneOwner opens the lane's row for a process of the given name.

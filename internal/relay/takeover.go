@@ -7,13 +7,12 @@ import (
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
-	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/takeover"
 	"github.com/outbox-relay/relay/internal/topicname"
 )
 
-// takeOver makes this process the lane's owner, and loads what is parked.
-func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, error) {
+// takeOver makes this process the lane's owner.
+func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*takeover.Owned, error) {
 	leftOpen := l.leftOpen()
 	owned, err := takeover.Take(ctx, row, l.takeoverOptions(leftOpen))
 	if err != nil {
@@ -21,33 +20,7 @@ func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*session, erro
 	}
 	l.forgetOpen(leftOpen)
 	l.tellSettings(row)
-	s := &session{
-		cfg: l.cfg, lane: l, row: row, owned: owned, client: owned.Client, producers: owned.Producers, reader: owned.Reader,
-		topics: owned.Topics, admin: owned.Admin, log: owned.Log, identity: owned.Identity,
-		last: owned.Last, seq: owned.Last.Seq, progress: owned.Last.Position, lastOf: owned.LastOf,
-		settled: make(chan struct{}, 1), produced: make(chan struct{}),
-		parking: parking.New(parking.Options{
-			Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes,
-			HaltedRetry: checkpoint.HaltedRetry, Logger: l.cfg.Logger,
-		}, owned.Topics, l.condemned),
-	}
-	s.committed.Store(s.seq)
-	err = row.PingWhile(ctx, func(ctx context.Context) error {
-		return parking.Load(ctx, s.reader.Conn(), l.Name, s.parking, s.reader.Routed)
-	})
-	if err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// close frees what the session holds, but for the lane's row.
-func (s *session) close() {
-	if s.queue != nil {
-		s.queue.Close()
-	}
-	s.owned.Close()
+	return owned, nil
 }
 
 // takeoverOptions are those of a takeover that looks at the topics leftOpen too.
@@ -74,7 +47,7 @@ func (l *lane) takeoverOptions(leftOpen []string) takeover.Options {
 func (l *lane) readerOptions() outboxread.Options {
 	return outboxread.Options{
 		Lane: l.Name, Table: l.Table, Rows: l.cfg.BatchRows, Bytes: l.cfg.BatchBytes,
-		RowsNow: l.cfg.pace.rows, Records: l.cfg.recordOptions(), Database: l.cfg.sessions(),
+		RowsNow: l.memory.Rows, Records: l.cfg.recordOptions(), Database: l.cfg.sessions(),
 		Clock: outboxread.NewClock(outboxread.ClockOptions{
 			Lane: l.Name, Logger: l.cfg.Logger, Read: l.cfg.Hooks.clockRead, Changed: l.cfg.databaseTime,
 		}),
@@ -82,9 +55,7 @@ func (l *lane) readerOptions() outboxread.Options {
 	}
 }
 
-// readerOptions are those for another session that reads rows of the lane.
-func (s *session) readerOptions() outboxread.Options {
-	o := s.lane.readerOptions()
-	o.OID = s.row.Table().OID
-	return o
+// recordOptions say what records the lane makes of rows.
+func (c *Config) recordOptions() outboxread.RecordOptions {
+	return outboxread.RecordOptions{Source: c.Name, Route: c.Route, Allowed: c.Topics.Allow, ContentType: c.ContentType}
 }

@@ -192,9 +192,9 @@ func TestAnUnreadableCheckpointHaltsBehindTheFenceToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.producers.Close) // Fence makes another pool
+	t.Cleanup(s.Producers.Close) // Fence makes another pool
 	r.appendRaw("garbage")
-	_, err = s.owned.Fence(t.Context(), &s.last)
+	_, err = s.Fence(t.Context(), &s.Last)
 	if fault := (*checkpoint.HaltError)(nil); !errors.As(err, &fault) || fault.Cause != checkpoint.CheckpointUnreadable {
 		t.Errorf("got %v", err)
 	}

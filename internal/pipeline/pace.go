@@ -1,18 +1,16 @@
-package relay
+package pipeline
 
 import (
 	"context"
 	"errors"
 	"sync"
 	"time"
-
-	"github.com/outbox-relay/relay/internal/parking"
 )
 
 // pace is how many rows a batch may have, given how long Postgres takes to park and to release
 // them. What a batch changes in outbox_parked is written with its intent, while its Kafka
-// transaction is open. If that does not end in time, the next session tries fewer rows: the same
-// number would fail again, however often it is tried. A lane keeps its pace beyond a session.
+// transaction is open. If that does not end in time, the next pipeline tries fewer rows: the same
+// number would fail again, however often it is tried. A lane keeps its pace beyond a pipeline.
 type pace struct {
 	mu    sync.Mutex
 	most  int
@@ -25,7 +23,7 @@ type pace struct {
 // slow for a while.
 const (
 	quickShare   = 4
-	pacePatience = time.Minute
+	paceRecovery = time.Minute
 )
 
 func newPace(most int) *pace { return &pace{most: most, now: most} }
@@ -46,15 +44,7 @@ func (p *pace) learn(changed int, took, limit time.Duration, err error) {
 	case errors.Is(err, context.DeadlineExceeded) && changed > 0:
 		p.now, p.since = max(1, min(p.now, changed)/2), time.Now()
 	case err != nil || p.now == p.most:
-	case changed > 0 && took < limit/quickShare, changed == 0 && time.Since(p.since) > pacePatience:
+	case changed > 0 && took < limit/quickShare, changed == 0 && time.Since(p.since) > paceRecovery:
 		p.now = min(2*p.now, p.most)
 	}
-}
-
-// paced runs a write of the batch on the lane's row, and learns from how long it took.
-func (s *session) paced(pl *parking.Plan, write func() error) error {
-	began := time.Now()
-	err := write()
-	s.cfg.pace.learn(pl.Changes(), time.Since(began), s.cfg.workTimeout(), err)
-	return err
 }

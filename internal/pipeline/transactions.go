@@ -1,11 +1,19 @@
-package relay
+package pipeline
 
 import (
 	"fmt"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
+	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/parking"
 )
+
+// transactions are the last of each transactional id, by its number, which a checkpoint lists. The
+// publisher uses them.
+type transactions struct {
+	last    map[int]checkpoint.Transaction
+	markers *kafkatx.Markers
+}
 
 // blockedError names topics that nothing may be written to now.
 type blockedError struct{ topics map[string]error }
@@ -17,13 +25,13 @@ func (e *blockedError) Error() string {
 	return ""
 }
 
-// enlist lists the last transactions, with that of a batch which is about to be produced, for its
-// checkpoint. The error says that nothing may be written to a topic of the batch.
-func (s *session) enlist(b *batch, pl *parking.Plan) (*checkpoint.Transactions, error) {
+// with lists them with that of a batch which is about to be produced, for its checkpoint. The error
+// says that nothing may be written to a topic of the batch.
+func (t *transactions) with(b *pending, plan *parking.Plan) (*checkpoint.Transactions, error) {
 	topics := make(map[string]struct{})
 	last := ""
 	for i := range b.page.Records {
-		if pl.Drop != nil && pl.Drop[i] {
+		if plan.Drop != nil && plan.Drop[i] {
 			continue
 		}
 		if topic := b.page.Records[i].Topic; topic != last {
@@ -31,11 +39,11 @@ func (s *session) enlist(b *batch, pl *parking.Plan) (*checkpoint.Transactions, 
 			topics[topic] = struct{}{}
 		}
 	}
-	if blocked := s.producers.Markers.Blocked(topics); blocked != nil {
+	if blocked := t.markers.Blocked(topics); blocked != nil {
 		return nil, &blockedError{blocked}
 	}
 	// A batch that is not committed is followed by none that is, so its checkpoint is not read.
 	transaction := b.txn.Describe(topics)
-	s.lastOf[transaction.Number] = transaction
-	return checkpoint.NewTransactions(s.lastOf, s.producers.Markers.SetAsides()), nil
+	t.last[transaction.Number] = transaction
+	return checkpoint.NewTransactions(t.last, t.markers.SetAsides()), nil
 }
