@@ -139,7 +139,7 @@ func (l *Row) Evict(ctx context.Context, pid int32) error {
 	return nil
 }
 
-// cancelGrace is how long a statement may go on once its session of the pipeline is over:
+// cancelGrace is how long a statement may go on once its pipeline is over:
 // cancelling it would close the connection, and with it give up the lock, for a failure that lies
 // elsewhere.
 const cancelGrace = 3 * time.Second

@@ -11,7 +11,7 @@ import (
 // batches than it is known to: its limit may not be read, or was changed under way, or the brokers
 // say otherwise. A page is then published in pieces, each a transaction. A piece has one record at
 // least, so halving it ends with a record that was sent alone: no row is given up for the size of a
-// batch. It belongs to the producing goroutine of a session.
+// batch. It belongs to the publisher of a pipeline.
 type pieces struct {
 	topics *topics.Registry
 	small  map[string]piece

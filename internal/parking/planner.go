@@ -15,9 +15,9 @@ import (
 
 // Planner keeps the order of aggregates that have a row which cannot be sent: that row and all
 // later ones of its aggregate go to outbox_parked, in order, and from there to Kafka or away when a
-// person has decided, or when the topic that they wait for is back. It belongs to the producing
-// goroutine, which sees every row once and in order: an aggregate is parked, or is not, after a
-// given batch, and no other process has a say in it. People ask through outbox_parked_audit.
+// person has decided, or when the topic that they wait for is back. It belongs to the publisher,
+// which sees every row once and in order: an aggregate is parked, or is not, after a given batch,
+// and no other process has a say in it. People ask through outbox_parked_audit.
 type Planner struct {
 	o         Options
 	topics    *topics.Registry

@@ -118,7 +118,9 @@ func (s *isolation) isolate(ctx context.Context, b *pending, rejected []kafkatx.
 
 // limitChanged looks whether the limit of the topic that refused a record is another by now. A
 // smaller one applies from now on.
-func (s *isolation) limitChanged(ctx context.Context, page *outboxread.Page, refused *kgo.Record) (smaller bool, err error) {
+func (s *isolation) limitChanged(
+	ctx context.Context, page *outboxread.Page, refused *kgo.Record,
+) (smaller bool, err error) {
 	if err := s.limits.refresh(ctx, refused.Topic); err != nil {
 		return false, err
 	}

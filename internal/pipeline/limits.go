@@ -64,5 +64,6 @@ func (l *limits) renew(page *outboxread.Page, i int) error {
 		return nil
 	}
 	l.memory.renewed = id
-	return fmt.Errorf("topic %s takes larger records than before, and row id %d needs that: the producers start again", topic, id)
+	return fmt.Errorf("topic %s takes larger records than before, and row id %d needs that: the producers start again",
+		topic, id)
 }

@@ -129,7 +129,9 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 
 // sendPage publishes what was read from the outbox, in one batch or in several. It reports whether
 // the pipeline ends with it.
-func (p *publisher) sendPage(ctx context.Context, page *outboxread.Page, batches chan<- *pending) (ends bool, err error) {
+func (p *publisher) sendPage(
+	ctx context.Context, page *outboxread.Page, batches chan<- *pending,
+) (ends bool, err error) {
 	for from := 0; from < len(page.Records); {
 		if ready, err := p.wait.forTopics(ctx, page); err != nil || !ready {
 			return true, err
@@ -237,7 +239,9 @@ func (p *publisher) send(
 		return first, err
 	}
 	p.last.seq++
-	b := &pending{seq: p.last.seq, page: page, oldest: page.Oldest, begun: txn.Begun, txn: txn, flushed: make(chan error, 1)}
+	b := &pending{
+		seq: p.last.seq, page: page, oldest: page.Oldest, begun: txn.Begun, txn: txn, flushed: make(chan error, 1),
+	}
 	b.plan.Store(first)
 	// The committer may write the intent while this goroutine produces.
 	select {

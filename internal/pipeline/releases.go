@@ -11,8 +11,8 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// releases are parked rows whose time has come: a person has asked for them, or their topic is back.
-// The publisher uses them.
+// releases are parked rows whose time has come: a person has asked for them, or their topic is
+// back. The publisher uses them.
 type releases struct {
 	lane    string
 	planner *parking.Planner

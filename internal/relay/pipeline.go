@@ -11,7 +11,9 @@ import (
 )
 
 // openPipeline opens the pipeline of a lane that was taken over.
-func (l *lane) openPipeline(ctx context.Context, row *lanestore.Row, owned *takeover.Owned) (*pipeline.Pipeline, error) {
+func (l *lane) openPipeline(
+	ctx context.Context, row *lanestore.Row, owned *takeover.Owned,
+) (*pipeline.Pipeline, error) {
 	return pipeline.Open(ctx, pipeline.Deps{
 		Row: row, Reader: owned.Reader, Producers: owned.Producers, Topics: owned.Topics, Log: owned.Log,
 		Identity: owned.Identity, Last: owned.Last, LastOf: owned.LastOf,

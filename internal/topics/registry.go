@@ -39,7 +39,7 @@ type Registry struct {
 
 	mu             sync.Mutex
 	known          map[string]Topic
-	newlySuspended []string         // topics that have just been suspended; used by the producing goroutine
+	newlySuspended []string         // topics that have just been suspended; used by the publisher
 	given          map[string]int32 // what the producers were told of a topic's limit, once
 	// partitionCounts is how many partitions a topic had at the session's first look, whatever
 	// later ones say. Producers learn of more at different times, which would send one key to and
