@@ -13,6 +13,7 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/inbox/inboxsql"
+	"github.com/outbox-relay/relay/inbox/internal/ledger"
 )
 
 // transaction is what the handlers of the tests do in a transaction, whichever driver it is of.
@@ -88,7 +89,7 @@ func (b boxOf[TTx]) Retry(ctx context.Context, key inboxloop.ParkedKey, h retryH
 }
 
 // SetIdle shortens how long a session may say nothing in a transaction.
-func (b boxOf[TTx]) SetIdle(d time.Duration) { b.Internal().Idle = d }
+func (b boxOf[TTx]) SetIdle(d time.Duration) { ledger.From[TTx](b.Inbox).Idle = d }
 
 func (b boxOf[TTx]) begin(ctx context.Context) (transaction, error) {
 	tx, err := b.start(ctx)

@@ -52,6 +52,10 @@ func (i *Inbox[TTx]) Consumer() string { return i.cfg.Consumer }
 // Instance returns who this process is.
 func (i *Inbox[TTx]) Instance() string { return i.cfg.Instance }
 
-// Internal is for package inboxloop. What it returns is of an internal package and may change at
-// any time.
-func (i *Inbox[TTx]) Internal() *ledger.Ledger[TTx] { return i.ledger }
+// Package inboxloop works on the ledger of an inbox, and services do not: so it is not a method that
+// they see.
+func init() {
+	ledger.Register(func(in any) any { return in.(interface{ ledgerOf() any }).ledgerOf() })
+}
+
+func (i *Inbox[TTx]) ledgerOf() any { return i.ledger }

@@ -13,7 +13,7 @@ import (
 type Loop[TTx any] struct{ ledger *ledger.Ledger[TTx] }
 
 // New returns the loop's side of an inbox.
-func New[TTx any](in *inbox.Inbox[TTx]) *Loop[TTx] { return &Loop[TTx]{in.Internal()} }
+func New[TTx any](in *inbox.Inbox[TTx]) *Loop[TTx] { return &Loop[TTx]{ledger.From[TTx](in)} }
 
 // Connections returns how many connections the pool had at most when the inbox was made; 0 is no
 // bound.

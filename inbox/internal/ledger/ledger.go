@@ -40,6 +40,16 @@ func New[TTx any](runner *transact.Runner[TTx], options Options) *Ledger[TTx] {
 	return &Ledger[TTx]{Runner: runner, Options: options, started: map[Identity]bool{}}
 }
 
+// registered returns the *Ledger[TTx] of an *inbox.Inbox[TTx].
+var registered func(in any) any
+
+// Register is called by package inbox before main begins, with what From asks.
+func Register(of func(in any) any) { registered = of }
+
+// From returns the ledger of an *inbox.Inbox[TTx]. It is how package inboxloop gets at it: package
+// inbox cannot import that package, and a method would be seen by every service.
+func From[TTx any](in any) *Ledger[TTx] { return registered(in).(*Ledger[TTx]) }
+
 // Identity is what a message is marked by.
 type Identity struct {
 	Source string
