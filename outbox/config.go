@@ -1,12 +1,5 @@
 package outbox
 
-import (
-	"errors"
-	"fmt"
-
-	"github.com/outbox-relay/relay/outbox/internal/event"
-)
-
 // Config says where events are written and what is refused. The zero value works.
 type Config struct {
 	// Table is the outbox table, optionally with its schema: "outbox" or "billing.outbox". The
@@ -39,16 +32,4 @@ func (c Config) WithDefaults() Config {
 		c.Route = "outbox.event.{aggregate_type}"
 	}
 	return c
-}
-
-// Validate reports every fault of the configuration at once. Call it on a Config WithDefaults.
-func (c Config) Validate() error {
-	var faults []error
-	if _, err := event.ParseTable(c.Table); err != nil {
-		faults = append(faults, fmt.Errorf("outbox: Table: %w", err))
-	}
-	for _, reason := range event.CheckRules(event.Rules{MaxBytes: c.MaxBytes, Route: c.Route}) {
-		faults = append(faults, fmt.Errorf("outbox: %s", reason))
-	}
-	return errors.Join(faults...)
 }

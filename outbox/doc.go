@@ -13,26 +13,25 @@
 //
 // # Order
 //
-// The events of one aggregate are published in the order in which their transactions took the
-// aggregate. That order is the caller's to make: lock the aggregate's row, or check its version,
-// before the insert. If there is no row to lock, LockAggregate takes an advisory lock. Two
-// transactions that insert events of one aggregate without either can have their events published
-// in one order and their effects seen in the other.
+// The events of one aggregate are published in the order in which their transactions locked the
+// aggregate. So lock it before the insert: by an update of its row, a check of its version, or, if
+// there is no such row, LockAggregate. If two transactions insert events of one aggregate without a
+// lock, the events may be published in one order and the effects seen in the other.
 //
 // # Transactions
 //
-// Insert takes a pgx.Tx and nothing less, so that a pool or a bare connection, on which an event
-// would commit by itself, does not compile. A transaction begun on another (a savepoint) works like
-// any: an event rolled back to a savepoint is never published. Code that uses database/sql finds
-// the same functions in package outboxsql.
+// Insert takes a pgx.Tx. A pool or a bare connection does not compile, because the event would
+// commit by itself. A savepoint works too: an event that is rolled back to it is never published.
+// For database/sql, package outboxsql has the same functions.
 //
-// Nothing here depends on the session: no prepared statement, no setting, no session
-// lock. Statements run in the query mode of the connection. Behind pgbouncer in transaction mode, a
-// connection that is set up for it (default_query_exec_mode=exec, or a pgbouncer that tracks
-// prepared statements) serves Insert as it serves every other query; all modes of pgx are tested.
+// Insert needs nothing of the session: no prepared statement, no setting, no session lock. So it
+// works behind pgbouncer in transaction mode if the connection is set up for that
+// (default_query_exec_mode=exec, or a pgbouncer that tracks prepared statements). All query modes of
+// pgx are tested.
 //
 // # Identity
 //
-// Every message has an id, a UUIDv7 made here unless the caller gives one. It travels as the header
-// msg_id, and consumers that record it can drop a message that they have seen.
+// Every message has an id: a UUIDv7 that Insert makes, unless the caller gives one. It is the header
+// msg_id of the record, by which consumers recognise a message that they have handled; package inbox
+// does that for them.
 package outbox

@@ -13,11 +13,7 @@ import (
 
 // Writer writes events into one outbox table. It holds no connection and is safe for concurrent
 // use.
-type Writer struct {
-	rules   event.Rules
-	inserts event.Inserts
-	lock    string
-}
+type Writer struct{ box event.Box }
 
 // New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
 func New(cfg *Config) (*Writer, error) {
@@ -26,18 +22,11 @@ func New(cfg *Config) (*Writer, error) {
 		c = *cfg
 	}
 	c = c.WithDefaults()
-	if err := c.Validate(); err != nil {
+	box, err := event.NewBox(c.Table, event.Rules{MaxBytes: c.MaxBytes, Route: c.Route})
+	if err != nil {
 		return nil, err
 	}
-	table, err := event.ParseTable(c.Table)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: Table: %w", err)
-	}
-	return &Writer{
-		rules:   event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
-		inserts: table.Inserts(),
-		lock:    table.LockStatement(),
-	}, nil
+	return &Writer{box}, nil
 }
 
 // Insert writes the messages in tx, and returns their ids in the order of the arguments. They are
@@ -59,7 +48,7 @@ func (w *Writer) Insert(ctx context.Context, tx pgx.Tx, messages ...Message) ([]
 	for i, m := range messages {
 		events[i] = event.Message(m)
 	}
-	if err := invalid(event.Check(w.rules, events)); err != nil {
+	if err := invalid(event.Check(w.box.Rules, events)); err != nil {
 		return nil, err
 	}
 	ids, err := event.Identities(events)
@@ -86,21 +75,21 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err err
 		if named {
 			args = append(args, c.Topics[0])
 		}
-		_, err = tx.Exec(ctx, w.inserts.One(named), args...)
+		_, err = tx.Exec(ctx, w.box.One(named), args...)
 		return err
 	}
 	args := []any{c.IDs, c.AggregateTypes, c.AggregateIDs, c.Types, c.Payloads, c.Headers}
 	if named {
 		args = append(args, c.Topics)
 	}
-	_, err = tx.Exec(ctx, w.inserts.Many(named), args...)
+	_, err = tx.Exec(ctx, w.box.Many(named), args...)
 	return err
 }
 
 // LockAggregate locks the aggregate until tx ends, and waits while another transaction has it. It
 // is for writers that have no row of the aggregate to lock; call it before the insert, and before
-// anything is read that the event depends on. Who takes several aggregates takes them in one order
-// everywhere, or two writers can wait for each other.
+// anything is read that the event depends on. Writers that lock several aggregates must lock them in
+// the same order, or two of them can wait for each other.
 //
 // It returns an *InvalidError if the aggregate could have no events.
 func (w *Writer) LockAggregate(ctx context.Context, tx pgx.Tx, aggregateType, aggregateID string) error {
@@ -110,7 +99,7 @@ func (w *Writer) LockAggregate(ctx context.Context, tx pgx.Tx, aggregateType, ag
 	if err := invalid(event.CheckAggregate(aggregateType, aggregateID)); err != nil {
 		return err
 	}
-	if _, err := tx.Exec(ctx, w.lock, aggregateType, aggregateID); err != nil {
+	if _, err := tx.Exec(ctx, w.box.Lock, aggregateType, aggregateID); err != nil {
 		return fmt.Errorf("outbox: lock aggregate: %w", err)
 	}
 	return nil

@@ -1,11 +1,10 @@
 // Package partitioning chooses the partition of a record by its key, exactly as the common Kafka
 // clients do.
 //
-// Kafka's brokers do not partition: the producer does, and every client library has a default of
-// its own. A key that one service sends through the Java client and another through librdkafka
-// lands on two different partitions of topics with the same number of partitions. If you join two
-// topics, or lets several services write one topic, needs all producers to agree; that is why the
-// partitioner has a name here and can be chosen:
+// Producers choose the partition, not brokers, and client libraries have different defaults. If one
+// service sends a key through the Java client and another through librdkafka, the key lands on two
+// partitions. If you join two topics, or several services write one topic, all producers must agree.
+// So choose the partitioner by its name:
 //
 //	murmur2           the Java client, and the clients that follow it (franz-go, kafka-python, KafkaJS)
 //	librdkafka        librdkafka's default consistent_random, and with it confluent-kafka-python, -go and -dotnet
@@ -16,8 +15,7 @@
 // empty key as well. A record of the outbox always has a key, so nothing here is random: the same
 // key and the same number of partitions give the same partition, always.
 //
-// The number of partitions is part of the choice. Raising it on a topic that is in use moves most
-// keys to another partition, where later records of a key can overtake the earlier ones that still
-// wait on the old partition: the order per key is broken until the old records are consumed. Drain
-// the topic first, or move to a new one.
+// If you raise the number of partitions of a topic that is in use, most keys move to another
+// partition. Later records of a key can then overtake earlier ones that still wait in the old
+// partition. So let consumers read the topic to its end first, or move to a new topic.
 package partitioning

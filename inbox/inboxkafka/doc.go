@@ -8,23 +8,22 @@
 //	})
 //	err = consumer.Run(ctx)
 //
-// New takes an inbox, a handler and the topics; Run consumes until its context ends. The handler gets
-// the transaction that marks its message as handled: a pgx.Tx if the inbox comes from inbox.New, a
-// *sql.Tx if it comes from inboxsql.New. Handle calls it for each message, HandleBatch for many at a
-// time, and AtMostOnce is for effects that no database rolls back. Offsets only say from where to
-// fetch. They are committed after that transaction, so a crash in between brings messages back, and
-// their marks tell that they were handled.
+// Run consumes until its context ends. The handler gets the transaction that marks its message as
+// handled: a pgx.Tx if the inbox comes from inbox.New, a *sql.Tx if it comes from inboxsql.New.
+// Handle calls it for each message, HandleBatch for many at a time, and AtMostOnce is for effects
+// that no database rolls back. Offsets only say from where to fetch. They are committed after that
+// transaction, so a crash in between brings messages back, and their marks tell that they were
+// handled.
 //
 // # What happens to a message
 //
-// It is fetched (read_committed: records of transactions that are open or aborted are none),
-// identified, and waits in the queue of its key: topic and key of the record. Workers take keys in
-// turn, each for a message or a batch. Messages of one key are handled one after the other; those
-// without a key (null, not empty) whenever a worker is free. The group's offset moves to the first
-// message of the partition that is not done, and never past it.
+// It is fetched with read_committed, identified, and waits in the queue of its key: topic and key of
+// the record. Workers take keys in turn, each for a message or a batch. Messages of one key are
+// handled one after the other; those without a key (null, not empty) when a worker is free. The
+// group's offset moves to the first message of the partition that is not done, and never past it.
 //
-// A message is done when it was processed, or recognised as a duplicate, or parked. What fails
-// otherwise is one of three:
+// A message is done if it was processed, or recognised as a duplicate, or parked. A failure is one of
+// three:
 //
 //   - Transient, which is every error that says nothing else, and also a panic and a timeout: its
 //     key waits (BackoffMin to BackoffMax, doubling, with jitter), other keys go on, and after

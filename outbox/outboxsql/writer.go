@@ -14,11 +14,7 @@ import (
 
 // Writer writes events into one outbox table. It holds no connection and is safe for concurrent
 // use.
-type Writer struct {
-	rules   event.Rules
-	inserts event.Inserts
-	lock    string
-}
+type Writer struct{ box event.Box }
 
 // New returns a Writer for cfg; nil means the defaults. Its error names every fault of cfg.
 func New(cfg *outbox.Config) (*Writer, error) {
@@ -27,18 +23,11 @@ func New(cfg *outbox.Config) (*Writer, error) {
 		c = *cfg
 	}
 	c = c.WithDefaults()
-	if err := c.Validate(); err != nil {
+	box, err := event.NewBox(c.Table, event.Rules{MaxBytes: c.MaxBytes, Route: c.Route})
+	if err != nil {
 		return nil, err
 	}
-	table, err := event.ParseTable(c.Table)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: Table: %w", err)
-	}
-	return &Writer{
-		rules:   event.Rules{MaxBytes: c.MaxBytes, Route: c.Route},
-		inserts: table.Inserts(),
-		lock:    table.LockStatement(),
-	}, nil
+	return &Writer{box}, nil
 }
 
 // Insert writes the messages in tx, and returns their ids in the order of the arguments. They are
@@ -59,7 +48,7 @@ func (w *Writer) Insert(ctx context.Context, tx *sql.Tx, messages ...outbox.Mess
 	for i, m := range messages {
 		events[i] = event.Message(m)
 	}
-	if err := invalid(event.Check(w.rules, events)); err != nil {
+	if err := invalid(event.Check(w.box.Rules, events)); err != nil {
 		return nil, err
 	}
 	ids, err := event.Identities(events)
@@ -89,7 +78,7 @@ func (w *Writer) write(ctx context.Context, tx *sql.Tx, c event.Columns) (err er
 		if named {
 			args = append(args, c.Topics[0])
 		}
-		_, err = tx.ExecContext(ctx, w.inserts.One(named), args...)
+		_, err = tx.ExecContext(ctx, w.box.One(named), args...)
 		return err
 	}
 	args := []any{textArray(c.IDs), textArray(c.AggregateTypes), textArray(c.AggregateIDs), textArray(c.Types),
@@ -97,7 +86,7 @@ func (w *Writer) write(ctx context.Context, tx *sql.Tx, c event.Columns) (err er
 	if named {
 		args = append(args, nullableArray(c.Topics))
 	}
-	_, err = tx.ExecContext(ctx, w.inserts.Many(named), args...)
+	_, err = tx.ExecContext(ctx, w.box.Many(named), args...)
 	return err
 }
 
@@ -110,7 +99,7 @@ func (w *Writer) LockAggregate(ctx context.Context, tx *sql.Tx, aggregateType, a
 	if err := invalid(event.CheckAggregate(aggregateType, aggregateID)); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, w.lock, aggregateType, aggregateID); err != nil {
+	if _, err := tx.ExecContext(ctx, w.box.Lock, aggregateType, aggregateID); err != nil {
 		return fmt.Errorf("outbox: lock aggregate: %w", err)
 	}
 	return nil

@@ -196,9 +196,9 @@ func jsonStringSize(s string) int {
 	return size
 }
 
-// CheckRules returns what is wrong with the rules themselves, each as a sentence about the field it
+// checkRules returns what is wrong with the rules themselves, each as a sentence about the field it
 // begins with.
-func CheckRules(rules Rules) []string {
+func checkRules(rules Rules) []string {
 	var reasons []string
 	// A field of a Postgres row ends at 1 GiB, and so does a message of its protocol; hexadecimal
 	// takes twice the bytes.

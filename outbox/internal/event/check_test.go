@@ -138,12 +138,12 @@ func TestCheckAggregate(t *testing.T) {
 
 func TestCheckRulesReportsEveryFault(t *testing.T) {
 	for _, route := range []string{"outbox.event.{aggregate_type}", "events", "{aggregate_type}"} {
-		if reasons := CheckRules(Rules{MaxBytes: 1, Route: route}); reasons != nil {
+		if reasons := checkRules(Rules{MaxBytes: 1, Route: route}); reasons != nil {
 			t.Errorf("route %q: %q", route, reasons)
 		}
 	}
 	for _, bad := range []Rules{{0, "a b"}, {-1, "{type}"}, {1 << 30, ".."}, {0, strings.Repeat("r", 250)}} {
-		if reasons := CheckRules(bad); len(reasons) != 2 {
+		if reasons := checkRules(bad); len(reasons) != 2 {
 			t.Errorf("%v: %q", bad, reasons)
 		}
 	}
