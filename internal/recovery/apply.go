@@ -122,7 +122,8 @@ func (r *Recovery) Apply(ctx context.Context, d Decision) (*Outcome, error) {
 	return outcome, r.settle(ctx, row, kafka, d, outcome)
 }
 
-// fence takes the producer pool, and checks that the checkpoint is still the one that was looked at.
+// fence takes the producer pool, and checks that the checkpoint is still the one that was looked
+// at.
 func (r *Recovery) fence(ctx context.Context, kafka *takeover.Kafka, before *Findings) error {
 	last, err := kafka.Fence(ctx, before.checkpoint())
 	if u := (*checkpoint.UnreadableError)(nil); errors.As(err, &u) {
@@ -219,7 +220,9 @@ func sameCheckpoint(a, b *checkpoint.Record) bool {
 }
 
 // settle writes. No other process can: the producer pool is fenced, and the epoch is ours.
-func (r *Recovery) settle(ctx context.Context, row *lanestore.Row, kafka *takeover.Kafka, d Decision, outcome *Outcome) error {
+func (r *Recovery) settle(
+	ctx context.Context, row *lanestore.Row, kafka *takeover.Kafka, d Decision, outcome *Outcome,
+) error {
 	before := outcome.Before
 	if _, err := row.Read(ctx); err != nil { // still ours
 		return err
@@ -275,7 +278,9 @@ const (
 
 // begin records the recovery. Its commit is durable, and takes a transaction id above all that the
 // new progress has seen.
-func (r *Recovery) begin(ctx context.Context, row *lanestore.Row, before *Findings, c checkpoint.Record) (id int64, err error) {
+func (r *Recovery) begin(
+	ctx context.Context, row *lanestore.Row, before *Findings, c checkpoint.Record,
+) (id int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	was, err := json.Marshal(struct {

@@ -74,7 +74,8 @@ func ParsePlace(text string) (id int64, at time.Time, err error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return 0, at, nil
 	}
-	return 0, time.Time{}, fmt.Errorf("%q is neither an id nor a time such as 2026-01-31T14:05:00Z nor beginning: %w", text, ErrPlace)
+	return 0, time.Time{}, fmt.Errorf(
+		"%q is neither an id nor a time such as 2026-01-31T14:05:00Z nor beginning: %w", text, ErrPlace)
 }
 
 // open works out which choices are open, without their counts.
@@ -109,8 +110,11 @@ func (r *Recovery) open(ctx context.Context, tx pgx.Tx, f *Findings, look Look) 
 	return nil
 }
 
-// kafkaOption is open if the checkpoint's snapshots mean on this server what they meant when
-// they were taken.
+// upgradeOnly is a caution for snapshots of another server.
+const upgradeOnly = "right after pg_upgrade only, which keeps the transaction ids; after a dump and restore rows would be lost"
+
+// kafkaOption is open if the checkpoint's snapshots mean on this server what they meant when they
+// were taken.
 func (f *Findings) kafkaOption() (Option, string) {
 	option := Option{Choice: ChooseKafka, Meaning: "goes on after the batch that Kafka's checkpoint names"}
 	if f.unreadable != nil {
@@ -122,34 +126,38 @@ func (f *Findings) kafkaOption() (Option, string) {
 	from, live := f.last.Identity, f.Live.ClusterIdentity
 	option.Position = f.last.Position
 	switch {
-	case f.elsewhere() && f.last.Xmax() <= f.Live.Xmax && from.SameDatabase(live.Identity) && from.Timeline == live.Timeline:
+	case f.elsewhere() && f.last.Xmax() <= f.Live.Xmax &&
+		from.SameDatabase(live.Identity) && from.Timeline == live.Timeline:
 		option.Meaning = "takes up the table at the place of the checkpoint"
-		option.Caution = "right only where the table holds the rows of the old one with the ids and xact_id that they had, as a copy does; " +
-			"all other rows that are visible in the checkpoint are skipped"
+		option.Caution = "right only if the table holds the rows of the old one with the ids and xact_id that they had, " +
+			"as a copy does; all other rows that are visible in the checkpoint are skipped"
 	case f.last.Xmax() > f.Live.Xmax:
-		return option, fmt.Sprintf("it knows of transactions up to %d, and this server has come only to %d: rows that will be written "+
-			"with the ids between would be taken for published", f.last.Xmax()-1, f.Live.Xmax-1)
+		return option, fmt.Sprintf("it knows of transactions up to %d, and this server has come only to %d: "+
+			"rows that will be written with the ids between would be taken for published", f.last.Xmax()-1, f.Live.Xmax-1)
 	case from.SystemIdentifier != live.SystemIdentifier:
-		option.Caution = "right after pg_upgrade only, which keeps the transaction ids; after a dump and restore rows would be lost"
+		option.Caution = upgradeOnly
 	case from.DatabaseOID != live.DatabaseOID:
-		return option, "it was written for another database, and rows that this one has had since the copy would be taken for published"
+		return option, "it was written for another database, and rows that this one has had since the copy " +
+			"would be taken for published"
 	case from.Timeline > live.Timeline:
 		return option, "this server does not have all transactions that it knows of"
 	case from.Timeline < live.Timeline && (f.last.Seq > f.state.Seq || f.Cause == checkpoint.AnotherBatch):
 		return option, "it knows of transactions that were cut off; this server gives their ids out again, and rows " +
 			"written with these would be taken for published"
 	case f.Cause == checkpoint.DatabaseBehind, f.Cause == checkpoint.RowRemoved, f.Cause == checkpoint.AnotherBatch:
-		option.Caution = "right only where relay_lanes alone was restored or changed; where the whole database was set back, " +
+		option.Caution = "right only if relay_lanes alone was restored or changed; if the whole database was set back, " +
 			"rows written since then may be lost"
 	}
 	return option, ""
 }
 
-// postgresOption is open if the row knows of a committed batch. Not the intended one: whether
-// that was committed is what the row cannot know.
+// again is what happens to batches after the last that is known to be committed.
+const again = "what Kafka has beyond it, and the table still has, is published again"
+
+// postgresOption is open if the row knows of a committed batch. The intended one does not count,
+// because the row cannot know whether it was committed.
 func (f *Findings) postgresOption() (Option, string) {
-	option := Option{Choice: ChoosePostgres, Meaning: "goes on after the last batch that Postgres knows to be committed; " +
-		"what Kafka has beyond it, and the table still has, is published again"}
+	option := Option{Choice: ChoosePostgres, Meaning: "goes on after the last batch that Postgres knows to be committed; " + again}
 	s := f.state
 	if f.elsewhere() {
 		return option, "what it knows is of another table; kafka takes up the same place"
@@ -158,21 +166,20 @@ func (f *Findings) postgresOption() (Option, string) {
 		return option, "relay_lanes knows of no committed batch"
 	}
 	option.Position = *s.Confirmed
-	option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed; what Kafka has beyond it, "+
-		"and the table still has, is published again", *s.ConfirmedSeq)
+	option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed; "+again, *s.ConfirmedSeq)
 	switch {
 	case s.Confirmed.Xmax() > f.Live.Xmax:
 		return option, fmt.Sprintf("the row knows of transactions up to %d, and this server has come only to %d",
 			s.Confirmed.Xmax()-1, f.Live.Xmax-1)
 	case s.Identity == nil:
 	case s.Identity.SystemIdentifier != f.Live.SystemIdentifier:
-		option.Caution = "right after pg_upgrade only, which keeps the transaction ids; after a dump and restore rows would be lost"
+		option.Caution = upgradeOnly
 	case s.Identity.Timeline > f.Live.Timeline:
 		return option, "this server does not have all transactions that the row knows of"
 	}
 	if s.Identity != nil && s.Identity.ClusterID != f.Live.ClusterID {
-		option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed on the other cluster; "+
-			"nothing from before is published on this one", *s.ConfirmedSeq)
+		option.Meaning = fmt.Sprintf("goes on after batch %d, the last that Postgres knows to be committed "+
+			"on the other cluster; nothing from before is published on this one", *s.ConfirmedSeq)
 	}
 	return option, ""
 }
@@ -192,7 +199,8 @@ func (r *Recovery) restartOption(ctx context.Context, tx pgx.Tx, place string) (
 		option.Meaning = fmt.Sprintf("publishes every row of the table with id %d or above", id)
 		option.Position.LastID = id - 1
 	case !at.IsZero():
-		option.Meaning = "publishes every row of the table from the first that was created at " + place + " or later, in the order of ids"
+		option.Meaning = "publishes every row of the table from the first that was created at " + place +
+			" or later, in the order of ids"
 		var first *int64
 		err := tx.QueryRow(ctx, "SELECT min(id) FROM "+pg.QuoteTable(r.o.Table)+" WHERE created_at >= $1", at).Scan(&first)
 		if err != nil {

@@ -97,16 +97,20 @@ func publishedByAny(known []knowledge, n int) (condition string, params []any) {
 }
 
 // count reads the whole table once.
-func (i *inspection) count(ctx context.Context, tx pgx.Tx, option *Option, known []knowledge, published []uuid.UUID) error {
+func (i *inspection) count(
+	ctx context.Context, tx pgx.Tx, option *Option, known []knowledge, published []uuid.UUID,
+) error {
 	done, params := option.Position.Published(2)
 	was, more := publishedByAny(known, 2+len(params))
 	params = append(append([]any{published}, params...), more...)
 	columns := ""
 	for _, set := range []string{"NOT done AND NOT was", "NOT done AND was", "done AND NOT was"} {
-		columns += fmt.Sprintf(", count(*) FILTER (WHERE %[1]s), min(id) FILTER (WHERE %[1]s), max(id) FILTER (WHERE %[1]s)", set)
+		columns += fmt.Sprintf(
+			", count(*) FILTER (WHERE %[1]s), min(id) FILTER (WHERE %[1]s), max(id) FILTER (WHERE %[1]s)", set)
 	}
 	query := `SELECT ` + columns[2:] + `
-FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was FROM ` + pg.QuoteTable(i.o.Table) + `) rows`
+FROM (SELECT id, ` + done + ` AS done, ` + was + ` OR msg_id = ANY ($1::uuid[]) AS was
+      FROM ` + pg.QuoteTable(i.o.Table) + `) rows`
 	sets := []*Rows{&option.New, &option.Again, &option.Skipped}
 	var edges [6]*int64
 	err := tx.QueryRow(ctx, query, params...).Scan(

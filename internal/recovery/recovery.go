@@ -126,9 +126,8 @@ func (r *Recovery) Inspect(ctx context.Context, look Look) (*Findings, error) {
 	}
 	f.Live.Identity = server.Identity
 	// One snapshot for all that is read and counted.
-	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		return i.readPostgres(ctx, tx, f, look)
-	})
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, conn, snapshot, func(tx pgx.Tx) error { return i.readPostgres(ctx, tx, f, look) })
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +149,8 @@ func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 		return fmt.Errorf("look up the checkpoint topic: %w", err)
 	}
 	detail := details[i.log.Topic]
-	if errors.Is(detail.Err, kerr.UnknownTopicOrPartition) || detail.Err == nil && len(detail.Partitions) <= int(i.partition) {
+	if errors.Is(detail.Err, kerr.UnknownTopicOrPartition) ||
+		detail.Err == nil && len(detail.Partitions) <= int(i.partition) {
 		return nil
 	}
 	if detail.Err != nil {
@@ -164,7 +164,8 @@ func (i *inspection) readKafka(ctx context.Context, f *Findings) error {
 	switch u := (*checkpoint.UnreadableError)(nil); {
 	case errors.As(err, &u):
 		f.unreadable = u
-		f.Kafka.Unreadable, f.Kafka.Offset, f.Kafka.Written = &UnreadableCheckpoint{u.Reason, u.Version}, &u.Offset, &u.Written
+		f.Kafka.Unreadable = &UnreadableCheckpoint{u.Reason, u.Version}
+		f.Kafka.Offset, f.Kafka.Written = &u.Offset, &u.Written
 		if err := f.note(err); err != nil {
 			return err
 		}
@@ -217,7 +218,8 @@ func (i *inspection) readPostgres(ctx context.Context, tx pgx.Tx, f *Findings, l
 
 func (i *inspection) readRow(ctx context.Context, tx pgx.Tx, f *Findings) error {
 	var p PostgresSide
-	state, err := lanestore.ScanPast(tx.QueryRow(ctx, `SELECT `+lanestore.PastColumns+`, owner, owner_epoch, state, reason, updated_at,
+	state, err := lanestore.ScanPast(tx.QueryRow(ctx, `
+SELECT `+lanestore.PastColumns+`, owner, owner_epoch, state, reason, updated_at,
        (SELECT o.pid IS NOT NULL FROM relay_lanes r`+lanestore.HolderJoin+` WHERE r.lane = relay_lanes.lane)
 FROM relay_lanes WHERE lane = $1`, i.o.Lane), &p.Owner, &p.OwnerEpoch, &p.State, &p.Reason, &p.UpdatedAt, &p.OwnerAlive)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -227,7 +229,8 @@ FROM relay_lanes WHERE lane = $1`, i.o.Lane), &p.Owner, &p.OwnerEpoch, &p.State,
 		return fmt.Errorf("read the row of lane %s: %w", i.o.Lane, err)
 	}
 	f.state = state
-	p.Seq, p.Started, p.After, p.BatchOwner, p.BatchEpoch = state.Seq, state.Started, state.After, state.BatchOwner, state.BatchEpoch
+	p.Seq, p.Started, p.After = state.Seq, state.Started, state.After
+	p.BatchOwner, p.BatchEpoch = state.BatchOwner, state.BatchEpoch
 	p.Confirmed, p.ConfirmedAt, p.Identity, p.Table = state.ConfirmedSeq, state.Confirmed, state.Identity, state.Table
 	if state.Settings != nil {
 		p.Settings = *state.Settings

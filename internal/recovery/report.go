@@ -69,7 +69,8 @@ func writePostgresSide(b *strings.Builder, f *Findings) {
 	if p.OwnerAlive {
 		holds = "its session lives"
 	}
-	fmt.Fprintf(b, "  owner      %s, epoch %d, %s since %s; %s\n", orDash(p.Owner), p.OwnerEpoch, p.State, clock(p.UpdatedAt), holds)
+	fmt.Fprintf(b, "  owner      %s, epoch %d, %s since %s; %s\n",
+		orDash(p.Owner), p.OwnerEpoch, p.State, clock(p.UpdatedAt), holds)
 }
 
 func writeKafkaSide(b *strings.Builder, f *Findings) {
@@ -85,7 +86,8 @@ func writeKafkaSide(b *strings.Builder, f *Findings) {
 		fmt.Fprintf(b, ", offsets %d to %d\n  checkpoint none\n", k.Start, k.End)
 	default:
 		fmt.Fprintf(b, ", offsets %d to %d\n", k.Start, k.End)
-		fmt.Fprintf(b, "  committed  batch %d%s\n             %s\n", c.Seq, by(&c.Owner, &c.OwnerEpoch), progressText(c.Position))
+		fmt.Fprintf(b, "  committed  batch %d%s\n             %s\n",
+			c.Seq, by(&c.Owner, &c.OwnerEpoch), progressText(c.Position))
 		fmt.Fprintf(b, "             offset %d, written %s\n", *k.Offset, clock(*k.Written))
 		if c.Identity != f.Live.ClusterIdentity {
 			fmt.Fprintf(b, "  written    for %s\n", identityText(c.Identity))
@@ -137,7 +139,8 @@ func writeOption(b *strings.Builder, option Option) {
 	}
 	if option.Again.First != nil {
 		fmt.Fprint(b, wrapped("      ", "caution: a consumer that keeps its marks for less time than has passed since "+
-			clock(option.Again.First.CreatedAt)+" has the effect of the oldest of these rows again; compare relay inbox consumers"))
+			clock(option.Again.First.CreatedAt)+" has the effect of the oldest of these rows again; "+
+			"compare relay inbox consumers"))
 	}
 }
 
@@ -150,7 +153,8 @@ func rowsText(rows Rows) string {
 		return "1 row:  " + edgeText(*rows.First)
 	}
 	indent := strings.Repeat(" ", 22)
-	return fmt.Sprintf("%d rows\n%sfirst  %s\n%slast   %s", rows.Count, indent, edgeText(*rows.First), indent, edgeText(*rows.Last))
+	return fmt.Sprintf("%d rows\n%sfirst  %s\n%slast   %s",
+		rows.Count, indent, edgeText(*rows.First), indent, edgeText(*rows.Last))
 }
 
 func edgeText(e Edge) string {

@@ -3,7 +3,7 @@
 //
 //  1. bind: find the lane's table, and check that the lane belongs to it;
 //  2. raise the epoch: check that the server is a primary, and raise the epoch in Postgres, so that
-//     the predecessor's next intent fails;
+//     the predecessor's next intent fails. Open the reader on the same server;
 //  3. read unfenced: read the checkpoint as far as it can be read. What contradicts it halts here,
 //     before a predecessor that works is disturbed;
 //  4. close and fence: close what brokers have left open of the lane's last transactions, and fence
