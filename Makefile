@@ -40,7 +40,7 @@ test-examples: setup ## the examples in Go, Java and Python on real servers; nee
 .PHONY: bench
 bench: setup ## what relay bench and relay bench insert measure, on servers of its own, and the hot paths
 	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration/bench
-	go test -run '^$$' -bench . ./internal/relay ./internal/outboxread ./internal/position ./partitioning ./outbox/internal/event
+	go test -run '^$$' -bench . ./internal/checkpoint ./internal/outboxread ./internal/position ./partitioning ./outbox/internal/event
 
 .PHONY: bench-conditions
 bench-conditions: setup ## a drain with 20 million published rows behind it, and with a transaction open meanwhile
