@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -145,8 +144,8 @@ ORDER BY key, place, version`, c.settings.Consumer)
 func ofRelay(t testing.TB, load *kit.Workload, name string) deliveries {
 	t.Helper()
 	sent := make(deliveries)
-	for id, entry := range load.Ledger(t) {
-		sent[identity{name, id.String()}] = delivery{strconv.Itoa(entry.Account), entry.Version}
+	for id, e := range load.Ledger(t) {
+		sent[identity{name, id.String()}] = delivery{e.Aggregate, e.Version}
 	}
 	return sent
 }

@@ -25,10 +25,10 @@ func (v Verdict) String() string {
 }
 
 // Judge compares the ledger with records, each partition in the order of its offsets.
-func Judge(committed map[uuid.UUID]LedgerEntry, records []*kgo.Record) Verdict {
+func Judge(committed map[uuid.UUID]ledger.Event, records []*kgo.Record) Verdict {
 	l := ledger.New[uuid.UUID]()
 	for id, e := range committed {
-		l.Commit([]ledger.Entry[uuid.UUID]{{ID: id, Event: e.event()}})
+		l.Commit([]ledger.Entry[uuid.UUID]{{ID: id, Event: e}})
 	}
 	for _, r := range records {
 		id, err := uuid.Parse(Header(r, "msg_id"))

@@ -5,12 +5,14 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
 // The judge of every crash test must itself see each fault.
 func TestTheVerdictSeesEveryFault(t *testing.T) {
 	first, second, rolledBack := uuid.New(), uuid.New(), uuid.New()
-	ledger := map[uuid.UUID]LedgerEntry{first: {Account: 1, Version: 1}, second: {Account: 1, Version: 2}}
+	committed := map[uuid.UUID]ledger.Event{first: {Aggregate: "1", Version: 1}, second: {Aggregate: "1", Version: 2}}
 	record := func(id uuid.UUID, value string) *kgo.Record {
 		return &kgo.Record{Key: []byte("1"), Value: []byte(value), Headers: []kgo.RecordHeader{{Key: "msg_id", Value: []byte(id.String())}}}
 	}
@@ -27,7 +29,7 @@ func TestTheVerdictSeesEveryFault(t *testing.T) {
 		"another value": {records: []*kgo.Record{one, record(second, "7")}, invented: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := Judge(ledger, c.records)
+			v := Judge(committed, c.records)
 			if v.Lost != c.lost || v.Duplicated != c.duplicated || v.Reordered != c.reordered || v.Invented != c.invented {
 				t.Errorf("got %v", v)
 			}

@@ -2,7 +2,6 @@ package kit
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -15,14 +14,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/harness/ledger"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 	"github.com/outbox-relay/relay/outbox"
 )
 
-// Workload writes events as a service would: every transaction changes a business row, the account,
-// and tells of it in the outbox. The account's version counts its changes under its row lock, so
-// the version is the order in which transactions locked the aggregate. The ledger is written in the
-// same transaction: it is the truth that the topics are compared with, even if the answer to a
-// COMMIT was lost.
+// Workload writes events as a service would, with internal/harness/workload. The ledger is written
+// in the same transaction: it is the truth that the topics are compared with, even if the answer to
+// a COMMIT was lost.
 type Workload struct {
 	URL      string
 	Accounts int
@@ -38,10 +36,9 @@ type Workload struct {
 	Poisoned   atomic.Int64 // events, also of transactions that were rolled back
 }
 
-// WorkloadTables makes the tables of the business, and the ledger.
-const WorkloadTables = `
-CREATE TABLE account (id int PRIMARY KEY, version bigint NOT NULL DEFAULT 0);
-CREATE TABLE ledger (msg_id uuid PRIMARY KEY, account int NOT NULL, version bigint NOT NULL);`
+// WorkloadTables makes the table of the business, and the ledger.
+const WorkloadTables = workload.Table + `
+CREATE TABLE ledger (msg_id uuid PRIMARY KEY, account text NOT NULL, version bigint NOT NULL);`
 
 // StartWorkload makes the business tables and starts writers on them.
 func StartWorkload(t testing.TB, url string, writers int, w *Workload) *Workload {
@@ -53,7 +50,7 @@ func StartWorkload(t testing.TB, url string, writers int, w *Workload) *Workload
 	if w.Open == 0 {
 		w.Open = 2 * time.Second
 	}
-	Execute(t, url, WorkloadTables+fmt.Sprintf("INSERT INTO account (id) SELECT generate_series(1, %d)", w.Accounts))
+	Execute(t, url, WorkloadTables+fmt.Sprintf("INSERT INTO account (id) SELECT n::text FROM generate_series(1, %d) n", w.Accounts))
 	ctx, cancel := context.WithCancel(context.Background())
 	w.Stopping = cancel
 	for range writers {
@@ -82,92 +79,68 @@ func (w *Workload) Write(ctx context.Context) {
 				continue
 			}
 		}
-		switch err := w.transaction(ctx, conn); {
-		case err == nil:
-			w.Committed.Add(1)
-		case errors.Is(err, errRolledBack):
-			w.rolledBack.Add(1)
-		}
+		_ = w.transaction(ctx, conn) // whether it was committed stands in the ledger
 		if w.Pause > 0 {
 			Wait(ctx, time.Duration(rand.Int64N(int64(2*w.Pause))))
 		}
 	}
 }
 
-var errRolledBack = errors.New("rolled back on purpose")
+// plan draws how a transaction goes that changes one to three accounts, with one event each.
+func (w *Workload) plan() workload.Plan {
+	first := 1 + rand.IntN(w.Accounts)
+	last := min(w.Accounts, first+rand.IntN(3))
+	p := workload.Plan{LateCommit: rand.IntN(4) == 0, LateAccounts: rand.IntN(3) == 0, RollBack: rand.IntN(10) == 0}
+	for account := first; account <= last; account++ { // ascending, so that writers do not deadlock
+		p.Accounts = append(p.Accounts, strconv.Itoa(account))
+	}
+	p.Events = len(p.Accounts)
+	if rand.IntN(5) == 0 {
+		p.Savepoint, p.UndoneSavepoint = true, true
+	}
+	if rand.IntN(500) == 0 {
+		p.Open = w.Open
+	}
+	return p
+}
 
-// transaction changes one to three accounts, in one of the ways in which services do it.
+// transaction runs one. A transaction that has begun is ended, also when the workload stops.
 func (w *Workload) transaction(ctx context.Context, conn *pgx.Conn) error {
-	// A transaction that has begun is ended, also when the workload stops.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
 	defer cancel()
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if rand.IntN(4) == 0 { // may vanish in a crash of Postgres after it was seen
-			if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
-				return err
-			}
-		}
-		if rand.IntN(3) == 0 { // takes its transaction id before the aggregate
-			if _, err := tx.Exec(ctx, "SELECT pg_current_xact_id()"); err != nil {
-				return err
-			}
-		}
-		first := 1 + rand.IntN(w.Accounts)
-		for i := range 1 + rand.IntN(3) {
-			account := first + i // ascending, so that writers do not deadlock
-			if account > w.Accounts {
-				break
-			}
-			change := w.change
-			if rand.IntN(5) == 0 {
-				change = w.changeInSavepoint
-			}
-			if err := change(ctx, tx, account); err != nil {
-				return err
-			}
-		}
-		switch {
-		case rand.IntN(10) == 0:
-			return errRolledBack
-		case rand.IntN(500) == 0:
-			Wait(ctx, w.Open)
-		}
+	writer := workload.Writer{Conn: conn, Insert: w.insert, Payload: func(e ledger.Event) ([]byte, error) {
+		return strconv.AppendInt(nil, e.Version, 10), nil
+	}}
+	p := w.plan()
+	if _, _, err := writer.Run(ctx, p); err != nil {
+		return err
+	}
+	if p.RollBack {
+		w.rolledBack.Add(1)
 		return nil
-	})
+	}
+	w.Committed.Add(1)
+	return nil
 }
 
-// change takes the account, and writes the event and the ledger.
-func (w *Workload) change(ctx context.Context, tx pgx.Tx, account int) error {
-	var version int64
-	err := tx.QueryRow(ctx, "UPDATE account SET version = version + 1 WHERE id = $1 RETURNING version", account).Scan(&version)
-	if err != nil {
-		return err
-	}
-	id, err := w.event(ctx, tx, account, version)
-	if err != nil {
-		return err
-	}
-	_, err = tx.Exec(ctx, "INSERT INTO ledger (msg_id, account, version) VALUES ($1, $2, $3)", id, account, version)
-	return err
-}
-
-// event writes the event. The library refuses one that is poisoned; a service without it may write
-// it.
-func (w *Workload) event(ctx context.Context, tx pgx.Tx, account int, version int64) (id uuid.UUID, err error) {
-	payload := strconv.AppendInt(nil, version, 10)
+// insert writes the event and the ledger. The library refuses an event that is poisoned; a service
+// without it may write it.
+func (w *Workload) insert(ctx context.Context, tx pgx.Tx, messages ...outbox.Message) (ids []uuid.UUID, err error) {
 	if w.Poison > 0 && rand.IntN(w.Poison) == 0 {
 		w.Poisoned.Add(1)
+		ids = make([]uuid.UUID, 1)
 		err = tx.QueryRow(ctx, `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload, headers)
-			VALUES ('account', $1, 'Changed', $2, '{"broken": null}') RETURNING msg_id`, strconv.Itoa(account), payload).Scan(&id)
-		return id, err
+			VALUES ($1, $2, $3, $4, '{"broken": null}') RETURNING msg_id`,
+			messages[0].AggregateType, messages[0].AggregateID, messages[0].Type, messages[0].Payload).Scan(&ids[0])
+	} else {
+		ids, err = outbox.Insert(ctx, tx, messages...)
 	}
-	ids, err := outbox.Insert(ctx, tx, outbox.Message{
-		AggregateType: "account", AggregateID: strconv.Itoa(account), Type: "Changed", Payload: payload,
-	})
 	if err != nil {
-		return id, err
+		return nil, err
 	}
-	return ids[0], nil
+	_, err = tx.Exec(ctx, "INSERT INTO ledger (msg_id, account, version) VALUES ($1, $2, convert_from($3, 'UTF8')::bigint)",
+		ids[0], messages[0].AggregateID, messages[0].Payload)
+	return ids, err
 }
 
 // Mend corrects what is parked and asks for it to be published, every now and then until ctx ends.
@@ -188,46 +161,25 @@ SELECT DISTINCT lane, 'retry', aggregate_type, aggregate_id, 'mended' FROM outbo
 	}
 }
 
-// changeInSavepoint changes the account in a savepoint, after one that is rolled back.
-func (w *Workload) changeInSavepoint(ctx context.Context, tx pgx.Tx, account int) error {
-	err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error {
-		return errors.Join(w.change(ctx, savepoint, account), errRolledBack)
-	})
-	if !errors.Is(err, errRolledBack) {
-		return err
-	}
-	return pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return w.change(ctx, savepoint, account) })
-}
-
-// LedgerEntry is one committed event.
-type LedgerEntry struct {
-	Account int
-	Version int64
-}
-
-func (e LedgerEntry) event() ledger.Event {
-	return ledger.Event{Aggregate: strconv.Itoa(e.Account), Version: e.Version}
-}
-
 // Ledger reads what was committed.
-func (w *Workload) Ledger(t testing.TB) map[uuid.UUID]LedgerEntry {
+func (w *Workload) Ledger(t testing.TB) map[uuid.UUID]ledger.Event {
 	t.Helper()
 	conn := Connect(t, w.URL)
 	rows, err := conn.Query(t.Context(), "SELECT msg_id, account, version FROM ledger")
 	if err != nil {
 		t.Fatal(err)
 	}
-	entries := make(map[uuid.UUID]LedgerEntry)
+	events := make(map[uuid.UUID]ledger.Event)
 	var id uuid.UUID
-	var e LedgerEntry
-	_, err = pgx.ForEachRow(rows, []any{&id, &e.Account, &e.Version}, func() error {
-		entries[id] = e
+	var e ledger.Event
+	_, err = pgx.ForEachRow(rows, []any{&id, &e.Aggregate, &e.Version}, func() error {
+		events[id] = e
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return entries
+	return events
 }
 
 // Wait pauses, or until ctx ends.

@@ -40,7 +40,7 @@ WITH event AS (
     VALUES ('account', $1::int::text, 'Changed', convert_to(lpad($2::bigint::text, greatest($3::int, length($2::bigint::text)), '0'), 'UTF8'))
     RETURNING msg_id
 )
-INSERT INTO ledger SELECT msg_id, $1::int, $2::bigint FROM event`, account, version, size)
+INSERT INTO ledger SELECT msg_id, $1::int::text, $2::bigint FROM event`, account, version, size)
 	if err != nil {
 		l.t.Fatal(err)
 	}

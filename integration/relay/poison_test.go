@@ -27,11 +27,11 @@ type poisoned struct {
 func (p poisoned) fill(t testing.TB, url string) {
 	t.Helper()
 	kit.Execute(t, url, kit.WorkloadTables+fmt.Sprintf(`
-INSERT INTO account (id, version) SELECT a, %[1]d FROM generate_series(1, %[2]d) a;
+INSERT INTO account (id, version) SELECT a::text, %[1]d FROM generate_series(1, %[2]d) a;
 WITH made AS (
     SELECT outbox_uuidv7() AS msg_id, 1 + i %% %[2]d AS account, 1 + i / %[2]d AS version FROM generate_series(0, %[3]d) i
 ), kept AS (
-    INSERT INTO ledger SELECT msg_id, account, version FROM made RETURNING msg_id, account, version
+    INSERT INTO ledger SELECT msg_id, account::text, version FROM made RETURNING msg_id, account::int, version
 )
 INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, payload, headers)
 SELECT msg_id, 'account', account::text, 'Changed', convert_to(version::text, 'UTF8'),

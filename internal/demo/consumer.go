@@ -14,23 +14,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/harness/ledger"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 )
 
 // topic is where the relay's default route sends events of the type account.
-const topic = "outbox.event." + aggregateType
+const topic = "outbox.event." + workload.AggregateType
 
 // consumer reads the topic as a service would that reads committed records only.
 type consumer struct {
 	client *kgo.Client
 	ledger *ledger.Ledger[uuid.UUID]
-	first  func(*kgo.Record, entry) // receives each message that is not sent again on purpose
+	first  func(*kgo.Record, workload.Entry) // receives each message that is not sent again on purpose
 
 	mu        sync.Mutex
 	positions map[int32]int64 // the next offset of each partition
 	ends      map[int32]int64 // the offset after the last message of each partition, without what comes after it
 }
 
-func newConsumer(brokers []string, l *ledger.Ledger[uuid.UUID], first func(*kgo.Record, entry)) (*consumer, error) {
+func newConsumer(brokers []string, l *ledger.Ledger[uuid.UUID], first func(*kgo.Record, workload.Entry)) (*consumer, error) {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(brokers...),
 		kgo.ClientID("demo-consumer"),
@@ -66,7 +67,7 @@ func (c *consumer) run(ctx context.Context) error {
 
 // enter puts what was read into the ledger, each partition in its order.
 func (c *consumer) enter(fetches kgo.Fetches) {
-	var entries []entry
+	var entries []workload.Entry
 	positions, ends := make(map[int32]int64), make(map[int32]int64)
 	fetches.EachRecord(func(r *kgo.Record) {
 		positions[r.Partition] = r.Offset + 1
@@ -94,8 +95,7 @@ func (c *consumer) enter(fetches kgo.Fetches) {
 }
 
 // decode reads from a record what its writer put in.
-func decode(r *kgo.Record) (entry, error) {
-	var e entry
+func decode(r *kgo.Record) (e workload.Entry, err error) {
 	found := 0
 	for _, h := range r.Headers {
 		if h.Key != "msg_id" {
@@ -103,20 +103,20 @@ func decode(r *kgo.Record) (entry, error) {
 		}
 		id, err := uuid.ParseBytes(h.Value)
 		if err != nil {
-			return entry{}, fmt.Errorf("header msg_id %q: %w", h.Value, err)
+			return e, fmt.Errorf("header msg_id %q: %w", h.Value, err)
 		}
 		e.ID = id
 		found++
 	}
 	if found != 1 {
-		return entry{}, fmt.Errorf("%d headers msg_id, want 1", found)
+		return e, fmt.Errorf("%d headers msg_id, want 1", found)
 	}
 	var b body
 	if err := json.Unmarshal(r.Value, &b); err != nil {
-		return entry{}, fmt.Errorf("message %s: value: %w", e.ID, err)
+		return e, fmt.Errorf("message %s: value: %w", e.ID, err)
 	}
 	if b.Account != string(r.Key) {
-		return entry{}, fmt.Errorf("message %s: key %q, but the value is of %q", e.ID, r.Key, b.Account)
+		return e, fmt.Errorf("message %s: key %q, but the value is of %q", e.ID, r.Key, b.Account)
 	}
 	e.Event = ledger.Event{Aggregate: b.Account, Version: b.Version}
 	return e, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay/internal/harness/ledger"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 )
 
 func TestDecode(t *testing.T) {
@@ -15,7 +16,7 @@ func TestDecode(t *testing.T) {
 	header := kgo.RecordHeader{Key: "msg_id", Value: []byte(id.String())}
 	value := []byte(`{"account":"account-001","version":7}`)
 	e, err := decode(&kgo.Record{Key: []byte("account-001"), Value: value, Headers: []kgo.RecordHeader{header}})
-	if err != nil || e != (entry{ID: id, Event: ledger.Event{Aggregate: "account-001", Version: 7}}) {
+	if err != nil || e != (workload.Entry{ID: id, Event: ledger.Event{Aggregate: "account-001", Version: 7}}) {
 		t.Fatalf("decoded %+v, %v", e, err)
 	}
 	for _, bad := range []struct {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/harness/ledger"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 	"github.com/outbox-relay/relay/internal/hint"
 )
 
@@ -186,7 +187,7 @@ func (p *play) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer duplicates.close()
-	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, func(r *kgo.Record, e entry) { duplicates.see(acting, r, e.Version) })
+	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, func(r *kgo.Record, e workload.Entry) { duplicates.see(acting, r, e.Version) })
 	if err != nil {
 		return nil, err
 	}

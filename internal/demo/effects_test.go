@@ -7,6 +7,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/harness/workload"
 )
 
 // A message that had no effect, one that had it twice, one whose effect came too late and one that
@@ -44,7 +46,7 @@ func TestTheAuditSeesWhatTheInboxWouldHaveLetThrough(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		execute("INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, payload) VALUES ($1, $2, 'a', 'T', $3)", ids[i], aggregateType, payload)
+		execute("INSERT INTO outbox (msg_id, aggregate_type, aggregate_id, type, payload) VALUES ($1, $2, 'a', 'T', $3)", ids[i], workload.AggregateType, payload)
 	}
 	book := func(id uuid.UUID, version int) {
 		t.Helper()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/harness/child"
 	"github.com/outbox-relay/relay/internal/harness/ledger"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 )
 
 func testRelays(command ...string) *relays {
@@ -72,9 +73,9 @@ func TestAwaitEndsWithTheDemo(t *testing.T) {
 
 func TestAMarkLiesAheadAndWithinTheOpenSlices(t *testing.T) {
 	r := testRelays()
-	var read []entry
+	var read []workload.Entry
 	for n := range int64(10) {
-		read = append(read, entry{ID: uuid.New(), Event: ledger.Event{Aggregate: "a", Version: n + 1}})
+		read = append(read, workload.Entry{ID: uuid.New(), Event: ledger.Event{Aggregate: "a", Version: n + 1}})
 	}
 	r.ledger.Arrive(read)
 	for range 1000 {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 	"github.com/outbox-relay/relay/internal/sandbox"
 	"github.com/outbox-relay/relay/internal/schema"
 )
@@ -25,13 +26,8 @@ type stage struct {
 	version     string // of Postgres
 }
 
-// business is what the application of the demo has besides the outbox. A version is the number of
-// events of its account.
-const business = `
-CREATE TABLE accounts (id text PRIMARY KEY, balance bigint NOT NULL DEFAULT 0, version bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
-CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account text NOT NULL, events int NOT NULL);
-CREATE SCHEMA bank;
-`
+// business is what the application of the demo has besides the outbox.
+const business = workload.Table + "CREATE SCHEMA bank;"
 
 // newStage starts the servers and makes the tables. On an error nothing is left running.
 func newStage(ctx context.Context, accounts []string, tell func(string)) (_ *stage, err error) {
@@ -93,7 +89,7 @@ func (s *stage) addBusiness(ctx context.Context, accounts []string) (err error) 
 	if _, err := conn.Exec(ctx, business); err != nil {
 		return fmt.Errorf("make the accounts: %w", err)
 	}
-	if _, err := conn.Exec(ctx, "INSERT INTO accounts (id) SELECT unnest($1::text[])", accounts); err != nil {
+	if _, err := conn.Exec(ctx, "INSERT INTO account (id) SELECT unnest($1::text[])", accounts); err != nil {
 		return fmt.Errorf("make the accounts: %w", err)
 	}
 	if err := conn.QueryRow(ctx, "SELECT split_part(current_setting('server_version'), ' ', 1)").Scan(&s.version); err != nil {

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outbox-relay/relay/internal/harness/ledger"
+	"github.com/outbox-relay/relay/internal/harness/workload"
 )
 
 // How the writers behave.
@@ -29,7 +31,7 @@ const (
 type writer struct {
 	number int
 	random *rand.Rand
-	conn   *pgx.Conn
+	writes workload.Writer
 	ledger *ledger.Ledger[uuid.UUID]
 	slice  int // the last one in which it held a transaction open
 }
@@ -59,7 +61,8 @@ func write(ctx context.Context, number int, url string, g *gate, l *ledger.Ledge
 		return fmt.Errorf("connect writer %d: %w", number, err)
 	}
 	defer func() { err = errors.Join(err, closeConn(conn)) }()
-	w := &writer{number: number, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), conn: conn, ledger: l, slice: -1}
+	w := &writer{number: number, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), ledger: l, slice: -1}
+	w.writes = workload.Writer{Conn: conn, Payload: w.payload}
 	for {
 		n, slice, err := g.take(ctx, 1+w.random.IntN(2*meanEvents-1))
 		if err != nil {
@@ -78,7 +81,7 @@ func write(ctx context.Context, number int, url string, g *gate, l *ledger.Ledge
 func (w *writer) step(ctx context.Context, n, slice int) error {
 	if w.percent(rolledBackBefore) {
 		t := w.plan(n)
-		t.rollBack = true
+		t.RollBack = true
 		if err := w.run(ctx, t); err != nil {
 			return err
 		}
@@ -91,31 +94,46 @@ func (w *writer) step(ctx context.Context, n, slice int) error {
 	return w.run(ctx, t)
 }
 
+// run runs a transaction and enters what came of it in the ledger.
+func (w *writer) run(ctx context.Context, p workload.Plan) error {
+	committed, undone, err := w.writes.Run(ctx, p)
+	if err != nil {
+		return err
+	}
+	if len(committed) > 0 {
+		w.ledger.Commit(committed)
+	}
+	if len(undone) > 0 {
+		w.ledger.RollBack(undone)
+	}
+	return nil
+}
+
 // holdsOpen reports whether this writer holds one transaction a slice open: two writers do.
 func (w *writer) holdsOpen() bool { return w.number < 2 }
 
 // plan draws how a transaction goes.
-func (w *writer) plan(n int) transaction {
-	t := transaction{accounts: w.draw(n), events: n}
+func (w *writer) plan(n int) workload.Plan {
+	p := workload.Plan{Accounts: w.draw(n), Events: n}
 	switch roll := w.random.IntN(100); {
 	case roll < lateShare:
-		t.late = true
+		p.LateAccounts = true
 	case roll < lateShare+savepointShare:
-		t.savepoint = true
-		t.rollBackSavepoint = w.percent(50)
+		p.Savepoint = true
+		p.UndoneSavepoint = w.percent(50)
 	}
-	return t
+	return p
 }
 
 // planOpen is a transaction that stays open for a second and more. Writer 0 has inserted its events
 // by then: rows with small ids become visible late. Writer 1 has only its transaction id, and takes
 // accounts that others have written meanwhile.
-func (w *writer) planOpen(n int) transaction {
-	t := transaction{accounts: []string{ownAccount(w.number)}, events: n, open: openAtLeast + rand.N(openAtMost-openAtLeast)}
+func (w *writer) planOpen(n int) workload.Plan {
+	p := workload.Plan{Accounts: []string{ownAccount(w.number)}, Events: n, Open: openAtLeast + rand.N(openAtMost-openAtLeast)}
 	if w.number == 1 {
-		t.accounts, t.late = w.draw(n), true
+		p.Accounts, p.LateAccounts = w.draw(n), true
 	}
-	return t
+	return p
 }
 
 // draw chooses the accounts of a transaction, in the order in which everybody takes them, so that
@@ -131,3 +149,23 @@ func (w *writer) draw(n int) []string {
 }
 
 func (w *writer) percent(n int) bool { return w.random.IntN(100) < n }
+
+// body is the payload of an event. Together with the key it says what the consumer checks.
+type body struct {
+	Account  string `json:"account"`
+	Version  int64  `json:"version"`
+	Receiver string `json:"receiver"`
+	Cents    int64  `json:"cents"`
+	Memo     string `json:"memo"`
+}
+
+const memo = "booked by the demo; every event of an account has the next version of that account"
+
+// payload draws how much money the consumer moves, and to whom.
+func (w *writer) payload(e ledger.Event) ([]byte, error) {
+	receiver := e.Aggregate
+	for receiver == e.Aggregate {
+		receiver = accountName(w.random.IntN(sharedAccounts))
+	}
+	return json.Marshal(body{e.Aggregate, e.Version, receiver, 1 + w.random.Int64N(10_000), memo})
+}
