@@ -8,6 +8,11 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 # Two test binaries at a time beside each other: most of them wait for servers.
 TEST_FLAGS ?= -p 2
 PACKAGES = $$(go list ./... | grep -v /integration)
+# The rooms that take longest begin at once, beside the others; go vet has its own target.
+ROOMS = $$(go list ./integration/... | grep -vE '/integration/(relay|security|inbox)$$')
+ROOM_TEST = go test -vet=off -timeout 15m -p 1
+# The tests with the tag more.
+MORE = $$(sed -n 's/^func \(Test[A-Za-z0-9]*\)(.*/\1$$/p' integration/*/*_more_test.go | paste -sd '|')
 
 .PHONY: help
 help: ## show this text
@@ -18,20 +23,23 @@ setup: ## fetch or install what the tests need
 	./integration/setup.sh
 
 .PHONY: test
-test: setup ## every test but the long ones, on real servers; the packages with the race detector
+test: setup ## every test but those of test-more and test-long, on real servers
 	go run ./integration/servers \
-	  -- go test -timeout 20m $(TEST_FLAGS) ./integration/... \
-	  -- go test -race -timeout 20m $(TEST_FLAGS) $(PACKAGES)
+	  -- $(ROOM_TEST) ./integration/relay \
+	  -- $(ROOM_TEST) ./integration/security ./integration/inbox \
+	  -- $(ROOM_TEST) $(ROOMS) \
+	  -- go test -vet=off -timeout 15m $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: test-more
+test-more: setup ## the packages, relays and consumers with the race detector, and the tests with the tag more
+	RELAY_TEST_RACE=1 go run ./integration/servers \
+	  -- $(ROOM_TEST) -count=1 -tags more -run "KilledAtEveryStep|$(MORE)" ./integration/relay ./integration/inbox \
+	  -- go test -vet=off -race -timeout 15m $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: test-long
 test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
 	RELAY_TEST_WRITERS=12 RELAY_TEST_BACKLOG_ROWS=2000000 RELAY_TEST_KILLS=48 RELAY_TEST_POISON_KEYS=10000 go run ./integration/servers \
-	  -- go test -race -timeout 90m -tags long $(TEST_FLAGS) ./...
-
-.PHONY: test-race
-test-race: setup ## relays and consumers, built with the race detector, are killed at every step and in the demo
-	RELAY_TEST_RACE=1 go run ./integration/servers \
-	  -- go test -count=1 -timeout 10m -run 'KilledAtEveryStep|TestDemo$$' $(TEST_FLAGS) ./integration/relay ./integration/inbox ./internal/demo
+	  -- go test -race -timeout 90m -tags long,more $(TEST_FLAGS) ./...
 
 .PHONY: test-examples
 test-examples: setup ## the examples in Go, Java and Python on real servers; needs a JDK, and Python with pip
@@ -56,12 +64,12 @@ bench-retention: setup ## millions of rows through both layouts with a short ret
 
 .PHONY: test-unit
 test-unit: ## the tests outside of integration/: no Kafka is started
-	go test -race -timeout 10m $(TEST_FLAGS) $(PACKAGES)
+	go test -timeout 10m $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: vet
 vet: ## go vet, with every build tag
 	go vet ./...
-	go vet -tags failpoint,long,bench,examples ./...
+	go vet -tags failpoint,long,more,bench,examples ./...
 	go vet -tags release ./cmd/relay
 
 .PHONY: lint

@@ -12,9 +12,10 @@ import (
 const PartitionRows = 1000
 
 // Layouts make a database with an outbox in each layout.
-var Layouts = map[string]func(t testing.TB) string{"plain": Database, "partitioned": partitionedDatabase}
+var Layouts = map[string]func(t testing.TB) string{"plain": Database, "partitioned": PartitionedDatabase}
 
-func partitionedDatabase(t testing.TB) string {
+// PartitionedDatabase makes a database with an outbox in the partitioned layout.
+func PartitionedDatabase(t testing.TB) string {
 	t.Helper()
 	url := Database(t)
 	PartitionOutbox(t, url, PartitionRows)

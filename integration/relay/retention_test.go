@@ -11,35 +11,35 @@ import (
 )
 
 // A row that is removed before it is published would be lost. Relays are killed at every step of a
-// batch while writers write, with the cleaner at work as soon as a row may go, and in the one
-// layout partitions are added and dropped meanwhile.
+// batch while writers write, with the cleaner at work as soon as a row may go: partitions are added
+// and dropped meanwhile.
 func TestKilledWithRetentionZeroNothingIsLost(t *testing.T) {
-	for name, make := range kit.Layouts {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			url := make(t)
-			route, topic := kit.RouteOf(t)
-			settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=100", "RELAY_RETENTION=0")
-			load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
-			steps := pipeline.Steps()
-			for kill := range len(steps) {
-				// Far enough that the cleaner has had a few rounds.
-				failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 120+rand.IntN(120))
-				if status := kit.StartRelay(t, append(settings, failpoint), "run").Wait(time.Minute); status != -1 {
-					t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
-				}
-			}
-			load.Stop()
-			conn := kit.Connect(t, url)
-			kept := kit.Number(t, conn, "SELECT count(*) FROM outbox")
-			kit.Finish(t, load, settings, topic)
-			entries := int64(len(load.Ledger(t)))
-			if kept >= entries/2 {
-				t.Errorf("%d of %d rows were kept: the cleaner has hardly worked", kept, entries)
-			}
-			t.Logf("%d of %d rows were kept at the end of the load", kept, entries)
-		})
+	t.Parallel()
+	killWithRetentionZero(t, kit.PartitionedDatabase(t))
+}
+
+func killWithRetentionZero(t *testing.T, url string) {
+	t.Helper()
+	route, topic := kit.RouteOf(t)
+	settings := kit.RelaySettings(t, url, kit.Brokers(t), route, "RELAY_BATCH_ROWS=100", "RELAY_RETENTION=0")
+	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
+	steps := pipeline.Steps()
+	for kill := range len(steps) {
+		// Far enough that the cleaner has had a few rounds.
+		failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 120+rand.IntN(120))
+		if status := kit.StartRelay(t, append(settings, failpoint), "run").Wait(time.Minute); status != -1 {
+			t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
+		}
 	}
+	load.Stop()
+	conn := kit.Connect(t, url)
+	kept := kit.Number(t, conn, "SELECT count(*) FROM outbox")
+	kit.Finish(t, load, settings, topic)
+	entries := int64(len(load.Ledger(t)))
+	if kept >= entries/2 {
+		t.Errorf("%d of %d rows were kept: the cleaner has hardly worked", kept, entries)
+	}
+	t.Logf("%d of %d rows were kept at the end of the load", kept, entries)
 }
 
 // What keeps a row for now does not keep it for good, and keeps no other.

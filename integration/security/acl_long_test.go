@@ -13,6 +13,7 @@ import (
 // Kafka's own tool understands the commands that relay acl prints, run by an administrator over TLS
 // and SCRAM.
 func TestKafkasToolTakesThePrintedCommands(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	settings, name, _ := kafka.deployment(t, kit.Database(t))
 	printed, _ := printedAccess(t, settings)

@@ -170,6 +170,7 @@ func (s *securedKafka) deployment(t testing.TB, url string) (settings []string, 
 // What relay acl prints, as commands and as JSON alike, is all that the relay may do: it makes its
 // topics, publishes, and is taken over from after SIGKILL, over TLS and SCRAM.
 func TestTheRelayRunsWithTheACLsThatItPrints(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	url := kit.Database(t)
 	settings, name, topic := kafka.deployment(t, url)
@@ -279,6 +280,7 @@ func aclsOfCall(t testing.TB, call []string) []access.ACL {
 // Topics that others make need no right to make one: with every topic there, the shorter list is
 // enough.
 func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	url := kit.Database(t)
 	settings, name, topic := kafka.deployment(t, url)
@@ -315,6 +317,7 @@ func TestWithTopicsThatExistFewerACLsAreEnough(t *testing.T) {
 // With any one of the printed ACLs missing the relay says what it may not do; with it added, it
 // goes on by itself.
 func TestEveryPrintedACLIsNeeded(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	url := kit.Database(t)
 	settings, _, _ := kafka.deployment(t, url)

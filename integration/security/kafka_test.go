@@ -24,6 +24,7 @@ func onceAs(t *testing.T, kafka *securedKafka, listener string, security ...stri
 }
 
 func TestEveryWayToProveWhoTheRelayIs(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	tls := []string{"RELAY_KAFKA_TLS_ENABLED=true", "RELAY_KAFKA_TLS_CA_FILE=" + kafka.caFile}
 	certificate, key := kafka.clientCertificate(t, operatorUser)
@@ -53,6 +54,7 @@ func TestEveryWayToProveWhoTheRelayIs(t *testing.T) {
 }
 
 func TestWhatIsWrongWithASecuredConnectionIsSaidAtTheStart(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	url := kit.Database(t)
 	tls := []string{"RELAY_KAFKA_TLS_ENABLED=true", "RELAY_KAFKA_TLS_CA_FILE=" + kafka.caFile}

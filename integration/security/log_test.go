@@ -71,6 +71,7 @@ func insertSecret(t *testing.T, url, aggregate string, topic, payload, headers a
 // and its rights to them. Nowhere does it show a payload, a header's value, a key, a password or a
 // token.
 func TestNoLogAndNoPageShowsAPayloadOrASecret(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	owner := kit.Database(t)
 	withRoles(t, kit.Connect(t, owner))
@@ -80,7 +81,7 @@ func TestNoLogAndNoPageShowsAPayloadOrASecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	user := address.User.Username()
-	if err := kafka.setPassword(t.Context(), rotatingUser, kafkaPassword); err != nil {
+	if err := kafka.setPassword(t.Context(), quietUser, kafkaPassword); err != nil {
 		t.Fatal(err)
 	}
 	urlFile, passwordFile := secretFile(t, address.String()), secretFile(t, kafkaPassword)
@@ -88,7 +89,7 @@ func TestNoLogAndNoPageShowsAPayloadOrASecret(t *testing.T) {
 	r := kit.StartRelay(t, append(kit.RelaySettings(t, "", nil, route, "RELAY_LOG_LEVEL=debug", "RELAY_LOG_FORMAT=json", "RELAY_RETRY_MAX=1s"),
 		"RELAY_DATABASE_URL_FILE="+urlFile, "RELAY_ADMIN=127.0.0.1:0", "RELAY_BROKERS="+kafka.Addresses(impatientListener)[0],
 		"RELAY_KAFKA_TLS_ENABLED=true", "RELAY_KAFKA_TLS_CA_FILE="+kafka.caFile, "RELAY_KAFKA_SASL_MECHANISM=SCRAM-SHA-512",
-		"RELAY_KAFKA_SASL_USER="+rotatingUser, "RELAY_KAFKA_SASL_PASSWORD_FILE="+passwordFile), "run")
+		"RELAY_KAFKA_SASL_USER="+quietUser, "RELAY_KAFKA_SASL_PASSWORD_FILE="+passwordFile), "run")
 	var pages []byte
 	look := func() { pages = append(pages, adminPages(t, r)...) }
 

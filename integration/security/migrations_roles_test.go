@@ -2,6 +2,7 @@ package security
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -22,20 +23,35 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
+// heldRoles are how many tests have a role of a file now, and whether one of them made it.
+var heldRoles = struct {
+	sync.Mutex
+	holders map[string]int
+	made    map[string]bool
+}{holders: map[string]int{}, made: map[string]bool{}}
+
 // rolesEndWithTheTest takes back, when the test ends, what a file of roles gives in the database.
-// Roles belong to the whole server, which may be the user's: a role that the test has made goes,
-// one that was there stays.
+// Roles belong to the whole server, which may be the user's: one that tests have made goes with the
+// last of them, one that was there stays.
 func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn, roles ...string) {
 	t.Helper()
+	heldRoles.Lock()
+	defer heldRoles.Unlock()
+	url := conn.Config().ConnString()
 	for _, role := range roles {
-		var there bool
-		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
-			t.Fatal(err)
+		if heldRoles.holders[role] == 0 {
+			var there bool
+			if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
+				t.Fatal(err)
+			}
+			heldRoles.made[role] = !there
 		}
-		url := conn.Config().ConnString()
+		heldRoles.holders[role]++
 		t.Cleanup(func() {
+			heldRoles.Lock()
+			defer heldRoles.Unlock()
 			kit.Execute(t, url, "DROP OWNED BY "+role)
-			if !there {
+			if heldRoles.holders[role]--; heldRoles.holders[role] == 0 && heldRoles.made[role] {
 				kit.Execute(t, url, "DROP ROLE "+role)
 			}
 		})
@@ -70,6 +86,7 @@ func as(t *testing.T, conn interface {
 const denied = "42501"
 
 func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
+	t.Parallel()
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	// A database that lets nobody execute new functions unasked.
 	kit.Script(t, conn, `ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;

@@ -51,6 +51,7 @@ func verified(t *testing.T, databaseURL, host, rootFile string) string {
 }
 
 func TestPostgresIsVerified(t *testing.T) {
+	t.Parallel()
 	authority, err := testcert.New("authority of Postgres")
 	if err != nil {
 		t.Fatal(err)

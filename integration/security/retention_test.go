@@ -14,6 +14,7 @@ import (
 
 // The relay needs no more than its role to remove rows, and to add and drop partitions.
 func TestTheRoleOfTheRelayIsEnoughForRetention(t *testing.T) {
+	t.Parallel()
 	for name, make := range kit.Layouts {
 		t.Run(name, func(t *testing.T) {
 			address := make(t)
@@ -49,6 +50,7 @@ func uniqueLogin() string { return fmt.Sprintf("%x", rand.Uint64()) }
 // In the partitioned layout the roles may do as much as in the plain one, and nobody touches a
 // partition but through the table.
 func TestRolesOnThePartitionedLayout(t *testing.T) {
+	t.Parallel()
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	kit.Script(t, conn, `ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; CREATE SCHEMA "Odd schema"; SET search_path = "Odd schema"`)
 	for _, m := range slices.Concat(migrations.List(), migrations.Partitioned()) {

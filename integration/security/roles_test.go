@@ -66,6 +66,7 @@ func bareLogin(t testing.TB, databaseURL, password string) string {
 // The relay runs as a login that has what relay acl prints and nothing else: it publishes, is
 // replaced after SIGKILL, ends the session of an owner that is frozen, and shows its status.
 func TestTheRelayRunsWithTheGrantsThatItPrints(t *testing.T) {
+	t.Parallel()
 	owner := inSchema(t, kit.EmptyDatabase(t), "events")
 	kit.Execute(t, owner, "CREATE SCHEMA events")
 	kit.Migrate(t, owner)
@@ -110,6 +111,7 @@ func TestTheRelayRunsWithTheGrantsThatItPrints(t *testing.T) {
 // Postgres shows, and lets one end, the sessions of one's own role only: relays with their own
 // logins need two roles more to replace an owner that is frozen.
 func TestSessionsOfAnotherLoginNeedTwoMoreRoles(t *testing.T) {
+	t.Parallel()
 	owner := kit.Database(t)
 	withRoles(t, kit.Connect(t, owner))
 	frozen, other := login(t, owner, access.RelayRole, "fr0zen"), login(t, owner, access.RelayRole, "0ther")
@@ -239,6 +241,7 @@ var needed = map[string][]string{
 // Each grant that relay acl prints is in the database after roles.sql, there is no other, and
 // without it a statement fails for which the role is there.
 func TestEveryPrintedGrantIsNeeded(t *testing.T) {
+	t.Parallel()
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
 	kit.Script(t, conn, "ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC; CREATE SCHEMA events; SET search_path = events")
 	for _, m := range migrations.List() {
@@ -320,6 +323,7 @@ func failsAfter(t *testing.T, conn *pgx.Conn, role, revoke string) bool {
 
 // Nothing that a writer can say changes what decides order and visibility.
 func TestAWriterCanForgeNothing(t *testing.T) {
+	t.Parallel()
 	conn := kit.Connect(t, kit.Database(t))
 	withRoles(t, conn)
 	kit.Script(t, conn, "INSERT INTO outbox (aggregate_type, aggregate_id, type) VALUES ('order', '1', 'T')")

@@ -14,6 +14,7 @@ import (
 // Passwords change in Postgres and in Kafka while the relay runs. Between the change and the new
 // file it waits and says why; with the new file it goes on, without a restart.
 func TestRotatedSecretsAreUsedWithoutARestart(t *testing.T) {
+	t.Parallel()
 	kafka := secured(t)
 	owner := kit.Database(t)
 	withRoles(t, kit.Connect(t, owner))

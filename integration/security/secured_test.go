@@ -35,7 +35,8 @@ const (
 const (
 	operatorUser, operatorPassword = "operator", "oper4tor-Pa55word"
 	relayUser, relayPassword       = "relay", "rel4y-Pa55word"
-	rotatingUser                   = "rotating" // whose password tests change
+	rotatingUser                   = "rotating" // whose password a test changes
+	quietUser                      = "quiet"    // whose password must be found in no log
 )
 
 // securedKafka is a broker with StandardAuthorizer, TLS and SASL on its listeners, for the whole
@@ -97,7 +98,7 @@ func startSecured(ctx context.Context) (_ *securedKafka, err error) {
 	s.Cluster, err = cluster.Start(ctx, cluster.Options{
 		Properties: map[string]string{
 			"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-			"super.users":           "User:ANONYMOUS;User:" + rotatingUser + ";User:" + operatorUser + ";User:CN=" + operatorUser,
+			"super.users":           "User:ANONYMOUS;User:" + rotatingUser + ";User:" + quietUser + ";User:" + operatorUser + ";User:CN=" + operatorUser,
 		},
 		Listeners: s.listeners(named, misnamed),
 	})
