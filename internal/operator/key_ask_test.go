@@ -105,14 +105,22 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 	}
 	working, finish, retried := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
-		_, err := inboxloop.New(s.billing).Retry(t.Context(), keys[0], func(context.Context, pgx.Tx, inbox.Message) error {
+		_, err := inboxloop.New(s.billing).Retry(t.Context(), keys[0], func(ctx context.Context, _ pgx.Tx, _ inbox.Message) error {
 			close(working)
-			<-finish
-			return nil
+			select {
+			case <-finish:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		})
 		retried <- err
 	}()
-	<-working
+	select {
+	case <-working:
+	case err := <-retried:
+		t.Fatalf("the retry ended before its handler was called: %v", err)
+	}
 	_, err = NewInbox(s.operator).Discard(t.Context(), InboxFilter{}, "impatient", 50*time.Millisecond)
 	if err == nil || !strings.Contains(strings.Join(hint.Of(err), " "), "a handler works on that message") || s.count("inbox_parked") != 2 {
 		t.Errorf("while a handler works: %v with %q", err, hint.Of(err))
@@ -124,8 +132,7 @@ func TestDiscardWaitsForAHandlerOfTheKey(t *testing.T) {
 		done, err = NewInbox(s.operator).Discard(t.Context(), InboxFilter{}, "patient", 20*time.Second)
 		discarded <- err
 	}()
-	for s.count("pg_locks WHERE NOT granted") == 0 {
-	}
+	s.awaitWaiting(discarded)
 	close(finish)
 	if err := errors.Join(<-retried, <-discarded); err != nil {
 		t.Fatal(err)
@@ -153,11 +160,7 @@ func TestDiscardWaitsForAMessageThatIsBeingParked(t *testing.T) {
 		_, err := NewInbox(s.operator).Discard(t.Context(), InboxFilter{}, "all of it", 20*time.Second)
 		discarded <- err
 	}()
-	for waiting := false; !waiting; {
-		if err := arriving.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").Scan(&waiting); err != nil {
-			t.Fatal(err)
-		}
-	}
+	s.awaitWaiting(discarded)
 	if err := errors.Join(arriving.Commit(t.Context()), <-discarded); err != nil {
 		t.Fatal(err)
 	}

@@ -72,6 +72,19 @@ func (s *stage) count(from string) (n int) {
 	return n
 }
 
+// awaitWaiting waits until a session waits for a lock. What was to wait for it sends to ended if it
+// does not.
+func (s *stage) awaitWaiting(ended <-chan error) {
+	s.t.Helper()
+	for s.count("pg_locks WHERE NOT granted") == 0 {
+		select {
+		case err := <-ended:
+			s.t.Fatalf("it waited for no lock: %v", err)
+		default:
+		}
+	}
+}
+
 // message returns a message of source shop, of topic orders.
 func message(id, key string) inbox.Message {
 	return inbox.Message{ID: id, Source: "shop", Topic: "orders", Key: []byte(key), Offset: 7, Type: "Placed", Payload: []byte("payload " + id)}
