@@ -16,6 +16,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/bench"
 	"github.com/outbox-relay/relay/internal/config"
+	"github.com/outbox-relay/relay/internal/harness/screen"
 )
 
 func (p program) benchCommand() *cli.Command {
@@ -129,6 +130,9 @@ func (p program) benchEnviron(loaded config.Config) []string {
 	return append(environ, loaded.Environ(func(s config.Setting) bool { return slices.Contains(names, s.Name) })...)
 }
 
+// The time between two lines of progress: on a terminal, which redraws them, and elsewhere.
+const redrawEvery, progressEvery = 100 * time.Millisecond, 5 * time.Second
+
 // benchResult is what a bench has found.
 type benchResult interface{ Text() string }
 
@@ -136,9 +140,13 @@ type benchResult interface{ Text() string }
 func (p program) measure(ctx context.Context, form output, run func(context.Context, bench.View) (benchResult, error)) error {
 	ctx, stop := untilClosed(ctx)
 	defer stop(nil)
-	screen := bench.NewScreen(p.stderr, p.terminal, stop)
-	result, err := run(ctx, screen)
-	screen.Close()
+	every := progressEvery
+	if p.terminal {
+		every = redrawEvery
+	}
+	view := screen.New(p.stderr, p.terminal, every, stop)
+	result, err := run(ctx, view)
+	view.Close()
 	if err != nil {
 		return orSignal(ctx, err)
 	}

@@ -9,11 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
-	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/outbox-relay/relay/internal/harness/child"
-	"github.com/outbox-relay/relay/internal/process"
 )
 
 // programs are the binaries of the services and of the relay, built for this run.
@@ -67,7 +66,7 @@ func (p *programs) migrate(ctx context.Context, s *site) error {
 type services struct {
 	address  string // of orders
 	commands map[string]func() *exec.Cmd
-	running  map[string]*process.Process
+	running  map[string]*child.Child
 }
 
 // start runs both services and a relay for each.
@@ -84,7 +83,7 @@ func (p *programs) start(s *site) (*services, error) {
 			}, "relay", "run")
 		}
 	}
-	started := &services{address: address, running: map[string]*process.Process{}, commands: map[string]func() *exec.Cmd{
+	started := &services{address: address, running: map[string]*child.Child{}, commands: map[string]func() *exec.Cmd{
 		"relay of orders":  relay(s.orders),
 		"relay of billing": relay(s.billing),
 		"orders": func() *exec.Cmd {
@@ -114,41 +113,26 @@ func freeAddress() (string, error) {
 
 // launch starts a service, which dies with this process.
 func (s *services) launch(name string) error {
-	p, err := process.Start(s.commands[name](), syscall.SIGKILL)
-	if err != nil {
-		return fmt.Errorf("start %s: %w", name, err)
+	c, err := child.Start(name, s.commands[name](), "")
+	if err == nil {
+		s.running[name] = c
 	}
-	s.running[name] = p
-	return nil
+	return err
 }
 
 // replace kills a service with SIGKILL and starts it again.
 func (s *services) replace(name string) error {
-	if err := s.running[name].Kill(); err != nil {
-		return fmt.Errorf("kill %s: %w", name, err)
+	if err := s.running[name].Crash(); err != nil {
+		return err
 	}
 	return s.launch(name)
 }
 
-// stop ends all of them in order, with SIGTERM, and after a while with SIGKILL.
+// stop ends all of them in order.
 func (s *services) stop() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-	defer cancel()
-	var errs []error
-	for name, p := range s.running {
-		if !p.Alive() {
-			continue
-		}
-		if err := p.Signal(syscall.SIGTERM); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", name, err))
-		}
+	var stopping errgroup.Group
+	for _, c := range s.running {
+		stopping.Go(func() error { return c.Stop(context.Background()) })
 	}
-	for _, p := range s.running {
-		select {
-		case <-p.Done():
-		case <-ctx.Done():
-			errs = append(errs, p.Kill())
-		}
-	}
-	return errors.Join(errs...)
+	return stopping.Wait()
 }

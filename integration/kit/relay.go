@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/integration/programs"
-	"github.com/outbox-relay/relay/internal/process"
+	"github.com/outbox-relay/relay/internal/harness/child"
 	"github.com/outbox-relay/relay/internal/scratch"
 )
 
@@ -61,7 +61,7 @@ func built(program programs.Program) func() (path string, err error) {
 
 // RelayProcess is a running command, relay or another.
 type RelayProcess struct {
-	*process.Process
+	*child.Child
 	T      testing.TB
 	stdout string // file
 	stderr string // file
@@ -93,11 +93,11 @@ func StartCommand(t testing.TB, binary string, environment []string, arguments .
 	}
 	defer func() { _ = stderr.Close() }() // written by the child only
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	if r.Process, err = process.Start(cmd, syscall.SIGKILL); err != nil {
+	if r.Child, err = child.Start(filepath.Base(binary), cmd, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.Process.Kill(); err != nil {
+		if err := r.Child.Kill(); err != nil {
 			t.Error(err)
 		}
 		if t.Failed() && KeepDir() != "" {
@@ -150,7 +150,7 @@ func (r *RelayProcess) AwaitLog(timeout time.Duration, text string) {
 // Kill ends the process with SIGKILL and waits until it has ended.
 func (r *RelayProcess) Kill() {
 	r.T.Helper()
-	if err := r.Process.Kill(); err != nil {
+	if err := r.Child.Kill(); err != nil {
 		r.T.Fatal(err)
 	}
 }

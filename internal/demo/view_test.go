@@ -2,7 +2,6 @@ package demo
 
 import (
 	"bytes"
-	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -36,19 +35,5 @@ func TestElsewhereALineIsWrittenNowAndThen(t *testing.T) {
 	s.Close()
 	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, ", 3 FAULTS\n") || strings.Contains(got, "\r") {
 		t.Errorf("wrote %q", got)
-	}
-}
-
-type brokenPipe struct{}
-
-var errPipe = errors.New("nobody reads")
-
-func (brokenPipe) Write([]byte) (int, error) { return 0, errPipe }
-
-func TestAFailureToWriteIsTold(t *testing.T) {
-	var told error
-	NewScreen(brokenPipe{}, false, func(err error) { told = err }).Event("kill 1")
-	if !errors.Is(told, errPipe) {
-		t.Errorf("told %v", told)
 	}
 }

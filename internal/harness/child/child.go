@@ -21,12 +21,20 @@ const drainTimeout = 30 * time.Second
 type Child struct {
 	*process.Process
 	what string
-	log  *tail
+	log  *tail // nil if its output is not read
 }
 
 // Start runs a command, whose output it reads. What names the program in errors: "relay". Ready is
-// closed once the child writes a line with the text ready; "" is never written.
+// closed once the child writes a line with the text ready; "" is never written. A command whose
+// Stdout or Stderr is set writes there: nothing is read, and errors do not quote it.
 func Start(what string, cmd *exec.Cmd, ready string) (*Child, error) {
+	if cmd.Stdout != nil || cmd.Stderr != nil {
+		p, err := process.Start(cmd, syscall.SIGKILL)
+		if err != nil {
+			return nil, fmt.Errorf("start a %s: %w", what, err)
+		}
+		return &Child{Process: p, what: what}, nil
+	}
 	output, input, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("start a %s: %w", what, err)

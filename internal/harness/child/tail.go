@@ -53,6 +53,9 @@ func (t *tail) add(line string) {
 
 // quote waits for the end of the output and returns its last lines, for an error.
 func (t *tail) quote() string {
+	if t == nil {
+		return ""
+	}
 	<-t.done
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,4 +1,6 @@
-package bench
+// Package screen shows a person how relay demo and relay bench go: lines for what happens, and a line
+// of progress that is redrawn on a terminal.
+package screen
 
 import (
 	"io"
@@ -6,14 +8,11 @@ import (
 	"time"
 )
 
-// plainEvery is the time between two lines of progress if they cannot be redrawn.
-const plainEvery = 5 * time.Second
-
-// Screen is a View that writes for a person: a line that is redrawn on a terminal, and lines one
-// below the other elsewhere.
+// Screen writes lines of events, and one of progress. It is safe for concurrent use.
 type Screen struct {
 	to       io.Writer
 	terminal bool
+	every    time.Duration
 	failed   func(error)
 
 	mu    sync.Mutex
@@ -21,16 +20,16 @@ type Screen struct {
 	last  time.Time
 }
 
-// NewScreen returns a Screen that writes to to. If that fails, failed is called, each time.
-func NewScreen(to io.Writer, terminal bool, failed func(error)) *Screen {
-	return &Screen{to: to, terminal: terminal, failed: failed}
+// New returns a Screen that writes to to. On a terminal the line of progress is redrawn; elsewhere
+// one is written below the other. Between two of them lies every at least. If writing fails, failed
+// is called, each time.
+func New(to io.Writer, terminal bool, every time.Duration, failed func(error)) *Screen {
+	return &Screen{to: to, terminal: terminal, every: every, failed: failed}
 }
 
 const (
 	lineStart = "\r"
 	clearLine = "\x1b[K"
-	// redrawn is the least time between two redraws.
-	redrawn = 100 * time.Millisecond
 )
 
 // Event writes a line above the line of progress.
@@ -48,11 +47,7 @@ func (s *Screen) Event(line string) {
 func (s *Screen) Progress(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	every := plainEvery
-	if s.terminal {
-		every = redrawn
-	}
-	if time.Since(s.last) < every {
+	if time.Since(s.last) < s.every {
 		return
 	}
 	s.last = time.Now()
@@ -64,12 +59,17 @@ func (s *Screen) Progress(line string) {
 	s.write(line + "\n")
 }
 
-// Close ends the line of progress.
-func (s *Screen) Close() {
+// Close removes the line of progress.
+func (s *Screen) Close() { s.end(lineStart + clearLine) }
+
+// Leave ends the line of progress and lets it stand.
+func (s *Screen) Leave() { s.end("\n") }
+
+func (s *Screen) end(how string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.drawn {
-		s.write(lineStart + clearLine)
+		s.write(how)
 		s.drawn = false
 	}
 }
