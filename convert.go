@@ -25,7 +25,7 @@ func (c *Config) forEngine() (engine.Config, error) {
 		DatabaseURL: c.DatabaseURL, DatabaseURLFunc: c.DatabaseURLFunc, Brokers: c.Brokers, Name: name, Lanes: lanes,
 		Topics: engine.Topics{
 			Create: c.Topics.Create, Partitions: c.Topics.Partitions, ReplicationFactor: c.Topics.ReplicationFactor,
-			Patience: c.Topics.Timeout,
+			Timeout: c.Topics.Timeout,
 		},
 		Check: c.Check, TransactionTimeout: c.TransactionTimeout, SessionTimeout: c.SessionTimeout,
 		DrainTimeout: c.DrainTimeout, RetryMin: c.RetryMin, RetryMax: c.RetryMax,
@@ -60,7 +60,7 @@ func (c *Config) forRecovery(lane string) (recovery.Options, error) {
 			o.Table, o.Route, o.TopicsAllow = l.Table, l.Route, l.TopicsAllow
 			o.Agreed = lanestore.Agreed{
 				Name: e.Name, Partitioner: l.Partitioner, Poison: string(l.Poison), Route: l.Route,
-				TopicsCreate: e.Topics.Create, TopicsPartitions: e.Topics.Partitions, TopicsTimeout: e.Topics.Patience,
+				TopicsCreate: e.Topics.Create, TopicsPartitions: e.Topics.Partitions, TopicsTimeout: e.Topics.Timeout,
 			}
 		}
 	}

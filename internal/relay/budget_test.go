@@ -78,7 +78,7 @@ func TestMissingTopicsDoNotHoldUpTheLane(t *testing.T) {
 	}
 }
 
-// Patience is one budget of the lane: topics that go away one after the other do not stop it once
+// The timeout is one budget of the lane: topics that go away one after the other do not stop it once
 // each.
 func TestPatienceIsOneBudgetOfTheLane(t *testing.T) {
 	t.Parallel()
@@ -92,7 +92,7 @@ func TestPatienceIsOneBudgetOfTheLane(t *testing.T) {
 		r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: 1 << 30})
 	}
 	cfg := r.config()
-	cfg.Topics.Patience = budget
+	cfg.Topics.Timeout = budget
 	s := r.start(cfg)
 	s.lagOf(t, r, "warm")
 	for i := range topics {

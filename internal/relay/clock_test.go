@@ -93,7 +93,7 @@ func TestATopicWithoutALeaderIsHeldWhateverTheClocksSay(t *testing.T) {
 			r.away("other")
 			cfg := r.config()
 			cfg.databaseTime = func(now time.Time) time.Time { return now.Add(-wrong) }
-			cfg.TransactionTimeout, cfg.Topics.Patience = time.Second, 100*time.Millisecond
+			cfg.TransactionTimeout, cfg.Topics.Timeout = time.Second, 100*time.Millisecond
 			exec(t, r.conn, `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload) VALUES ('order', 'a', 'T', 'other', 'a')`)
 			r.putEvent("end", "end")
 			s := r.start(cfg)

@@ -105,7 +105,7 @@ type Topics struct {
 	Create            bool
 	Partitions        int32
 	ReplicationFactor int16
-	Patience          time.Duration
+	Timeout           time.Duration
 }
 
 type stepKey struct{}

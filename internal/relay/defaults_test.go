@@ -22,7 +22,7 @@ func (c Config) WithDefaults() Config {
 	c.Compression = cmp.Or(c.Compression, "lz4")
 	c.ContentType = cmp.Or(c.ContentType, "application/json")
 	c.Poison = cmp.Or(c.Poison, parking.Park)
-	c.Topics.Patience = cmp.Or(c.Topics.Patience, 10*time.Second)
+	c.Topics.Timeout = cmp.Or(c.Topics.Timeout, 10*time.Second)
 	c.BatchRows = cmp.Or(c.BatchRows, 5000)
 	c.BatchBytes = cmp.Or(c.BatchBytes, 8<<20)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)

@@ -2,7 +2,6 @@
 // taking a lane over again.
 //
 // The files, from the outside in: relay.go and lane.go run the lanes; ownership.go decides who runs
-// a lane; takeover.go has internal/takeover make a process its owner, and pipeline.go has
-// internal/pipeline publish its rows. What they stand on are packages of their own: see the map in
-// DESIGN.md.
+// a lane. Its owner has internal/takeover take it over and internal/pipeline publish its rows;
+// options.go says what each of them is given. What a lane does is said in state.go and observer.go.
 package relay

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/backoff"
-	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pipeline"
+	"github.com/outbox-relay/relay/internal/takeover"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -30,56 +30,50 @@ type lane struct {
 	assigned  *election.Member
 	log       *slog.Logger
 
-	batches atomic.Int64 // committed by this process
-	parked  atomic.Int64 // aggregates
-	yields  atomic.Int64 // of this lane as a stand-in, since it was last assigned
+	state  *laneState
+	yields atomic.Int64 // of this lane as a stand-in, since it was last assigned
 
-	mu      sync.Mutex
-	current LaneStatus
-	open    string          // why transactions of the lane are not closed yet
-	openOn  map[string]bool // topics on which a session has found transactions open
-
-	strange atomic.Pointer[string] // see strangerReason
-
-	// What is known of topics and rows beyond the pipeline that found it out.
+	// What is known of topics, transactions and rows beyond the ownership that found it out.
 	outages *topics.Unavailable
+	open    openTopics
 	memory  *pipeline.Memory
 }
 
 func newLane(shared *Config, l Lane, owner string, members *election.Member) *lane {
 	cfg := shared.of(l)
 	cfg.Logger = cfg.Logger.With("lane", l.Name)
-	n := &lane{
+	outages := topics.NewUnavailable(cfg.Topics.Timeout)
+	return &lane{
 		Lane: l, cfg: &cfg, owner: owner, assigned: members, log: cfg.Logger,
-		outages: topics.NewUnavailable(cfg.Topics.Patience), memory: pipeline.NewMemory(cfg.BatchRows),
+		state:   newLaneState(l.Name, cfg.Hooks, outages, cfg.Logger),
+		outages: outages, memory: pipeline.NewMemory(cfg.BatchRows),
 	}
-	n.current = LaneStatus{Lane: l.Name, State: Standby, Since: time.Now(), Progress: time.Now()}
-	return n
 }
 
 // run serves the lane until ctx ends. Each round holds the lane's lock.
 func (l *lane) run(ctx context.Context) {
 	pause := l.cfg.RetryMin
 	for ctx.Err() == nil {
-		batches := l.batches.Load()
+		batches := l.state.batches.Load()
 		err := l.round(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			l.change(Standby, "")
+			l.state.change(Standby, "")
 			continue
 		}
-		if fault := (*checkpoint.HaltError)(nil); errors.As(err, &fault) { // and said so; another process may have the lane meanwhile
+		// It has said so, and another process may have the lane meanwhile.
+		if fault := (*checkpoint.HaltError)(nil); errors.As(err, &fault) {
 			if backoff.Sleep(ctx, backoff.Jitter(checkpoint.HaltedRetry)) != nil {
 				return
 			}
 			continue
 		}
-		if l.batches.Load() > batches { // it had worked: this failure is a new one
+		if l.state.batches.Load() > batches { // it had worked: this failure is a new one
 			pause = l.cfg.RetryMin
 		}
-		l.failed(Waiting, err)
+		l.state.failed(Waiting, err)
 		l.log.Warn("lane waits", "error", err, "retry_in", pause)
 		if backoff.Sleep(ctx, backoff.Jitter(pause)) != nil {
 			return
@@ -107,7 +101,7 @@ func (l *lane) round(ctx context.Context) error {
 	defer release()
 	pause := l.cfg.RetryMin
 	for {
-		batches := l.batches.Load()
+		batches := l.state.batches.Load()
 		err := l.serve(ctx, row, yield)
 		if err == nil || ctx.Err() != nil || errors.Is(err, lanestore.ErrLost) {
 			return err
@@ -116,7 +110,7 @@ func (l *lane) round(ctx context.Context) error {
 		if halted := errors.As(err, &fault); !halted && row.Conn().IsClosed() {
 			return err
 		}
-		if l.batches.Load() > batches {
+		if l.state.batches.Load() > batches {
 			pause = l.cfg.RetryMin
 		}
 		wait := backoff.Jitter(pause)
@@ -147,8 +141,8 @@ func (l *lane) round(ctx context.Context) error {
 // process or for the end of this one.
 func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struct{}) error {
 	began := time.Now()
-	if l.status().State != Halted {
-		l.change(TakingOver, "")
+	if !l.state.is(Halted) {
+		l.state.change(TakingOver, "")
 	}
 	owned, err := l.takeOver(ctx, row)
 	var p *pipeline.Pipeline
@@ -161,9 +155,9 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 		return err
 	}
 	l.log.Info("lane taken over", "seq", owned.Last.Seq, "owner_epoch", row.Epoch(), "took", time.Since(began))
-	l.resumed(owned.Last.Seq)
-	if l.status().State != Halted { // a lane that halted for a row runs again once that row is past
-		l.running()
+	l.state.resumed(owned.Last.Seq)
+	if !l.state.is(Halted) { // a lane that halted for a row runs again once that row is past
+		l.state.running()
 	}
 
 	// The pipeline outlives ctx by the time it takes to drain.
@@ -184,7 +178,8 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 		defer timer.Stop()
 		select {
 		case <-timer.C:
-			l.log.Warn("draining took too long; the batches in flight are left to the next owner", "timeout", l.cfg.DrainTimeout)
+			l.log.Warn("draining took too long; the batches in flight are left to the next owner",
+				"timeout", l.cfg.DrainTimeout)
 			cancel()
 		case <-finished:
 		}
@@ -193,6 +188,39 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 	close(finished)
 	group.Wait()
 	return err
+}
+
+// takeOver makes this process the lane's owner.
+func (l *lane) takeOver(ctx context.Context, row *lanestore.Row) (*takeover.Owned, error) {
+	leftOpen := l.open.list()
+	owned, err := takeover.Take(ctx, row, l.takeoverOptions(leftOpen))
+	if err != nil {
+		return nil, err
+	}
+	l.open.forget(leftOpen)
+	l.tellSettings(row)
+	return owned, nil
+}
+
+// settingsDiffer is what it means if replicas have other settings.
+const settingsDiffer = "where replicas differ, rows go elsewhere after each failover"
+
+// tellSettings says loudly that the lane goes on with other settings than it was run with before.
+func (l *lane) tellSettings(row *lanestore.Row) {
+	if differences, by := row.NewSettings(); differences != "" {
+		l.log.Warn("the lane goes on with other settings than before; "+settingsDiffer,
+			"settings", differences, "before", by, "now", row.Owner())
+	}
+}
+
+// openPipeline opens the pipeline of a lane that was taken over.
+func (l *lane) openPipeline(
+	ctx context.Context, row *lanestore.Row, owned *takeover.Owned,
+) (*pipeline.Pipeline, error) {
+	return pipeline.Open(ctx, pipeline.Deps{
+		Row: row, Reader: owned.Reader, Producers: owned.Producers, Topics: owned.Topics, Log: owned.Log,
+		Identity: owned.Identity, Last: owned.Last, LastOf: owned.LastOf,
+	}, l.pipelineOptions(row), l.calls(row), l.memory)
 }
 
 // rest waits and shows meanwhile that this process lives.
@@ -220,16 +248,16 @@ func (l *lane) rest(ctx context.Context, row *lanestore.Row, yield <-chan struct
 // waiting reports a failure that mends itself.
 func (l *lane) waiting(ctx context.Context, row *lanestore.Row, err error, wait time.Duration) {
 	l.log.Warn("lane waits", "error", err, "retry_in", wait)
-	l.failed(Waiting, err)
-	l.tell(ctx, row, Waiting, l.status().Reason)
+	l.state.failed(Waiting, err)
+	l.tell(ctx, row, Waiting, l.state.status().Reason)
 }
 
 // halted reports a contradiction, once for each diagnosis.
 func (l *lane) halted(ctx context.Context, row *lanestore.Row, err error) {
-	if status := l.status(); status.State != Halted || status.Reason != err.Error() {
+	if status := l.state.status(); status.State != Halted || status.Reason != err.Error() {
 		l.log.Error("lane halted", "error", err)
 	}
-	l.failed(Halted, err)
+	l.state.failed(Halted, err)
 	l.tell(ctx, row, Halted, err.Error())
 }
 
@@ -245,118 +273,33 @@ func (l *lane) tell(ctx context.Context, row *lanestore.Row, state State, reason
 	}
 }
 
-func (l *lane) status() LaneStatus {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	status := l.current
-	status.ParkedAggregates = int(l.parked.Load())
-	return status
+// openTopics are those on which brokers have left a transaction open. The takeover that follows
+// looks at them.
+type openTopics struct {
+	mu    sync.Mutex
+	found map[string]bool
 }
 
-// running reports that the lane works, and what it works without: topics, the ends of transactions,
-// or its lock.
-func (l *lane) running() {
-	l.mu.Lock()
-	open := l.open
-	l.mu.Unlock()
-	l.change(Running, brief.Join(l.outages.Reason(), open, l.strangerReason()))
-}
-
-// unclosed is told why transactions are not closed yet; empty when all are, or nothing is known to
-// hold them up.
-func (l *lane) unclosed(reason string) {
-	l.mu.Lock()
-	changed := l.open != reason
-	l.open = reason
-	state := l.current.State
-	l.mu.Unlock()
-	if !changed {
-		return
+func (o *openTopics) add(topic string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.found == nil {
+		o.found = make(map[string]bool)
 	}
-	if reason != "" {
-		l.log.Warn("read_committed readers may be waiting for the end of a transaction", "reason", reason)
-	}
-	if state == Running {
-		l.running()
-	}
+	o.found[topic] = true
 }
 
-// foundOpen remembers a topic on which a transaction was left open, for the takeover that ends it.
-func (l *lane) foundOpen(topic string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.openOn == nil {
-		l.openOn = make(map[string]bool)
-	}
-	l.openOn[topic] = true
+func (o *openTopics) list() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.found))
 }
 
-// leftOpen lists those topics.
-func (l *lane) leftOpen() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Collect(maps.Keys(l.openOn))
-}
-
-// forgetOpen is told the topics at which a takeover has looked.
-func (l *lane) forgetOpen(topics []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// forget is told the topics at which a takeover has looked.
+func (o *openTopics) forget(topics []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, topic := range topics {
-		delete(l.openOn, topic)
+		delete(o.found, topic)
 	}
-}
-
-// change sets the state and tells the hook if it differs.
-func (l *lane) change(state State, reason string) { l.changeTo(state, reason, nil) }
-
-// failed is change for a state that an error explains.
-func (l *lane) failed(state State, err error) { l.changeTo(state, err.Error(), err) }
-
-func (l *lane) changeTo(state State, reason string, err error) {
-	if state != Halted { // a diagnosis names what to do at its end
-		reason = brief.Cut(reason, brief.Longest)
-	}
-	if state == Standby {
-		l.parked.Store(0) // it is the owner's to know
-	}
-	l.mu.Lock()
-	if l.current.State == state && l.current.Reason == reason {
-		l.mu.Unlock()
-		return
-	}
-	l.current.State, l.current.Reason, l.current.Err = state, reason, err
-	l.current.Since = time.Now()
-	status := l.current
-	l.mu.Unlock()
-	l.cfg.Hooks.changed(status)
-}
-
-// resumed is told the sequence number from which a session goes on.
-func (l *lane) resumed(seq int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.current.Seq, l.current.Progress = seq, time.Now()
-}
-
-func (l *lane) progressed() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.current.Progress = time.Now()
-}
-
-// caughtUp is told when nothing is left to read: whatever a lane has halted for is gone.
-func (l *lane) caughtUp() {
-	if l.status().State == Halted {
-		l.running()
-	}
-}
-
-func (l *lane) committed(b pipeline.Batch) {
-	l.mu.Lock()
-	l.current.Seq, l.current.Progress = b.Seq, time.Now()
-	l.mu.Unlock()
-	l.batches.Add(1)
-	l.running()
-	l.cfg.Hooks.committed(b)
 }

@@ -16,14 +16,14 @@ func observed(rows int) (*lane, *recorder) {
 
 func TestAStateIsToldOnceEachTimeItChanges(t *testing.T) {
 	l, seen := observed(10)
-	if got := l.status(); got.State != Standby || got.Lane != "outbox" || got.Since.IsZero() {
+	if got := l.state.status(); got.State != Standby || got.Lane != "outbox" || got.Since.IsZero() {
 		t.Errorf("a new lane is %+v", got)
 	}
 	for _, s := range []struct {
 		state  State
 		reason string
 	}{{Waiting, "a"}, {Waiting, "a"}, {Waiting, "b"}, {Running, ""}, {Running, ""}, {Waiting, "b"}} {
-		l.change(s.state, s.reason)
+		l.state.change(s.state, s.reason)
 	}
 	var told []string
 	for _, s := range seen.states {

@@ -110,7 +110,7 @@ func TestALargeRowWaitsForItsTopic(t *testing.T) {
 			r.putTo("big", "a", large("1", 2<<10))
 			r.putEvent("b", "1")
 			cfg := r.config()
-			cfg.Poison, cfg.Topics.Patience, cfg.Compression = policy, 50*time.Millisecond, "none"
+			cfg.Poison, cfg.Topics.Timeout, cfg.Compression = policy, 50*time.Millisecond, "none"
 			s := r.start(cfg)
 			s.awaitRows(t, 1)
 			for _, rows := range r.parkedRows() {

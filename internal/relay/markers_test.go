@@ -27,7 +27,7 @@ func TestAPartitionThatCannotBeAskedHoldsItsTopicOnly(t *testing.T) {
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeProducers, kmsg.ListOffsets}, Topic: orders,
 		Err: kerr.LeaderNotAvailable, Count: -1, When: func(kmsg.Request) bool { return away.Load() }})
 	cfg := r.config()
-	cfg.BatchRows, cfg.Topics.Patience = 5, 50*time.Millisecond
+	cfg.BatchRows, cfg.Topics.Timeout = 5, 50*time.Millisecond
 	cfg.Step = func(step pipeline.Step) {
 		if step == pipeline.BeforeEnd && !back.Load() {
 			away.Store(true)

@@ -20,7 +20,7 @@ func TestATopicThatIsAwayHoldsItsAggregatesOnly(t *testing.T) {
 	r.putEvent("a", "2")
 	r.putEvent("b", "1")
 	cfg := r.config()
-	cfg.Topics.Patience = 50 * time.Millisecond
+	cfg.Topics.Timeout = 50 * time.Millisecond
 	s := r.start(cfg)
 	s.awaitRows(t, 1)
 	onto("a", "late", "3")
@@ -63,7 +63,7 @@ func TestADeniedTopicHoldsItsAggregatesOnly(t *testing.T) {
 	r.putEvent("a", "2")
 	r.putEvent("b", "1")
 	cfg := r.config()
-	cfg.Topics.Patience = 30 * time.Millisecond
+	cfg.Topics.Timeout = 30 * time.Millisecond
 	s := r.start(cfg)
 	s.await(t, "b goes out before a", func(rec *recorder) bool { return rec.rows == 1 })
 	r.expect(orders, map[string][]string{"b": {"1"}})

@@ -47,9 +47,9 @@ func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool,
 			if err := l.compare(ctx, row, &differs); err != nil {
 				return false, err
 			}
-			l.change(Standby, brief.Join(reason, differs.Text))
+			l.state.change(Standby, brief.Join(reason, differs.Text))
 		case h.Taken && reason == "":
-			l.change(Standby, "") // it was taken a moment ago, perhaps by a relay that is about to say so
+			l.state.change(Standby, "") // it was taken a moment ago, perhaps by a relay that is about to say so
 		case assigned || seenFree:
 			if taken, err := row.Take(ctx, h, reason); err != nil || taken {
 				return !assigned, err
@@ -67,10 +67,20 @@ func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool,
 	}
 }
 
-// patience is how long a stand-in runs a lane before it gives it to the assignee. It doubles each
-// time that the assignee has not taken it, so that one that cannot does not disturb the lane
+// compare warns once for each owner whose settings differ from those of this process.
+func (l *lane) compare(ctx context.Context, row *lanestore.Row, d *lanestore.Disagreement) error {
+	owner, differences, err := row.CompareSettings(ctx, d)
+	if differences != "" {
+		l.log.Warn("the owner of the lane has other settings than this process; "+settingsDiffer,
+			"settings", differences, "owner", owner, "this", row.Owner())
+	}
+	return err
+}
+
+// standInTime is how long a stand-in runs a lane before it gives it to the assignee. It doubles
+// each time that the assignee has not taken it, so that one that cannot does not disturb the lane
 // forever.
-func (l *lane) patience() time.Duration {
+func (l *lane) standInTime() time.Duration {
 	return (2*l.cfg.SessionTimeout + time.Second) << min(l.yields.Load(), 6)
 }
 
@@ -83,8 +93,8 @@ func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, fun
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		patience := time.NewTimer(l.patience())
-		defer patience.Stop()
+		over := time.NewTimer(l.standInTime())
+		defer over.Stop()
 		assigned := !standIn
 		for {
 			changed := l.assigned.Changed()
@@ -99,17 +109,34 @@ func (l *lane) yielding(ctx context.Context, standIn bool) (<-chan struct{}, fun
 			assigned = assigned || has
 			select {
 			case <-changed:
-			case <-patience.C:
+			case <-over.C:
 				if !assigned && l.assigned.Joined() {
 					l.yields.Add(1)
 					close(yield)
 					return
 				}
-				patience.Reset(l.patience())
+				over.Reset(l.standInTime())
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
 	return yield, func() { cancel(); <-done }
+}
+
+// hold shows that the process lives, by the lane's session, and tells of a stranger that still has
+// the lock.
+func (l *lane) hold(ctx context.Context, row *lanestore.Row) error {
+	if err := row.Hold(ctx); err != nil {
+		return err
+	}
+	now, due := row.StrangerToTell()
+	before := l.state.setStranger(now)
+	switch {
+	case due:
+		l.log.Warn("the lane is run without its lock", "reason", now)
+	case now == "" && before != "":
+		l.log.Info("the stranger has let go of the lock of the lane, which this process holds now")
+	}
+	return nil
 }

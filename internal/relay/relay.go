@@ -62,7 +62,7 @@ func (r *Relay) Status() []LaneStatus {
 	}
 	statuses := make([]LaneStatus, len(*lanes))
 	for i, l := range *lanes {
-		statuses[i] = l.status()
+		statuses[i] = l.state.status()
 	}
 	return statuses
 }

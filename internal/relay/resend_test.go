@@ -24,7 +24,7 @@ func TestAnOutageOfOneTopicDoesNotSpreadToOthers(t *testing.T) {
 	r.putEvent("b", "1")
 	exec(t, r.conn, `COMMIT`)
 	cfg := r.config()
-	cfg.TransactionTimeout, cfg.Topics.Patience = time.Second, 3*time.Second
+	cfg.TransactionTimeout, cfg.Topics.Timeout = time.Second, 3*time.Second
 	cfg.KafkaOptions = append(cfg.KafkaOptions, kgo.RecordRetries(3))
 	s := r.start(cfg)
 	s.await(t, "b is published or parked", func(rec *recorder) bool { return rec.rows == 1 || len(r.parkedRows()["b"]) > 0 })
