@@ -80,7 +80,7 @@ func TestMissingTopicsDoNotHoldUpTheLane(t *testing.T) {
 
 // The timeout is one budget of the lane: topics that go away one after the other do not stop it once
 // each.
-func TestPatienceIsOneBudgetOfTheLane(t *testing.T) {
+func TestTheTimeoutOfTopicsIsOneBudgetOfTheLane(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	const topics, budget = 8, 600 * time.Millisecond
