@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -169,15 +170,16 @@ func (l *Log) offset(ctx context.Context, isolation int8, which int64) (int64, e
 // read consumes [from, end) as a read_committed consumer and returns the last record with the key
 // of one. It must see the sentinel, if one is given, and pass the end: an open transaction
 // before it would hold the consumer back. Without a sentinel it returns what it has found once
-// nothing more comes for a moment: the end may lie behind records of an aborted transaction, which
-// are not shown.
+// brokers answer that nothing more is there: the end may lie behind records that are not shown.
 func (l *Log) read(ctx context.Context, from, end int64, sentinel string) (*kgo.Record, error) {
+	answers := &fetchAnswers{}
 	client, err := kgo.NewClient(append(slices.Clone(l.ClientOptions),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{l.Topic: {l.Partition: kgo.NewOffset().At(from)}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(100*time.Millisecond),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.WithHooks(answers),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("read the checkpoint: %w", err)
@@ -188,15 +190,20 @@ func (l *Log) read(ctx context.Context, from, end int64, sentinel string) (*kgo.
 	for !seen || position < end {
 		fetches := pollFetches(ctx, client, sentinel == "")
 		if sentinel == "" && ctx.Err() == nil && errors.Is(fetches.Err(), context.DeadlineExceeded) {
+			if answers.since.Load() < quietAnswers { // a broker that is slow has not said that nothing is there
+				continue
+			}
 			return found, nil
 		}
 		if err := fetches.Err(); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				return nil, fmt.Errorf("read the checkpoint: %s/%d was not readable up to offset %d within %v (position %d, sentinel seen: %t); "+
-					"a transaction may be open on it", l.Topic, l.Partition, end, checkpointTimeout, position, seen)
+				return nil, fmt.Errorf("read the checkpoint: %s/%d was not readable up to offset %d within %v "+
+					"(position %d, sentinel seen: %t); a transaction may be open on it",
+					l.Topic, l.Partition, end, checkpointTimeout, position, seen)
 			}
 			return nil, fmt.Errorf("read the checkpoint: %w", err)
 		}
+		answers.since.Store(0)
 		for record := range fetches.RecordsAll() {
 			position = record.Offset + 1
 			switch {
@@ -211,8 +218,23 @@ func (l *Log) read(ctx context.Context, from, end int64, sentinel string) (*kgo.
 	return found, nil
 }
 
-// quietTime is how long an unfenced read waits for more records.
-const quietTime = time.Second
+// An unfenced read is at its end if nothing has come for quietTime, and if brokers have answered
+// quietAnswers times meanwhile: a slow broker must not be taken for an empty log, because then
+// another deployment's lane would be fenced.
+const (
+	quietTime    = time.Second
+	quietAnswers = 3
+)
+
+// fetchAnswers counts the answers to fetches.
+type fetchAnswers struct{ since atomic.Int32 }
+
+// OnBrokerRead implements kgo.HookBrokerRead.
+func (a *fetchAnswers) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ time.Duration, err error) {
+	if key == int16(kmsg.Fetch) && err == nil {
+		a.since.Add(1)
+	}
+}
 
 // pollFetches is one poll, for quietTime at most if it is part of an unfenced read.
 func pollFetches(ctx context.Context, client *kgo.Client, unfenced bool) kgo.Fetches {
