@@ -228,7 +228,7 @@ func times() []Setting {
 			Help:  "how long a published row stays in the outbox; 0 removes it as soon as it is published, forever never",
 			field: func(c *Config) any { return (*anyDuration)(&c.Relay.Retention) }},
 		{Name: "poll.min", Kind: Duration,
-			Help:  "pause after the first read that finds nothing; it doubles up to poll.max",
+			Help:  "pause after the first read that finds nothing; it grows with the time since the last row, up to poll.max",
 			field: func(c *Config) any { return &c.Relay.PollMin }},
 		{Name: "poll.max", Kind: Duration,
 			Help:  "longest pause between reads of an idle outbox",

@@ -42,6 +42,7 @@ type Options struct {
 	// Name is that of the lane, and Table its outbox, "table" or "schema.table".
 	Name, Table string
 	// PollMin and PollMax are the pauses after a read that found nothing: the first, and the longest.
+	// In between they grow with the time since a row was found.
 	PollMin, PollMax time.Duration
 	// RetryMin and RetryMax are those between attempts to ask a cluster that does not answer.
 	RetryMin, RetryMax time.Duration
@@ -159,7 +160,7 @@ func (p *Pipeline) Run(ctx context.Context, drain <-chan struct{}) error {
 	commits := newCommits(p.d.Last.Seq)
 	publisher := p.newPublisher(commits, drain)
 	defer publisher.releases.close()
-	reader, committer := p.newReader(drain, publisher.ended), p.newCommitter(commits, cleaner)
+	reader, committer := p.newReader(publisher), p.newCommitter(commits, cleaner)
 	pages := make(chan *outboxread.Page)
 	// One place: the next batch is produced while the last one commits.
 	batches := make(chan *pending, 1)

@@ -33,6 +33,8 @@ type publisher struct {
 	waiting            func(error)
 	parked             func(aggregates int)
 	step               func(Step)
+	commits            *commits
+	wanted             chan struct{}   // takes a value if a page could be sent at once
 	drain              <-chan struct{} // closed if the lane is to end
 	ended              chan struct{}   // closed when nothing more is begun
 }
@@ -78,6 +80,8 @@ func (p *Pipeline) newPublisher(commits *commits, drain <-chan struct{}) *publis
 		waiting:      p.lane.Waiting,
 		parked:       p.lane.Parked,
 		step:         p.o.Step,
+		commits:      commits,
+		wanted:       make(chan struct{}),
 		drain:        drain,
 		ended:        make(chan struct{}),
 	}
@@ -93,19 +97,27 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 	if !looking {
 		<-look.C
 	}
+	asked := false
 	for {
 		in, drain := pages, (<-chan struct{})(nil)
 		if p.planner.Full() {
 			in, drain = nil, p.drain
 			p.waiting(p.planner.ErrFull())
 		}
+		var wanted chan<- struct{} // once for each page
+		if !asked && p.free() {
+			wanted = p.wanted
+		}
 		select {
+		case wanted <- struct{}{}:
+			asked = true
 		case <-drain:
 			return nil
 		case page, ok := <-in:
 			if !ok {
 				return nil
 			}
+			asked = false
 			if ends, err := p.sendPage(ctx, page, batches); err != nil || ends {
 				return err
 			}
@@ -117,6 +129,7 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 			if looking = pause > 0; looking {
 				look.Reset(pause)
 			}
+		case <-p.commits.news:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -126,6 +139,10 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 		}
 	}
 }
+
+// free reports whether a page could be sent at once: no more than one batch before it is being
+// committed.
+func (p *publisher) free() bool { return p.commits.last.Load() >= p.last.seq-1 }
 
 // sendPage publishes what was read from the outbox, in one batch or in several. It reports whether
 // the pipeline ends with it.

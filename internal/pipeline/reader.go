@@ -8,30 +8,42 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// reader follows the outbox.
+// reader follows the outbox. While more is visible than a page takes, it reads a page ahead. If the
+// last page had everything, it reads again only once the next batch can begin: rows that come in
+// meanwhile are in that page, and do not wait behind a smaller one.
 type reader struct {
 	outbox               *outboxread.Reader
 	pollMin, pollMax     time.Duration
 	progressed, caughtUp func()
 	step                 func(Step)
+	wanted               <-chan struct{} // gives a value if the next batch can begin
 	drain                <-chan struct{} // closed if the lane is to end
 	ended                <-chan struct{} // closed if the publisher begins nothing more
 }
 
-func (p *Pipeline) newReader(drain, ended <-chan struct{}) *reader {
+func (p *Pipeline) newReader(publisher *publisher) *reader {
 	return &reader{
 		outbox: p.d.Reader, pollMin: p.o.PollMin, pollMax: p.o.PollMax,
-		progressed: p.lane.Progressed, caughtUp: p.lane.CaughtUp, step: p.o.Step, drain: drain, ended: ended,
+		progressed: p.lane.Progressed, caughtUp: p.lane.CaughtUp, step: p.o.Step,
+		wanted: publisher.wanted, drain: publisher.drain, ended: publisher.ended,
 	}
 }
+
+// pollShare is which part of the time without a row a pause after an empty read lasts: a row that
+// comes after some time waits for a small part of that.
+const pollShare = 4
 
 // run reads one page after the other from a position on. An empty read moves the position in memory
 // only.
 func (r *reader) run(ctx context.Context, at position.Position, pages chan<- *outboxread.Page) error {
-	pause := r.pollMin
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	found, ahead := time.Now(), true
 	for {
+		if !ahead {
+			if ends, err := endsBefore(ctx, r, r.wanted); ends {
+				return err
+			}
+			ahead = true
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -48,7 +60,7 @@ func (r *reader) run(ctx context.Context, at position.Position, pages chan<- *ou
 		at = page.After
 		if len(page.Records) > 0 {
 			r.step(AfterRead)
-			pause = r.pollMin
+			found, ahead = time.Now(), at.Open()
 			select {
 			case pages <- page:
 			case <-r.drain: // not begun, so left to the next owner
@@ -65,16 +77,25 @@ func (r *reader) run(ctx context.Context, at position.Position, pages chan<- *ou
 			continue
 		}
 		r.caughtUp()
-		timer.Reset(pause)
-		select {
-		case <-timer.C:
-		case <-r.drain:
-			return nil
-		case <-r.ended:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+		pause := time.NewTimer(min(max(time.Since(found)/pollShare, r.pollMin), r.pollMax))
+		ends, err := endsBefore(ctx, r, pause.C)
+		pause.Stop()
+		if ends {
+			return err
 		}
-		pause = min(2*pause, r.pollMax)
+	}
+}
+
+// endsBefore waits for a value, and reports whether the reader ends before there is one.
+func endsBefore[T any](ctx context.Context, r *reader, value <-chan T) (ends bool, err error) {
+	select {
+	case <-value:
+		return false, nil
+	case <-r.drain:
+		return true, nil
+	case <-r.ended:
+		return true, nil
+	case <-ctx.Done():
+		return true, ctx.Err()
 	}
 }
