@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,9 +21,66 @@ import (
 // is dropped when the test ends.
 func Database(t testing.TB) string {
 	t.Helper()
-	url := EmptyDatabase(t)
-	Migrate(t, url)
-	return url
+	return databaseFrom(t, template(t, "outbox", Migrate))
+}
+
+// InboxDatabase makes a database of the test's own with the tables of the inbox alone, and returns
+// its URL. It is dropped when the test ends.
+func InboxDatabase(t testing.TB) string {
+	t.Helper()
+	return databaseFrom(t, template(t, "inbox", MigrateInbox))
+}
+
+// templates are the databases that tests copy: that is cheaper than to migrate each.
+var templates struct {
+	mu    sync.Mutex
+	names map[string]string // by what is in them
+}
+
+// template returns the name of a database that was migrated once for the run.
+func template(t testing.TB, what string, migrate func(testing.TB, string)) string {
+	t.Helper()
+	templates.mu.Lock()
+	defer templates.mu.Unlock()
+	if name := templates.names[what]; name != "" {
+		return name
+	}
+	maintenance := MaintenanceURL(t)
+	name := uniqueDatabase()
+	Execute(t, maintenance, "CREATE DATABASE "+name)
+	migrate(t, onServer(t, maintenance, name))
+	if templates.names == nil {
+		templates.names = make(map[string]string)
+	}
+	templates.names[what] = name
+	if os.Getenv(databaseVariable) != "" { // otherwise it goes with the server
+		onStop(func() error { return drop(maintenance, name) })
+	}
+	return name
+}
+
+func uniqueDatabase() string { return "test_" + strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+// onServer is the URL of another database of the same server.
+func onServer(t testing.TB, maintenance, name string) string {
+	t.Helper()
+	address, err := url.Parse(maintenance)
+	if err != nil || !strings.HasPrefix(address.Scheme, "postgres") {
+		t.Fatalf("%s must be a URL, such as postgres://user:password@127.0.0.1:5432/postgres", databaseVariable)
+	}
+	address.Path = "/" + name
+	return address.String()
+}
+
+func drop(maintenance, name string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, maintenance)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // MaintenanceURL is that of a database of the server of this run, from which tests create their
@@ -39,21 +98,23 @@ func MaintenanceURL(t testing.TB) string {
 // dropped when the test ends.
 func EmptyDatabase(t testing.TB) string {
 	t.Helper()
-	maintenance := MaintenanceURL(t)
-	address, err := url.Parse(maintenance)
-	if err != nil || !strings.HasPrefix(address.Scheme, "postgres") {
-		t.Fatalf("%s must be a URL, such as postgres://user:password@127.0.0.1:5432/postgres", databaseVariable)
-	}
-	name := "test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
-	Execute(t, maintenance, "CREATE DATABASE "+name)
+	return databaseFrom(t, "template1")
+}
+
+func databaseFrom(t testing.TB, template string) string {
+	t.Helper()
+	maintenance, name := MaintenanceURL(t), uniqueDatabase()
+	databaseURL := onServer(t, maintenance, name)
+	Execute(t, maintenance, "CREATE DATABASE "+name+" TEMPLATE "+template)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the test's database was %s", name)
 		}
-		Execute(t, maintenance, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+		if err := drop(maintenance, name); err != nil {
+			t.Error(err)
+		}
 	})
-	address.Path = "/" + name
-	return address.String()
+	return databaseURL
 }
 
 // OwnPostgres starts a server for this test alone, to be killed, with a database that has every
@@ -91,15 +152,6 @@ func MigrateInbox(t testing.TB, url string) {
 	for _, migration := range migrations.Inbox() {
 		Execute(t, url, migration.Up)
 	}
-}
-
-// InboxDatabase makes a database of the test's own with the tables of the inbox alone, and returns
-// its URL. It is dropped when the test ends.
-func InboxDatabase(t testing.TB) string {
-	t.Helper()
-	url := EmptyDatabase(t)
-	MigrateInbox(t, url)
-	return url
 }
 
 // Execute runs statements on its own connection. It works in a cleanup, when the test's context has

@@ -53,6 +53,13 @@ func Share[T any](start func() (value T, stop func() error, err error)) func() (
 	})
 }
 
+// onStop has stop called when the tests of the package have ended.
+func onStop(stop func() error) {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	running.stops = append(running.stops, stop)
+}
+
 // stop ends what was started.
 func stop() error {
 	running.mu.Lock()

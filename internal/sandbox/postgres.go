@@ -192,6 +192,16 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) (string, err
 	return p.databaseURL(name), nil
 }
 
+// CopyDatabase makes a database with what is in another one, in which nobody may have a session, and
+// returns its URL.
+func (p *Postgres) CopyDatabase(ctx context.Context, name, from string) (string, error) {
+	statement := fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", pgx.Identifier{name}.Sanitize(), pgx.Identifier{from}.Sanitize())
+	if err := p.execute(ctx, statement); err != nil {
+		return "", fmt.Errorf("copy database %s: %w", from, err)
+	}
+	return p.databaseURL(name), nil
+}
+
 // DropDatabase drops a database and ends the sessions in it. It is no error that there is none.
 func (p *Postgres) DropDatabase(ctx context.Context, name string) error {
 	err := p.execute(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")

@@ -2,13 +2,16 @@ package testpg
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/sandbox"
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
@@ -31,19 +34,48 @@ func Database(t testing.TB, wanted ...[]migrations.Migration) string {
 		t.Fatal(err)
 	}
 	name := nextName()
-	databaseURL, err := postgres.CreateDatabase(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		if err := postgres.DropDatabase(context.Background(), name); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := execute(t.Context(), databaseURL, script(wanted)); err != nil {
+	databaseURL, err := create(t.Context(), postgres, name, script(wanted))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return databaseURL
+}
+
+// templates are databases in which a script was carried out, by the script.
+var templates struct {
+	mu    sync.Mutex
+	names map[string]string
+}
+
+// create makes a database with what the script makes. A copy of a database in which it was carried
+// out once is cheaper than carrying it out again.
+func create(ctx context.Context, postgres *sandbox.Postgres, name, script string) (databaseURL string, err error) {
+	if script == "" {
+		return postgres.CreateDatabase(ctx, name)
+	}
+	templates.mu.Lock()
+	defer templates.mu.Unlock()
+	template, made := templates.names[script]
+	if !made {
+		template = fmt.Sprintf("template_of_tests_%d", len(templates.names))
+		templateURL, err := postgres.CreateDatabase(ctx, template)
+		if err == nil {
+			err = execute(ctx, templateURL, script)
+		}
+		if err != nil {
+			return "", errors.Join(err, postgres.DropDatabase(context.WithoutCancel(ctx), template))
+		}
+		if templates.names == nil {
+			templates.names = map[string]string{}
+		}
+		templates.names[script] = template
+	}
+	return postgres.CopyDatabase(ctx, name, template)
 }
 
 // Example makes a database for an example function: with the migrations, and with what more the
@@ -52,9 +84,8 @@ func Example(more string, wanted ...[]migrations.Migration) string {
 	ctx := context.Background()
 	postgres, err := start()
 	must(err)
-	databaseURL, err := postgres.CreateDatabase(ctx, nextName())
+	databaseURL, err := create(ctx, postgres, nextName(), script(wanted)+more)
 	must(err)
-	must(execute(ctx, databaseURL, script(wanted)+more))
 	return databaseURL
 }
 
@@ -75,16 +106,12 @@ func script(wanted [][]migrations.Migration) string {
 }
 
 func execute(ctx context.Context, databaseURL, script string) error {
-	if script == "" {
-		return nil
-	}
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close(ctx) }() // whatever it says, the script was carried out or not
 	_, err = conn.PgConn().Exec(ctx, script).ReadAll()
-	return err
+	return errors.Join(err, conn.Close(ctx))
 }
 
 // Connect opens a session that is closed when the test ends.
