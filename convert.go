@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/recovery"
 	engine "github.com/outbox-relay/relay/internal/relay"
@@ -58,10 +57,7 @@ func (c *Config) forRecovery(lane string) (recovery.Options, error) {
 		o.Lanes = append(o.Lanes, l.Name)
 		if l.Name == lane {
 			o.Table, o.Route, o.TopicsAllow = l.Table, l.Route, l.TopicsAllow
-			o.Agreed = lanestore.Agreed{
-				Name: e.Name, Partitioner: l.Partitioner, Poison: string(l.Poison), Route: l.Route,
-				TopicsCreate: e.Topics.Create, TopicsPartitions: e.Topics.Partitions, TopicsTimeout: e.Topics.Timeout,
-			}
+			o.Agreed = e.Agreed(l)
 		}
 	}
 	return o, nil

@@ -118,7 +118,7 @@ func (c *Config) url() (string, error) {
 // rowOptions say whose row a lane is run by.
 func (c *Config) rowOptions(lane Lane, owner string) lanestore.Options {
 	return lanestore.Options{
-		Lane: lane.Name, Table: lane.Table, Owner: owner, Settings: agreed(c).Settings(),
+		Lane: lane.Name, Table: lane.Table, Owner: owner, Settings: c.Agreed(lane).Settings(),
 		WorkTimeout: c.workTimeout(), Database: c.sessions(),
 		Parked: parking.NewRows(lane.Name, lane.Table),
 	}
@@ -135,11 +135,11 @@ func laneNames(lanes []Lane) []string {
 // workTimeout bounds what a batch writes about parked rows.
 func (c *Config) workTimeout() time.Duration { return min(pg.StatementTimeout, c.TransactionTimeout/3) }
 
-// agreed are the settings in which replicas should agree.
-func agreed(cfg *Config) lanestore.Agreed {
+// Agreed are the settings of a lane in which replicas should agree.
+func (c *Config) Agreed(l Lane) lanestore.Agreed {
 	return lanestore.Agreed{
-		Name: cfg.Name, Partitioner: cfg.Partitioner, Poison: string(cfg.Poison), Route: cfg.Route,
-		TopicsCreate: cfg.Topics.Create, TopicsPartitions: cfg.Topics.Partitions, TopicsTimeout: cfg.Topics.Timeout,
+		Name: c.Name, Partitioner: l.Partitioner, Poison: string(l.Poison), Route: l.Route,
+		TopicsCreate: c.Topics.Create, TopicsPartitions: c.Topics.Partitions, TopicsTimeout: c.Topics.Timeout,
 	}
 }
 

@@ -24,7 +24,7 @@ func recoveryOptions(cfg Config) recovery.Options {
 	return recovery.Options{
 		DatabaseURL: cfg.url, Brokers: cfg.Brokers, KafkaOptions: cfg.KafkaOptions, Name: cfg.Name, Lanes: laneNames(cfg.Lanes),
 		Lane: lane.Name, Table: lane.Table, Route: cfg.Route, TopicsAllow: cfg.Topics.Allow, TransactionTimeout: cfg.TransactionTimeout,
-		Agreed: agreed(&cfg), Logger: cfg.Logger,
+		Agreed: cfg.Agreed(lane), Logger: cfg.Logger,
 	}
 }
 
