@@ -46,7 +46,7 @@ test-examples: setup ## the examples in Go, Java and Python on real servers; nee
 	go test -count=1 -timeout 20m -tags examples -v ./integration/examples
 
 .PHONY: bench
-bench: setup ## what relay bench and relay bench insert measure, on servers of its own, and the hot paths
+bench: setup ## what relay bench and relay bench insert measure, on its own servers, and the hot paths
 	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration/bench
 	go test -run '^$$' -bench . ./internal/checkpoint ./internal/outboxread ./internal/position ./partitioning ./outbox/internal/event
 

@@ -342,11 +342,11 @@ func (l Lane) validate(prefix string, f *faults) {
 		}
 	}
 	f.add(!slices.Contains(compressions, l.Compression),
-		prefix+"compression: %q is none of %s", l.Compression, strings.Join(compressions, ", "))
+		prefix+"compression: %q is not one of %s", l.Compression, strings.Join(compressions, ", "))
 	if _, err := partitioning.New(l.Partitioner); err != nil {
 		f.add(true, prefix+"partitioner: %w", err)
 	}
-	f.add(!slices.Contains(Policies(), l.Poison), prefix+"poison: %q is none of park, skip, halt", l.Poison)
+	f.add(!slices.Contains(Policies(), l.Poison), prefix+"poison: %q is not one of park, skip, halt", l.Poison)
 	f.add(l.BatchRows < 1 || l.BatchRows > 100_000, prefix+"batch.rows: %d is not between 1 and 100000", l.BatchRows)
 	f.add(l.BatchBytes < 1<<10 || l.BatchBytes > 1<<30,
 		prefix+"batch.bytes: %d is not between 1 KiB and 1 GiB", l.BatchBytes)

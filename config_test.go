@@ -74,17 +74,17 @@ func TestConfigThatIsValid(t *testing.T) {
 
 func TestConfigFaults(t *testing.T) {
 	for want, change := range map[string]func(*Config){
-		"database-url: not set":                           func(c *Config) { c.DatabaseURL = "" },
-		"brokers: not set":                                func(c *Config) { c.Brokers = nil },
-		"brokers: an empty address":                       func(c *Config) { c.Brokers = []string{"a:1", " "} },
-		`name: "a b"`:                                     func(c *Config) { c.Name = "a b" },
-		"name: \"nnn":                                     func(c *Config) { c.Name = strings.Repeat("n", 101) },
-		`lanes: "" has`:                                   func(c *Config) { c.Lanes = []Lane{{Name: "", Table: "t"}} },
-		`lanes: "a/b" has`:                                func(c *Config) { c.Lanes = []Lane{{Name: "a/b", Table: "t"}} },
-		`lanes: lane "a" has no table`:                    func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: ""}} },
-		`lanes: two lanes are named "a"`:                  func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t"}, {Name: "a", Table: "u"}} },
-		"route: ":                                         func(c *Config) { c.Route = "x.{aggregate}" },
-		`compression: "brotli" is none of gzip, lz4`:      func(c *Config) { c.Compression = "brotli" },
+		"database-url: not set":          func(c *Config) { c.DatabaseURL = "" },
+		"brokers: not set":               func(c *Config) { c.Brokers = nil },
+		"brokers: an empty address":      func(c *Config) { c.Brokers = []string{"a:1", " "} },
+		`name: "a b"`:                    func(c *Config) { c.Name = "a b" },
+		"name: \"nnn":                    func(c *Config) { c.Name = strings.Repeat("n", 101) },
+		`lanes: "" has`:                  func(c *Config) { c.Lanes = []Lane{{Name: "", Table: "t"}} },
+		`lanes: "a/b" has`:               func(c *Config) { c.Lanes = []Lane{{Name: "a/b", Table: "t"}} },
+		`lanes: lane "a" has no table`:   func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: ""}} },
+		`lanes: two lanes are named "a"`: func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t"}, {Name: "a", Table: "u"}} },
+		"route: ":                        func(c *Config) { c.Route = "x.{aggregate}" },
+		`compression: "brotli" is not one of gzip, lz4`: func(c *Config) { c.Compression = "brotli" },
 		"partitioner: ":                                   func(c *Config) { c.Partitioner = "random" },
 		"batch.rows: -1":                                  func(c *Config) { c.BatchRows = -1 },
 		"batch.rows: 100001":                              func(c *Config) { c.BatchRows = 100_001 },
@@ -100,7 +100,7 @@ func TestConfigFaults(t *testing.T) {
 		"retry.max: 1ms is less than retry.min":           func(c *Config) { c.RetryMax = time.Millisecond },
 		"topics.partitions: -1":                           func(c *Config) { c.Topics.Partitions = -1 },
 		"topics.patience: -1s":                            func(c *Config) { c.Topics.Timeout = -time.Second },
-		`poison: "drop" is none of park, skip, halt`:      func(c *Config) { c.Poison = "drop" },
+		`poison: "drop" is not one of park, skip, halt`:   func(c *Config) { c.Poison = "drop" },
 		"lane a: batch.rows: -2":                          func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t", BatchRows: -2}} },
 		`lanes: lanes "a" and "b" publish the same table`: func(c *Config) { c.Lanes = []Lane{{Name: "a", Table: "t"}, {Name: "b", Table: "t"}} },
 		"topics.replication-factor: -1":                   func(c *Config) { c.Topics.ReplicationFactor = -1 },
@@ -164,7 +164,7 @@ func TestNameIsThatOfTheDatabase(t *testing.T) {
 	c := valid()
 	c.DatabaseURL, c.Name = "postgres://relay@db/a%20b", "named"
 	if r, err := New(&c); err != nil || r.Name() != "named" {
-		t.Errorf("a name of its own: %v", err)
+		t.Errorf("its own name: %v", err)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package inbox is the consumer's side: each message has its effect exactly once, and in order for
 // its key, through crashes, duplicates and poison. It needs the tables that relay inbox migrate up
-// makes in Postgres. Most services use package inboxkafka, which reads messages from Kafka and calls
-// this package; a service that gets messages from elsewhere calls it by itself:
+// makes in Postgres. Most services use package inboxkafka, which reads messages from Kafka and
+// calls this package; a service that gets messages from elsewhere calls it by itself:
 //
 //	in, err := inbox.New(pool, &inbox.Config{Consumer: "billing"})
 //	result, err := in.Handle(ctx, message, func(ctx context.Context, tx pgx.Tx) error {
@@ -17,8 +17,8 @@
 // is written in the transaction of the effect, so both commit or neither does. There are three
 // conditions:
 //
-//   - Handlers change nothing but the database, through tx, because they may run several times before
-//     one run commits. For effects that no database rolls back there is AtMostOnce.
+//   - Handlers change nothing but the database, through tx, because they may run several times
+//     before one run commits. For effects that no database rolls back there is AtMostOnce.
 //   - Marks are kept for longer than a message may come again (Retain).
 //   - A process takes the messages of one key in their order, and decides each before it begins the
 //     next. Processed, Duplicate, Parked and Audited are decisions; a message that is Failed or
@@ -33,8 +33,8 @@
 //     at once.
 //   - The database, or something else that every message needs: IsUnavailable reports true. This is
 //     no attempt of the message. The outcome of a COMMIT may be unknown then; the next Handle finds
-//     it out. If a statement of the inbox fails before a handler runs, the error is ErrOwnStatement,
-//     and no message is to blame.
+//     it out. If a statement of the inbox fails before a handler runs, the error is
+//     ErrOwnStatement, and no message is to blame.
 //   - Another transaction: after a serialization failure or a deadlock the inbox runs the
 //     transaction again by itself.
 //

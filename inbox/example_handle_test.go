@@ -60,8 +60,8 @@ func ExampleInbox_HandleBatch() {
 
 	outcomes, err := in.HandleBatch(ctx, []inbox.Message{
 		{ID: "1", Source: "shop", Topic: "payments", Key: []byte("alice")},
-		{ID: "2", Source: "shop", Topic: "payments", Key: []byte("nobody")},
-		{ID: "3", Source: "shop", Topic: "payments", Key: []byte("nobody")},
+		{ID: "2", Source: "shop", Topic: "payments", Key: []byte("carol")},
+		{ID: "3", Source: "shop", Topic: "payments", Key: []byte("carol")},
 		{ID: "4", Source: "shop", Topic: "payments", Key: []byte("bob")},
 	}, func(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
 		for _, m := range messages {
@@ -83,7 +83,7 @@ func ExampleInbox_HandleBatch() {
 	}
 	// Output:
 	// 1 true false <nil>
-	// 2 false true there is no account nobody
+	// 2 false true there is no account carol
 	// 3 false true <nil>
 	// 4 true false <nil>
 }

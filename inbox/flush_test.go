@@ -37,7 +37,7 @@ func TestFlushPutsOnDiskWhatWasCommitted(t *testing.T) {
 				w.Fatalf("the log is not flushed up to %s", written)
 			}
 		}
-		// Another process takes the partition over: this one may be a zombie, whose offsets nobody
+		// Another process takes the partition over: this one may be a zombie, whose offsets no group
 		// needs.
 		if _, err := w.Open(w.Context(), "orders", 3); err != nil {
 			w.Fatal(err)

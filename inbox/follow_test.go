@@ -28,7 +28,7 @@ func TestAFollowUpEventSaysWhereItCameFrom(t *testing.T) {
 		"causation_id": "m1", "correlation_id": "m0", "traceparent": "00-1-2-01", "tracestate": "a=b",
 	})
 	own := map[string]string{"correlation_id": "mine", "x": "y"}
-	check("headers of its own", follow(own), map[string]string{
+	check("own headers", follow(own), map[string]string{
 		"causation_id": "m1", "correlation_id": "mine", "x": "y", "traceparent": "00-1-2-01", "tracestate": "a=b",
 	})
 	check("the caller's map", own, map[string]string{"correlation_id": "mine", "x": "y"})

@@ -52,8 +52,8 @@ func (i *Inbox[TTx]) Consumer() string { return i.cfg.Consumer }
 // Instance returns who this process is.
 func (i *Inbox[TTx]) Instance() string { return i.cfg.Instance }
 
-// Package inboxloop works on the ledger of an inbox, and services do not: so it is not a method that
-// they see.
+// Package inboxloop works on the ledger of an inbox, and services do not: so it is not a method
+// that they see.
 func init() {
 	ledger.Register(func(in any) any { return in.(interface{ ledgerOf() any }).ledgerOf() })
 }

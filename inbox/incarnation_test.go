@@ -38,7 +38,7 @@ func TestNothingIsDecidedInAnotherIncarnationThanTheCallerKnows(t *testing.T) {
 			w.Fatal(err)
 		}
 		for _, begin := range []func(){
-			func() {}, // nobody has begun the next one yet
+			func() {}, // the next one has not begun yet
 			func() { w.incarnation(w) },
 		} {
 			w.do("DELETE FROM inbox_incarnation")

@@ -122,7 +122,7 @@ func (x *wire) accept(server string) {
 		}
 		upstream, err := net.Dial("tcp", server)
 		if err != nil {
-			_ = client.Close() // the client sees that nobody is there
+			_ = client.Close() // the client sees that the server is gone
 			continue
 		}
 		x.mu.Lock()

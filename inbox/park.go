@@ -12,21 +12,21 @@ import (
 	"github.com/outbox-relay/relay/inbox/internal/tables"
 )
 
-// Order, without a lock on a key that is well: a mark decides a message once. The process that writes
-// it second waits for the end of the first one's transaction. So even a process that was thought
-// dead, and goes on with the same key, cannot invert effects: the other one has seen the earlier
-// message committed before it begins the later one. In a batch the insert of a mark may wait for a
-// process that parks that message; so a batch looks for parked keys in a statement after the marks,
-// with a later snapshot.
+// Order, without a lock on a key that is well: a mark decides a message once. The process that
+// writes it second waits for the end of the first one's transaction. So even a process that was
+// thought dead, and goes on with the same key, cannot invert effects: the other one has seen the
+// earlier message committed before it begins the later one. In a batch the insert of a mark may
+// wait for a process that parks that message; so a batch looks for parked keys in a statement after
+// the marks, with a later snapshot.
 //
 // A parked key has a row in inbox_parked_keys, and three locks on it keep its queue whole:
 //
 //   - FOR KEY SHARE: held by a process that adds a message.
 //   - FOR NO KEY UPDATE: held by a process that takes messages out (a retry). There is one at a
 //     time, and messages that arrive do not wait for it.
-//   - FOR UPDATE: taken by a process that finds the queue empty. It waits for messages that are being
-//     added, looks at the queue once more in a later statement, and removes the row. A message that
-//     waits for that finds no row then, and is handled as usual.
+//   - FOR UPDATE: taken by a process that finds the queue empty. It waits for messages that are
+//     being added, looks at the queue once more in a later statement, and removes the row. A
+//     message that waits for that finds no row then, and is handled as usual.
 
 // Cause is why a message is parked.
 type Cause string

@@ -136,7 +136,7 @@ func TestRetryRunsTheQueueOfAKeyInOrder(t *testing.T) {
 			w.want(inbox.Parked, w, message(id, "k"), never)
 		}
 		if got := w.retry(w, inboxloop.ParkedKey{ID: 1}); got.err != nil || !got.Busy {
-			w.Fatalf("nobody asked: %+v", got)
+			w.Fatalf("nothing was asked for: %+v", got)
 		}
 		key := w.request()
 		w.wantRetried(key, "1", true)
@@ -237,7 +237,7 @@ func TestARetryIsLeftToWhoWorksOnThePartition(t *testing.T) {
 	each(t, func(w *world) {
 		m := message("1", "k")
 		w.park(m)
-		w.request() // by nobody's partition
+		w.request() // of a partition without an owner
 		other := w.process(nil)
 		if _, err := other.Open(w.Context(), m.Topic, m.Partition); err != nil {
 			w.Fatal(err)
@@ -254,7 +254,7 @@ func TestARetryIsLeftToWhoWorksOnThePartition(t *testing.T) {
 			w.Fatal(err)
 		}
 		if keys, err := w.Requested(w.Context(), 10); err != nil || len(keys) != 1 {
-			w.Errorf("Requested gave %v, %v once nobody works on the partition", keys, err)
+			w.Errorf("Requested gave %v, %v once no process works on the partition", keys, err)
 		}
 	})
 }

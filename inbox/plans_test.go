@@ -37,7 +37,7 @@ func explain(t *testing.T, conn *pgx.Conn, mode, statement string, types, argume
 // touched are the partitions of the inbox that a plan scanned at least once.
 var touched = regexp.MustCompile(`(?:Index|Seq|Bitmap)[A-Za-z ]* Scan (?:using \w+ )?on inbox_(past|ahead|hashed|\d{8})[^\n]*\(actual`)
 
-// With partitions of weeks, much in the tables, and no statistics of it: each statement goes by an
+// With partitions of weeks, much in the tables, and no statistics of it: each statement uses an
 // index, and reads no more partitions than its ids are in, whether Postgres plans with the values
 // or without.
 func TestStatementsGoByIndexesAndReadTheirPartitionsOnly(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 // kept is how long the marks of billing are kept, and what is claimed.
 func (w *world) wantKept(want string, claims ...string) {
 	w.Helper()
-	w.wantRows("SELECT coalesce(retention::text, 'for ever') FROM inbox_consumers WHERE consumer = 'billing'", want)
+	w.wantRows("SELECT coalesce(retention::text, 'forever') FROM inbox_consumers WHERE consumer = 'billing'", want)
 	w.wantRows("SELECT claimant FROM inbox_retentions WHERE consumer = 'billing' ORDER BY claimant", claims...)
 }
 
@@ -43,7 +43,7 @@ func TestTheLongestClaimKeepsTheMarks(t *testing.T) {
 		w.retain(0, "g/audit")
 		w.do("UPDATE inbox_retentions SET claimed_at = now() - interval '50 years' WHERE claimant = 'g/audit'")
 		w.retain(2*time.Hour, "g/prices")
-		w.wantKept("for ever", "g/audit", "g/prices", "g/stock")
+		w.wantKept("forever", "g/audit", "g/prices", "g/stock")
 		w.retain(3*time.Hour, "g/audit")
 		w.wantKept("03:00:00", "g/audit", "g/prices", "g/stock")
 	})

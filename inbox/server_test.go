@@ -82,7 +82,7 @@ func TestAHandlerThatSaysUnavailableIsBelieved(t *testing.T) {
 	})
 }
 
-// The same states are an outage if the server lets nobody in any more.
+// The same states are an outage if the server accepts no connections any more.
 func TestAStateOfTheServerIsAnOutageWhereTheServerIsUnwell(t *testing.T) {
 	each(t, func(w *world) {
 		for _, state := range []string{"53100", "57P01"} {

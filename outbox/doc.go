@@ -26,12 +26,12 @@
 //
 // Insert needs nothing of the session: no prepared statement, no setting, no session lock. So it
 // works behind pgbouncer in transaction mode if the connection is set up for that
-// (default_query_exec_mode=exec, or a pgbouncer that tracks prepared statements). All query modes of
-// pgx are tested.
+// (default_query_exec_mode=exec, or a pgbouncer that tracks prepared statements). All query modes
+// of pgx are tested.
 //
 // # Identity
 //
-// Every message has an id: a UUIDv7 that Insert makes, unless the caller gives one. It is the header
-// msg_id of the record, by which consumers recognise a message that they have handled; package inbox
-// does that for them.
+// Every message has an id: a UUIDv7 that Insert makes, unless the caller gives one. It is the
+// header msg_id of the record, by which consumers recognise a message that they have handled;
+// package inbox does that for them.
 package outbox

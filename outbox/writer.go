@@ -88,8 +88,8 @@ func (w *Writer) write(ctx context.Context, tx pgx.Tx, c event.Columns) (err err
 
 // LockAggregate locks the aggregate until tx ends, and waits while another transaction has it. It
 // is for writers that have no row of the aggregate to lock; call it before the insert, and before
-// anything is read that the event depends on. Writers that lock several aggregates must lock them in
-// the same order, or two of them can wait for each other.
+// anything is read that the event depends on. Writers that lock several aggregates must lock them
+// in the same order, or two of them can wait for each other.
 //
 // It returns an *InvalidError if the aggregate could have no events.
 func (w *Writer) LockAggregate(ctx context.Context, tx pgx.Tx, aggregateType, aggregateID string) error {

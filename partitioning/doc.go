@@ -3,8 +3,8 @@
 //
 // Producers choose the partition, not brokers, and client libraries have different defaults. If one
 // service sends a key through the Java client and another through librdkafka, the key lands on two
-// partitions. If you join two topics, or several services write one topic, all producers must agree.
-// So choose the partitioner by its name:
+// partitions. If you join two topics, or several services write one topic, all producers must
+// agree. So choose the partitioner by its name:
 //
 //	murmur2           the Java client, and the clients that follow it (franz-go, kafka-python, KafkaJS)
 //	librdkafka        librdkafka's default consistent_random, and with it confluent-kafka-python, -go and -dotnet

@@ -105,4 +105,4 @@ COMMENT ON FUNCTION outbox_write(text, text, text, jsonb, jsonb, text) IS
 COMMENT ON FUNCTION outbox_write_bytes(text, text, text, bytea, jsonb, text) IS
     'Writes an event and returns its msg_id. The payload is stored byte for byte; NULL is a tombstone.';
 COMMENT ON FUNCTION outbox_lock_aggregate(text, text) IS
-    'Takes the aggregate until the transaction ends, for writers that have no row of it to lock. Call it before the insert.';
+    'Locks the aggregate until the transaction ends, for writers that have no row of it to lock. Call it before the insert.';

@@ -66,7 +66,7 @@ COMMENT ON COLUMN outbox_parked.place IS 'Names the parked row.';
 COMMENT ON COLUMN outbox_parked.id IS 'The id of the row in the outbox. With msg_id it names that row.';
 COMMENT ON COLUMN outbox_parked.seq IS 'The batch of the lane that parked the row; the queue of an aggregate is in the order of (seq, id).';
 COMMENT ON COLUMN outbox_parked.cause IS
-    'refused: this row can never be sent as it is. topic: its topic is away; it goes out by itself once the topic is back. '
+    'refused: this row can never be sent as it is. topic: its topic is unavailable; it goes out by itself once the topic is back. '
     'behind: an earlier row of its aggregate waits.';
 COMMENT ON COLUMN outbox_parked.error IS 'Why, for refused and topic.';
 COMMENT ON COLUMN outbox_parked.attempts IS 'How often the row was refused.';

@@ -38,7 +38,7 @@ CREATE TABLE relay_recoveries (
 COMMENT ON TABLE relay_recoveries IS 'Who settled a contradiction of a lane, when, how and why. Written by relay recover only.';
 COMMENT ON COLUMN relay_recoveries.cause IS 'The kind of the contradiction, such as database-behind.';
 COMMENT ON COLUMN relay_recoveries.diagnosis IS 'The contradiction in words.';
-COMMENT ON COLUMN relay_recoveries.choice IS 'The way on that was chosen: kafka, postgres, restart-from or skip-to-now.';
+COMMENT ON COLUMN relay_recoveries.choice IS 'The choice: kafka, postgres, restart-from or skip-to-now.';
 COMMENT ON COLUMN relay_recoveries.who IS 'The person, process and host that ran the command.';
 COMMENT ON COLUMN relay_recoveries.why IS 'What --why said.';
 COMMENT ON COLUMN relay_recoveries.before IS 'What both logs said.';

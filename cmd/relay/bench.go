@@ -24,14 +24,14 @@ func (p program) benchCommand() *cli.Command {
 		Name:      "bench",
 		Usage:     "measure speed, latency and memory on your servers, beside a raw Kafka producer",
 		UsageText: "relay bench --database-url URL --brokers HOST:PORT[,HOST:PORT] [flags]",
-		Description: `Measures on real servers, in one run and in turn: the relay, as a process of its own, draining a backlog; a
+		Description: `Measures on real servers, in one run and in turn: the relay, as its own process, draining a backlog; a
 raw transactional producer that is fed the same records from memory, with one transactional id and with a
-ring of six whose commits overlap as the relay's do; then the time from the commit of an insert to a
+pool of six whose commits overlap as the relay's do; then the time from the commit of an insert to a
 read_committed consumer at steady rates, beside that of a bare Kafka transaction of one record; then an
 idle relay. It compares, since figures differ from machine to machine; run it where nothing else runs.
 
 It works in schemas (relay_bench_…), topics (relay-bench-…, relay.relay_bench_….checkpoints) and a consumer
-group of its own, and removes them at the end, also after Ctrl-C. It touches nothing of yours, but it takes
+group, and removes them at the end, also after Ctrl-C. It touches nothing of yours, but it takes
 the servers' time and disk: about 1 KB a row in Postgres and Kafka together. The role needs CREATE on the
 database, the Kafka principal the right to make and delete topics.
 

@@ -21,7 +21,7 @@ in turn: without an event; with a plain row of the same size in a table without 
 written in as many round trips; and with an event, written by the Go library with its defaults. Commits a
 second, for each number of writers, and the ratios. synchronous_commit is the server's.
 
-It works in a schema of its own (relay_bench_…) and removes it at the end, also after Ctrl-C. The role needs
+It works in its own schema (relay_bench_…) and removes it at the end, also after Ctrl-C. The role needs
 CREATE on the database. Kafka is not needed.
 
 The JSON form is one line, documented in docs/performance.md; progress goes to standard error.

@@ -141,7 +141,7 @@ func TestStatusAsTextAndAsJSON(t *testing.T) {
 	golden(t, "status-json", localTime.ReplaceAllString(must(t, env, "status", "--output", "json"), `"$1": "TIME"`))
 }
 
-// localTime is a time in the zone of whoever runs the tests.
+// localTime is a time in the zone of the person who runs the tests.
 var localTime = regexp.MustCompile(`"(updated_at|parked_since)": "[^"]+"`)
 
 func TestRunRefusesToStartWhereItCannotWork(t *testing.T) {

@@ -28,7 +28,7 @@ func (p program) demoCommands() []*cli.Command {
 func (p program) demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "demo",
-		Usage:     "show it all on servers of its own: writers, kills, and a count of what arrived",
+		Usage:     "show it all on its own servers: writers, kills, and a count of what arrived",
 		UsageText: "relay demo [--messages N] [--output json]",
 		Description: `Needs no server and no configuration. It starts a throw-away Postgres (an installed one, or one that is
 fetched once and cached) and a Kafka broker simulated in this process. Many writers commit and roll back

@@ -15,7 +15,7 @@ func (p program) demoCommands() []*cli.Command {
 		Name:  "demo",
 		Usage: "not in this release: it needs the source",
 		Action: func(*cli.Context) error {
-			return hint.New("this binary was built without the demo, which brings servers of its own",
+			return hint.New("this binary was built without the demo, which brings its own servers",
 				"go run ./cmd/relay demo, in a clone of github.com/outbox-relay/relay")
 		},
 	}}

@@ -65,7 +65,7 @@ func parseFailpoint(value string) (pipeline.Step, syscall.Signal, int, error) {
 	}
 	step := pipeline.Step(parts[0])
 	if !slices.Contains(pipeline.Steps(), step) {
-		return fail(fmt.Sprintf("%q is none of the steps %v", step, pipeline.Steps()))
+		return fail(fmt.Sprintf("%q is not one of the steps %v", step, pipeline.Steps()))
 	}
 	n, err := strconv.Atoi(parts[1])
 	if err != nil || n < 1 {

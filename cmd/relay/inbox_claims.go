@@ -14,7 +14,7 @@ import (
 func (p program) inboxClaims() *cli.Command {
 	return &cli.Command{
 		Name:      "claims",
-		Usage:     "effects at most once of which nobody knows whether they happened",
+		Usage:     "effects at most once of which it is unknown whether they happened",
 		UsageText: "relay inbox claims list|settle [flags]",
 		Description: `An effect that no database rolls back, such as an e-mail, is claimed before it begins. A claim that stays is a
 question to a person: the process ended, or the handler failed, and the effect may have happened. It is never run

@@ -52,7 +52,7 @@ func writeConsumers(to io.Writer, consumers []operator.Consumer) error {
 		"PARTITIONS\tPROCESSES\tNEWEST SESSION"
 	return writeTable(to, header, func(row func(...any)) {
 		for _, c := range consumers {
-			retention := "for ever"
+			retention := "forever"
 			if c.RetentionSeconds != nil {
 				retention = age(*c.RetentionSeconds)
 			}

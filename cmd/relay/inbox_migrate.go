@@ -12,7 +12,7 @@ func (p program) inboxMigrate() *cli.Command {
 		Usage:     "make, show and remove the tables of the inbox",
 		UsageText: "relay inbox migrate up|down|status|print [flags]",
 		Description: `Works in the first schema of the search_path, or in --schema, beside the tables of an outbox or without them.
-Which migrations are there is recorded in the table relay_inbox_migrations. Teams with a tool of their own take
+Which migrations are there is recorded in the table relay_inbox_migrations. Teams with another tool take
 the SQL from relay inbox migrate print.`,
 		Subcommands: []*cli.Command{p.inboxMigrateUp(), p.inboxMigrateDown(), p.inboxMigrateStatus(), p.inboxMigratePrint()},
 	}

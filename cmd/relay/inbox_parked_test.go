@@ -54,7 +54,7 @@ func TestAParkedKeyIsShownAndItsPayloadOnDemandOnly(t *testing.T) {
 	form := must(t, env, "inbox", "parked", "show", "--key-id", "1", "--output", "json")
 	golden(t, "inbox-parked-show-json", form)
 	if strings.Contains(text+form, "secret") {
-		t.Error("a payload is shown that nobody asked for")
+		t.Error("a payload is shown that was not asked for")
 	}
 	if out := must(t, env, "inbox", "parked", "show", "--key-id", "1", "--payload"); out != "\x01\xff\n" {
 		t.Errorf("the payload is %q", out)

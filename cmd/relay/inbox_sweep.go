@@ -21,7 +21,7 @@ func (p program) inboxSweep() *cli.Command {
 		Usage:     "remove marks that are older than the retention of their consumer",
 		UsageText: "relay inbox sweep --database-url URL [--output json]",
 		Description: `Consumers do this by themselves now and then; the command is for cron, or for services in other languages. It
-works in small steps and holds nobody up; while another process does the same it has nothing to do. What was left
+works in small steps and holds nothing up; while another process does the same it has nothing to do. What was left
 because others held a lock is done the next time. It needs one of the roles inbox_consumer and inbox_operator.
 
 Examples:

@@ -15,7 +15,7 @@ import (
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 var broker *sandbox.Broker
 
@@ -115,6 +115,6 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s is different; go test ./cmd/relay -update writes it anew\ngot:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s is different; go test ./cmd/relay -update writes it again\ngot:\n%s\nwant:\n%s", path, got, want)
 	}
 }

@@ -20,7 +20,7 @@ func (p program) migrateCommand() *cli.Command {
 		Usage:     "make, show and remove the tables of the outbox",
 		UsageText: "relay migrate up|down|status|print [flags]",
 		Description: `Works in the first schema of the search_path, or in --schema. Which migrations are there is recorded in
-the table relay_schema_migrations, apart from that of other tools. Teams with a tool of their own take the
+the table relay_schema_migrations, apart from that of other tools. Teams with another tool take the
 SQL from relay migrate print.`,
 		Subcommands: []*cli.Command{p.migrateUp(), p.migrateDown(), p.migrateStatus(), p.migratePrint()},
 	}

@@ -20,7 +20,7 @@ func checkLayout(c *cli.Context) error {
 	const try = "--layout partitioned, or --layout plain"
 	layout := c.String("layout")
 	if c.IsSet("layout") && !slices.Contains(schema.Layouts, layout) {
-		return usage(try, "--layout: %q is none of %s", layout, strings.Join(schema.Layouts, ", "))
+		return usage(try, "--layout: %q is not one of %s", layout, strings.Join(schema.Layouts, ", "))
 	}
 	if !c.IsSet("partition-rows") {
 		return nil

@@ -24,7 +24,7 @@ SELECT 'outbox', id, coalesce(event, lpad(id::text, 32, '0'))::uuid, 'order', ke
        error, '2026-01-02 03:04:06Z'
   FROM (VALUES (1, NULL, '1', NULL, '\x01ff0a'::bytea, 'refused', E'too\nlarge: ' || repeat('x', 120) || ' by 7 bytes'),
                (2, '`+parkedEvent+`', '1', 'invoices', 'secret', 'behind', NULL),
-               (3, NULL, E'\x1b[31m2', 'late', NULL, 'topic', 'topic late is away')) AS r (id, event, key, topic, payload, cause, error)`)
+               (3, NULL, E'\x1b[31m2', 'late', NULL, 'topic', 'topic late is unavailable')) AS r (id, event, key, topic, payload, cause, error)`)
 	return databaseURL, env
 }
 
@@ -56,7 +56,7 @@ func TestAnAggregateIsShownAndItsPayloadOnDemandOnly(t *testing.T) {
 	form := must(t, env, "parked", "show", "--aggregate-type", "order", "--aggregate-id", "1", "--output", "json")
 	golden(t, "parked-show-json", form)
 	if strings.Contains(text+form, "secret") {
-		t.Error("a payload is shown that nobody asked for")
+		t.Error("a payload is shown that was not asked for")
 	}
 	if out := must(t, env, "parked", "show", "--aggregate", "order/1", "--payload"); out != "\x01\xff\n" {
 		t.Errorf("the payload is %q", out)

@@ -11,8 +11,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// profileFlag names a folder for profiles. Not shown for relay run: profiles are for whoever works
-// on the relay.
+// profileFlag names a folder for profiles. Not shown for relay run: profiles are for people who
+// work on the relay.
 func profileFlag(hidden bool) cli.Flag {
 	return &cli.StringFlag{Name: "profile", Hidden: hidden,
 		Usage: "write profiles of each relay, processor time and allocations, to the folder `DIR`"}

@@ -137,7 +137,7 @@ func (p program) adminServer(cfg config.Config, metrics *telemetry.Metrics, stat
 	served := admin.Config{Metrics: metrics.Gatherer(), Status: status, ReadyWithin: cfg.ReadyWithin, Logger: logger}
 	server, err := admin.Listen(cfg.Admin, served)
 	if errors.Is(err, admin.ErrTaken) && cfg.Admin == config.DefaultAdmin {
-		// Nobody asked for that port: a second relay on one machine must not fail for it.
+		// That port was not asked for: a second relay on one machine must not fail for it.
 		logger.Warn("the default admin address is taken by another process, so a free port is used; --admin names one",
 			"taken", cfg.Admin)
 		server, err = admin.Listen(anyPort, served)

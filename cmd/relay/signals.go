@@ -58,7 +58,7 @@ func untilClosed(ctx context.Context) (_ context.Context, stop context.CancelCau
 	ctx, cancel := context.WithCancelCause(ctx)
 	hangups, pipes := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
-	signal.Notify(pipes, syscall.SIGPIPE) // nobody listens: a socket that is closed raises it too
+	signal.Notify(pipes, syscall.SIGPIPE) // without a receiver: a socket that is closed raises it too
 	go func() {
 		select {
 		case s := <-hangups:

@@ -50,7 +50,7 @@ func TestOneMessageThatLooksLikeAnOutageStopsNobody(t *testing.T) {
 				s.await("the effects of the others", s.effects(100+1))
 				more := 120
 				s.await("the bad one parked", func() bool {
-					more++ // nobody can tell while nothing else is there
+					more++ // unknown while nothing else is there
 					produce(s.brokers, messages(more, 1, "z")...)
 					return s.scalar("SELECT count(*) FROM inbox_parked WHERE msg_id = $1 AND cause = 'attempts'", bad) == 1
 				})

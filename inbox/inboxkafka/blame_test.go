@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 
 	"github.com/jackc/pgx/v5"
 
@@ -64,7 +65,8 @@ func TestBatchThatIsNotDoneInTimeCondemnsNobody(t *testing.T) {
 	}
 }
 
-// The first start that was recorded was in company, whatever the limit: nobody is parked for it.
+// The first start that was recorded was in company, whatever the limit: no message is parked for
+// it.
 func TestOneCrashCondemnsNobody(t *testing.T) {
 	r := newRig(t, 1)
 	r.sendMany(20, 0, "a", "b", "c", "d")
@@ -138,7 +140,7 @@ func TestRetriesOfEffectsAreOneAtATime(t *testing.T) {
 		for most.Load() < n && !most.CompareAndSwap(most.Load(), n) {
 			runtime.Gosched()
 		}
-		return sleep(t.Context(), 3*cfg.RetryInterval) // others are asked for meanwhile
+		return transact.Pause(t.Context(), 3*cfg.RetryInterval) // others are asked for meanwhile
 	}
 	for n := range 3 {
 		m := inbox.Message{Source: "shop", ID: fmt.Sprint("p-", n), Topic: topic, Key: fmt.Append(nil, n)}

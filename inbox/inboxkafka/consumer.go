@@ -11,6 +11,7 @@ import (
 
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/offsets"
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -161,7 +162,7 @@ func (c *Consumer) checkStore(ctx context.Context) error {
 		}
 		wait := c.backoff(failures)
 		c.log.Warn("cannot reach the database; it is tried again", "wait", wait, "error", err)
-		if sleep(ctx, wait) != nil {
+		if transact.Pause(ctx, wait) != nil {
 			return nil
 		}
 	}

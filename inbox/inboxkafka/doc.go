@@ -17,13 +17,13 @@
 //
 // # What happens to a message
 //
-// It is fetched with read_committed, identified, and waits in the queue of its key: topic and key of
-// the record. Workers take keys in turn, each for a message or a batch. Messages of one key are
+// It is fetched with read_committed, identified, and waits in the queue of its key: topic and key
+// of the record. Workers take keys in turn, each for a message or a batch. Messages of one key are
 // handled one after the other; those without a key (null, not empty) when a worker is free. The
 // group's offset moves to the first message of the partition that is not done, and never past it.
 //
-// A message is done if it was processed, or recognised as a duplicate, or parked. A failure is one of
-// three:
+// A message is done if it was processed, or recognised as a duplicate, or parked. A failure is one
+// of three:
 //
 //   - Transient, which is every error that says nothing else, and also a panic and a timeout: its
 //     key waits (BackoffMin to BackoffMax, doubling, with jitter), other keys go on, and after

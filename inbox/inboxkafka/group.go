@@ -16,11 +16,11 @@ import (
 // What may happen beside them, and why no offset is committed of a partition that has another
 // owner:
 //
-//   - A commit on its interval takes the lock of commits, computes the watermarks and keeps the lock until
-//     the answer is there. revoked closes the partition, which stops what begins, then waits for
-//     what is in flight, then takes that lock: a commit before it is complete, and a later one
-//     finds the partition closed. Only then does the callback return, and only then does the client
-//     tell the group, which gives the partition to somebody else.
+//   - A commit on its interval takes the lock of commits, computes the watermarks and keeps the
+//     lock until the answer is there. revoked closes the partition, which stops what begins, then
+//     waits for what is in flight, then takes that lock: a commit before it is complete, and a
+//     later one finds the partition closed. Only then does the callback return, and only then does
+//     the client tell the group, which gives the partition to somebody else.
 //   - lost comes when the group has dropped this member: somebody else may own the partitions
 //     already. Nothing is waited for and nothing committed. A commit under way carries the old
 //     member id and generation, which the broker refuses.

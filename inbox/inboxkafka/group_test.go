@@ -162,7 +162,8 @@ func TestLostPartitions(t *testing.T) {
 	}
 }
 
-// Processes come and go under load; every message has its effect once and in order, whoever had it.
+// Processes come and go under load; every message has its effect once and in order, whichever
+// process had it.
 func TestRebalancesUnderLoad(t *testing.T) {
 	r := newRig(t, 6)
 	cfg := r.config()

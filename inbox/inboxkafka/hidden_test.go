@@ -37,7 +37,7 @@ func TestABrokerThatHidesSettingsKeepsMarksForever(t *testing.T) {
 	r.start(cfg)
 	r.awaitEffects()
 	if keep := r.inbox.kept(); keep != 0 {
-		t.Errorf("marks are kept for %v, and nobody knows how long records live", keep)
+		t.Errorf("marks are kept for %v, although it is unknown how long records live", keep)
 	}
 }
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 
 	"github.com/outbox-relay/relay/inbox"
 )
@@ -174,19 +174,8 @@ func (c *Consumer) persist(ctx context.Context, what string, run func(context.Co
 		failures++
 		wait := c.backoff(failures)
 		c.log.Error("cannot "+what+"; it is tried again", "wait", wait, "error", err)
-		if err := sleep(ctx, wait); err != nil {
+		if err := transact.Pause(ctx, wait); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

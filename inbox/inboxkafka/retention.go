@@ -22,7 +22,7 @@ func (c *Consumer) keeper(admin *kadm.Client) *retention.Keeper {
 		Group: c.cfg.Group, Topics: c.cfg.Topics,
 		Retention: c.cfg.Retention, ReplayWindow: c.cfg.ReplayWindow, SweepInterval: c.cfg.SweepInterval,
 		Store: c.store, Admin: admin, Log: c.log,
-		Persist: c.persist, AwaitBreaker: c.sched.AwaitBreaker, Backoff: c.backoff, Sleep: sleep,
+		Persist: c.persist, AwaitBreaker: c.sched.AwaitBreaker, Backoff: c.backoff,
 		Refused: c.hooks.retention, Swept: c.hooks.swept,
 	}}
 }

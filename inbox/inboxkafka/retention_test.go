@@ -53,9 +53,9 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	if after := sweeps(); after != before {
 		t.Errorf("%d sweeps although marks are needed for longer", after-before)
 	}
-	// Whoever else sweeps this database removes none of ours either.
+	// Other processes that sweep this database remove none of ours either.
 	if keep := r.inbox.kept(); keep != 0 {
-		t.Errorf("marks are kept for %v while that is too short, want for ever", keep)
+		t.Errorf("marks are kept for %v while that is too short, want forever", keep)
 	}
 	if err := fixed.end(); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	r.alter("retention.ms", "72000000")
 	eventually(t, "the longer one", derived(20*time.Hour+2*time.Minute))
 	r.alter("retention.ms", "-1")
-	eventually(t, "for ever", derived(0))
+	eventually(t, "forever", derived(0))
 }
 
 // A topic that does not exist yet is waited for, without a sweep; one whose settings may not be

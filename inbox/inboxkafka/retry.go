@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 
 	"github.com/outbox-relay/relay/inbox"
 	"github.com/outbox-relay/relay/inbox/inboxloop"
@@ -138,7 +139,7 @@ func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
 			c.endRetry(ctx, key, err)
 			return
 		}
-		if sleep(ctx, wait) != nil {
+		if transact.Pause(ctx, wait) != nil {
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/offsets"
 	"github.com/outbox-relay/relay/inbox/inboxkafka/internal/schedule"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 
 	"github.com/outbox-relay/relay/inbox/inboxloop"
 )
@@ -32,7 +33,7 @@ import (
 func (c *Consumer) rewind(ctx context.Context) {
 	rewinds := c.sched.CountRewind()
 	// If a name stands for two servers that both take writes, one incarnation follows the other.
-	if rewinds > 1 && sleep(ctx, c.backoff(rewinds)) != nil {
+	if rewinds > 1 && transact.Pause(ctx, c.backoff(rewinds)) != nil {
 		return
 	}
 	var now inboxloop.Incarnation

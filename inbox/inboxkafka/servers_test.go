@@ -35,7 +35,7 @@ CREATE TABLE effects (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, msg te
 
 // start returns the connection string of a new database with the inbox and some accounts, and the
 // addresses of a new broker with the empty topic transfers. It panics if there is none, since an
-// example has nobody to report to.
+// example cannot report it.
 func start() (databaseURL string, brokers []string) {
 	return testpg.Example(tables, migrations.Inbox()), startBroker()
 }

@@ -109,13 +109,9 @@ func (l *Loop[TTx]) retryHead(
 ) (Retried, error) {
 	done := Retried{Left: true}
 	err := l.ledger.DoHandling(ctx, nil, func(tx inboxdriver.Tx, native TTx) (bool, error) {
-		taken, err := l.takeKey(ctx, tx, key)
-		if err != nil || !taken {
-			done.Busy = !taken
-			return false, err
-		}
-		head, found, err := l.head(ctx, tx, key)
-		if err != nil || !found {
+		head, err := l.head(ctx, tx, key)
+		if err != nil || !head.found {
+			done.Busy = !head.taken
 			return false, err
 		}
 		done.Message, done.Row = head.Message, head.row
@@ -136,36 +132,36 @@ func (l *Loop[TTx]) retryHead(
 	return done, err
 }
 
-// takeKey reports whether the key is ours to take messages from.
-func (l *Loop[TTx]) takeKey(ctx context.Context, tx inboxdriver.Tx, key ParkedKey) (taken bool, err error) {
+// head is the first parked message of a key: taken is whether the key is ours to take messages
+// from, and found whether there is one.
+type head struct {
+	inbox.Message
+	row          int64
+	cause        inbox.Cause
+	taken, found bool
+}
+
+// head takes the key, and reads its first message.
+func (l *Loop[TTx]) head(ctx context.Context, tx inboxdriver.Tx, key ParkedKey) (h head, err error) {
 	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.ClaimKey, Args: []any{key.ID}, Each: func(row inboxdriver.Row) error {
-		taken = true
+		h.taken = true
 		var id int64
 		return row.Scan(&id)
 	}})
 	if err != nil {
-		return false, fmt.Errorf("take the key: %w", failure.OfStatement(ctx, err))
+		return h, fmt.Errorf("take the key: %w", failure.OfStatement(ctx, err))
 	}
-	return taken, nil
-}
-
-// parkedMessage is a message with its row.
-type parkedMessage struct {
-	inbox.Message
-	row   int64
-	cause inbox.Cause
-}
-
-func (l *Loop[TTx]) head(
-	ctx context.Context, tx inboxdriver.Tx, key ParkedKey,
-) (head parkedMessage, found bool, err error) {
+	if !h.taken {
+		return h, nil
+	}
+	// In a statement after the lock: what another process took out before is gone.
 	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.Head, Args: []any{key.ID}, Each: func(row inboxdriver.Row) error {
-		found = true
+		h.found = true
 		var when *time.Time
 		var headers string
-		m := &head.Message
-		err := row.Scan(&head.row, &m.Topic, &m.Key, &m.Source, &m.ID, &m.Type, &m.Partition, &m.Offset, &when, &m.Payload,
-			&head.cause, &headers)
+		m := &h.Message
+		err := row.Scan(&h.row, &m.Topic, &m.Key, &m.Source, &m.ID, &m.Type, &m.Partition, &m.Offset, &when, &m.Payload,
+			&h.cause, &headers)
 		if err != nil {
 			return err
 		}
@@ -176,9 +172,9 @@ func (l *Loop[TTx]) head(
 		return err
 	}})
 	if err != nil {
-		return head, false, fmt.Errorf("read the parked message: %w", failure.OfStatement(ctx, err))
+		return h, fmt.Errorf("read the parked message: %w", failure.OfStatement(ctx, err))
 	}
-	return head, found, nil
+	return h, nil
 }
 
 // readHeaders reads the JSON that the statement makes: [[name, value], …] in hexadecimal, null for
@@ -220,12 +216,8 @@ var errUnread = errors.New("its records were never read; read them from the topi
 func (l *Loop[TTx]) startParked(ctx context.Context, key ParkedKey) (starts int, err error) {
 	err = l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
-			taken, err := l.takeKey(ctx, tx, key)
-			if err != nil || !taken {
-				return false, err
-			}
-			head, found, err := l.head(ctx, tx, key)
-			if err != nil || !found {
+			head, err := l.head(ctx, tx, key)
+			if err != nil || !head.found {
 				return false, err
 			}
 			if head.cause == inbox.CauseSize {
@@ -273,12 +265,8 @@ func (l *Loop[TTx]) release(ctx context.Context, key ParkedKey) (left bool, err 
 func (l *Loop[TTx]) RetryFailed(ctx context.Context, key ParkedKey, why error) error {
 	err := l.ledger.Rerun(ctx, func() error {
 		return l.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
-			taken, err := l.takeKey(ctx, tx, key)
-			if err != nil || !taken {
-				return false, err
-			}
-			head, found, err := l.head(ctx, tx, key)
-			if err != nil || !found {
+			head, err := l.head(ctx, tx, key)
+			if err != nil || !head.found {
 				return false, err
 			}
 			id := identify(head.Message)

@@ -24,13 +24,9 @@ func (l *Loop[TTx]) RetryAtMostOnce(
 	err := l.ledger.DoHandling(ctx, nil, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
 		// The transaction holds the key all the while, so that no other process finds the claim of a
 		// run that goes on.
-		taken, err := l.takeKey(ctx, tx, key)
-		if err != nil || !taken {
-			done.Busy = !taken
-			return false, err
-		}
-		head, found, err := l.head(ctx, tx, key)
-		if err != nil || !found {
+		head, err := l.head(ctx, tx, key)
+		if err != nil || !head.found {
+			done.Busy = !head.taken
 			return false, err
 		}
 		if head.cause == inbox.CauseSize {

@@ -10,7 +10,8 @@
 // same time. Package inboxkafka takes it for a whole consumer. Everything else is as package inbox
 // describes it.
 //
-// Any driver for Postgres will do whose errors tell their SQLSTATE by a method SQLState, as those of
-// github.com/jackc/pgx/v5/stdlib and github.com/lib/pq do. With the former, a handler that ignores
-// the end of its context has its connection cut at once; with others, once its statement ends.
+// Any driver for Postgres will do whose errors tell their SQLSTATE by a method SQLState, as those
+// of github.com/jackc/pgx/v5/stdlib and github.com/lib/pq do. With the former, a handler that
+// ignores the end of its context has its connection cut at once; with others, once its statement
+// ends.
 package inboxsql

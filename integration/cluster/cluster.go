@@ -157,7 +157,7 @@ func (c *Cluster) Stop() error {
 	defer c.mu.Unlock()
 	var err error
 	for _, n := range c.nodes {
-		err = errors.Join(err, n.kill()) // nobody will read the data again
+		err = errors.Join(err, n.kill()) // the data is not read again
 	}
 	if c.scratch != nil {
 		err = errors.Join(err, c.scratch.Remove())

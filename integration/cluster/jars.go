@@ -50,7 +50,7 @@ func fetchPinned(ctx context.Context, dir string, digests pinned.Digests) error 
 		return err
 	}
 	if err := digests.Folder(dir, ".jar"); err != nil {
-		return fmt.Errorf("fetch Kafka %s: %w; after a change of pom.xml, go run ./integration/pins writes the digests anew", Version, err)
+		return fmt.Errorf("fetch Kafka %s: %w; after a change of pom.xml, go run ./integration/pins writes the digests again", Version, err)
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (c *Cluster) settings() map[string]string {
 		"transaction.state.log.num.partitions":     "4",
 		"transaction.state.log.replication.factor": factor,
 		"transaction.state.log.min.isr":            inSync,
-		// A group of one has nobody to wait for.
+		// A group of one waits for no member.
 		"group.initial.rebalance.delay.ms": "0",
 		// A killed broker's partitions move once its session ends: 9 s by default, a long time to wait
 		// in a test.

@@ -106,7 +106,7 @@ func (c *inboxCase) awaitEffects(more int, timeout time.Duration) {
 type places map[string]int64
 
 // ends are those of the topics as they are now. What a transaction writes at its end is not
-// counted: nobody reads it. Call it when no producer runs any more.
+// counted: it is not read. Call it when no producer runs any more.
 func (c *inboxCase) ends() (ends places, records []*kgo.Record) {
 	c.t.Helper()
 	ends = make(places)
@@ -172,12 +172,12 @@ func (c *inboxCase) drain(timeout time.Duration, running ...*kit.RelayProcess) [
 func (c *inboxCase) nothingLeft() {
 	c.t.Helper()
 	if n := c.count("SELECT count(*) FROM inbox_sessions"); n > 0 {
-		c.t.Errorf("%d partitions are said to be worked on, and nobody runs", n)
+		c.t.Errorf("%d partitions are said to be worked on, and no process runs", n)
 	}
 	const open = `SELECT count(*) FROM inbox_started s WHERE NOT EXISTS (
     SELECT FROM inbox i WHERE i.consumer = s.consumer AND i.source = s.source AND i.msg_id = s.msg_id)`
 	if n := c.count(open); n > 0 {
-		c.t.Errorf("%d messages are said to be started, and nobody runs", n)
+		c.t.Errorf("%d messages are said to be started, and no process runs", n)
 	}
 	if n := c.count("SELECT count(*) FROM inbox_started"); n > 0 {
 		c.t.Logf("%d messages that are handled are said to be started", n)

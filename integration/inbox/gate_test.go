@@ -10,7 +10,7 @@ import (
 )
 
 // gate is a TCP proxy in front of a server. Open, it passes everything on. Shut, nothing passes in
-// either direction, new connections included, and nobody is told: as when a cable is pulled.
+// either direction, new connections included, without a word: as when a cable is pulled.
 type gate struct {
 	t        testing.TB
 	listener net.Listener

@@ -55,7 +55,7 @@ func TestAnEffectThatNobodyRollsBackHappensAtMostOnceThroughKills(t *testing.T) 
 	t.Logf("messages %d, effects %d, twice %d, lost %d, begun and not had %d; %d kills, %d claims, %d messages in the audit",
 		len(s.sent), len(mailed), twice, lost, unknown, len(points), claims, audited)
 	if twice+lost > 0 || len(mailed)+unknown != len(s.sent) || claims > len(points)*c.settings.Workers || audited != claims {
-		t.Error("an effect was had twice, or nobody is told of one that was not")
+		t.Error("an effect happened twice, or one that did not is not told")
 	}
 }
 

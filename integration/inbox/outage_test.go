@@ -124,7 +124,7 @@ func sameGeneration(consumers []*kit.RelayProcess) bool {
 }
 
 // A handler hangs: its key waits, and all others go on. SIGTERM ends the consumer in time even so,
-// whether the handler looks at its context or not, and nothing of it is left in the database.
+// whether the handler looks at its context or not, and none of its effect is left in the database.
 func TestAHandlerThatHangsHoldsItsKeyOnlyAndNoShutdown(t *testing.T) {
 	for _, kind := range []string{victim.Hang, victim.Deaf} {
 		t.Run(kind, func(t *testing.T) {

@@ -177,7 +177,7 @@ func (s *sender) fillKeys(sick sickKeys, last int64) {
 	}
 }
 
-// A message ends the process of whoever handles it. It is parked after a set number of crashes, and
+// A message ends each process that handles it. It is parked after a set number of crashes, and
 // none of its neighbours is.
 func TestAMessageThatEndsItsProcessIsParkedAndItsNeighboursAreNot(t *testing.T) {
 	for name, batch := range map[string]bool{"one by one": false, "many at once": true} {

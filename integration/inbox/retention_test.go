@@ -133,7 +133,7 @@ func TestAWeekIsEmptiedOnceNobodyNeedsAMarkInIt(t *testing.T) {
 
 	m.add("reports", "14 days", "13 days", 1)
 	if swept := m.sweep(); swept.Emptied != nil {
-		t.Fatalf("with a mark of a consumer that keeps them for ever: %+v", swept)
+		t.Fatalf("with a mark of a consumer that keeps them forever: %+v", swept)
 	}
 	m.exec(`DELETE FROM inbox WHERE consumer = 'reports'`)
 
@@ -152,7 +152,7 @@ func TestAWeekIsEmptiedOnceNobodyNeedsAMarkInIt(t *testing.T) {
 	}
 }
 
-// Two consumers share a week: it goes by the longer of the two retentions.
+// Two consumers share a week: it follows the longer of the two retentions.
 func TestAWeekGoesByTheLongestRetentionInIt(t *testing.T) {
 	m := newMarks(t)
 	m.add("billing", "14 days", "13 days", 10)
@@ -257,7 +257,7 @@ func TestOldMarksOutsideTheWeeksAreDeletedInBatches(t *testing.T) {
 	}
 }
 
-// A week that is long past and holds marks that somebody keeps is searched for those that nobody
+// A week that is long past and holds marks that one consumer keeps is searched for those that none
 // does.
 func TestOldMarksGoFromAWeekThatIsKeptByOthers(t *testing.T) {
 	m := newMarks(t)

@@ -42,7 +42,7 @@ func TestEmptyWeeksOfLongAgoAreDroppedAndTheirRangeStays(t *testing.T) {
 	m := newMarks(t)
 	m.addPastWeeks(40, 3)
 	m.add("reports", "900 days", "1 day", 5)    // in inbox_past
-	m.add("reports", "210 days", "200 days", 5) // 30 weeks ago: kept for ever
+	m.add("reports", "210 days", "200 days", 5) // 30 weeks ago: kept forever
 	keeps := m.in("210 days")
 	if swept := m.sweep(); swept.Dropped != 0 {
 		t.Errorf("before it is proven that inbox_past fits its new range: %+v", swept)

@@ -36,7 +36,7 @@ func Ask(t testing.TB, url, query string, arguments []any, into ...any) error {
 	return err
 }
 
-// EndSession closes the session that Ask has left open, for what nobody may be connected for.
+// EndSession closes the session that Ask has left open, for what allows no other connection.
 func EndSession(url string) { CloseQuietly(takeSession(url)) }
 
 func takeSession(url string) *pgx.Conn {

@@ -15,10 +15,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// KeepDir is the folder in which a test that fails leaves logs and what topics hold: RELAY_TEST_KEEP, none unless it is set.
+// KeepDir is the folder in which a test that fails leaves logs and what topics hold:
+// RELAY_TEST_KEEP, none unless it is set.
 func KeepDir() string { return os.Getenv("RELAY_TEST_KEEP") }
 
-// Autopsy writes what each partition of the topics holds, aborted records and markers included, to KeepDir.
+// Autopsy writes what each partition of the topics holds, aborted records and markers included, to
+// KeepDir.
 func Autopsy(t testing.TB, bootstrap []string, topics ...string) {
 	t.Helper()
 	if KeepDir() == "" {

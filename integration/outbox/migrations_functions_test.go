@@ -125,7 +125,7 @@ func TestWriteFunctionsStoreWhatTheyAreGiven(t *testing.T) {
 	}
 }
 
-// A trigger runs with the search_path of whoever changes the business table.
+// A trigger runs with the search_path of the role that changes the business table.
 func TestWriteFunctionsFindTheirTableFromAnySearchPath(t *testing.T) {
 	conn := kit.Connect(t, kit.Database(t))
 	kit.Script(t, conn, `

@@ -51,8 +51,9 @@ func (e *embedded) published() int {
 	return e.rows
 }
 
-// A service that embeds the relay has two replicas. The one that publishes ends while events are written, and the other goes
-// on: each event arrives once and in order, as it does with the command.
+// A service that embeds the relay has two replicas. The one that publishes ends while events are
+// written, and the other goes on: each event arrives once and in order, as it does with the
+// command.
 func TestAnEmbeddedRelayHandsItsLaneOver(t *testing.T) {
 	t.Parallel()
 	url := kit.Database(t)

@@ -142,7 +142,7 @@ func (c *recoveryCase) expect(sets ...expected) {
 		}
 	}
 	if len(got) > 0 {
-		c.t.Errorf("%d messages were published that nobody expects", len(got))
+		c.t.Errorf("%d messages were published that are not expected", len(got))
 	}
 }
 

@@ -224,7 +224,7 @@ func TestRecoverACopyOfTheDatabase(t *testing.T) {
 	}
 	c.mustClose(f, recovery.ChooseKafka)
 	c.counts(c.option(f, recovery.ChoosePostgres), after, nil, nil)
-	// The copy disturbs nobody until it is told to go on; then the original halts.
+	// The copy disturbs no other relay until it is told to go on; then the original halts.
 	c.expect(once("of the original", before, original))
 	c.choose(recovery.ChoosePostgres)
 	c.awaitAll()
@@ -248,7 +248,7 @@ func copyDatabase(t *testing.T, of string) string {
 	}
 	original := strings.TrimPrefix(address.Path, "/")
 	maintenance := kit.MaintenanceURL(t)
-	kit.EndSession(address.String()) // nobody may be connected to what is copied
+	kit.EndSession(address.String()) // what is copied must have no connections
 	kit.Execute(t, maintenance, "CREATE DATABASE "+original+"_copy TEMPLATE "+original)
 	t.Cleanup(func() { kit.Execute(t, maintenance, "DROP DATABASE IF EXISTS "+original+"_copy WITH (FORCE)") })
 	address.Path += "_copy"

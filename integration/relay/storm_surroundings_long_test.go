@@ -116,7 +116,7 @@ func endSessions(ctx context.Context, conn *pgx.Conn) error {
 	return kit.Statements("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '"+stormRole+"'")(ctx, conn)
 }
 
-// rewriteTable writes every row again. Whoever reads with an older snapshot sees an empty table.
+// rewriteTable writes every row again. A reader with an older snapshot sees an empty table.
 func rewriteTable(ctx context.Context, conn *pgx.Conn) error {
 	return kit.Statements("ALTER TABLE outbox ALTER COLUMN created_at TYPE timestamptz USING created_at + interval '0'")(ctx, conn)
 }

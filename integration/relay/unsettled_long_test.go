@@ -22,7 +22,7 @@ import (
 // A partition has no leader at the moment of a commit: Kafka notes that the transaction is complete
 // and leaves the partition without a marker (KAFKA-20734). One relay is killed then, and its
 // successors with a transaction open on that partition; another lives on and has nothing more to
-// publish. No row is hidden, and nobody waits.
+// publish. No row is hidden, and no reader waits.
 func TestACommitWithoutItsMarkersHidesNothing(t *testing.T) {
 	kafka := kit.OwnCluster(t, cluster.Options{Brokers: 3, StartTimeout: 4 * time.Minute})
 	const topic = "unsettled.account"

@@ -20,8 +20,8 @@ import (
 	migrations "github.com/outbox-relay/relay/sql"
 )
 
-// inboxRoles is a database whose inbox is in its own schema, in which nobody may execute a function
-// unasked, with the roles.
+// inboxRoles is a database whose inbox is in its own schema, in which no other role may execute a
+// function unasked, with the roles.
 type inboxRoles struct {
 	t     *testing.T
 	conn  *pgx.Conn

@@ -88,7 +88,7 @@ const denied = "42501"
 func TestRolesMayDoTheirWorkAndNothingElse(t *testing.T) {
 	t.Parallel()
 	conn := kit.Connect(t, kit.EmptyDatabase(t))
-	// A database that lets nobody execute new functions unasked.
+	// A database that grants EXECUTE on new functions to no role.
 	kit.Script(t, conn, `ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 		CREATE SCHEMA "Odd schema"; SET search_path = "Odd schema"`)
 	for _, m := range migrations.List() {

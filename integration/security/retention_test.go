@@ -47,7 +47,7 @@ func TestTheRoleOfTheRelayIsEnoughForRetention(t *testing.T) {
 
 func uniqueLogin() string { return fmt.Sprintf("%x", rand.Uint64()) }
 
-// In the partitioned layout the roles may do as much as in the plain one, and nobody touches a
+// In the partitioned layout the roles may do as much as in the plain one, and no role touches a
 // partition but through the table.
 func TestRolesOnThePartitionedLayout(t *testing.T) {
 	t.Parallel()

@@ -195,7 +195,7 @@ func asPrivileges(t *testing.T, conn *pgx.Conn, grants []access.Grant) []string 
 	return slices.Sorted(maps.Keys(set))
 }
 
-// needed are the statements for which the roles are there. Whoever adds a grant adds the statement
+// needed are the statements for which the roles are there. If you add a grant, add the statement
 // that needs it.
 var needed = map[string][]string{
 	"relay_operator": {
@@ -292,7 +292,7 @@ func byColumn(grants []access.Grant) []access.Grant {
 }
 
 // failsAfter reports whether a statement that the role is there for is denied once revoke has run.
-// Nothing of it stays.
+// All of it is removed.
 func failsAfter(t *testing.T, conn *pgx.Conn, role, revoke string) bool {
 	t.Helper()
 	tx, err := conn.Begin(t.Context())

@@ -27,10 +27,10 @@ const (
 	saslListener      = "SASLTLS"   // TLS and every mechanism of SASL
 	clearListener     = "CLEAR"     // SASL without TLS
 	misnamedListener  = "MISNAMED"  // TLS with a certificate for kafka.internal, which is not how it is reached
-	impatientListener = "IMPATIENT" // TLS and SCRAM-SHA-512, authenticated anew every few seconds
+	impatientListener = "IMPATIENT" // TLS and SCRAM-SHA-512, authenticated again every few seconds
 )
 
-// The users of securedKafka. The operator may do everything, and so may whoever comes without
+// The users of securedKafka. The operator may do everything, and so may a client that comes without
 // authentication: the harness. The relay may do what ACLs say.
 const (
 	operatorUser, operatorPassword = "operator", "oper4tor-Pa55word"
@@ -239,7 +239,7 @@ func (s *securedKafka) asRelay(t testing.TB, listener string) []string {
 	}
 }
 
-// strangersCertificate is signed by an authority that nobody knows.
+// strangersCertificate is signed by an unknown authority.
 func strangersCertificate(t testing.TB) (certificate, key string) {
 	t.Helper()
 	authority, err := testcert.New("a stranger")

@@ -21,7 +21,7 @@ const (
 	InsideEffect Point = "inside-effect" // half of its effect is written
 	AfterEffect  Point = "after-effect"  // it is about to return
 	BeforeCommit Point = "before-commit" // everything but COMMIT was sent
-	AfterCommit  Point = "after-commit"  // the answer to COMMIT has come, and nobody has read it
+	AfterCommit  Point = "after-commit"  // the answer to COMMIT has come, and was not read
 	BeforeOffset Point = "before-offset" // a commit of offsets is about to be sent
 	SentOffset   Point = "sent-offset"   // it was sent, and is not answered
 	AfterOffset  Point = "after-offset"  // it is answered

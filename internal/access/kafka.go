@@ -21,7 +21,7 @@ type Deployment struct {
 	// Lanes are the outbox tables.
 	Lanes []relay.Lane
 
-	// Routes are the templates that lead rows without a topic of their own to one.
+	// Routes are the templates that lead rows without a topic to one.
 	Routes []string
 
 	// Topics are further topics that rows name themselves. A trailing * makes a prefix; * alone

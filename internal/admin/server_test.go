@@ -51,11 +51,11 @@ func TestReadinessIsProgress(t *testing.T) {
 			lanes: []relay.LaneStatus{{State: relay.Standby, Progress: ago(time.Hour)}}},
 		"running and progressing": {
 			lanes: []relay.LaneStatus{{State: relay.Running, Progress: ago(time.Second)}}},
-		"running without a topic that is away": {
-			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is away", Progress: ago(time.Second)}},
-			remark: "topic late is away"},
-		"stuck, and without a topic that is away": {
-			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is away", Progress: ago(time.Minute)}},
+		"running without a topic that is unavailable": {
+			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is unavailable", Progress: ago(time.Second)}},
+			remark: "topic late is unavailable"},
+		"stuck, and without a topic that is unavailable": {
+			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is unavailable", Progress: ago(time.Minute)}},
 			reason: "no progress for 1m0s"},
 		"running and stuck": {
 			lanes:  []relay.LaneStatus{{State: relay.Running, Progress: ago(42 * time.Second)}},

@@ -76,7 +76,7 @@ type Config struct {
 	// 30 s.
 	StartTimeout time.Duration
 
-	// View is told how it goes. Defaults to nobody.
+	// View is told of the progress. Defaults to none.
 	View View
 }
 
@@ -141,7 +141,7 @@ func (c Config) Validate() error {
 		between("rate", rate, 1, 100_000)
 	}
 	if _, ok := compressions[c.Compression]; !ok {
-		faults = append(faults, fmt.Errorf("compression: %q is none of those that the relay knows", c.Compression))
+		faults = append(faults, fmt.Errorf("compression: %q is unknown to the relay", c.Compression))
 	}
 	if c.Duration < time.Second {
 		faults = append(faults, fmt.Errorf("seconds: %v is less than a second", c.Duration))

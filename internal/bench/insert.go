@@ -38,7 +38,7 @@ type InsertConfig struct {
 	// StartTimeout bounds the wait for Postgres. Defaults to 30 s.
 	StartTimeout time.Duration
 
-	// View is told how it goes. Defaults to nobody.
+	// View is told of the progress. Defaults to none.
 	View View
 }
 

@@ -80,7 +80,7 @@ func (s *site) mayCreate(ctx context.Context) error {
 		return fmt.Errorf("look up the rights of the role: %w", preflight.Explain(err))
 	}
 	if !may {
-		return hint.Wrap(fmt.Errorf("role %s may not create a schema in database %s, and the bench works in one of its own", role, database),
+		return hint.Wrap(fmt.Errorf("role %s may not create a schema in database %s, and the bench works in its own", role, database),
 			"GRANT CREATE ON DATABASE %s TO %s, or name another role or database in --database-url",
 			pgx.Identifier{database}.Sanitize(), pgx.Identifier{role}.Sanitize())
 	}

@@ -70,7 +70,7 @@ const (
 	AnotherLane Cause = "another-lane"
 	// ForeignRows: the outbox holds rows of transactions that this server has not had.
 	ForeignRows Cause = "foreign-rows"
-	// HangingTransaction: a partition holds a transaction of the lane open, and nobody can say
+	// HangingTransaction: a partition holds a transaction of the lane open, and it is unknown
 	// whether it was committed.
 	HangingTransaction Cause = "hanging-transaction"
 	// UnfinishedRecovery: relay recover was cut short.

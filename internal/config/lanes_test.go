@@ -66,7 +66,7 @@ func TestFaultsOfLanes(t *testing.T) {
 		"lanes:\n  a:\n":           "lane a has neither a table nor settings",
 		"lanes:\n  a: {rows: 3}\n": "lane a: rows is no setting of a lane",
 		"lanes:\n  a: {table: t, batch: {rows: many}}\n":       `lane a: batch.rows: "many" is not a whole number`,
-		"lanes:\n  a: {table: t, poison: drop}\n":              `lane a: poison: "drop" is none of park, skip, halt`,
+		"lanes:\n  a: {table: t, poison: drop}\n":              `lane a: poison: "drop" is not one of park, skip, halt`,
 		"lanes:\n  a: {route: x}\n":                            `lanes: lane "a" has no table`,
 		"lanes:\n  a: t\n  b: t\n":                             `publish the same table`,
 		"lanes: a=t\ntable: u\n":                               "table: set together with lanes",

@@ -289,7 +289,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 		"unknown environment variable RELAY_BROKER",
 		`route: "" is not allowed (--route)`,
 		"batch.rows: -1 is negative (" + file + " line 2)",
-		`log.level: "loud" is none of debug, info, warn, error (` + file + " line 3)",
+		`log.level: "loud" is not one of debug, info, warn, error (` + file + " line 3)",
 		"poll.max: 50ms is less than poll.min (1s)",
 		`brokers: "b" is not HOST:PORT`,
 		`admin: "nonsense" is neither HOST:PORT nor off`,

@@ -101,7 +101,7 @@ func (s Setting) set(c *Config, text string) error {
 // setField parses text into a field of the setting's kind.
 func (s Setting) setField(to any, text string) error {
 	if s.Choices != nil && !slices.Contains(s.Choices, text) {
-		return fmt.Errorf("%q is none of %s", text, strings.Join(s.Choices, ", "))
+		return fmt.Errorf("%q is not one of %s", text, strings.Join(s.Choices, ", "))
 	}
 	switch field := to.(type) {
 	case *string:

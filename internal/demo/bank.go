@@ -79,8 +79,8 @@ func Bank(ctx context.Context) error {
 		},
 		Topics: []string{topic}, Batch: bankBatch, Workers: bankWorkers, MaxRecords: bankRecords,
 		CommitInterval: 200 * time.Millisecond, Retention: inboxkafka.KeepForever,
-		// A static member that comes back has its partitions at once: nobody waits for the session of
-		// the killed one to end.
+		// A static member that comes back has its partitions at once: no member waits for the session
+		// of the killed one to end.
 		Instance: bankMember,
 		// Here it is the demo that kills the process, and no message's fault.
 		CrashLimit: -1,
@@ -117,8 +117,8 @@ func book(ctx context.Context, tx pgx.Tx, messages []inbox.Message) error {
 		  FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[]) WITH ORDINALITY
 		       AS b (id, account, version, receiver, cents, place)
 		 ORDER BY place`, ids, accounts, versions, receivers, cents)
-	// Everybody takes the accounts in one order, so that nobody waits in a circle, and last, so that
-	// nobody waits for long.
+	// All writers lock the accounts in one order, so that there is no deadlock, and last, so that
+	// none waits for long.
 	statements.Queue("SELECT FROM balances WHERE account = ANY ($1) ORDER BY account FOR UPDATE", touched)
 	statements.Queue(`UPDATE balances b SET cents = b.cents + c.cents FROM unnest($1::text[], $2::bigint[]) AS c (account, cents)
 		WHERE b.account = c.account`, touched, by)

@@ -86,7 +86,7 @@ func (c *consumer) enter(fetches kgo.Fetches) {
 		entries = append(entries, e)
 		c.first(r, e)
 	})
-	// Under one lock: whoever sees the new positions finds the records in the ledger.
+	// Under one lock: a reader that sees the new positions finds the records in the ledger.
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	maps.Copy(c.positions, positions)

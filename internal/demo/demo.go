@@ -40,7 +40,7 @@ type Config struct {
 	// missing as lost. Defaults to one minute.
 	StallAfter time.Duration
 
-	// View is told how it goes. Defaults to nobody.
+	// View is told of the progress. Defaults to none.
 	View View
 }
 

@@ -48,7 +48,7 @@ SELECT count(*), count(*) FILTER (WHERE b.cents <> coalesce(w.cents, $1)), sum(b
   FROM bank.balances b LEFT JOIN want w USING (account)`
 )
 
-// auditEffects compares the books of the bank with the outbox, once nobody writes any more.
+// auditEffects compares the books of the bank with the outbox, once all writing has ended.
 func auditEffects(ctx context.Context, databaseURL string) (_ *effects, err error) {
 	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {

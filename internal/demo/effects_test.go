@@ -12,7 +12,7 @@ import (
 )
 
 // A message that had no effect, one that had it twice, one whose effect came too late and one that
-// nobody wrote are seen, without the inbox being asked: its tables stay empty here.
+// were never written are seen, without the inbox being asked: its tables stay empty here.
 func TestTheAuditSeesWhatTheInboxWouldHaveLetThrough(t *testing.T) {
 	s, err := newStage(t.Context(), []string{"a", "b"}, func(string) {})
 	if err != nil {

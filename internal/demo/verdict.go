@@ -30,8 +30,8 @@ type Result struct {
 	// Seconds from the first write to the end of the checks, without the start of the servers.
 	Seconds float64 `json:"seconds"`
 
-	// Invented is how many were read that nobody committed: rolled back, never written, or altered on
-	// the way.
+	// Invented is how many were read that were never committed: rolled back, never written, or
+	// altered on the way.
 	Invented int `json:"invented"`
 	// Hidden is how many records are in the topic that a read_committed consumer is not shown: killed
 	// relays left them in transactions that were aborted.
@@ -49,7 +49,7 @@ type Result struct {
 	EffectsTwice int `json:"effects_twice"`
 	// EffectsReordered is how many effects came after that of a later event of their account.
 	EffectsReordered int `json:"effects_reordered"`
-	// EffectsInvented is how many messages had an effect that nobody committed.
+	// EffectsInvented is how many messages had an effect without having been committed.
 	EffectsInvented int `json:"effects_invented"`
 	// BalancesWrong is how many accounts have another balance than the committed messages make.
 	BalancesWrong int `json:"balances_wrong"`
@@ -110,7 +110,7 @@ func (r *Result) writeCounts(b *strings.Builder) {
 	row(r.EffectsLost, "lost", "messages that never had their effect")
 	row(r.EffectsTwice, "twice", "effects that happened again")
 	row(r.EffectsReordered, "reordered", "effects after that of a later event of the same account")
-	row(r.EffectsInvented, "invented", "effects of what nobody committed")
+	row(r.EffectsInvented, "invented", "effects of what was not committed")
 	b.WriteString("\n")
 	row(r.DuplicatesSent, "sent again", "on purpose, by another producer, with the same id and source")
 	row(r.DuplicatesRefused, "refused", "of those, by the inbox")
@@ -158,7 +158,7 @@ const explanation = `How it was checked
 
 What "exactly once" means here
   A consumer that reads committed records sees each committed message once, whenever the relay dies, and the
-  messages of one aggregate in the order of their transactions, as long as these take the aggregate before they insert.
+  messages of one aggregate in the order of their transactions, as long as these lock the aggregate before they insert.
   What a consumer writes to its database in the transaction of the inbox happens once for each message, in that order.
 
 What this does not show

@@ -12,7 +12,7 @@ import (
 	"github.com/outbox-relay/relay/internal/harness/ledger"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 func golden(t *testing.T, name string, got []byte) {
 	t.Helper()
@@ -27,7 +27,7 @@ func golden(t *testing.T, name string, got []byte) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs; go test -update writes it anew. Got:\n%s", path, got)
+		t.Errorf("%s differs; go test -update writes it again. Got:\n%s", path, got)
 	}
 }
 
@@ -49,7 +49,7 @@ func faultyResult() *Result {
 		ledger.Lost:       {"message 1 (version 7 of account-001) was committed and never read"},
 		ledger.Duplicated: {"message 2 (version 8 of account-001) was read again"},
 		ledger.Reordered:  {"message 3 (version 9 of account-001) was read after version 10"},
-		ledger.Invented:   {"message 4 (version 11 of account-001) was read, and nobody wrote it"},
+		ledger.Invented:   {"message 4 (version 11 of account-001) was read, and never written"},
 	}
 	return r
 }

@@ -137,7 +137,7 @@ func (w *writer) planOpen(n int) workload.Plan {
 }
 
 // draw chooses the accounts of a transaction, in the order in which everybody takes them, so that
-// nobody deadlocks.
+// there is no deadlock.
 func (w *writer) draw(n int) []string {
 	want := min(n, 1+w.random.IntN(mostAccounts))
 	first := w.random.IntN(sharedAccounts - mostAccounts)

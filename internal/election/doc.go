@@ -3,5 +3,5 @@
 // it.
 //
 // The group says who should run a lane. It decides no more than that: a lane is safe because of its
-// epoch in Postgres and the fence in Kafka, whoever believes to be assigned.
+// epoch in Postgres and the fence in Kafka, whichever process believes to be assigned.
 package election

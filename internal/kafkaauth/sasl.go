@@ -52,7 +52,7 @@ func (s SASL) check(r *report) {
 			r.text(settingTokenFile, s.TokenFile)
 		}
 	default:
-		r.fault(settingMechanism, fmt.Errorf("%q is none of %s", s.Mechanism, strings.Join(Mechanisms(), ", ")))
+		r.fault(settingMechanism, fmt.Errorf("%q is not one of %s", s.Mechanism, strings.Join(Mechanisms(), ", ")))
 	}
 }
 

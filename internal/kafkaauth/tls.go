@@ -136,7 +136,7 @@ func checkKey(path string, text []byte) error {
 	return hint.New(path+" holds no private key in PEM", "it must begin with -----BEGIN PRIVATE KEY-----")
 }
 
-// config reads the files and returns what the next connection goes by.
+// config reads the files and returns what the next connection uses.
 func (t TLS) config() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CAFile != "" {

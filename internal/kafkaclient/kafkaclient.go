@@ -11,7 +11,7 @@ import (
 )
 
 // Logger hands the warnings and errors of a client on. The clients of a process try again for as
-// long as a cluster is away, all with the same words: so each message is a warning once in
+// long as a cluster is unavailable, all with the same words: so each message is a warning once in
 // repeatAfter, and in between it is seen at debug only.
 type Logger struct {
 	log    *slog.Logger
@@ -57,7 +57,7 @@ func ours(attributes []any) bool {
 // repeatAfter is how long a message that was logged is held back.
 const repeatAfter = time.Minute
 
-// Repeats counts messages that come again and again. It goes by their fixed text: what differs,
+// Repeats counts messages that come again and again. It compares their fixed text: what differs,
 // such as the port of a connection, stands in attributes.
 type Repeats struct {
 	mu   sync.Mutex

@@ -24,7 +24,7 @@ import (
 // errNoTable says that the setting table names nothing.
 var errNoTable = errors.New("table does not exist in the schemas of the search_path; correct table, or wait until it is made")
 
-// FindTable finds the table that a setting names, and halts if it is none.
+// FindTable finds the table that a setting names, and halts if it is no table.
 func FindTable(ctx context.Context, q pg.Rower, lane, setting string) (pg.Table, error) {
 	var t pg.Table
 	var kind string
@@ -67,7 +67,7 @@ func (l *Row) Look(ctx context.Context) error {
 }
 
 // Bind halts where the lane belongs to another table, or the table to another lane. It is the first
-// step of a takeover: nobody has been fenced, and no row has been read.
+// step of a takeover: no process has been fenced, and no row has been read.
 func (l *Row) Bind(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()

@@ -40,9 +40,9 @@ coalesce(CASE WHEN o.state = 'active' THEN 0 ELSE extract(epoch FROM clock_times
 l.who IS NOT NULL AS taken, CASE WHEN l.pid IS DISTINCT FROM o.pid THEN l.who END AS stranger`
 
 // HolderJoin finds what HolderColumns shows. A role that may not see when the sessions of another
-// one began goes by the number of the backend and the name of the session. A lock on a bigint shows
-// its two halves in classid and objid, and 1 in objsubid; a prepared transaction holds it without a
-// backend.
+// one began is told by the number of the backend and the name of the session. A lock on a bigint
+// shows its two halves in classid and objid, and 1 in objsubid; a prepared transaction holds it
+// without a backend.
 var HolderJoin = `
 LEFT JOIN pg_stat_activity o ON o.pid = r.owner_pid
       AND (o.backend_start = r.owner_started OR o.backend_start IS NULL AND o.application_name = 'relay ' || r.lane || ' lane')

@@ -154,8 +154,8 @@ SELECT request, outcome, events FROM outbox_parked_audit WHERE request = ANY($1)
 	return len(numbers) - int(tag.RowsAffected()), nil
 }
 
-// Idle says of each lane that the requests are about why nobody carries them out now: no relay runs
-// it, or it waits or has halted. It is empty where all of them run. Errors are explained.
+// Idle says of each lane that the requests are about why they are not carried out now: no relay
+// runs it, or it waits or has halted. It is empty where all of them run. Errors are explained.
 func (o Outbox) Idle(ctx context.Context, asked []AskedAggregate) ([]string, error) {
 	lanes, err := Lanes(ctx, o.conn, nil)
 	if err != nil {

@@ -86,7 +86,7 @@ func TestAnOperatorCannotChangeRowsNorForgeTheRecord(t *testing.T) {
 	}
 }
 
-// What the owner has freed between the look and the request is not asked about: nobody would look
+// What the owner has freed between the look and the request is not asked about: no relay would look
 // at it.
 func TestOnlyWhatIsStillParkedIsAskedAbout(t *testing.T) {
 	_, conn := database(t)

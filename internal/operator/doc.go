@@ -11,7 +11,7 @@
 // Lanes shows how each lane stands.
 //
 // Nothing here publishes or handles anything. A request is recorded with who asked and why, and
-// whoever owns the queue carries it out: the relay that runs the lane, or a process of the
+// the owner of the queue carries it out: the relay that runs the lane, or a process of the
 // consumer, which has the handler. Only messages of an inbox are discarded right here, under the
 // lock of their key. So it all works for a login that holds the role relay_operator or
 // inbox_operator and no other, whether a relay or a consumer runs or not. What changes something is

@@ -146,7 +146,7 @@ RETURNING id`, append(args, reason, plan)...).Scan(&done.Audit)
 	for _, b := range plan {
 		selection := s
 		selection.Source = b.Source
-		for after := nobody; after != everybody; {
+		for after := lowest; after != highest; {
 			err := pgx.BeginTxFunc(ctx, in.conn, pgx.TxOptions{}, func(tx pgx.Tx) (err error) {
 				after, err = done.batch(ctx, tx, selection, after)
 				return err
@@ -161,8 +161,8 @@ RETURNING id`, append(args, reason, plan)...).Scan(&done.Audit)
 
 // The least and the greatest mark that there can be.
 const (
-	nobody    = "00000000-0000-0000-0000-000000000000"
-	everybody = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+	lowest  = "00000000-0000-0000-0000-000000000000"
+	highest = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 )
 
 // batch removes marks of one source behind a place, and returns how far it went. Postgres must not
@@ -174,7 +174,7 @@ func (f *Forgotten) batch(ctx context.Context, tx pgx.Tx, s Selection, after str
 	err = tx.QueryRow(ctx, stepQuery, s.Consumer, s.Source, after, batch-1).Scan(&upTo)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows) || s.MsgID != "":
-		upTo = everybody
+		upTo = highest
 	case err != nil:
 		return after, err
 	}

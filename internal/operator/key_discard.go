@@ -63,9 +63,8 @@ func (in Inbox) Discard(ctx context.Context, f InboxFilter, reason string, wait 
 	return done, nil
 }
 
-// remove takes the key FOR UPDATE: that waits for everybody who adds messages to it, and for
-// whoever handles one of them. The queue is read in statements after it, which see what those have
-// done.
+// remove takes the key FOR UPDATE: that waits for processes that add messages to it, or
+// handle one of them. The queue is read in statements after it, which see what those have done.
 func (d *Discarded) remove(ctx context.Context, tx pgx.Tx, msgID, reason string, wait time.Duration) error {
 	milliseconds := fmt.Sprint(max(1, wait.Milliseconds())) // 0 would wait forever
 	if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', $1, true)`, milliseconds); err != nil {

@@ -132,7 +132,7 @@ SELECT k.id, k.requested_at IS NULL, (SELECT count(*) FROM inbox_parked p WHERE 
 	return open, nil
 }
 
-// Idle says of each consumer that the retries are about why nobody carries them out now: it seems
+// Idle says of each consumer that the retries are about why they are not carried out now: it seems
 // that no process of it runs, because none has a session. Errors are explained.
 func (in Inbox) Idle(ctx context.Context, asked []AskedKey) ([]string, error) {
 	var idle []string

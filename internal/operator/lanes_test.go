@@ -176,7 +176,7 @@ func TestALaneThatTheConfigurationDoesNotNameIsShownWithoutRows(t *testing.T) {
 
 func TestWhatIsParkedIsCountedByLane(t *testing.T) {
 	conn := outbox(t, 1)[0]
-	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('outbox', 'running', 'topic late is away'), ('billing', 'new', NULL)")
+	execute(t, conn, "INSERT INTO relay_lanes (lane, state, reason) VALUES ('outbox', 'running', 'topic late is unavailable'), ('billing', 'new', NULL)")
 	if lane := named(t, conn, "outbox"); lane.ParkedAggregates != 0 || lane.ParkedRows != 0 || lane.ParkedSince != nil {
 		t.Errorf("with nothing parked: %+v", lane)
 	}
@@ -190,7 +190,7 @@ SELECT lane, id, gen_random_uuid(), 'order', key, 'T', now(), 1, 'refused', now(
 		time.Since(*lane.ParkedSince) < 90*time.Second || time.Since(*lane.ParkedSince) > 200*time.Second {
 		t.Errorf("got %+v", lane)
 	}
-	if lane.State != "running" || *lane.Reason != "topic late is away" {
+	if lane.State != "running" || *lane.Reason != "topic late is unavailable" {
 		t.Errorf("a running lane says %v", lane.Reason)
 	}
 	if lane := named(t, conn, "billing"); lane.ParkedAggregates != 1 || lane.ParkedRows != 1 {

@@ -96,7 +96,7 @@ func parkSome(t *testing.T, conn *pgx.Conn) {
 		row{id: 11, seq: 3, key: "1", cause: Refused, err: "MESSAGE_TOO_LARGE: 100% of it", ago: "2 hours"},
 		row{id: 5, seq: 4, key: "1", cause: Behind, msgID: theEvent}, // an older id in a later batch
 		row{id: 12, seq: 4, key: "1", cause: Behind},
-		row{id: 13, seq: 2, key: "2", cause: Topic, err: "topic late is away"},
+		row{id: 13, seq: 2, key: "2", cause: Topic, err: "topic late is unavailable"},
 		row{id: 14, seq: 5, key: "3", cause: Refused, err: "invalid", lane: "billing"},
 		row{id: 15, seq: 5, key: "4", cause: Refused, err: "invalid", released: true},
 	)

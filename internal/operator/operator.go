@@ -131,7 +131,7 @@ func ExplainInbox(err error) error {
 	case "42501":
 		try = "GRANT inbox_operator TO the login of --database-url; sql/inbox/roles.sql makes that role"
 	case "42P01", "42703", "42883":
-		try = "relay inbox migrate up --database-url … (with --schema if the inbox has a schema of its own)"
+		try = "relay inbox migrate up --database-url … (with --schema if the inbox has its own schema)"
 	case "55P03":
 		try = "again in a moment: a handler works on that message, or a longer --wait"
 	default:

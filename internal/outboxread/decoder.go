@@ -52,7 +52,7 @@ type RecordOptions struct {
 	Route string
 	// Allowed lists the topics that a row may name; if it is empty, those that Route makes.
 	Allowed []string
-	// ContentType is the header of a row that has none of its own.
+	// ContentType is the header of a row that has none.
 	ContentType string
 }
 

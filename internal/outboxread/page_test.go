@@ -75,7 +75,7 @@ func TestARowBecomesARecord(t *testing.T) {
 		t.Errorf("%s %s %s %q", r.Topic, r.Key, r.Value, headerList(r))
 	}
 	if !r.Timestamp.IsZero() {
-		t.Error("the record has a time of its own: it must be that of relaying")
+		t.Error("the record has another time: it must be that of relaying")
 	}
 }
 
@@ -150,7 +150,7 @@ func TestHeadersOfARow(t *testing.T) {
 	}
 	got := headerList(record(t, withHeaders(`{"content-type": "text/plain", "k": "v"}`)))
 	if want := "content-type=text/plain"; !slices.Contains(got, want) || slices.Contains(got, "content-type=application/json") || len(got) != ownHeaders+1 {
-		t.Errorf("a content type of its own: %q", got)
+		t.Errorf("the content type of the row: %q", got)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestAPageThatWasResetUsesItsMemoryAgain(t *testing.T) {
 		t.Error("a page that was reset does not use its memory again")
 	}
 	if allocs := testing.AllocsPerRun(5, again) / float64(len(rows)); allocs > 5 {
-		t.Errorf("a row without headers of its own allocates %v times", allocs)
+		t.Errorf("a row without headers allocates %v times", allocs)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestPlansHoldWhateverTheStatistics(t *testing.T) {
 		check(t)
 	})
 	t.Run("none", func(t *testing.T) {
-		// A table of its own, because statistics cannot be forgotten.
+		// Another table, because statistics cannot be forgotten.
 		outboxtest.Exec(t, conn, `DROP TABLE outbox; DROP FUNCTION outbox_refuse_row(); `+outboxTable(t)+`; ALTER TABLE outbox SET (autovacuum_enabled = off)`)
 		outboxtest.Fill(t, conn)
 		f = followAll(t, url)

@@ -29,7 +29,7 @@ type Options struct {
 	// Clock is told the time of the database with each tail read.
 	Clock *Clock
 	// Foreign makes the error for a row that bears the id of a transaction which has not ended,
-	// although the row is there for everybody; xmax is that of the snapshot.
+	// although the row is there foreverybody; xmax is that of the snapshot.
 	Foreign func(xid, xmax uint64) error
 }
 
@@ -216,7 +216,7 @@ func (r *Reader) Page() *Page {
 	}
 }
 
-// Put takes back a page whose records nobody uses any more.
+// Put takes back a page whose records are not used any more.
 func (r *Reader) Put(p *Page) {
 	p.reset()
 	select {

@@ -73,7 +73,7 @@ func TestAnOpenTransactionLosesNothingAndDelaysNobody(t *testing.T) {
 	expectValues(t, f.catchUp(t))
 }
 
-// The transaction that takes its xid first takes the aggregate last. Ordered by xact_id, its event
+// The transaction that takes its xid first locks the aggregate last. Ordered by xact_id, its event
 // would come first.
 func TestOrderIsThatOfTheLocksNotOfTheXids(t *testing.T) {
 	for name, read := range map[string]func(*follower){

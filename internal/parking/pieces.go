@@ -87,7 +87,7 @@ func (p *pieces) Halve(topic string, bytes int) {
 	p.small[topic] = piece{max(1, min(bytes, p.Bound(topic))/2), time.Now().Add(pieceFor)}
 }
 
-// AtMost is told a limit that is smaller than what the producers go by. It reports whether that
+// AtMost is told a limit that is smaller than what the producers use. It reports whether that
 // changes anything.
 func (p *pieces) AtMost(topic string, limit int) bool {
 	bytes := max(1, limit*3/4) // with room for what frames a record

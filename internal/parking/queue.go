@@ -12,7 +12,7 @@ import (
 	"github.com/outbox-relay/relay/internal/pg"
 )
 
-// Queue reads outbox_parked, on a connection of its own.
+// Queue reads outbox_parked, on its own connection.
 type Queue struct {
 	*outboxread.Reader
 	lane, table string
@@ -81,8 +81,8 @@ func (q *Queue) ReadQueue(ctx context.Context, t Task, p *outboxread.Page, room 
 	return rows <= room && !cut, err
 }
 
-// Fetch reads the payload of a large row of a page from where the page was read: from the outbox, or
-// from outbox_parked.
+// Fetch reads the payload of a large row of a page from where the page was read: from the outbox,
+// or from outbox_parked.
 func (q *Queue) Fetch(ctx context.Context, p *outboxread.Page, i int) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -106,7 +106,7 @@ func (q *Queue) Fetch(ctx context.Context, p *outboxread.Page, i int) error {
 type Task struct {
 	Key                        string
 	aggregateType, aggregateID string
-	Request                    int64 // 0 where nobody asked: its topic is back
+	Request                    int64 // 0 if there was no request: its topic is back
 	Action                     string
 	msgID                      *string
 	requestedAt                time.Time
@@ -116,7 +116,7 @@ type Task struct {
 func (q *Queue) Discard(ctx context.Context, t Task, pl *Plan, state Key, most int) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
-	// A row that came after the request is not meant: nobody had seen it.
+	// A row that came after the request is not meant: the person had not seen it.
 	rows, err := q.Conn().Query(ctx, `SELECT place, parked_at <= $4 AND ($5::uuid IS NULL OR msg_id = $5::uuid) FROM outbox_parked
 WHERE lane = $1 AND `+QueueKey+` = `+QueueKeyOf("$2", "$3")+` AND aggregate_type = $2 AND aggregate_id = $3 AND released_seq IS NULL
 ORDER BY seq, id LIMIT $6`,
@@ -153,7 +153,7 @@ ORDER BY seq, id LIMIT $6`,
 		return nil
 	case gone == seen && !more: // also where somebody else has removed them all
 		pl.freed = append(pl.freed, t.Key)
-	case first, gone == 0: // those that came after the request are not meant, and wait for nobody
+	case first, gone == 0: // those that came after the request are not meant, and do not wait
 		pl.park(t.Key, Key{free: true})
 	default:
 		pl.park(t.Key, state)

@@ -19,7 +19,7 @@ import (
 )
 
 // isolation finds out why a transaction has failed: for a topic that is unavailable, or for a row
-// that brokers refuse, which is poison. The next plan goes by what it notes. The publisher uses it.
+// that brokers refuse, which is poison. The next plan uses what it notes. The publisher uses it.
 type isolation struct {
 	topics             *topics.Registry
 	limits             *limits

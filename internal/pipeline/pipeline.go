@@ -37,7 +37,7 @@ type Deps struct {
 	LastOf map[int]checkpoint.Transaction
 }
 
-// Options are what a pipeline goes by.
+// Options are what a pipeline is told.
 type Options struct {
 	// Name is that of the lane, and Table its outbox, "table" or "schema.table".
 	Name, Table string
@@ -50,7 +50,7 @@ type Options struct {
 	TransactionTimeout time.Duration
 	// WorkTimeout bounds what a batch writes about parked rows.
 	WorkTimeout time.Duration
-	// Reader are the options of the reader. The session that reads parked rows goes by them, too.
+	// Reader are the options of the reader. The session that reads parked rows uses them, too.
 	Reader outboxread.Options
 	// Parking says what becomes of rows that can never be sent.
 	Parking parking.Options

@@ -1,6 +1,7 @@
 package prose
 
 import (
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -26,9 +27,12 @@ func TestLinesFitAWindow(t *testing.T) {
 	}
 }
 
-// idioms are words and phrases that readers in a second language stumble over, and what to write instead.
+// idioms are words and phrases that readers in a second language stumble over, and what to write
+// instead.
 var idioms = map[string]string{
 	`whoever`:              "name who it is: a process, a transaction, an operator",
+	`nobody`:               `"no process", "no row", or the passive`,
+	`goes by`:              `"uses"`,
 	`anew`:                 `"again"`,
 	`to and fro`:           "say what alternates",
 	`that is a belt`:       "say what the second check is for",
@@ -47,11 +51,16 @@ var idioms = map[string]string{
 	`twins?`:               `"clone"`,
 }
 
-func TestProseIsPlain(t *testing.T) {
+func idiomPatterns() map[*regexp.Regexp]string {
 	patterns := map[*regexp.Regexp]string{}
 	for idiom, better := range idioms {
 		patterns[regexp.MustCompile(`(?i)\b`+idiom+`\b`)] = better
 	}
+	return patterns
+}
+
+func TestProseIsPlain(t *testing.T) {
+	patterns := idiomPatterns()
 	names := regexp.MustCompile("`[^`]*`")
 	for _, p := range pages(t) {
 		for _, l := range p.lines {
@@ -65,6 +74,45 @@ func TestProseIsPlain(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// comment finds the comment of a line of Go or SQL that has nothing else.
+var comment = regexp.MustCompile(`^\s*(?://|--)(.*)$`)
+
+// Comments keep to the same words as the pages. Names in quotes are what they are.
+func TestCommentsArePlain(t *testing.T) {
+	patterns, names, files := idiomPatterns(), regexp.MustCompile("`[^`]*`|\"[^\"]*\""), 0
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && path != root:
+			return filepath.SkipDir
+		case filepath.Ext(path) != ".go" && filepath.Ext(path) != ".sql" || strings.HasSuffix(path, "/prose_test.go"):
+			return nil
+		}
+		files++
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for number, text := range strings.Split(string(content), "\n") {
+			found := comment.FindStringSubmatch(text)
+			if found == nil {
+				continue
+			}
+			plain := names.ReplaceAllString(found[1], "")
+			for pattern, better := range patterns {
+				if idiom := pattern.FindString(plain); idiom != "" {
+					t.Errorf("%s:%d says %q; write %s", path, number+1, idiom, better)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 500 {
+		t.Errorf("%d files were read, and at least 500 are there: %v", files, err)
 	}
 }
 

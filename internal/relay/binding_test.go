@@ -308,7 +308,7 @@ func TestALaneTakesTablesOnly(t *testing.T) {
 	}
 }
 
-// A lane that knows no table yet, or whose row has lost it, goes by the checkpoint.
+// A lane that knows no table yet, or whose row has lost it, uses that of the checkpoint.
 func TestTheCheckpointKnowsTheTableToo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -72,8 +72,8 @@ func TestNothingGoesForever(t *testing.T) {
 	}
 }
 
-// A Cleaner that fails harms nobody: the lane publishes, and what is due goes once the cause is
-// away.
+// A Cleaner that fails does no harm: the lane publishes, and what is due goes once the cause is
+// gone.
 func TestAFailureOfRetentionDoesNotHarmPublishing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -40,7 +40,7 @@ func (r *rig) away(topic string) {
 
 // Brokers delete records by their timestamps. The clock of the relay's host may be wrong by days;
 // that of the database is what counts. Nor does a record wait longer, or shorter, for a topic that
-// is away.
+// is unavailable.
 func TestRecordsBearTheTimeOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	for name, wrong := range map[string]time.Duration{"behind": -10 * 24 * time.Hour, "ahead": 10 * 24 * time.Hour, "right": 0} {

@@ -53,7 +53,7 @@ func TestAnErrorOfOnePartitionAbortsTheWholeBatch(t *testing.T) {
 	}
 }
 
-// An outage of a partition delays; it is nobody's fault and loses nothing.
+// An outage of a partition delays; it is not the fault of a row and loses nothing.
 func TestAPartitionWithoutALeaderIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

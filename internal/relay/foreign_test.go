@@ -39,7 +39,7 @@ VALUES ('order', 'foreign', 'Changed', 'foreign', '4000000000')`)
 	r.expect(orders, merge(want, map[string][]string{"foreign": {"foreign"}}, theEnd))
 }
 
-// Whoever writes xact_id is refused, in both layouts, whatever the way: such a row would never be
+// A write of xact_id is refused, in both layouts, in every way: such a row would never be
 // published, and be removed as if it had been.
 func TestARowOfAnotherTransactionIsRefused(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,7 @@ import (
 	"github.com/outbox-relay/relay/internal/election"
 )
 
-// observed is a lane that is told to nobody but the recorder.
+// observed is a lane that is told to the recorder only.
 func observed(rows int) (*lane, *recorder) {
 	seen := newRecorder()
 	cfg := Config{Hooks: seen.hooks(), BatchRows: rows}.WithDefaults()

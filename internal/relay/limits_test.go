@@ -186,7 +186,7 @@ func TestSmallBatchesAndARowTooLargeAreNoLivelock(t *testing.T) {
 	}
 }
 
-// The limit of a topic changes while a session goes by the old one. It asks before it gives up a
+// The limit of a topic changes while a session uses the old one. It asks before it gives up a
 // row.
 func TestALimitThatChangesUnderWay(t *testing.T) {
 	t.Parallel()

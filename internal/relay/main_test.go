@@ -13,7 +13,7 @@ import (
 // The tests that run side by side wait for servers most of the time.
 func TestMain(m *testing.M) { testpg.Main(m, testpg.Options{Parallel: 8}) }
 
-// patience bounds every wait of a test: passing it is a failure, never a way on.
+// patience bounds every wait of a test: passing it is a failure, never a result.
 const patience = 45 * time.Second
 
 // newDatabase makes an empty database with the outbox in it and returns its URL.

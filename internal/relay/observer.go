@@ -19,8 +19,8 @@ const (
 	TakingOver State = "taking-over"
 	// Running: reading and publishing, or idle with nothing to publish.
 	Running State = lanestore.Running
-	// Waiting: something outside is away (a broker, a topic, Postgres, a permission); the lane goes
-	// on by itself.
+	// Waiting: something outside is unavailable (a broker, a topic, Postgres, a permission); the lane
+	// goes on by itself.
 	Waiting State = "waiting"
 	// Halted: the lane cannot go on without a human; Reason says what to do.
 	Halted State = lanestore.Halted

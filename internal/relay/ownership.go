@@ -23,7 +23,7 @@ const silentLimit = 4 * lanestore.PingInterval
 // awaitLock waits for the lane's lock and reports whether it was taken without an assignment.
 //
 // The group says who should run a lane, and needs its session timeout to notice a death. The lock
-// is free the moment the owner's process or session is gone, so whoever is there stands in at once.
+// is free the moment the owner's process or session is gone, so another process takes it at once.
 // An owner that is frozen keeps its session; then the group assigns the lane to another process,
 // and that one ends the silent session. None of this is needed for safety.
 func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool, err error) {

@@ -23,8 +23,8 @@ func New(cfg Config) *Relay { return &Relay{cfg: cfg.withInternals()} }
 // errRunning says that Run was called twice.
 var errRunning = errors.New("this Relay runs already")
 
-// Run publishes until ctx is cancelled, then drains the batches in flight and returns nil. Whatever
-// is away while it runs is waited for; it returns an error only for what waiting cannot mend.
+// Run publishes until ctx is cancelled, then drains the batches in flight and returns nil. It waits
+// for what is unavailable while it runs, and returns an error only for what waiting cannot mend.
 func (r *Relay) Run(ctx context.Context) error {
 	cfg := r.cfg
 	if step, ok := ctx.Value(stepKey{}).(func(pipeline.Step)); ok {

@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// One topic is away for longer than a record may wait for its delivery. The rows of the others in
-// that batch are sent then.
+// One topic is unavailable for longer than a record may wait for its delivery. The rows of the
+// others in that batch are sent then.
 func TestAnOutageOfOneTopicDoesNotSpreadToOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -273,7 +273,7 @@ func TestBatchesAreCountedBeyond32Bits(t *testing.T) {
 	r.expect(orders, merge(want, theEnd))
 }
 
-// While a topic of the lane cannot be asked nothing is chosen, and nobody is fenced: its
+// While a topic of the lane cannot be asked nothing is chosen, and no process is fenced: its
 // coordinator may still know what is open there.
 func TestARecoveryWithoutACheckpointWaitsForEveryTopic(t *testing.T) {
 	t.Parallel()

@@ -85,7 +85,7 @@ var settings = map[string]string{
 	"jit":                             "off",
 }
 
-// Start starts a Cleaner that goes by a position which is committed in Kafka. The caller has to
+// Start starts a Cleaner that uses a position which is committed in Kafka. The caller has to
 // Stop it.
 func Start(ctx context.Context, o Options, published position.Position) *Cleaner {
 	ctx, cancel := context.WithCancel(ctx)

@@ -128,7 +128,7 @@ func fetchedBinaries(ctx context.Context, version string, notice func(string)) (
 	release, ok := fetchable[version]
 	if !ok {
 		known := strings.Join(slices.Sorted(maps.Keys(fetchable)), ", ")
-		return "", fmt.Errorf("fetch Postgres: version %q is none of %s", version, known)
+		return "", fmt.Errorf("fetch Postgres: version %q is not one of %s", version, known)
 	}
 	digests, err := pinned.Parse(archiveDigests)
 	if err != nil {

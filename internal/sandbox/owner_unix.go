@@ -22,7 +22,7 @@ type owner struct {
 	credential *syscall.Credential // nil: as ourselves
 }
 
-// ownerOfServers chooses the user: ourselves, or for root the user postgres, or nobody.
+// ownerOfServers chooses the user: ourselves, or for root the user "postgres", or "nobody".
 func ownerOfServers() (owner, error) {
 	if os.Geteuid() != 0 {
 		return owner{}, nil

@@ -7,7 +7,7 @@ import (
 )
 
 // freePort returns a TCP port of the loopback address that was free a moment ago. Somebody else may
-// take it before the server does, so whoever starts a server tries again with another.
+// take it before the server does, so the caller tries again with another.
 func freePort() (int, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

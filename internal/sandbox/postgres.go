@@ -45,7 +45,7 @@ type PostgresOptions struct {
 	// StartTimeout is how long a start may take before it is an error. Defaults to 60 s.
 	StartTimeout time.Duration
 
-	// Notice is told in one line of what takes long, such as a download. Defaults to nobody.
+	// Notice is told in one line of what takes long, such as a download. Defaults to none.
 	Notice func(string)
 }
 
@@ -154,8 +154,8 @@ func (p *Postgres) initialise(ctx context.Context) error {
 	return p.writeCertificate()
 }
 
-// writeCertificate puts the certificate where the server looks for it. The server refuses a key that
-// others may read.
+// writeCertificate puts the certificate where the server looks for it. The server refuses a key
+// that others may read.
 func (p *Postgres) writeCertificate() error {
 	if p.options.Certificate == nil {
 		return nil

@@ -28,7 +28,7 @@ const stopTimeout = 20 * time.Second
 func (p *Postgres) Stop() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := p.shutDown(syscall.SIGQUIT) // nobody will read the data again: no checkpoint
+	err := p.shutDown(syscall.SIGQUIT) // the data is not read again: no checkpoint
 	return errors.Join(err, p.folder.Remove())
 }
 

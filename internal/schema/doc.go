@@ -2,7 +2,7 @@
 // them out again.
 //
 // It runs the numbered files of package migrations with golang-migrate. Each of the two has a table
-// of versions of its own, relay_schema_migrations and relay_inbox_migrations, so that both may
+// of versions for itself, relay_schema_migrations and relay_inbox_migrations, so that both may
 // stand in one schema, and an application that uses the same tool keeps its own. Each file is sent
 // as one query, which Postgres runs as one transaction: a migration is there whole or not at all,
 // and one that Postgres refused is recorded as if never begun. What would delete rows is refused

@@ -80,7 +80,7 @@ func (m *Migrator) Component() Component { return m.component }
 func (m *Migrator) Schema() string { return m.schema }
 
 // Exposed returns who else than the user of the connection may create objects in the schema; nil if
-// nobody may.
+// no role may.
 func (m *Migrator) Exposed(ctx context.Context) (*preflight.Exposure, error) {
 	var user string
 	if err := m.conn.QueryRow(ctx, "SELECT current_user").Scan(&user); err != nil {

@@ -13,7 +13,7 @@
 //  6. complete: check that both logs agree, and withdraw an intent that never became a commit.
 //
 // The epoch is raised before the fence and is checked by the last step. So a process that completes
-// has read a log that no other has written to since, because whoever writes next must have raised
+// has read a log that no other has written to since, because the next writer must have raised
 // the epoch after it. Statements on the lane's row run on the session that holds the lane's lock.
 // Whatever else is waited for, that session is pinged meanwhile (Row.PingWhile).
 //

@@ -26,7 +26,7 @@ func observed(t *testing.T) *Metrics {
 	m.now = func() time.Time { return now }
 	err := m.Watch(func() []relay.LaneStatus {
 		return []relay.LaneStatus{
-			{Lane: "outbox", State: relay.Running, Reason: "topic late is away", ParkedAggregates: 4, Seq: 7, Progress: time.Unix(999, 500_000_000)},
+			{Lane: "outbox", State: relay.Running, Reason: "topic late is unavailable", ParkedAggregates: 4, Seq: 7, Progress: time.Unix(999, 500_000_000)},
 			{Lane: "billing", State: relay.Standby, ParkedAggregates: 3}, // what it knew when it ran the lane
 		}
 	})

@@ -23,7 +23,8 @@ func CheckRoute(template string) error {
 	return nil
 }
 
-// Allowed are the patterns of topics that the column topic may name: those that are configured, or what the route makes.
+// Allowed are the patterns of topics that the column topic may name: those that are configured, or
+// what the route makes.
 func Allowed(configured []string, route string) []string {
 	if len(configured) > 0 {
 		return configured
@@ -82,7 +83,8 @@ func matches(pattern, topic string) bool {
 	return err == nil && ok
 }
 
-// Reserved reports whether no event may go there: the checkpoints of any deployment, and Kafka's internal topics.
+// Reserved reports whether no event may go there: the checkpoints of any deployment, and Kafka's
+// internal topics.
 func Reserved(name string) bool {
 	return strings.HasPrefix(name, "__") || strings.HasPrefix(name, "relay.") && strings.HasSuffix(name, ".checkpoints")
 }

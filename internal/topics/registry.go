@@ -41,9 +41,9 @@ type Registry struct {
 	known          map[string]Topic
 	newlySuspended []string         // topics that have just been suspended; used by the publisher
 	given          map[string]int32 // what the producers were told of a topic's limit, once
-	// partitionCounts is how many partitions a topic had at the session's first look, whatever
-	// later ones say. Producers learn of more at different times, which would send one key to and
-	// fro; the next session goes by the new number as a whole.
+	// partitionCounts is how many partitions a topic had at the session's first look. Producers learn
+	// of more at different times, and a key could then alternate between two partitions; so the next
+	// session uses the new number.
 	partitionCounts map[string]int
 }
 
@@ -244,7 +244,7 @@ func (t *Registry) Refresh(ctx context.Context, topics ...string) error {
 // framing is more than what a batch of one record has beside keys, values and headers.
 const framing = 1 << 10
 
-// Outgrown reports whether the producers go by a limit that a record of that size may exceed, and
+// Outgrown reports whether the producers use a limit that a record of that size may exceed, and
 // the topic takes it by now, as far as is known.
 func (t *Registry) Outgrown(topic string, size int) bool {
 	t.mu.Lock()

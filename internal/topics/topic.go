@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// Topic is what a session goes by until it looks again.
+// Topic is what a session assumes of it until it looks again.
 type Topic struct {
 	MaxBytes   int32 // its max.message.bytes; 0 if it may not be read
 	partitions int

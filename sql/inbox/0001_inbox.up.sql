@@ -62,13 +62,13 @@ CREATE TABLE inbox_consumers (
     retention  interval             NULL CHECK (retention > interval '0'),
     changed_at timestamptz      NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE inbox_consumers IS 'How long the marks of each consumer are kept. One that is not here keeps its marks for ever.';
-COMMENT ON COLUMN inbox_consumers.retention IS 'Marks older than this are removed; null keeps them for ever. See inbox_retain().';
+COMMENT ON TABLE inbox_consumers IS 'How long the marks of each consumer are kept. One that is not here keeps its marks forever.';
+COMMENT ON COLUMN inbox_consumers.retention IS 'Marks older than this are removed; null keeps them forever. See inbox_retain().';
 
 -- A key some of whose messages are parked. All later messages of the key are parked behind them, in
--- order. Who adds a message takes the row FOR KEY SHARE, by the foreign key; who takes messages out
--- again takes it FOR NO KEY UPDATE, which excludes others of its kind only; and it goes by FOR
--- UPDATE, once nothing is parked.
+-- order. A session that adds a message locks the row FOR KEY SHARE, by the foreign key. One that
+-- takes messages out again locks it FOR NO KEY UPDATE, which excludes only others that do so. And
+-- one that removes the row, once nothing is parked, locks it FOR UPDATE.
 CREATE TABLE inbox_parked_keys (
     id           bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     consumer     text COLLATE "C" NOT NULL,
@@ -165,8 +165,8 @@ CREATE TABLE inbox_claims (
     PRIMARY KEY (consumer, source, msg_id)
 );
 COMMENT ON COLUMN inbox_claims.seen_at IS
-    'When the message was seen again and passed, as one of which nobody knows: nobody else will bring it back.';
-COMMENT ON TABLE inbox_claims IS 'Effects that were begun and are not known to be done: nobody begins them again.';
+    'When the message was seen again and passed, as one whose effect is unknown: no other process will bring it back.';
+COMMENT ON TABLE inbox_claims IS 'Effects that were begun and are not known to be done: no process begins them again.';
 
 CREATE TABLE inbox_audit (
     id       bigint           GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -96,7 +96,7 @@ CREATE FUNCTION inbox_try_sweep() RETURNS boolean
 AS $$
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'what is checked under a lock needs a snapshot of its own: use READ COMMITTED'
+        RAISE EXCEPTION 'what is checked under a lock needs its own snapshot: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     -- The caller may be frozen, or cut off, before it commits; what the caller locks keeps every
@@ -109,7 +109,7 @@ END
 $$;
 
 -- Keeps the marks of a consumer for as long as retention says, on behalf of each claimant; null is
--- for ever. Marks are kept for as long as the longest claim of the consumer says, so that two of
+-- forever. Marks are kept for as long as the longest claim of the consumer says, so that two of
 -- one name, with other topics, do not shorten each other's time. What is claimed again replaces the
 -- claim. A claim that is not repeated ends once every mark that was written while it was made is
 -- older than it asks for; one without an end does not end. A retention that was written to
@@ -453,14 +453,14 @@ $$;
 COMMENT ON FUNCTION inbox_weeks() IS 'The partitions of weeks in their order.';
 COMMENT ON FUNCTION inbox_consumers_in(regclass) IS 'The consumers that have marks in a partition.';
 COMMENT ON FUNCTION inbox_estimate() IS 'About how many marks each consumer has, by the statistics of Postgres.';
-COMMENT ON FUNCTION inbox_retention_of(regclass) IS 'The longest retention of the consumers that have marks in a partition; null for ever.';
-COMMENT ON FUNCTION inbox_try_sweep() IS 'True where nobody else removes marks or changes partitions at this moment.';
+COMMENT ON FUNCTION inbox_retention_of(regclass) IS 'The longest retention of the consumers that have marks in a partition; null forever.';
+COMMENT ON FUNCTION inbox_try_sweep() IS 'True if no other session removes marks or changes partitions at this moment.';
 COMMENT ON FUNCTION inbox_retain(text, interval, text[]) IS
-    'Claims how long the marks of a consumer are kept; null for ever. The longest claim counts.';
+    'Claims how long the marks of a consumer are kept; null forever. The longest claim counts.';
 COMMENT ON FUNCTION inbox_add_weeks(int, bigint) IS
     'Adds partitions of weeks unless so many lie ahead; returns how many. Called by consumers.';
 COMMENT ON FUNCTION inbox_empty_week() IS
     'Truncates the oldest week of which no mark is needed; returns its name, or null. Called by consumers.';
 COMMENT ON FUNCTION inbox_delete_marks(int, int) IS 'Deletes a batch of old marks that lie in no such week. Called by consumers.';
-COMMENT ON FUNCTION inbox_delete_started() IS 'Deletes started marks that nobody needs; returns how many. Called by consumers.';
+COMMENT ON FUNCTION inbox_delete_started() IS 'Deletes started marks that are not needed; returns how many. Called by consumers.';
 COMMENT ON FUNCTION inbox_drop_weeks() IS 'Drops the oldest empty weeks; returns how many. Called by consumers.';

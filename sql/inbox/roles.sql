@@ -10,7 +10,7 @@
 -- rights one by one. What the roles hold on these tables and functions beyond the list below is
 -- taken away.
 --
--- A DATABASE IS ONE DOMAIN OF TRUST: inbox_consumer is for every consumer in it. A member can
+-- A DATABASE IS ONE DOMAIN OF TRUST: inbox_consumer is forevery consumer in it. A member can
 -- remove marks of another consumer, and set its retention. Because the roles are those of the whole
 -- cluster, a member can do so in every database of the cluster that has an inbox and lets it
 -- connect. Services that do not trust each other need a database each, to which only their own
@@ -76,8 +76,8 @@ GRANT EXECUTE ON FUNCTION inbox_key(text), inbox_accept(text, text, text), inbox
 TO inbox_consumer;
 
 -- People look at everything, ask for retries, discard what is parked, settle claims, and remove
--- marks so that a message is handled again. Who did it is the default of inbox_audit.by, and nobody
--- changes or removes an entry there.
+-- marks so that a message is handled again. Who did it is the default of inbox_audit.by, and no
+-- role changes or removes an entry there.
 GRANT SELECT ON inbox, inbox_consumers, inbox_parked_keys, inbox_parked, inbox_started, inbox_sessions, inbox_claims, inbox_audit,
     inbox_retentions TO inbox_operator;
 GRANT UPDATE (requested_at, requested_by, reason) ON inbox_parked_keys TO inbox_operator;

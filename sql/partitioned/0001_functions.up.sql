@@ -81,7 +81,7 @@ BEGIN
         RAISE EXCEPTION 'outbox_add_partition: ahead must be between 1 and 100' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'outbox_add_partition: what is checked under the lock needs a snapshot of its own: use READ COMMITTED'
+        RAISE EXCEPTION 'outbox_add_partition: what is checked under the lock needs its own snapshot: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     -- One at a time, and no waiting behind the other.
@@ -164,7 +164,7 @@ BEGIN
         RAISE EXCEPTION 'outbox_empty_partition: the snapshot is of the future' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'outbox_empty_partition: what is checked under the lock needs a snapshot of its own: use READ COMMITTED'
+        RAISE EXCEPTION 'outbox_empty_partition: what is checked under the lock needs its own snapshot: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;
@@ -208,7 +208,7 @@ DECLARE
     empty boolean;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'outbox_drop_partition: what is checked under the lock needs a snapshot of its own: use READ COMMITTED'
+        RAISE EXCEPTION 'outbox_drop_partition: what is checked under the lock needs its own snapshot: use READ COMMITTED'
             USING ERRCODE = 'invalid_transaction_state';
     END IF;
     EXECUTE format('SELECT last_value FROM %s', ids) INTO taken;

@@ -171,7 +171,7 @@ type Verdict struct {
 // Faults is how many there are of all kinds.
 func (v Verdict) Faults() int { return v.Lost + v.Duplicated + v.Reordered + v.Invented }
 
-// Audit compares both sides. It is called once, when nobody writes or reads any more.
+// Audit compares both sides. It is called once, when all writing and reading has ended.
 func (l *Ledger[ID]) Audit() Verdict {
 	var v Verdict
 	v.Standing, _ = l.Now()
@@ -198,7 +198,7 @@ func (l *Ledger[ID]) Audit() Verdict {
 		case rolledBack:
 			l.example(Invented, "message %v (version %d of %s) was read, and its transaction was rolled back", id, e.Version, e.Aggregate)
 		default:
-			l.example(Invented, "message %v (version %d of %s) was read, and nobody wrote it", id, e.Version, e.Aggregate)
+			l.example(Invented, "message %v (version %d of %s) was read, and never written", id, e.Version, e.Aggregate)
 		}
 	}
 	v.Examples = l.examples

@@ -51,7 +51,7 @@ func TestTheLedgerFindsEachFault(t *testing.T) {
 		{name: "the last comes first", committed: messages("a", 1, 2, 3), read: messages("a", 3, 1, 2), reordered: 2},
 		{name: "a rolled-back one is read", committed: messages("a", 1, 2), rolledBack: messages("a", 3), read: messages("a", 1, 2, 3),
 			inventions: 1, example: "was rolled back"},
-		{name: "one is read that nobody wrote", committed: messages("a", 1), read: messages("a", 1, 7), inventions: 1, example: "nobody wrote it"},
+		{name: "one is read that was never written", committed: messages("a", 1), read: messages("a", 1, 7), inventions: 1, example: "never written"},
 		{name: "one changes its version", committed: messages("a", 1, 2), read: []Entry[uuid.UUID]{message("a", 1), altered},
 			inventions: 1, example: "committed as version 2 of a and read as version 3 of a"},
 		{name: "one changes its account", committed: messages("a", 1, 3), read: []Entry[uuid.UUID]{message("a", 1), elsewhere}, inventions: 1},

@@ -21,15 +21,15 @@ const (
 	headerDebeziumID = "id"
 )
 
-// Relay makes a message of a record of the relay: the id from the header msg_id, the source from the
-// header source.
+// Relay makes a message of a record of the relay: the id from the header msg_id, the source from
+// the header source.
 func Relay(r *kgo.Record) (inbox.Message, error) {
 	m := message(r)
 	return identified(m, headerValue(m, headerMsgID), headerMsgID, headerValue(m, headerSource), headerSource)
 }
 
-// Debezium makes a message of a record of Debezium's outbox event router: the id from the header id.
-// The topic is the source, because those records name none.
+// Debezium makes a message of a record of Debezium's outbox event router: the id from the header
+// id. The topic is the source, because those records name none.
 func Debezium(r *kgo.Record) (inbox.Message, error) {
 	m := message(r)
 	return identified(m, headerValue(m, headerDebeziumID), headerDebeziumID, r.Topic, "")

@@ -29,9 +29,9 @@ func TestLifetimeOfATopic(t *testing.T) {
 		{"compacted", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", "compact"), 0, "cleanup.policy compact", ""},
 		{"neither", config("retention.ms", "1", "segment.ms", "1", "cleanup.policy", ""), 0, "cleanup.policy is empty", ""},
 		{"both", config("retention.ms", "3600000", "segment.ms", "0", "cleanup.policy", "compact,delete"), 2 * time.Hour, "", ""},
-		{"for ever", config("retention.ms", "-1", "segment.ms", "1"), 0, "retention.ms -1", ""},
-		{"nearly for ever", config("retention.ms", "9223372036854775807", "segment.ms", "1"), 0, "retention.ms 9223372036854775807", ""},
-		{"one segment for ever", config("retention.ms", "1", "segment.ms", "9223372036854775807"), 0, "segment.ms 9223372036854775807", ""},
+		{"forever", config("retention.ms", "-1", "segment.ms", "1"), 0, "retention.ms -1", ""},
+		{"nearly forever", config("retention.ms", "9223372036854775807", "segment.ms", "1"), 0, "retention.ms 9223372036854775807", ""},
+		{"one segment forever", config("retention.ms", "1", "segment.ms", "9223372036854775807"), 0, "segment.ms 9223372036854775807", ""},
 		{"no answer", config("retention.ms", "1"), 0, "the broker does not say its segment.ms", ""},
 		{"nonsense", config("retention.ms", "soon", "segment.ms", "1"), 0, "", "retention.ms"},
 	} {
@@ -63,17 +63,18 @@ func TestRetentionThatIsTooShortIsRefusedWithTheSum(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 	if err := check(6*time.Hour, []lifetime{{topic: "c", forever: "retention.ms -1"}}, 0); !errors.Is(err, ErrTooShort) {
-		t.Errorf("a topic that keeps for ever: %v", err)
+		t.Errorf("a topic that keeps forever: %v", err)
 	}
 	if keep, _ := need([]lifetime{short, long}, 2*time.Hour); keep != 6*time.Hour {
 		t.Errorf("derived %v, want 6h", keep)
 	}
 	if keep, why := need([]lifetime{short, {topic: "c", forever: "x"}}, 0); keep != 0 || !strings.Contains(why, "topic c") {
-		t.Errorf("derived %v, %s; want for ever", keep, why)
+		t.Errorf("derived %v, %s; want forever", keep, why)
 	}
 }
 
-// What may not be read is an error of the configuration; what cannot be read right now is waited for.
+// What may not be read is an error of the configuration; what cannot be read right now is waited
+// for.
 func TestWhatMayNotBeReadIsToldFromWhatCannotBeRead(t *testing.T) {
 	if !denied(kerr.TopicAuthorizationFailed) || denied(kerr.NotLeaderForPartition) {
 		t.Error("what may not be read is taken for what cannot be read right now, or the other way round")

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
 // Forever is the Retention that removes no marks.
@@ -31,12 +32,10 @@ type Options struct {
 	Log   *slog.Logger
 
 	// Persist runs something that needs the database until it succeeds or ctx ends, and AwaitBreaker
-	// waits while the database is unavailable. Backoff is the pause after so many failures, and Sleep
-	// waits for it or the end of ctx.
+	// waits while the database is unavailable. Backoff is the pause after so many failures.
 	Persist      func(ctx context.Context, what string, run func(context.Context) error) error
 	AwaitBreaker func(context.Context) error
 	Backoff      func(failures int) time.Duration
-	Sleep        func(context.Context, time.Duration) error
 
 	// Refused and Swept are hooks: Retention and Swept of inboxkafka.
 	Refused func(error)
@@ -131,7 +130,7 @@ func (k *Keeper) Settle(ctx context.Context) error {
 		}
 		wait := k.Backoff(failures)
 		k.Log.Warn("cannot read the settings of the topics; it is tried again", "wait", wait, "error", err)
-		if k.Sleep(ctx, wait) != nil {
+		if transact.Pause(ctx, wait) != nil {
 			return nil
 		}
 	}
@@ -160,7 +159,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		} else if err == nil && k.keep > 0 {
 			k.sweep(ctx)
 		}
-		if k.Sleep(ctx, wait) != nil {
+		if transact.Pause(ctx, wait) != nil {
 			return
 		}
 	}

@@ -140,11 +140,7 @@ const leastBetweenTrials = 500 * time.Millisecond
 func (s *Scheduler) AwaitBreaker(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.slots.Broadcast()
-	})()
+	defer s.wakeSlotsAfter(ctx)()
 	for s.breaker.state == open && ctx.Err() == nil {
 		s.slots.Wait()
 	}

@@ -32,7 +32,7 @@ func (g *breaking) pause() { g.Trip(time.Second, 8*time.Second) }
 
 func (g *breaking) paused() bool { return !g.Snapshot().PausedSince.IsZero() }
 
-// add puts a message of its own key into the line.
+// add puts a message with its own key into the line.
 func (g *breaking) add(key string) {
 	p := g.partitions[TopicPartition{someTopic, 0}]
 	g.Admit(p.TopicPartition, []*Item{{Message: inbox.Message{Key: []byte(key)}}}, 0, 0)

@@ -123,8 +123,8 @@ func (s *Scheduler) PassMarkers(p *Partition, items []*Item) (rest []*Item, resu
 
 // NoteCrash notes that the process before did not end well, and returns how many records are to be
 // looked at with care for that. Of what that process had in flight nothing lay further from its
-// watermark than its MaxRecords, which we take to be ours. If it was larger, a message that ends the
-// process may be met unprepared once more, and is careful's the next time.
+// watermark than its MaxRecords, which we take to be ours. If it was larger, a message that ends
+// the process may be met unprepared once more, and is careful's the next time.
 func (s *Scheduler) NoteCrash(p *Partition) (careful int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

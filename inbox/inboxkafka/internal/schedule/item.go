@@ -6,8 +6,8 @@ import (
 	"github.com/outbox-relay/relay/inbox"
 )
 
-// Item is one record that is held: waiting, or in flight. While it is in flight its fields belong to
-// the worker that has its job, otherwise to the scheduler.
+// Item is one record that is held: waiting, or in flight. While it is in flight its fields belong
+// to the worker that has its job, otherwise to the scheduler.
 type Item struct {
 	Message inbox.Message
 	Offset  int64

@@ -49,7 +49,8 @@ type Partition struct {
 
 	// Stop ends the context of what is in flight. Intake ends once nothing more may begin. Arrived
 	// holds a token if Arrivals has something; IntakeDone is for the goroutine that asks it, to close
-	// when it ends. Drained is closed once the partition is closed and nothing of it is in flight.
+	// when it ends. Drained is closed once the partition is closed and none of its messages is in
+	// flight.
 	Stop       context.CancelFunc
 	Intake     context.Context
 	Arrived    chan struct{}
@@ -71,7 +72,7 @@ type Partition struct {
 	queues   map[*queue]struct{}
 	byKey    map[string]*queue
 
-	closed bool // revoked or lost: nothing of it begins any more
+	closed bool // revoked or lost: none of its messages begins any more
 	lost   bool // its offsets are no longer ours
 	inUse  int  // messages in flight
 

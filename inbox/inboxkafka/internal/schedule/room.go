@@ -7,9 +7,9 @@ import (
 
 // What is held, how much more may come in, and which partitions are not fetched from for that.
 
-// AwaitRoom waits until records may come in, and returns how many, if none is larger than the largest
-// lately; 0 is the end. It returns early, as stuck, if it has waited for so long that a partition may
-// be why: Balance may pause it.
+// AwaitRoom waits until records may come in, and returns how many, if none is larger than the
+// largest lately; 0 is the end. It returns early, as stuck, if it has waited for so long that a
+// partition may be why: Balance may pause it.
 func (s *Scheduler) AwaitRoom(ctx context.Context, largest int64) (most int, stuck bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -38,7 +38,7 @@ func TestWhichPartitionsArePaused(t *testing.T) {
 	want("all move", true)
 	s.breaker.state = open
 	parts[0].moved = old
-	want("the database is away", true)
+	want("the database is unavailable", true)
 	s.breaker.state = closed
 	for paused, want := range []int{750, 875, 938, 969} {
 		if records, _ := s.limits(); records != want {

@@ -14,11 +14,7 @@ type Slot struct {
 func (s *Scheduler) Enter(ctx context.Context, last Slot) (taken Slot, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer context.AfterFunc(ctx, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.slots.Broadcast()
-	})()
+	defer s.wakeSlotsAfter(ctx)()
 	for !s.draining && ctx.Err() == nil {
 		if s.mayEnter(last) {
 			s.inFlight++
@@ -28,6 +24,15 @@ func (s *Scheduler) Enter(ctx context.Context, last Slot) (taken Slot, ok bool) 
 		s.slots.Wait()
 	}
 	return Slot{}, false
+}
+
+// wakeSlotsAfter wakes those that wait for slots once ctx ends.
+func (s *Scheduler) wakeSlotsAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.slots.Broadcast()
+	})
 }
 
 // mayEnter reports whether a slot may begin now whose caller had the last one.

@@ -24,7 +24,8 @@ type Counts struct {
 	Processed, Duplicates, Parked, Audited, Skipped, Deleted int64
 }
 
-// PartitionState is what a partition does: see inboxkafka.PartitionStats, which has the same fields.
+// PartitionState is what a partition does: see inboxkafka.PartitionStats, which has the same
+// fields.
 type PartitionState struct {
 	Topic                string
 	Partition            int32
