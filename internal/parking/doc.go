@@ -9,5 +9,5 @@
 //
 // The package writes to outbox_parked and outbox_parked_audit, and sends nothing to Kafka. Whether
 // a row is poison is decided here if the relay can tell (Planner.refuses), and by the pipeline if
-// only a broker can: that notes it in Planner.Poison.
+// only a broker can: that calls Planner.MarkPoison.
 package parking

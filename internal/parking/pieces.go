@@ -64,11 +64,11 @@ func (p *pieces) outgrows(topic string, bytes int) bool {
 	}
 	filled := p.filled[topic]
 	p.filled[topic] = filled + bytes
-	return filled > 0 && filled+bytes > p.Bound(topic)
+	return filled > 0 && filled+bytes > p.bound(topic)
 }
 
-// Bound is how many bytes for the topic a piece has at most, unless they are a single record.
-func (p *pieces) Bound(topic string) int {
+// bound is how many bytes for the topic a piece has at most, unless they are a single record.
+func (p *pieces) bound(topic string) int {
 	if small, ok := p.small[topic]; ok {
 		if time.Now().Before(small.until) {
 			return small.bytes
@@ -81,17 +81,17 @@ func (p *pieces) Bound(topic string) int {
 	return topics.MaxRecordBytes
 }
 
-// Halve is told that a topic has refused records together, of that many bytes, which it takes one
+// halve is told that a topic has refused records together, of that many bytes, which it takes one
 // by one.
-func (p *pieces) Halve(topic string, bytes int) {
-	p.small[topic] = piece{max(1, min(bytes, p.Bound(topic))/2), time.Now().Add(pieceFor)}
+func (p *pieces) halve(topic string, bytes int) {
+	p.small[topic] = piece{max(1, min(bytes, p.bound(topic))/2), time.Now().Add(pieceFor)}
 }
 
-// AtMost is told a limit that is smaller than what the producers use. It reports whether that
+// atMost is told a limit that is smaller than what the producers use. It reports whether that
 // changes anything.
-func (p *pieces) AtMost(topic string, limit int) bool {
+func (p *pieces) atMost(topic string, limit int) bool {
 	bytes := max(1, limit*3/4) // with room for what frames a record
-	if p.Bound(topic) <= bytes {
+	if p.bound(topic) <= bytes {
 		return false
 	}
 	p.small[topic] = piece{bytes, time.Now().Add(pieceFor)}

@@ -38,9 +38,9 @@ type Plan struct {
 	refused  []*RowError // those of parks and skips that can never be sent, for the log
 	done     []outcome
 
-	keys   map[string]Key // that are parked after the batch, or wait for something else
-	freed  []string       // that are not parked any more
-	Halted error          // the row before which the batch ends, under the policy Halt
+	keys   map[string]aggregate // that are parked after the batch, or wait for something else
+	freed  []string             // that are not parked any more
+	Halted error                // the row before which the batch ends, under the policy Halt
 }
 
 // aside is a row that is not sent, and why. A row that is parked already is named by its place.
@@ -60,8 +60,8 @@ type outcome struct {
 	text    string
 }
 
-// Answer says what came of a request; 0 is none.
-func (p *Plan) Answer(request int64, text string) {
+// answer says what came of a request; 0 is none.
+func (p *Plan) answer(request int64, text string) {
 	if request != 0 {
 		p.done = append(p.done, outcome{request, text})
 	}
@@ -84,9 +84,9 @@ func (p *Plan) leaveOut(pg *outboxread.Page, i int) {
 	p.Bytes -= outboxread.RecordBytes(&pg.Records[i])
 }
 
-func (p *Plan) park(key string, k Key) {
+func (p *Plan) park(key string, k aggregate) {
 	if p.keys == nil {
-		p.keys = make(map[string]Key)
+		p.keys = make(map[string]aggregate)
 	}
 	p.keys[key] = k
 }

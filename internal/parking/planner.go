@@ -21,14 +21,14 @@ import (
 type Planner struct {
 	o         Options
 	topics    *topics.Registry
-	Pieces    *pieces
-	Poison    map[outboxread.RowKey]error // rows that the brokers have refused
-	Keys      map[string]Key
-	Bytes     int             // what keys hold, about
-	Partial   bool            // keys are not all that are parked: there are more than memory is for
-	Trying    map[string]bool // held topics that are being tried again
-	Requested bool            // somebody has asked for something lately
-	Until     time.Time       // requests are looked for until then, though nothing is parked: one may come late
+	pieces    *pieces
+	poison    map[outboxread.RowKey]error // rows that the brokers have refused
+	keys      map[string]aggregate
+	bytes     int             // what keys hold, about
+	partial   bool            // keys are not all that are parked: there are more than memory is for
+	trying    map[string]bool // suspended topics that are being tried again
+	requested bool            // somebody has asked for something lately
+	until     time.Time       // requests are looked for until then, though nothing is parked: one may come late
 	scratch   []byte
 }
 
@@ -45,14 +45,14 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// New plans pages. The poison outlives the session.
+// New plans pages. The poison outlives the Planner.
 func New(o Options, registry *topics.Registry, poison map[outboxread.RowKey]error) *Planner {
-	return &Planner{o: o, topics: registry, Pieces: newPieces(registry), Poison: poison, Keys: make(map[string]Key)}
+	return &Planner{o: o, topics: registry, pieces: newPieces(registry), poison: poison, keys: make(map[string]aggregate)}
 }
 
-// Key is an aggregate that is parked.
-type Key struct {
-	// topic that its first row waits for; empty where it waits for a person.
+// aggregate is one that is parked.
+type aggregate struct {
+	// topic that its first row waits for; empty if it waits for a person.
 	topic string
 	// free: nothing holds the first row any more, since the one before it was discarded.
 	free bool
@@ -76,7 +76,7 @@ func (k *Planner) PlanPage(p *outboxread.Page, from int) *Plan {
 	for i := range from {
 		pl.leaveOut(p, i)
 	}
-	k.Pieces.begin(p)
+	k.pieces.begin(p)
 	faults := p.Faults
 	for i := from; i < len(p.Records); i++ {
 		record := &p.Records[i]
@@ -105,10 +105,10 @@ func (k *Planner) PlanPage(p *outboxread.Page, from int) *Plan {
 		if away := k.topics.Unavailable.Suspended(record.Topic); away != nil {
 			pl.leaveOut(p, i)
 			pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeTopic, err: away.Error()})
-			pl.park(string(k.scratch), Key{topic: record.Topic})
+			pl.park(string(k.scratch), aggregate{topic: record.Topic})
 			continue
 		}
-		if k.Pieces.ends(p, i) || p.IsLarge(i) && i > from {
+		if k.pieces.ends(p, i) || p.IsLarge(i) && i > from {
 			k.cut(p, pl, i)
 			return pl
 		}
@@ -122,13 +122,13 @@ func (k *Planner) PlanPage(p *outboxread.Page, from int) *Plan {
 
 // quiet reports whether the page is sent as it is, without a look at its rows.
 func (k *Planner) quiet(p *outboxread.Page) bool {
-	return len(k.Keys) == 0 && len(p.Faults) == 0 && len(k.Poison) == 0 && k.o.Check == nil &&
-		!p.HasLarge() && p.Largest <= k.topics.SmallestLimit() && k.Pieces.whole(p) && !k.topics.Unavailable.AnySuspended()
+	return len(k.keys) == 0 && len(p.Faults) == 0 && len(k.poison) == 0 && k.o.Check == nil &&
+		!p.HasLarge() && p.Largest <= k.topics.SmallestLimit() && k.pieces.whole(p) && !k.topics.Unavailable.AnySuspended()
 }
 
 // parked reports whether the aggregate in scratch is parked, by the batches before or by this one.
 func (k *Planner) parked(pl *Plan) bool {
-	if _, parked := k.Keys[string(k.scratch)]; parked {
+	if _, parked := k.keys[string(k.scratch)]; parked {
 		return true
 	}
 	_, parked := pl.keys[string(k.scratch)]
@@ -138,8 +138,8 @@ func (k *Planner) parked(pl *Plan) bool {
 // refuses returns why the record at a place can never be sent, or nil.
 func (k *Planner) refuses(p *outboxread.Page, i int) error {
 	r := &p.Records[i]
-	if len(k.Poison) > 0 {
-		if err := k.Poison[p.Key(i)]; err != nil {
+	if len(k.poison) > 0 {
+		if err := k.poison[p.Key(i)]; err != nil {
 			return err
 		}
 	}
@@ -164,7 +164,7 @@ func (k *Planner) refuse(p *outboxread.Page, pl *Plan, i int, why error) (ends b
 	fault := &RowError{id: p.IDs[i], msgID: p.Key(i).MsgID, topic: p.Records[i].Topic, err: why}
 	switch k.o.Policy {
 	case Halt:
-		delete(k.Poison, p.Key(i)) // at the next look it may have been corrected, or the topic changed
+		delete(k.poison, p.Key(i)) // at the next look it may have been corrected, or the topic changed
 		k.cut(p, pl, i)
 		pl.Halted = &checkpoint.HaltError{
 			Diagnosis: fmt.Sprintf("%v", fault),
@@ -179,7 +179,7 @@ func (k *Planner) refuse(p *outboxread.Page, pl *Plan, i int, why error) (ends b
 	default:
 		pl.leaveOut(p, i)
 		pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeRefused, err: why.Error()})
-		pl.park(string(k.scratch), Key{})
+		pl.park(string(k.scratch), aggregate{})
 		pl.refused = append(pl.refused, fault)
 	}
 	return false
@@ -197,51 +197,88 @@ func (k *Planner) cut(p *outboxread.Page, pl *Plan, i int) {
 }
 
 // Adopt makes the plan's view of what is parked that of the batches to come. The batch has been
-// acknowledged whole; if it is not committed after all, the session ends, and the next one reads
+// acknowledged whole; if it is not committed after all, the pipeline ends, and the next one reads
 // what is parked again.
 func (k *Planner) Adopt(pl *Plan) {
 	for key, state := range pl.keys {
-		k.Add(key, state)
+		k.add(key, state)
 	}
 	for _, key := range pl.freed {
 		k.remove(key)
-		k.Until = time.Now().Add(time.Minute)
+		k.until = time.Now().Add(time.Minute)
 	}
-	clear(k.Poison) // what has been decided is not asked about again
+	clear(k.poison) // what has been decided is not asked about again
 	k.report(pl.refused)
 }
 
 // KeyBytes is about what a parked aggregate takes in memory beside its key.
 const KeyBytes = 160
 
-// Add notes that an aggregate is parked.
-func (k *Planner) Add(key string, state Key) {
-	if _, parked := k.Keys[key]; !parked {
-		k.Bytes += len(key) + KeyBytes
+// add notes that an aggregate is parked.
+func (k *Planner) add(key string, state aggregate) {
+	if _, parked := k.keys[key]; !parked {
+		k.bytes += len(key) + KeyBytes
 	}
-	k.Keys[key] = state
+	k.keys[key] = state
 }
 
 func (k *Planner) remove(key string) {
-	if _, parked := k.Keys[key]; parked {
-		k.Bytes -= len(key) + KeyBytes
-		delete(k.Keys, key)
+	if _, parked := k.keys[key]; parked {
+		k.bytes -= len(key) + KeyBytes
+		delete(k.keys, key)
 	}
 }
 
 // Full reports whether no new row may be judged: of one that is parked memory could not tell its
 // later rows.
-func (k *Planner) Full() bool { return k.Partial || k.Bytes > k.o.Bytes }
+func (k *Planner) Full() bool { return k.partial || k.bytes > k.o.Bytes }
 
 // ErrFull says so.
 func (k *Planner) ErrFull() error {
 	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it "+
-		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.Keys))
+		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.keys))
 }
+
+// Parked is how many aggregates are parked, as far as memory holds them.
+func (k *Planner) Parked() int { return len(k.keys) }
+
+// ExpectsReleases reports whether parked rows may go on soon: some are parked, or somebody has
+// asked for something lately.
+func (k *Planner) ExpectsReleases() bool {
+	return len(k.keys) > 0 || k.requested || time.Now().Before(k.until)
+}
+
+// MarkPoison notes that the brokers have refused a row.
+func (k *Planner) MarkPoison(row outboxread.RowKey, why error) { k.poison[row] = why }
+
+// SendSmaller is told that a topic has refused records together, of that many bytes, which it takes
+// one by one. It returns how many bytes go together from now on.
+func (k *Planner) SendSmaller(topic string, bytes int) int {
+	k.pieces.halve(topic, bytes)
+	return k.pieces.bound(topic)
+}
+
+// SendAtMost is told the limit of a topic. It reports whether that is smaller than what the planner
+// and the producers go by.
+func (k *Planner) SendAtMost(topic string, limit int) bool { return k.pieces.atMost(topic, limit) }
+
+// Try has parked rows of a suspended topic planned as if it were available, until StopTrying.
+func (k *Planner) Try(topic string) {
+	if k.trying == nil {
+		k.trying = make(map[string]bool)
+	}
+	k.trying[topic] = true
+}
+
+// StopTrying ends that for one topic.
+func (k *Planner) StopTrying(topic string) { delete(k.trying, topic) }
+
+// StopTryingAll ends it for all.
+func (k *Planner) StopTryingAll() { k.trying = nil }
 
 // HasRoomAgain reports whether memory, which held only a part of what is parked, is half empty: it
 // is time to Load what is parked again.
-func (k *Planner) HasRoomAgain() bool { return k.Partial && k.Bytes <= k.o.Bytes/2 }
+func (k *Planner) HasRoomAgain() bool { return k.partial && k.bytes <= k.o.Bytes/2 }
 
 // Reported is how many rows of a batch are logged one by one. All of them are in outbox_parked or
 // outbox_parked_audit.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/pg"
+	"github.com/outbox-relay/relay/internal/position"
 )
 
 // Queue reads outbox_parked, on its own connection.
@@ -52,8 +53,8 @@ func OpenQueue(ctx context.Context, o outboxread.Options, server pg.Server) (*Qu
 	return q, nil
 }
 
-// Requests returns what people have asked for and is not done yet.
-func (q *Queue) Requests(ctx context.Context) ([]Task, error) {
+// requests returns what people have asked for and is not done yet.
+func (q *Queue) requests(ctx context.Context) ([]task, error) {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	rows, err := q.Conn().Query(ctx, `SELECT request, action, aggregate_type, aggregate_id, msg_id::text, requested_at
@@ -61,10 +62,10 @@ FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'ski
 	if err != nil {
 		return nil, fmt.Errorf("read the requests about parked rows: %w", err)
 	}
-	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Task, error) {
-		var t Task
-		err := row.Scan(&t.Request, &t.Action, &t.aggregateType, &t.aggregateID, &t.msgID, &t.requestedAt)
-		t.Key = string(outboxread.AggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
+	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (task, error) {
+		var t task
+		err := row.Scan(&t.request, &t.action, &t.aggregateType, &t.aggregateID, &t.msgID, &t.requestedAt)
+		t.key = string(outboxread.AggregateKey(nil, []byte(t.aggregateType), []byte(t.aggregateID)))
 		return t, err
 	})
 	if err != nil {
@@ -73,12 +74,74 @@ FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL AND action <> 'ski
 	return tasks, nil
 }
 
-// ReadQueue adds the parked rows of an aggregate to a page, room of them at most, and reports
+// readQueue adds the parked rows of an aggregate to a page, room of them at most, and reports
 // whether they are all.
-func (q *Queue) ReadQueue(ctx context.Context, t Task, p *outboxread.Page, room int) (all bool, err error) {
+func (q *Queue) readQueue(ctx context.Context, t task, p *outboxread.Page, room int) (all bool, err error) {
 	rows, cut, err := q.ReadInto(ctx, queueStatement, p,
 		[]byte(q.lane), []byte(t.aggregateType), []byte(t.aggregateID), outboxread.IntParam(int64(room)+1))
 	return rows <= room && !cut, err
+}
+
+// Work is what is to be done about parked rows now: what people have asked for, and what nothing
+// holds any more.
+type Work []task
+
+// Work looks for it.
+func (q *Queue) Work(ctx context.Context, k *Planner) (Work, error) {
+	tasks, err := q.requests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.requested = len(tasks) > 0
+	return append(tasks, k.free()...), nil
+}
+
+// gatherTime bounds the reading of many short queues for one batch.
+const gatherTime = 50 * time.Millisecond
+
+// Gather reads the parked rows of as much of the work as a page takes, most rows at last, and
+// returns what plans that page for a batch after which the position is at. What needs no row to be
+// sent is in the plan, too. The page is to be put back.
+func (q *Queue) Gather(
+	ctx context.Context, k *Planner, work Work, at position.Position, most int,
+) (*outboxread.Page, func() *Plan, error) {
+	p, pl := q.Page(), &Plan{After: at}
+	p.After = at
+	var segments []segment
+	taken := make(map[string]bool)
+	began := time.Now()
+	for _, t := range work {
+		// What is discarded counts as well: the intent of the batch has to be written in time.
+		room := most - len(p.IDs) - len(pl.Releases)
+		if taken[t.key] || room <= 0 || time.Since(began) > gatherTime {
+			continue
+		}
+		taken[t.key] = true
+		if _, parked := k.keys[t.key]; !parked && k.partial {
+			k.add(t.key, aggregate{}) // if it is parked is seen in its queue
+		}
+		if _, parked := k.keys[t.key]; !parked {
+			pl.answer(t.request, "nothing was parked")
+			continue
+		}
+		if t.action == "discard" {
+			if err := q.discard(ctx, t, pl, k.keys[t.key], room); err != nil {
+				q.Put(p)
+				return nil, nil, err
+			}
+			continue
+		}
+		from := len(p.IDs)
+		all, err := q.readQueue(ctx, t, p, min(room, q.Limit()))
+		if err != nil { // the page has been put back
+			return nil, nil, fmt.Errorf("read parked rows: %w", err)
+		}
+		segments = append(segments, segment{task: t, from: from, to: len(p.IDs), end: all})
+		for i := from; i < len(p.IDs); i++ {
+			delete(k.poison, p.Key(i)) // it is tried again
+		}
+	}
+	return p, func() *Plan { return k.planParked(p, segments, *pl) }, nil
 }
 
 // Fetch reads the payload of a large row of a page from where the page was read: from the outbox,
@@ -102,18 +165,18 @@ func (q *Queue) Fetch(ctx context.Context, p *outboxread.Page, i int) error {
 	return nil
 }
 
-// Task is an aggregate whose parked rows are to be published or discarded.
-type Task struct {
-	Key                        string
+// task is an aggregate whose parked rows are to be published or discarded.
+type task struct {
+	key                        string
 	aggregateType, aggregateID string
-	Request                    int64 // 0 if there was no request: its topic is back
-	Action                     string
+	request                    int64 // 0 if there was no request: its topic is back
+	action                     string
 	msgID                      *string
 	requestedAt                time.Time
 }
 
-// Discard plans the removal of the parked rows of an aggregate, or of one of them.
-func (q *Queue) Discard(ctx context.Context, t Task, pl *Plan, state Key, most int) error {
+// discard plans the removal of the parked rows of an aggregate, or of one of them.
+func (q *Queue) discard(ctx context.Context, t task, pl *Plan, state aggregate, most int) error {
 	ctx, cancel := context.WithTimeout(ctx, pg.StatementTimeout)
 	defer cancel()
 	// A row that came after the request is not meant: the person had not seen it.
@@ -136,7 +199,7 @@ ORDER BY seq, id LIMIT $6`,
 			return fmt.Errorf("read parked rows: %w", err)
 		}
 		if meant {
-			pl.Releases = append(pl.Releases, release{place, t.Request})
+			pl.Releases = append(pl.Releases, release{place, t.request})
 			first = first || seen == 0
 			gone++
 		}
@@ -149,22 +212,22 @@ ORDER BY seq, id LIMIT $6`,
 	case more && gone == most:
 		return nil // the rest of the queue comes with the next batch
 	case gone == 0 && seen > 0 && t.msgID != nil:
-		pl.done = append(pl.done, outcome{t.Request, "nothing was parked"})
+		pl.done = append(pl.done, outcome{t.request, "nothing was parked"})
 		return nil
 	case gone == seen && !more: // also where somebody else has removed them all
-		pl.freed = append(pl.freed, t.Key)
+		pl.freed = append(pl.freed, t.key)
 	case first, gone == 0: // those that came after the request are not meant, and do not wait
-		pl.park(t.Key, Key{free: true})
+		pl.park(t.key, aggregate{free: true})
 	default:
-		pl.park(t.Key, state)
+		pl.park(t.key, state)
 	}
-	pl.done = append(pl.done, outcome{t.Request, "discarded"})
+	pl.done = append(pl.done, outcome{t.request, "discarded"})
 	return nil
 }
 
 // discardLimit is how many rows of the queue are looked at, one more than are taken: the one that
 // is meant may stand anywhere.
-func discardLimit(t Task, most int) *int {
+func discardLimit(t task, most int) *int {
 	if t.msgID != nil {
 		return nil
 	}

@@ -6,23 +6,23 @@ import (
 	"github.com/outbox-relay/relay/internal/outboxread"
 )
 
-// Segment is the part of a page of parked rows that belongs to one task.
-type Segment struct {
-	Task
-	From, To int  // places in the page
-	End      bool // of the aggregate's queue
+// segment is the part of a page of parked rows that belongs to one task.
+type segment struct {
+	task
+	from, to int  // places in the page
+	end      bool // of the aggregate's queue
 }
 
-// Free returns the aggregates that nothing holds any more. An aggregate whose topic has been
+// free returns the aggregates that nothing holds any more. An aggregate whose topic has been
 // written to again is one of them.
-func (k *Planner) Free() []Task {
-	var tasks []Task
-	for key, state := range k.Keys {
+func (k *Planner) free() []task {
+	var tasks []task
+	for key, state := range k.keys {
 		if !state.free && (state.topic == "" || k.holds(state.topic) != nil) {
 			continue
 		}
 		aggregateType, aggregateID, _ := strings.Cut(key, "\x00")
-		tasks = append(tasks, Task{Key: key, aggregateType: aggregateType, aggregateID: aggregateID, Action: "retry"})
+		tasks = append(tasks, task{key: key, aggregateType: aggregateType, aggregateID: aggregateID, action: "retry"})
 		if len(tasks) == 1000 {
 			break
 		}
@@ -32,15 +32,15 @@ func (k *Planner) Free() []Task {
 
 // holds returns why rows of a topic are not sent now, or nil.
 func (k *Planner) holds(topic string) error {
-	if k.Trying[topic] {
+	if k.trying[topic] {
 		return nil
 	}
 	return k.topics.Unavailable.Suspended(topic)
 }
 
-// PlanParked decides about a page of parked rows: each aggregate goes on up to the first row that
+// planParked decides about a page of parked rows: each aggregate goes on up to the first row that
 // is refused again. It adds to the plan, which it is given by value.
-func (k *Planner) PlanParked(p *outboxread.Page, segments []Segment, pl Plan) *Plan {
+func (k *Planner) planParked(p *outboxread.Page, segments []segment, pl Plan) *Plan {
 	pl.Sent, pl.Bytes = len(p.Records), p.Bytes
 	faults := make(map[int]error, len(p.Faults))
 	for _, f := range p.Faults {
@@ -54,7 +54,7 @@ func (k *Planner) PlanParked(p *outboxread.Page, segments []Segment, pl Plan) *P
 	for key, state := range kept {
 		pl.park(key, state)
 	}
-	k.Pieces.begin(p)
+	k.pieces.begin(p)
 	pl.Next = len(p.Records)
 	for _, seg := range segments {
 		k.planSegment(p, seg, &pl, faults)
@@ -62,9 +62,9 @@ func (k *Planner) PlanParked(p *outboxread.Page, segments []Segment, pl Plan) *P
 	return &pl
 }
 
-func (k *Planner) planSegment(p *outboxread.Page, seg Segment, pl *Plan, faults map[int]error) {
+func (k *Planner) planSegment(p *outboxread.Page, seg segment, pl *Plan, faults map[int]error) {
 	stopped := false
-	for i := seg.From; i < seg.To; i++ {
+	for i := seg.from; i < seg.to; i++ {
 		if stopped || i >= pl.Next {
 			pl.leaveOut(p, i)
 			continue
@@ -79,35 +79,35 @@ func (k *Planner) planSegment(p *outboxread.Page, seg Segment, pl *Plan, faults 
 		case refused != nil:
 			stopped = true
 			pl.again = append(pl.again, aside{place: place, cause: causeRefused, err: refused.Error()})
-			pl.park(seg.Key, Key{})
+			pl.park(seg.key, aggregate{})
 			k.close(seg, pl, "refused again: "+refused.Error())
 		case away != nil:
 			stopped = true
 			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: away.Error()})
-			pl.park(seg.Key, Key{topic: record.Topic})
+			pl.park(seg.key, aggregate{topic: record.Topic})
 			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
-		case p.IsLarge(i) && i > 0, k.Pieces.ends(p, i):
+		case p.IsLarge(i) && i > 0, k.pieces.ends(p, i):
 			pl.Next = i // the rest comes with the next batch
 		case p.IsLarge(i) && !p.Fetched(i):
 			pl.Next, pl.Fetch = i, true
 		default:
-			pl.Releases = append(pl.Releases, release{place, seg.Request})
+			pl.Releases = append(pl.Releases, release{place, seg.request})
 			continue
 		}
 		pl.leaveOut(p, i)
 	}
 	switch {
-	case stopped, seg.From >= pl.Next && seg.From < seg.To:
-	case seg.End && seg.To <= pl.Next:
-		pl.freed = append(pl.freed, seg.Key)
+	case stopped, seg.from >= pl.Next && seg.from < seg.to:
+	case seg.end && seg.to <= pl.Next:
+		pl.freed = append(pl.freed, seg.key)
 		k.close(seg, pl, "published")
-	case seg.Request == 0:
-		pl.park(seg.Key, Key{free: true}) // there is more
+	case seg.request == 0:
+		pl.park(seg.key, aggregate{free: true}) // there is more
 	}
 }
 
-func (k *Planner) close(seg Segment, pl *Plan, text string) {
-	if seg.Request != 0 {
-		pl.done = append(pl.done, outcome{seg.Request, text})
+func (k *Planner) close(seg segment, pl *Plan, text string) {
+	if seg.request != 0 {
+		pl.done = append(pl.done, outcome{seg.request, text})
 	}
 }

@@ -223,8 +223,8 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+QueueKey+
 		return fmt.Errorf("read what is parked: %w", err)
 	}
 	defer rows.Close()
-	clear(k.Keys)
-	k.Bytes, k.Partial = 0, false
+	clear(k.keys)
+	k.bytes, k.partial = 0, false
 	partial := false
 	for rows.Next() {
 		if k.Full() {
@@ -235,7 +235,7 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+QueueKey+
 		if err := rows.Scan(&aggregateType, &aggregateID, &cause, &topic, &why); err != nil {
 			return fmt.Errorf("read what is parked: %w", err)
 		}
-		state := Key{free: cause == causeBehind}
+		state := aggregate{free: cause == causeBehind}
 		if cause == causeTopic {
 			if topic == "" {
 				topic = route(aggregateType)
@@ -243,13 +243,13 @@ FROM outbox_parked WHERE lane = $1 AND released_seq IS NULL ORDER BY `+QueueKey+
 			state.topic = topic
 			k.topics.Unavailable.Suspend(topic, why)
 		}
-		k.Add(string(outboxread.AggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
+		k.add(string(outboxread.AggregateKey(nil, []byte(aggregateType), []byte(aggregateID))), state)
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read what is parked: %w", err)
 	}
-	k.Partial = partial
-	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL)`, lane).Scan(&k.Requested)
+	k.partial = partial
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox_parked_audit WHERE lane = $1 AND done_seq IS NULL)`, lane).Scan(&k.requested)
 	if err != nil {
 		return fmt.Errorf("read the requests about parked rows: %w", err)
 	}

@@ -71,7 +71,7 @@ func (s *isolation) noteUnavailable(b *pending) {
 		topic := f.Record.Topic
 		if _, known := s.topics.Known(topic); known { // noted once a batch
 			s.topics.Forget(topic)
-			delete(s.planner.Trying, topic)
+			s.planner.StopTrying(topic)
 			s.topics.SetUnavailable(topic, fmt.Errorf("produce to topic %s: %w", topic, f.Err))
 		}
 	}
@@ -110,9 +110,9 @@ func (s *isolation) isolate(ctx context.Context, b *pending, rejected []kafkatx.
 	for _, f := range rejected {
 		bytes += outboxread.RecordBytes(f.Record)
 	}
-	s.planner.Pieces.Halve(topic, bytes)
+	together := s.planner.SendSmaller(topic, bytes)
 	s.logger.Warn("a topic refuses records together that it takes one by one: the page is published in smaller pieces",
-		"topic", topic, "records", len(rejected), "batch_bytes", s.planner.Pieces.Bound(topic))
+		"topic", topic, "records", len(rejected), "batch_bytes", together)
 	return nil
 }
 
@@ -131,7 +131,7 @@ func (s *isolation) limitChanged(
 			}
 		}
 	}
-	return s.planner.Pieces.AtMost(refused.Topic, s.topics.Limit(refused.Topic)), nil
+	return s.planner.SendAtMost(refused.Topic, s.topics.Limit(refused.Topic)), nil
 }
 
 func tooLarge(err error) bool {
@@ -142,7 +142,7 @@ func tooLarge(err error) bool {
 func (s *isolation) markPoison(page *outboxread.Page, f kafkatx.Failure) error {
 	for i := range page.Records {
 		if &page.Records[i] == f.Record {
-			s.planner.Poison[page.Key(i)] = f.Err
+			s.planner.MarkPoison(page.Key(i), f.Err)
 			return nil
 		}
 	}

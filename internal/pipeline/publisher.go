@@ -90,10 +90,10 @@ func (p *Pipeline) newPublisher(commits *commits, drain <-chan struct{}) *publis
 // run publishes pages until there are no more, a row ends the pipeline, or something fails.
 func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batches chan<- *pending) error {
 	defer close(p.ended)
-	p.parked(len(p.planner.Keys))
+	p.parked(p.planner.Parked())
 	look := time.NewTimer(0)
 	defer look.Stop()
-	looking := len(p.planner.Keys) > 0 || p.planner.Requested
+	looking := p.planner.ExpectsReleases()
 	if !looking {
 		<-look.C
 	}
@@ -133,7 +133,7 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if !looking && len(p.planner.Keys) > 0 {
+		if !looking && p.planner.Parked() > 0 {
 			looking = true
 			look.Reset(parkedLook)
 		}
@@ -210,7 +210,7 @@ func (p *publisher) lookAfterParked(ctx context.Context, batches chan<- *pending
 			return 0, err
 		}
 		if !more {
-			if p.releases.expected() {
+			if p.planner.ExpectsReleases() {
 				return parkedLook, nil
 			}
 			return 0, nil
@@ -271,7 +271,7 @@ func (p *publisher) send(
 	if err == nil {
 		p.last.after = done.After
 		p.planner.Adopt(done)
-		p.parked(len(p.planner.Keys))
+		p.parked(p.planner.Parked())
 	}
 	b.flushed <- err
 	return done, err

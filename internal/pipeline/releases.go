@@ -3,8 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/parking"
@@ -23,9 +21,6 @@ type releases struct {
 	connect func(context.Context) (*parking.Queue, error)
 	queue   *parking.Queue // of outbox_parked; nil until it is needed
 }
-
-// gatherTime bounds the reading of many short queues for one batch.
-const gatherTime = 50 * time.Millisecond
 
 func (p *Pipeline) newReleases(commits *commits) *releases {
 	return &releases{
@@ -79,12 +74,7 @@ func (r *releases) begin(ctx context.Context, begun int64) error {
 	return nil
 }
 
-func (r *releases) end() { r.planner.Trying = nil }
-
-// expected reports whether there may be something to release soon.
-func (r *releases) expected() bool {
-	return len(r.planner.Keys) > 0 || r.planner.Requested || time.Now().Before(r.planner.Until)
-}
+func (r *releases) end() { r.planner.StopTryingAll() }
 
 // next returns a page of parked rows that may go on, and what plans it; nil if there is nothing to
 // do. The page is to be put back.
@@ -92,22 +82,18 @@ func (r *releases) next(ctx context.Context, last begun) (*outboxread.Page, func
 	if err := r.trySuspendedTopics(ctx); err != nil {
 		return nil, nil, err
 	}
-	tasks, err := r.tasks(ctx)
-	if err != nil || len(tasks) == 0 {
+	work, err := r.queue.Work(ctx, r.planner)
+	if err != nil || len(work) == 0 {
 		return nil, nil, err
 	}
 	// What the batches in flight park, release and close is seen once they are committed.
 	if err := r.commits.await(ctx, last.seq); err != nil {
 		return nil, nil, err
 	}
-	if tasks, err = r.tasks(ctx); err != nil || len(tasks) == 0 {
+	if work, err = r.queue.Work(ctx, r.planner); err != nil || len(work) == 0 {
 		return nil, nil, err
 	}
-	page, segments, fixed, err := r.gather(ctx, tasks, last)
-	if err != nil {
-		return nil, nil, err
-	}
-	return page, func() *parking.Plan { return r.planner.PlanParked(page, segments, *fixed) }, nil
+	return r.queue.Gather(ctx, r.planner, work, last.after, r.memory.Rows())
 }
 
 func (r *releases) putBack(page *outboxread.Page) { r.queue.Put(page) }
@@ -124,65 +110,8 @@ func (r *releases) trySuspendedTopics(ctx context.Context) error {
 	}
 	for _, topic := range due {
 		if _, known := r.topics.Known(topic); known {
-			if r.planner.Trying == nil {
-				r.planner.Trying = make(map[string]bool)
-			}
-			r.planner.Trying[topic] = true
+			r.planner.Try(topic)
 		}
 	}
 	return nil
-}
-
-// tasks returns what is to be done about parked rows.
-func (r *releases) tasks(ctx context.Context) ([]parking.Task, error) {
-	tasks, err := r.queue.Requests(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.planner.Requested = len(tasks) > 0
-	return append(tasks, r.planner.Free()...), nil
-}
-
-// gather reads the parked rows of as many tasks as a page takes. What needs no row to be sent is in
-// the plan that it returns.
-func (r *releases) gather(
-	ctx context.Context, tasks []parking.Task, last begun,
-) (*outboxread.Page, []parking.Segment, *parking.Plan, error) {
-	page, plan := r.queue.Page(), &parking.Plan{After: last.after}
-	page.After = last.after
-	var segments []parking.Segment
-	taken := make(map[string]bool)
-	began, most := time.Now(), r.memory.Rows()
-	for _, t := range tasks {
-		// What is discarded counts as well: the intent of the batch has to be written in time.
-		if taken[t.Key] || len(page.IDs)+len(plan.Releases) >= most || time.Since(began) > gatherTime {
-			continue
-		}
-		taken[t.Key] = true
-		if _, parked := r.planner.Keys[t.Key]; !parked && r.planner.Partial {
-			r.planner.Add(t.Key, parking.Key{}) // if it is parked is seen in its queue
-		}
-		if _, parked := r.planner.Keys[t.Key]; !parked {
-			plan.Answer(t.Request, "nothing was parked")
-			continue
-		}
-		room := most - len(page.IDs) - len(plan.Releases)
-		if t.Action == "discard" {
-			if err := r.queue.Discard(ctx, t, plan, r.planner.Keys[t.Key], room); err != nil {
-				r.queue.Put(page)
-				return nil, nil, nil, err
-			}
-			continue
-		}
-		from := len(page.IDs)
-		all, err := r.queue.ReadQueue(ctx, t, page, min(room, r.queue.Limit()))
-		if err != nil { // the page has been put back
-			return nil, nil, nil, fmt.Errorf("read parked rows: %w", err)
-		}
-		segments = append(segments, parking.Segment{Task: t, From: from, To: len(page.IDs), End: all})
-		for i := from; i < len(page.IDs); i++ {
-			delete(r.planner.Poison, page.Key(i)) // it is tried again
-		}
-	}
-	return page, segments, plan, nil
 }

@@ -2,9 +2,7 @@ package relay
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,11 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/pipeline"
-	"github.com/outbox-relay/relay/internal/position"
-	"github.com/outbox-relay/relay/internal/topics"
 )
 
 // poison is the text in a payload that the broker of refusePoison does not take.
@@ -425,19 +420,4 @@ func (r *rig) endAt(cfg Config, at pipeline.Step, n int) {
 	}
 	close(release)
 	s.stop()
-}
-
-func TestPageIsCutBeforeTheRowThatHaltsTheLane(t *testing.T) {
-	topics := topics.NewRegistry(nil, topics.NewUnavailable(time.Hour), topics.Options{})
-	k := parking.New(parking.Options{Policy: parking.Halt}, topics, nil)
-	p := &outboxread.Page{Faults: []outboxread.Fault{{At: 3, Err: errors.New("not a row")}}}
-	for id := range int64(5) {
-		p.IDs = append(p.IDs, id+10)
-		p.Records = append(p.Records, kgo.Record{Topic: "t", Key: []byte("k"), Headers: make([]kgo.RecordHeader, 6)})
-	}
-	p.Window, p.After = position.Position{From: position.Beginning, To: position.Snapshot{Xmin: 9, Xmax: 9}}, position.Position{From: position.Snapshot{Xmin: 9, Xmax: 9}}
-	pl := k.PlanPage(p, 0)
-	if pl.Halted == nil || pl.Sent != 3 || pl.After.LastID != 12 || !pl.After.Open() || !slices.Equal(pl.Drop, []bool{false, false, false, true, true}) {
-		t.Errorf("%+v", pl)
-	}
 }
