@@ -192,7 +192,7 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) (string, err
 	return p.databaseURL(name), nil
 }
 
-// CopyDatabase makes a database with what is in another one, in which nobody may have a session, and
+// CopyDatabase makes a database with what is in another one, which must have no sessions, and
 // returns its URL.
 func (p *Postgres) CopyDatabase(ctx context.Context, name, from string) (string, error) {
 	statement := fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", pgx.Identifier{name}.Sanitize(), pgx.Identifier{from}.Sanitize())
