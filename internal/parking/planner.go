@@ -259,7 +259,7 @@ func (k *Planner) SendSmaller(topic string, bytes int) int {
 }
 
 // SendAtMost is told the limit of a topic. It reports whether that is smaller than what the planner
-// and the producers go by.
+// and the producers use.
 func (k *Planner) SendAtMost(topic string, limit int) bool { return k.pieces.atMost(topic, limit) }
 
 // Try has parked rows of a suspended topic planned as if it were available, until StopTrying.

@@ -1,9 +1,10 @@
 // Package pipeline publishes the rows of a lane that this process owns, from the end of a takeover
 // to the first doubt.
 //
-// Three goroutines pass a batch on, each a type of its own, joined by channels in pipeline.go:
+// Three goroutines pass a batch on. Each has its own type; channels join them in pipeline.go:
 //
-//	reader     reads the next page, while the batches before it are in flight
+//	reader     reads the next page, while the batches before it are in flight; a small one only
+//	           once its batch can begin
 //	publisher  begins a transaction, produces the rows and the checkpoint, flushes; one batch at a
 //	           time, so that records of a key keep their order
 //	committer  waits for the batch before, then intent, checks, end; one batch at a time, so that

@@ -11,7 +11,7 @@ import (
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
-// limits are the largest batches that topics take. A person may change them while producers go by
+// limits are the largest batches that topics take. A person may change them while producers use
 // the old ones. The publisher uses them.
 type limits struct {
 	topics *topics.Registry
@@ -55,7 +55,7 @@ func (l *limits) refresh(ctx context.Context, names ...string) error {
 	return nil
 }
 
-// renew returns an error that ends the pipeline if the producers go by a limit that has been raised
+// renew returns an error that ends the pipeline if the producers use a limit that has been raised
 // since, and the record at a place needs the new one: a producer asks for a limit once. It does so
 // once for a row, so that brokers that change their minds do not hold up the lane.
 func (l *limits) renew(page *outboxread.Page, i int) error {
