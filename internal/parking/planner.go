@@ -102,9 +102,9 @@ func (k *Planner) PlanPage(p *outboxread.Page, from int) *Plan {
 			}
 			continue
 		}
-		if away := k.topics.Unavailable.Suspended(record.Topic); away != nil {
+		if suspended := k.topics.Unavailable.Suspended(record.Topic); suspended != nil {
 			pl.leaveOut(p, i)
-			pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeTopic, err: away.Error()})
+			pl.Parks = append(pl.Parks, aside{RowKey: p.Key(i), cause: causeTopic, err: suspended.Error()})
 			pl.park(string(k.scratch), aggregate{topic: record.Topic})
 			continue
 		}

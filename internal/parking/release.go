@@ -18,7 +18,7 @@ type segment struct {
 func (k *Planner) free() []task {
 	var tasks []task
 	for key, state := range k.keys {
-		if !state.free && (state.topic == "" || k.holds(state.topic) != nil) {
+		if !state.free && (state.topic == "" || k.suspended(state.topic) != nil) {
 			continue
 		}
 		aggregateType, aggregateID, _ := strings.Cut(key, "\x00")
@@ -30,8 +30,8 @@ func (k *Planner) free() []task {
 	return tasks
 }
 
-// holds returns why rows of a topic are not sent now, or nil.
-func (k *Planner) holds(topic string) error {
+// suspended returns why rows of a topic are not sent now, or nil.
+func (k *Planner) suspended(topic string) error {
 	if k.trying[topic] {
 		return nil
 	}
@@ -74,18 +74,18 @@ func (k *Planner) planSegment(p *outboxread.Page, seg segment, pl *Plan, faults 
 		if refused == nil {
 			refused = k.refuses(p, i)
 		}
-		away := k.holds(record.Topic)
+		suspended := k.suspended(record.Topic)
 		switch {
 		case refused != nil:
 			stopped = true
 			pl.again = append(pl.again, aside{place: place, cause: causeRefused, err: refused.Error()})
 			pl.park(seg.key, aggregate{})
 			k.close(seg, pl, "refused again: "+refused.Error())
-		case away != nil:
+		case suspended != nil:
 			stopped = true
-			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: away.Error()})
+			pl.again = append(pl.again, aside{place: place, cause: causeTopic, err: suspended.Error()})
 			pl.park(seg.key, aggregate{topic: record.Topic})
-			k.close(seg, pl, "it goes out by itself once its topic is back: "+away.Error())
+			k.close(seg, pl, "it goes out by itself once its topic is back: "+suspended.Error())
 		case p.IsLarge(i) && i > 0, k.pieces.ends(p, i):
 			pl.Next = i // the rest comes with the next batch
 		case p.IsLarge(i) && !p.Fetched(i):
