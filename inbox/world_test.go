@@ -250,7 +250,8 @@ func (w *world) untilWaiting(sessions int) {
 			JOIN pg_stat_activity a ON a.pid = waiting.pid
 			WHERE NOT waiting.granted AND EXISTS (
 				SELECT FROM pg_locks held JOIN pg_class c ON c.oid = held.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-				WHERE held.pid = waiting.pid AND held.granted AND n.nspname = $1)`, schema)[0] == fmt.Sprint(sessions)
+				WHERE held.pid = waiting.pid AND held.granted AND n.nspname = $1)
+			AND a.datname = current_database()`, schema)[0] == fmt.Sprint(sessions)
 	})
 }
 

@@ -194,7 +194,7 @@ func TestAMarkThatComesWhileAWeekIsEmptiedStays(t *testing.T) {
 		swept, err = m.Sweep(t.Context())
 		done <- err
 	}()
-	awaitTrue(t, m.conn, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '`+week+`'::regclass)`)
+	awaitTrue(t, m.conn, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '`+week+`'::regclass AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 	if err := errors.Join(writer.Commit(t.Context()), <-done); err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,8 @@ func TestATableIsRewrittenWhileItIsRead(t *testing.T) {
 			close(release)
 			eye := open(t, r.url)
 			s.await(t, "the reader waits for the table", func(*recorder) bool {
-				return query[bool](t, eye, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted)`)
+				return query[bool](t, eye, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 			})
 			exec(t, r.conn, `COMMIT`)
 			insert(t, r.conn, "end", "end")

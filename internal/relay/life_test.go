@@ -33,7 +33,8 @@ func TestASlowTakeoverShowsThatItsOwnerLives(t *testing.T) {
 	// awaitBlocked waits until a session of the relay waits for the outbox.
 	awaitBlocked := func(t *testing.T, eye *pgx.Conn) {
 		until(t, func() bool {
-			return query[bool](t, eye, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted)`)
+			return query[bool](t, eye, `SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'outbox'::regclass AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 		})
 	}
 	// Each makes the takeover wait from some point on; it returns what waits until it does, and what
