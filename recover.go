@@ -199,6 +199,7 @@ func (r *Recovery) Apply(ctx context.Context, decision Decision) (*Outcome, erro
 		return nil, err
 	}
 	return &Outcome{
-		Lane: done.Checkpoint.Lane, Seq: done.Checkpoint.Seq, Chosen: option(done.Chosen), Evicted: done.Evicted, done: done,
+		Lane: done.Checkpoint.Lane, Seq: done.Checkpoint.Seq, Chosen: option(done.Chosen),
+		Evicted: done.Evicted, done: done,
 	}, nil
 }

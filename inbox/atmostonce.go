@@ -80,7 +80,8 @@ func (i *Inbox[TTx]) claim(ctx context.Context, m Message, id ledger.Identity) (
 		result = Processed
 		var claimed int64
 		err = tx.Send(ctx, ledger.Durably, inboxdriver.Statement{
-			SQL: i.ledger.SQL.Claim, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), i.cfg.Instance}, Affected: &claimed,
+			SQL: i.ledger.SQL.Claim, Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), i.cfg.Instance},
+			Affected: &claimed,
 		})
 		if err == nil && claimed == 0 { // the claim has outlived its mark
 			var unknown bool
@@ -138,11 +139,13 @@ func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id ledger.Identity, wh
 		if err := i.parkMarked(ctx, tx, m, id, cause, 1, why); err != nil || !seen {
 			return err
 		}
-		return i.auditOutcome(ctx, tx, m, map[string]any{"verdict": "not-done", "error": errorText(why), "outcome": "parked"})
+		return i.auditOutcome(ctx, tx, m, map[string]any{"verdict": "not-done", "error": errorText(why),
+			"outcome": "parked"})
 	})
 	switch {
 	case err != nil:
-		return Failed, fmt.Errorf("nothing was done for message %s of %s, but its claim could not be released: %w", m.ID, m.Source,
+		return Failed, fmt.Errorf("nothing was done for message %s of %s, but its claim could not be released: %w", m.ID,
+			m.Source,
 			errors.Join(err, why))
 	case result == Parked:
 		i.tellParked(ctx, m, cause, why)
@@ -153,6 +156,7 @@ func (i *Inbox[TTx]) undo(ctx context.Context, m Message, id ledger.Identity, wh
 
 // auditOutcome notes what became of an effect that is in the audit as unknown.
 func (i *Inbox[TTx]) auditOutcome(ctx context.Context, tx inboxdriver.Tx, m Message, details map[string]any) error {
-	details["claimed_by"], details["partition"], details["offset"], details["type"] = i.cfg.Instance, m.Partition, m.Offset, m.Type
+	details["claimed_by"], details["type"] = i.cfg.Instance, m.Type
+	details["partition"], details["offset"] = m.Partition, m.Offset
 	return i.ledger.Audit(ctx, tx, "settle", m.Topic, m.Key, m.Source, m.ID, details)
 }

@@ -312,7 +312,8 @@ func (a *attempt[TTx]) parkedKeys(ctx context.Context, tx inboxdriver.Tx, parked
 		return nil
 	}
 	err := tx.Send(ctx, inboxdriver.Statement{
-		SQL: a.batch.inbox.ledger.SQL.ParkedKeys, Args: []any{a.batch.inbox.cfg.Consumer, tables.TextArray(topics), tables.ByteaArray(keys)},
+		SQL:  a.batch.inbox.ledger.SQL.ParkedKeys,
+		Args: []any{a.batch.inbox.cfg.Consumer, tables.TextArray(topics), tables.ByteaArray(keys)},
 		Each: func(row inboxdriver.Row) error {
 			var id int64
 			var topic string

@@ -16,7 +16,8 @@ var ErrSchema = errors.New("inbox: tables are missing")
 
 // required are those that the migrations make.
 var required = []string{
-	"inbox", "inbox_consumers", "inbox_parked_keys", "inbox_parked", "inbox_started", "inbox_sessions", "inbox_claims", "inbox_audit",
+	"inbox", "inbox_consumers", "inbox_parked_keys", "inbox_parked", "inbox_started", "inbox_sessions",
+	"inbox_claims", "inbox_audit",
 	"inbox_sweeps", "inbox_retentions", "inbox_incarnation",
 }
 
@@ -46,6 +47,7 @@ func (i *Inbox[TTx]) Check(ctx context.Context) error {
 	if i.cfg.Schema != "" {
 		where = "schema " + i.cfg.Schema
 	}
-	return fmt.Errorf("%w in %s: %s; relay inbox migrate up makes them, in the database that the handlers write to", ErrSchema, where,
+	return fmt.Errorf("%w in %s: %s; relay inbox migrate up makes them, in the database that the handlers write to",
+		ErrSchema, where,
 		strings.Join(missing, ", "))
 }

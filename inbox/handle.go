@@ -82,8 +82,9 @@ func (i *Inbox[TTx]) acceptStatement(
 	m Message, id ledger.Identity, limits transact.Bounds, fresh *bool, keyID **int64, in *int64,
 ) inboxdriver.Statement {
 	return inboxdriver.Statement{
-		SQL:  i.ledger.SQL.Accept,
-		Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), m.Topic, tables.OrNull(m.Key), limits.Idle, limits.Statement},
+		SQL: i.ledger.SQL.Accept,
+		Args: []any{i.cfg.Consumer, id.Source, id.Mark.String(), m.Topic, tables.OrNull(m.Key),
+			limits.Idle, limits.Statement},
 		Each: func(row inboxdriver.Row) error { return row.Scan(fresh, keyID, new(string), new(string), in) },
 	}
 }

@@ -159,7 +159,8 @@ func (i *Inbox[TTx]) parkStatement(keyID int64, m Message, cause Cause, attempts
 	}
 	return inboxdriver.Statement{SQL: i.ledger.SQL.Park, Args: []any{
 		keyID, m.Source, m.ID, m.Type, int64(m.Partition), m.Offset, when,
-		tables.ByteaArray(names), tables.ByteaArray(values), tables.OrNull(m.Payload), string(cause), errorText(why), int64(attempts),
+		tables.ByteaArray(names), tables.ByteaArray(values), tables.OrNull(m.Payload), string(cause), errorText(why),
+		int64(attempts),
 	}}
 }
 

@@ -124,7 +124,8 @@ func (i *Inbox[TTx]) sweepSteps(
 func (i *Inbox[TTx]) sweep(ctx context.Context, text string, into ...any) error {
 	return i.ledger.Rerun(ctx, func() error {
 		return i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
-			err := tx.Send(ctx, inboxdriver.Statement{SQL: text, Each: func(row inboxdriver.Row) error { return row.Scan(into...) }})
+			err := tx.Send(ctx, inboxdriver.Statement{SQL: text,
+				Each: func(row inboxdriver.Row) error { return row.Scan(into...) }})
 			return err == nil, failure.OfDatabase(ctx, err)
 		})
 	})

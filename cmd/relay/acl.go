@@ -39,7 +39,8 @@ Examples:
 			&cli.StringFlag{Name: "principal",
 				Usage: "`PRINCIPAL` of the relay in Kafka; by default User: and the setting kafka.sasl.user, or User:relay"},
 			&cli.StringFlag{Name: "login", Usage: "`ROLE` that the relay logs in with; by default the user of database-url"},
-			&cli.StringSliceFlag{Name: "topic", Usage: "`TOPIC` that rows name themselves; a trailing * makes a prefix; may be given again"},
+			&cli.StringSliceFlag{Name: "topic", Usage: "`TOPIC` that rows name themselves; a trailing * makes a prefix; " +
+				"may be given again"},
 			&cli.BoolFlag{Name: "without-route", Usage: "leave the topics of the route out: --topic names all there are"},
 			&cli.BoolFlag{Name: "checkpoint-topic-exists", Usage: "leave out what making the checkpoint topic needs"},
 			&cli.StringFlag{Name: "only", Usage: "`PART` to print: kafka or sql"},
@@ -164,8 +165,8 @@ func (a accessReport) write(to io.Writer, cfg config.Config) error {
 		a.writeKafka(&text, cfg)
 	}
 	if len(a.Postgres) > 0 && len(a.Kafka) > 0 {
-		fmt.Fprintf(&text, "\n# Postgres: as the owner of the tables, who may create roles. PGHOST, PGDATABASE and their like say where.\n"+
-			"psql -1 -v ON_ERROR_STOP=1 <<'SQL'\n%sSQL\n", a.sql(cfg))
+		fmt.Fprintf(&text, "\n# Postgres: as the owner of the tables, who may create roles. PGHOST, PGDATABASE and their "+
+			"like say where.\npsql -1 -v ON_ERROR_STOP=1 <<'SQL'\n%sSQL\n", a.sql(cfg))
 	} else if len(a.Postgres) > 0 {
 		text.WriteString(a.sql(cfg))
 	}
@@ -181,8 +182,8 @@ func (a accessReport) writeKafka(text *strings.Builder, cfg config.Config) {
 	if brokers == "" {
 		brokers = placeholderBroker
 	}
-	fmt.Fprintf(text, "# Kafka: what %s needs for the deployment %s. As an administrator of the cluster, who is described in\n"+
-		"# admin.properties.\n", a.Principal, a.Name)
+	fmt.Fprintf(text, "# Kafka: what %s needs for the deployment %s. As an administrator of the cluster, who is "+
+		"described in\n# admin.properties.\n", a.Principal, a.Name)
 	for i := 0; i < len(a.Kafka); {
 		first, operations, reasons := a.Kafka[i], "", ""
 		for ; i < len(a.Kafka) && a.Kafka[i].SameResource(first); i++ {
@@ -195,7 +196,8 @@ func (a accessReport) writeKafka(text *strings.Builder, cfg config.Config) {
 		}
 		fmt.Fprintf(text, "\n# On %s:\n%skafka-acls.sh --bootstrap-server %s --command-config admin.properties \\\n"+
 			"    --add --allow-principal %s%s \\\n    --%s %s --resource-pattern-type %s\n",
-			which, reasons, shellWord(brokers), shellWord(a.Principal), operations, first.Resource, shellWord(first.Name), first.Pattern)
+			which, reasons, shellWord(brokers), shellWord(a.Principal), operations, first.Resource, shellWord(first.Name),
+			first.Pattern)
 	}
 }
 

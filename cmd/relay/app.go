@@ -25,11 +25,12 @@ precedence. relay run --help lists them all.`,
 		Commands:        p.commands(),
 		HideHelpCommand: true,
 		HideVersion:     true,
-		Flags:           []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "show the version and exit", DisableDefaultText: true}},
-		Writer:          p.stdout,
-		ErrWriter:       p.stderr,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    badFlag,
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "show the version and exit",
+			DisableDefaultText: true}},
+		Writer:         p.stdout,
+		ErrWriter:      p.stderr,
+		ExitErrHandler: func(*cli.Context, error) {},
+		OnUsageError:   badFlag,
 		Action: func(c *cli.Context) error {
 			if c.Bool("version") {
 				return p.version(outputText)

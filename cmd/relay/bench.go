@@ -54,7 +54,8 @@ func benchFlags() []cli.Flag {
 		&cli.IntFlag{Name: "batch", Value: 5000, Usage: "`N` rows a Kafka transaction; unset, 5000"},
 		&cli.IntFlag{Name: "rounds", Value: 3, Usage: "`N` turns of everybody; medians are shown; unset, 3"},
 		&cli.IntFlag{Name: "partitions", Value: 12, Usage: "`N` partitions of a topic; unset, 12"},
-		&cli.StringFlag{Name: "rate", Value: "2000", Usage: "`N[,N]` inserts a second at which latency is measured; unset, 2000"},
+		&cli.StringFlag{Name: "rate", Value: "2000", Usage: "`N[,N]` inserts a second at which latency is measured; " +
+			"unset, 2000"},
 		&cli.IntFlag{Name: "seconds", Value: 15, Usage: "measure latency for `N` seconds at each rate; unset, 15"},
 		&cli.IntFlag{Name: "parked-keys", Usage: "drain also with `N` of the 10,000 aggregates of the backlog parked"},
 		&cli.IntFlag{Name: "retained", Usage: "drain also with `N` published rows behind the backlog in the table"},
@@ -99,8 +100,9 @@ func (p program) bench(c *cli.Context) error {
 	cfg := bench.Config{
 		DatabaseURL: loaded.Relay.DatabaseURL, Brokers: loaded.Relay.Brokers, KafkaOptions: loaded.Relay.KafkaOptions,
 		Compression: loaded.Relay.Compression, Partitioner: loaded.Relay.Partitioner, StartTimeout: loaded.StartTimeout,
-		Rows: c.Int("rows"), Size: c.Int("size"), Batch: c.Int("batch"), Rounds: c.Int("rounds"), Partitions: int32(c.Int("partitions")),
-		Rates: rates, Duration: time.Duration(c.Int("seconds")) * time.Second,
+		Rows: c.Int("rows"), Size: c.Int("size"), Batch: c.Int("batch"), Rounds: c.Int("rounds"),
+		Partitions: int32(c.Int("partitions")),
+		Rates:      rates, Duration: time.Duration(c.Int("seconds")) * time.Second,
 		Retained: c.Int("retained"), OpenTransaction: c.Bool("open-transaction"),
 		ParkedKeys: c.Int("parked-keys"),
 		Environ:    p.benchEnviron(loaded),

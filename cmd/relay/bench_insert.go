@@ -30,7 +30,8 @@ Examples:
    relay bench insert --database-url postgres://owner@db:5432/app
    relay bench insert --database-url postgres://owner@db:5432/app --writers 1,16,64 --seconds 5 --output json`,
 		Flags: slices.Concat([]cli.Flag{
-			&cli.StringFlag{Name: "writers", Value: "1,2,4,8,16,32,64", Usage: "`N[,N]` writers at the same time; unset, 1,2,4,8,16,32,64"},
+			&cli.StringFlag{Name: "writers", Value: "1,2,4,8,16,32,64",
+				Usage: "`N[,N]` writers at the same time; unset, 1,2,4,8,16,32,64"},
 			&cli.IntFlag{Name: "size", Value: 200, Usage: "payloads of so many `BYTES`; unset, 200"},
 			&cli.IntFlag{Name: "rounds", Value: 3, Usage: "`N` turns of each form; medians are shown; unset, 3"},
 			&cli.IntFlag{Name: "seconds", Value: 2, Usage: "measure each form for `N` seconds a turn; unset, 2"},

@@ -4,7 +4,8 @@ import "github.com/urfave/cli/v2"
 
 // ofInbox is what settings that the relay has too are for the commands of the inbox.
 var ofInbox = map[string]string{
-	"database-url":  "connection string of the primary with the consumer's database; a PG* variable fills what it leaves out",
+	"database-url": "connection string of the primary with the consumer's database; a PG* variable fills what it " +
+		"leaves out",
 	"schema":        "schema of the tables of the inbox; unset, the search_path of the role finds them",
 	"start-timeout": "how long to wait for Postgres at the start",
 }

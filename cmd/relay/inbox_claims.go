@@ -25,9 +25,10 @@ again by itself. These commands need the role inbox_operator.`,
 
 func (p program) inboxClaimsList() *cli.Command {
 	return &cli.Command{
-		Name:      "list",
-		Usage:     "list claims that are not done, the oldest first",
-		UsageText: "relay inbox claims list --database-url URL [--consumer NAME] [--source NAME] [--older-than DURATION] [--output json]",
+		Name:  "list",
+		Usage: "list claims that are not done, the oldest first",
+		UsageText: "relay inbox claims list --database-url URL [--consumer NAME] [--source NAME] [--older-than DURATION] " +
+			"[--output json]",
 		Description: `Young claims belong to effects that run right now. MSG_ID is the message's own id where it was seen again, and else
 its mark, which settle takes as well.
 
@@ -116,7 +117,8 @@ func (p program) settleClaim(c *cli.Context) error {
 	case consumer == "" || source == "" || msgID == "":
 		return usage("relay inbox claims list shows all three", "settle needs --consumer, --source and --msg-id")
 	case c.Bool("done") == c.Bool("not-done"):
-		return usage("--done where the effect happened, --not-done where it did not", "settle needs one of --done and --not-done")
+		return usage("--done where the effect happened, --not-done where it did not",
+			"settle needs one of --done and --not-done")
 	case strings.TrimSpace(why) == "":
 		return usage(`--why "in the log of the mail server, OPS-17"`, "--why is missing: it is recorded how you know")
 	}

@@ -16,9 +16,10 @@ import (
 
 func (p program) inboxForget() *cli.Command {
 	return &cli.Command{
-		Name:      "forget",
-		Usage:     "remove marks, so that a replay handles messages again on purpose",
-		UsageText: "relay inbox forget --consumer NAME [--source NAME] [--from TIME] [--to TIME] [--msg-id ID] --why TEXT --yes",
+		Name:  "forget",
+		Usage: "remove marks, so that a replay handles messages again on purpose",
+		UsageText: "relay inbox forget --consumer NAME [--source NAME] [--from TIME] [--to TIME] [--msg-id ID] --why " +
+			"TEXT --yes",
 		Description: `Each message whose mark goes has its effect once more when it comes again. So look at --dry-run first; stop the
 consumer; forget; set its group back with Kafka's own tool; start it. docs/inbox-operations.md has the steps.
 
@@ -36,7 +37,8 @@ Examples:
 			&cli.StringFlag{Name: "msg-id", Usage: "only the message `ID`"},
 			&cli.StringFlag{Name: "from", Usage: "messages handled at this `TIME` or later, such as 2026-03-01T00:00:00Z"},
 			&cli.StringFlag{Name: "to", Usage: "messages handled before this `TIME`"},
-			&cli.BoolFlag{Name: "claimed", Usage: "also effects that are claimed and not known to be done: they may happen twice"},
+			&cli.BoolFlag{Name: "claimed", Usage: "also effects that are claimed and not known to be done: they may happen " +
+				"twice"},
 			&cli.StringFlag{Name: "why", Usage: "the reason, `TEXT` that is recorded with your login; required"},
 			&cli.BoolFlag{Name: "yes", Usage: "the messages may be handled again"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be removed, and change nothing"},
@@ -75,7 +77,8 @@ func readTime(c *cli.Context, flag string) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, c.String(flag))
 	if err != nil {
-		return at, usage("--"+flag+" 2026-03-01T00:00:00Z, or with an offset such as +02:00", "--%s: %q is no time", flag, c.String(flag))
+		return at, usage("--"+flag+" 2026-03-01T00:00:00Z, or with an offset such as +02:00", "--%s: %q is no time", flag,
+			c.String(flag))
 	}
 	return at, nil
 }
@@ -108,7 +111,8 @@ func (p program) forget(c *cli.Context) error {
 		if !dryRun && len(report.Sources) > 0 {
 			done, err := operator.NewInbox(conn).Forget(ctx, selection, report.Sources, why)
 			if report.Forgotten = &done; err != nil {
-				return hint.Wrap(fmt.Errorf("after %s: %w", counted(done.Marks, "mark", "marks"), err), "again: what is left is removed then")
+				return hint.Wrap(fmt.Errorf("after %s: %w", counted(done.Marks, "mark", "marks"), err),
+					"again: what is left is removed then")
 			}
 		}
 		if form == outputJSON {
@@ -157,6 +161,7 @@ func (r forgetReport) write(to io.Writer) error {
 	if r.Forgotten.Claims > 0 {
 		claims = " and " + counted(r.Forgotten.Claims, "claim", "claims")
 	}
-	return writeLine(to, "\nforgot %s%s of consumer %s (entry %d of inbox_audit)", counted(r.Forgotten.Marks, "mark", "marks"), claims,
+	return writeLine(to, "\nforgot %s%s of consumer %s (entry %d of inbox_audit)",
+		counted(r.Forgotten.Marks, "mark", "marks"), claims,
 		name(r.Consumer), r.Forgotten.Audit)
 }

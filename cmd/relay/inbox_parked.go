@@ -23,8 +23,10 @@ func (p program) inboxParked() *cli.Command {
 			queue: "key", queues: "keys", item: "message", items: "messages", request: "retry", requests: "retries",
 			failed: "failed again", examples: "--key-id N, --consumer NAME", why: `"account created, OPS-12"`,
 			noPayload: "the message has no payload: it is a tombstone",
-			mend:      "mend the cause first, or relay inbox parked discard; relay inbox parked show --key-id N tells the cause",
-			later:     "relay inbox consumers shows which processes have a session; what was asked for stands, and is done once one runs",
+			mend: "mend the cause first, or relay inbox parked discard; relay inbox parked show --key-id N tells the " +
+				"cause",
+			later: "relay inbox consumers shows which processes have a session; what was asked for stands, and is done " +
+				"once one runs",
 		},
 		open: func(conn *pgx.Conn) queues[operator.InboxFilter, operator.Keys, operator.KeyQueue, operator.AskedKey] {
 			return operator.NewInbox(conn)
@@ -62,9 +64,10 @@ Examples:
 
 func inboxParkedShow(q inboxCommands) *cli.Command {
 	return &cli.Command{
-		Name:      "show",
-		Usage:     "show the parked messages of one key, and what was asked for",
-		UsageText: "relay inbox parked show (--key-id N | --key TEXT [--topic NAME] [--consumer NAME] | --msg-id ID) [--payload]",
+		Name:  "show",
+		Usage: "show the parked messages of one key, and what was asked for",
+		UsageText: "relay inbox parked show (--key-id N | --key TEXT [--topic NAME] [--consumer NAME] | --msg-id ID) " +
+			"[--payload]",
 		Description: `The messages stand in the order in which they are to be handled; the first one holds up the rest. Below them
 stands what people asked for: who, when, why, and what came of it. No payload is shown unless --payload asks for
 it: that prints the bytes of one message and nothing else.
@@ -81,7 +84,8 @@ Examples:
 		Action: func(c *cli.Context) error {
 			return q.show(c, func(f operator.InboxFilter) error {
 				if f.KeyID == 0 && f.Key == nil && f.MsgID == "" {
-					return usage("--key-id N, --key TEXT or --msg-id ID; relay inbox parked list shows them", "show needs to be told which key")
+					return usage("--key-id N, --key TEXT or --msg-id ID; relay inbox parked list shows them",
+						"show needs to be told which key")
 				}
 				return nil
 			})
@@ -110,7 +114,8 @@ Examples:
    relay inbox parked retry --key-id 17 --why "account created, OPS-12"
    relay inbox parked retry --consumer billing --error "no such account" --dry-run
    relay inbox parked retry --all --consumer billing --why "version 1.4.2" --wait 0`,
-		Flags: q.askFlags(limitOfKeys, dryRunOfKeys, "wait at most this `DURATION` until it is done, 30s unless told; 0 does not wait"),
+		Flags: q.askFlags(limitOfKeys, dryRunOfKeys, "wait at most this `DURATION` until it is done, 30s unless told; 0 "+
+			"does not wait"),
 		Action: func(c *cli.Context) error {
 			return q.ask(c, func(ctx context.Context, conn *pgx.Conn, r askRequest[operator.InboxFilter]) ([]operator.AskedKey, error) {
 				return operator.NewInbox(conn).Retry(ctx, r.filter, r.why)
@@ -135,7 +140,8 @@ Examples:
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "msg-id", Usage: "only the message `ID`"},
 			&cli.BoolFlag{Name: "yes", Usage: "the messages may be lost for good"},
-		}, q.askFlags(limitOfKeys, dryRunOfKeys, "wait at most this `DURATION` for a handler that has the key, 30s unless told")...),
+		}, q.askFlags(limitOfKeys, dryRunOfKeys, "wait at most this `DURATION` for a handler that has the key, 30s "+
+			"unless told")...),
 		Action: func(c *cli.Context) error { return discardMessages(q, c) },
 	}
 }
@@ -196,7 +202,8 @@ func readKey(c *cli.Context) ([]byte, error) {
 	}
 	key, err := hex.DecodeString(c.String("key-hex"))
 	if err != nil {
-		return nil, usage("--key-hex 0aff, as relay inbox parked list --output json prints it", "--key-hex: %q is not hexadecimal",
+		return nil, usage("--key-hex 0aff, as relay inbox parked list --output json prints it",
+			"--key-hex: %q is not hexadecimal",
 			c.String("key-hex"))
 	}
 	return append([]byte{}, key...), nil
@@ -228,7 +235,9 @@ func writeKeys(to io.Writer, list operator.Keys) error {
 	})
 }
 
-func writeAskedKeys(to io.Writer, r askRequest[operator.InboxFilter], asked []operator.AskedKey) (messages int64, err error) {
+func writeAskedKeys(
+	to io.Writer, r askRequest[operator.InboxFilter], asked []operator.AskedKey,
+) (messages int64, err error) {
 	err = writeTable(to, "KEY_ID\tCONSUMER\tTOPIC\tKEY\tMESSAGES\tOUTCOME", func(row func(...any)) {
 		for _, a := range asked {
 			messages += a.Messages
@@ -332,7 +341,8 @@ func writeMessages(to io.Writer, messages []operator.Message) error {
 			if m.Cause != operator.Behind || m.Attempts > 0 {
 				attempts = strconv.Itoa(m.Attempts)
 			}
-			row(name(m.Source), name(m.MsgID), name(m.Type), m.Partition, m.Offset, orDash("%d", m.PayloadBytes), second(m.ParkedAt),
+			row(name(m.Source), name(m.MsgID), name(m.Type), m.Partition, m.Offset, orDash("%d", m.PayloadBytes),
+				second(m.ParkedAt),
 				m.Cause, attempts, sentence(m.Error, 60))
 		}
 	})

@@ -92,7 +92,8 @@ func writeSwept(to io.Writer, swept inbox.Swept) error {
 	add(swept.Added > 0, "added %s", counted(int64(swept.Added), "week", "weeks"))
 	add(swept.Dropped > 0, "dropped %s", counted(int64(swept.Dropped), "week", "weeks"))
 	add(swept.AheadFull, "no week could be added: inbox_ahead holds too many marks; see docs/inbox-operations.md")
-	add(len(swept.Blocked) > 0, "left for the next time, because others held a lock: %s", strings.Join(swept.Blocked, ", "))
+	add(len(swept.Blocked) > 0, "left for the next time, because others held a lock: %s",
+		strings.Join(swept.Blocked, ", "))
 	if lines == nil {
 		lines = []string{"nothing to do"}
 	}

@@ -27,7 +27,8 @@ func memoryLimit(cfg relay.Config) int64 {
 	)
 	limit := int64(process)
 	for _, lane := range cfg.Lanes {
-		limit += pages*int64(cmp.Or(lane.BatchBytes, cfg.BatchBytes)) + rowBytes*int64(cmp.Or(lane.BatchRows, cfg.BatchRows))
+		limit += pages*int64(cmp.Or(lane.BatchBytes, cfg.BatchBytes)) +
+			rowBytes*int64(cmp.Or(lane.BatchRows, cfg.BatchRows))
 	}
 	return limit
 }

@@ -27,7 +27,8 @@ SQL from relay migrate print.`,
 }
 
 func migrateFlags(more ...cli.Flag) []cli.Flag {
-	return append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "start.timeout"), more...)
+	return append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "start.timeout"),
+		more...)
 }
 
 func dryRunFlag() cli.Flag {
@@ -49,7 +50,8 @@ Examples:
    relay migrate up --database-url postgres://owner@db:5432/app
    relay migrate up --database-url postgres://owner@db:5432/app --schema billing --dry-run
    relay migrate up --database-url postgres://owner@db:5432/app --layout partitioned`,
-		Flags:  migrateFlags(layoutFlag("bring the outbox into the layout `NAME`: plain or partitioned"), partitionRowsFlag(), dryRunFlag()),
+		Flags: migrateFlags(layoutFlag("bring the outbox into the layout `NAME`: plain or partitioned"),
+			partitionRowsFlag(), dryRunFlag()),
 		Before: checkLayout,
 		Action: p.withMigrator(schema.Outbox, p.up),
 	}

@@ -12,7 +12,8 @@ import (
 func layoutFlag(use string) cli.Flag { return &cli.StringFlag{Name: "layout", Usage: use} }
 
 func partitionRowsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "partition-rows", Usage: "ids in a partition, `N`, when the layout becomes partitioned (default 5000000)"}
+	return &cli.IntFlag{Name: "partition-rows", Usage: "ids in a partition, `N`, when the layout becomes partitioned " +
+		"(default 5000000)"}
 }
 
 // checkLayout refuses a layout that there is not.
@@ -30,7 +31,8 @@ func checkLayout(c *cli.Context) error {
 		return usage("--partition-rows 5000000", "--partition-rows: %d is not between %d and %d", n, least, most)
 	}
 	if layout != string(schema.Partitioned) {
-		return usage("--layout partitioned --partition-rows …", "--partition-rows means nothing without --layout partitioned")
+		return usage("--layout partitioned --partition-rows …",
+			"--partition-rows means nothing without --layout partitioned")
 	}
 	return nil
 }

@@ -9,5 +9,6 @@ func withFailpoint(ctx context.Context, value string) (context.Context, error) {
 	if value == "" {
 		return ctx, nil
 	}
-	return ctx, usage("unset RELAY_FAILPOINT, or build with -tags failpoint", "RELAY_FAILPOINT: this binary was built without failpoints")
+	return ctx, usage("unset RELAY_FAILPOINT, or build with -tags failpoint",
+		"RELAY_FAILPOINT: this binary was built without failpoints")
 }

@@ -24,13 +24,15 @@ func (p program) parkedCommand() *cli.Command {
 			failed: "refused again", examples: "--aggregate TYPE/ID, --lane NAME", why: `"max.message.bytes raised, OPS-12"`,
 			noPayload: "the event has no payload",
 			mend:      "mend the cause first, or relay parked discard; relay parked show --aggregate TYPE/ID tells the cause",
-			later:     "relay status shows whether a relay runs the lane; what was asked for stands, and is done once one does",
+			later: "relay status shows whether a relay runs the lane; what was asked for stands, and is done once one " +
+				"does",
 		},
 		open: func(conn *pgx.Conn) queues[operator.OutboxFilter, operator.Aggregates, operator.AggregateQueue, operator.AskedAggregate] {
 			return operator.NewOutbox(conn)
 		},
 		session: p.withOutbox, names: aggregateFlags, read: readAggregates,
-		writeList: writeAggregates, writeQueue: writeAggregate, writeAsked: writeAskedAggregates, jsonAsked: jsonAskedAggregates,
+		writeList: writeAggregates, writeQueue: writeAggregate, writeAsked: writeAskedAggregates,
+		jsonAsked: jsonAskedAggregates,
 	}
 	return &cli.Command{
 		Name:      "parked",
@@ -73,7 +75,8 @@ Examples:
    relay parked show --aggregate order/4711 --payload | jq .
    relay parked show --aggregate-type order --aggregate-id 4711 --lane orders --output json`,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "aggregate", Usage: "the aggregate `TYPE/ID`; a type that holds a slash needs the next two flags instead"},
+			&cli.StringFlag{Name: "aggregate", Usage: "the aggregate `TYPE/ID`; a type that holds a slash needs the next " +
+				"two flags instead"},
 			&cli.StringFlag{Name: "aggregate-type", Usage: "the `TYPE` of the aggregate"},
 			&cli.StringFlag{Name: "aggregate-id", Usage: "the `ID` of the aggregate"},
 			&cli.StringFlag{Name: "lane", Usage: "the lane `NAME`; needed where several have the aggregate"},
@@ -139,7 +142,8 @@ Examples:
 
 func parkedAskFlags(q parkedCommands) []cli.Flag {
 	return q.askFlags("of those that match the `N` that were parked first; 0 for all",
-		"show what would be asked for, and change nothing", "wait at most this `DURATION` until it is done, 30s unless told; 0 does not wait")
+		"show what would be asked for, and change nothing", "wait at most this `DURATION` until it is done, 30s unless "+
+			"told; 0 does not wait")
 }
 
 func askOutbox(q parkedCommands, action operator.Action) cli.ActionFunc {
@@ -153,7 +157,8 @@ func askOutbox(q parkedCommands, action operator.Action) cli.ActionFunc {
 func aggregateFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "lane", Usage: "those of the lane `NAME`"},
-		&cli.StringFlag{Name: "aggregate", Usage: "the aggregate `TYPE/ID`; a type that holds a slash needs the next two flags instead"},
+		&cli.StringFlag{Name: "aggregate", Usage: "the aggregate `TYPE/ID`; a type that holds a slash needs the next two " +
+			"flags instead"},
 		&cli.StringFlag{Name: "aggregate-type", Usage: "aggregates of this `TYPE`"},
 		&cli.StringFlag{Name: "aggregate-id", Usage: "aggregates with this `ID`"},
 	}
@@ -165,11 +170,13 @@ func readAggregates(c *cli.Context, shared operator.Filter) (f operator.OutboxFi
 	}
 	if whole := c.String("aggregate"); whole != "" {
 		if f.AggregateType != "" || f.AggregateID != "" {
-			return f, usage("--aggregate TYPE/ID, or the other two", "--aggregate excludes --aggregate-type and --aggregate-id")
+			return f, usage("--aggregate TYPE/ID, or the other two",
+				"--aggregate excludes --aggregate-type and --aggregate-id")
 		}
 		var found bool
 		if f.AggregateType, f.AggregateID, found = strings.Cut(whole, "/"); !found || f.AggregateType == "" || f.AggregateID == "" {
-			return f, usage("--aggregate order/4711, or --aggregate-type and --aggregate-id", "--aggregate: %q is not TYPE/ID", whole)
+			return f, usage("--aggregate order/4711, or --aggregate-type and --aggregate-id",
+				"--aggregate: %q is not TYPE/ID", whole)
 		}
 	}
 	if f.MsgID != "" {
@@ -195,7 +202,9 @@ func writeAggregates(to io.Writer, list operator.Aggregates) error {
 	})
 }
 
-func writeAskedAggregates(to io.Writer, r askRequest[operator.OutboxFilter], asked []operator.AskedAggregate) (rows int64, err error) {
+func writeAskedAggregates(
+	to io.Writer, r askRequest[operator.OutboxFilter], asked []operator.AskedAggregate,
+) (rows int64, err error) {
 	err = writeTable(to, "LANE\tAGGREGATE\tROWS\tREQUEST\tEVENTS\tOUTCOME", func(row func(...any)) {
 		for _, a := range asked {
 			rows += a.Rows
@@ -254,7 +263,8 @@ func writeAggregate(to io.Writer, q operator.AggregateQueue) error {
 			if r.DoneAt != nil {
 				done = second(*r.DoneAt)
 			}
-			row(r.Request, r.Action, orDash("%s", r.MsgID), name(r.RequestedBy), second(r.RequestedAt), sentence(&r.Reason, 60), done,
+			row(r.Request, r.Action, orDash("%s", r.MsgID), name(r.RequestedBy), second(r.RequestedAt),
+				sentence(&r.Reason, 60), done,
 				r.Events, sentence(r.Outcome, 100))
 		}
 	})

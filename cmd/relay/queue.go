@@ -152,7 +152,8 @@ func (q queueCommands[F, L, Q, A]) show(c *cli.Context, named func(F) error) err
 		return err
 	}
 	if c.Bool("payload") && form == outputJSON {
-		return usage("--payload without --output json; it prints the bytes as they are", "--payload and --output json exclude each other")
+		return usage("--payload without --output json; it prints the bytes as they are",
+			"--payload and --output json exclude each other")
 	}
 	return q.session(c, func(ctx context.Context, conn *pgx.Conn) error {
 		if c.Bool("payload") {

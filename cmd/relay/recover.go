@@ -40,8 +40,10 @@ Examples:
    relay recover outbox --choose restart-from --from 2026-01-31T14:05:00Z --yes`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "choose", Usage: "the `CHOICE`: kafka, postgres, restart-from or skip-to-now"},
-			&cli.StringFlag{Name: "from", Usage: "where restart-from starts: an id, a time such as 2026-01-31T14:05:00Z, or beginning (`PLACE`)"},
-			&cli.BoolFlag{Name: "scan", Usage: "read the data topics back to the oldest row in doubt, and count by what is in them"},
+			&cli.StringFlag{Name: "from", Usage: "where restart-from starts: an id, a time such as 2026-01-31T14:05:00Z, " +
+				"or beginning (`PLACE`)"},
+			&cli.BoolFlag{Name: "scan", Usage: "read the data topics back to the oldest row in doubt, and count by what is " +
+				"in them"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without this nothing is changed"},
 			&cli.StringFlag{Name: "why", Usage: "the reason, which is recorded (`TEXT`)"},
 			&cli.StringFlag{Name: "who", Usage: "the person, who is recorded; by default the user and the host (`NAME`)"},
@@ -106,7 +108,8 @@ func readRecover(c *cli.Context) (recoverRequest, error) {
 	case w.yes && w.choice == relay.ChooseRestartFrom && w.look.From == "":
 		return w, usage("--from beginning, or an id or a time", "--choose restart-from --yes needs --from")
 	case w.yes && w.look.Scan:
-		return w, usage("relay recover LANE --scan, and then --choose CHOICE --yes", "--scan with --yes: the scan only counts")
+		return w, usage("relay recover LANE --scan, and then --choose CHOICE --yes",
+			"--scan with --yes: the scan only counts")
 	case c.IsSet("from") && w.choice != "" && w.choice != relay.ChooseRestartFrom:
 		return w, usage("--choose restart-from", "--from has no meaning with --choose %s", w.choice)
 	}

@@ -104,7 +104,8 @@ func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 
 // check looks at the servers. A signal meanwhile ends it without an error.
 func check(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
-	tables, outboxes := []string{"relay_lanes", "relay_bindings", "relay_recoveries", "outbox_parked", "outbox_parked_audit"}, []string(nil)
+	tables, outboxes := []string{"relay_lanes", "relay_bindings", "relay_recoveries", "outbox_parked",
+		"outbox_parked_audit"}, []string(nil)
 	for _, lane := range cfg.Relay.Lanes {
 		outboxes = append(outboxes, lane.Table)
 	}

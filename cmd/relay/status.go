@@ -25,7 +25,8 @@ The JSON form is a contract, documented in docs/status.md.
 Examples:
    relay status --database-url postgres://relay@db:5432/app
    relay status --config relay.yaml --output json | jq '.lanes[] | select(.state == "halted") | .reason'`,
-		Flags: append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "table", "start.timeout"),
+		Flags: append(settingFlags("database-url", "database-url-file", "database-password-file", "schema", "table",
+			"start.timeout"),
 			outputFlag()),
 		Action: func(c *cli.Context) error {
 			form, err := parseOutput(c.String("output"))
@@ -89,14 +90,16 @@ func remarks(l operator.Lane) string {
 		text += fmt.Sprintf("\n%s is %s: %s\n", l.Lane, l.State, *l.Reason)
 	}
 	if l.LockStranger != nil {
-		text += fmt.Sprintf("\nThe advisory lock of %s is held by %s, which is not the relay that runs it.\n", l.Lane, *l.LockStranger)
+		text += fmt.Sprintf("\nThe advisory lock of %s is held by %s, which is not the relay that runs it.\n", l.Lane,
+			*l.LockStranger)
 	}
 	if l.SettingsChanged != nil {
 		text += fmt.Sprintf("\nThe settings of %s changed at %s; every replica should have the same.\n", l.Lane, *l.SettingsChanged)
 	}
 	if l.ParkedSince != nil {
 		text += fmt.Sprintf("\n%s has parked %s with %s, the first at %s; relay parked list tells why.\n", l.Lane,
-			counted(l.ParkedAggregates, "aggregate", "aggregates"), counted(l.ParkedRows, "event", "events"), second(*l.ParkedSince))
+			counted(l.ParkedAggregates, "aggregate", "aggregates"), counted(l.ParkedRows, "event",
+				"events"), second(*l.ParkedSince))
 	}
 	for _, warning := range l.Warnings {
 		text += fmt.Sprintf("\nWarning of %s: %s.\n", l.Lane, warning)

@@ -21,7 +21,8 @@ import (
 
 // ErrDrain is what Run returns if handlers were still at work when DrainTimeout was over. What they
 // did not commit is handled again by the next owner of its partition.
-var ErrDrain = errors.New("inboxkafka: messages were still in flight at the end of DrainTimeout; they are handled again")
+var ErrDrain = errors.New("inboxkafka: messages were still in flight at the end of DrainTimeout; " +
+	"they are handled again")
 
 // Consumer is one process of a consumer group that handles each message once. New makes it, and Run
 // is called once.
@@ -55,8 +56,9 @@ func New[TTx any](in *inbox.Inbox[TTx], handler Handler[TTx], config *Config) (*
 	}
 	loop := inboxloop.New(in)
 	if loop.Connections() == 1 {
-		return nil, errors.Join(errors.New("inboxkafka: the pool of the inbox has one connection: while a handler holds it no offset "+
-			"is committed; give it at least 2, and for full speed one more than Workers (pool_max_conns)"), faults(handler.mode(), config))
+		return nil, errors.Join(errors.New("inboxkafka: the pool of the inbox has one connection: while a handler holds "+
+			"it no offset is committed; give it at least 2, and for full speed one more than Workers (pool_max_conns)"),
+			faults(handler.mode(), config))
 	}
 	return newConsumer(handling[TTx]{both[TTx]{in, loop}, handler}, in.Consumer(), config)
 }

@@ -74,7 +74,8 @@ func (c *Consumer) enter(fetches kgo.Fetches) {
 			items[n].Offset, items[n].Epoch = r.Offset, r.LeaderEpoch
 			c.largest = max(c.largest*15/16, items[n].Bytes)
 		}
-		from, gone := c.sched.Admit(schedule.TopicPartition{Topic: f.Topic, Number: f.Partition}, items, f.LogStartOffset, f.LastStableOffset)
+		from, gone := c.sched.Admit(schedule.TopicPartition{Topic: f.Topic, Number: f.Partition}, items, f.LogStartOffset,
+			f.LastStableOffset)
 		c.reportDeleted(f.Topic, f.Partition, from, gone)
 	})
 }

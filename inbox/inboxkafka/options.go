@@ -56,7 +56,8 @@ func (c *Consumer) options() []kgo.Opt {
 		kgo.Balancers(c.cfg.Balancers...),
 		kgo.SessionTimeout(c.cfg.SessionTimeout),
 		// A rebalance waits for revoked, which takes the drain and a few seconds.
-		kgo.RebalanceTimeout(max(time.Minute, c.cfg.DrainTimeout+abandonTimeout+offsets.Timeout+sessionTimeout+10*time.Second)),
+		kgo.RebalanceTimeout(max(time.Minute,
+			c.cfg.DrainTimeout+abandonTimeout+offsets.Timeout+sessionTimeout+10*time.Second)),
 		// A batch of a few KiB may decompress to any size.
 		kgo.MaxDecompressBatchBytes(c.mostDecompressed()),
 		kgo.AdjustFetchOffsetsFn(c.positions),
@@ -118,7 +119,8 @@ func (c *Consumer) checkOptions() error {
 			"the inbox needs no Kafka transactions"))
 	}
 	if keep, _ := client.OptValue(kgo.KeepControlRecords).(bool); keep {
-		faults = append(faults, errors.New("inboxkafka: Options: KeepControlRecords would hand markers of transactions to the handler"))
+		faults = append(faults, errors.New("inboxkafka: Options: KeepControlRecords would hand markers of transactions "+
+			"to the handler"))
 	}
 	if regex, _ := client.OptValue(kgo.ConsumeRegex).(bool); regex {
 		faults = append(faults, errors.New("inboxkafka: Options: ConsumeRegex is not possible; name the topics, "+

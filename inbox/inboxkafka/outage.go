@@ -20,10 +20,12 @@ func (c *Consumer) unavailable(err error) {
 	first := c.sched.Trip(c.cfg.BackoffMin, c.cfg.BackoffMax)
 	switch {
 	case first && errors.Is(err, inbox.ErrOwnStatement):
-		c.log.Error("paused: the inbox cannot work with its tables; nothing is lost or parked, and it tries again", "error", err)
+		c.log.Error("paused: the inbox cannot work with its tables; nothing is lost or parked, and it tries again",
+			"error", err)
 		c.hooks.paused(err)
 	case first:
-		c.log.Warn("paused: the database, or what a handler needs, is unavailable; nothing is lost, and the group keeps this process",
+		c.log.Warn("paused: the database, or what a handler needs, is unavailable; nothing is lost, and the group keeps "+
+			"this process",
 			"error", err)
 		c.hooks.paused(err)
 	}

@@ -49,7 +49,8 @@ func (c *Consumer) retryLoop(ctx context.Context) {
 		}
 		own := c.ofTopics(keys)
 		if others := len(keys) - len(own); others > foreign {
-			c.log.Info("retries are asked for in other topics than those of this consumer; they wait for the one that has them", "keys", others)
+			c.log.Info("retries are asked for in other topics than those of this consumer; they wait for the one that has "+
+				"them", "keys", others)
 		}
 		foreign = len(keys) - len(own) // they take no room in the next answer
 		for _, key := range own {
@@ -80,7 +81,9 @@ func (c *Consumer) retryLoop(ctx context.Context) {
 // ofTopics returns the keys of our topics: another Consumer whose inbox has the same name has the
 // handler for the others.
 func (c *Consumer) ofTopics(keys []inboxloop.ParkedKey) []inboxloop.ParkedKey {
-	return slices.DeleteFunc(slices.Clone(keys), func(key inboxloop.ParkedKey) bool { return !slices.Contains(c.cfg.Topics, key.Topic) })
+	return slices.DeleteFunc(slices.Clone(keys), func(key inboxloop.ParkedKey) bool {
+		return !slices.Contains(c.cfg.Topics, key.Topic)
+	})
 }
 
 // retry handles the messages of a key until none is left, one fails for good, or ctx ends.
@@ -134,7 +137,8 @@ func (c *Consumer) retry(ctx context.Context, key inboxloop.ParkedKey) {
 		failures++
 		wait := c.backoff(failures)
 		c.hooks.retried(r.Message, inbox.Failed, err)
-		c.log.Warn("parked message failed again", "topic", key.Topic, "msg_id", r.Message.ID, "failures", failures, "error", err)
+		c.log.Warn("parked message failed again", "topic", key.Topic, "msg_id", r.Message.ID, "failures", failures,
+			"error", err)
 		if inbox.IsPermanent(err) || c.cfg.Attempts > 0 && failures >= c.cfg.Attempts {
 			c.endRetry(ctx, key, err)
 			return
@@ -158,7 +162,9 @@ func (c *Consumer) retried(r inboxloop.Retried) bool {
 // endRetry gives a request up. The message stays parked, and its key with it.
 func (c *Consumer) endRetry(ctx context.Context, key inboxloop.ParkedKey, why error) {
 	c.retriesFailed.Add(1)
-	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error { return c.store.RetryFailed(ctx, key, why) })
+	err := c.persist(ctx, "record that a retry failed", func(ctx context.Context) error {
+		return c.store.RetryFailed(ctx, key, why)
+	})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		c.log.Error("the retry stays asked for", "topic", key.Topic, "error", err)
 	}

@@ -59,8 +59,8 @@ func (c *Consumer) rewind(ctx context.Context) {
 		if known {
 			from.Add(p.TopicPartition, at)
 		}
-		c.log.Warn("Postgres crashed or failed over; what was handled since the last flush is looked up, and handled again if it was "+
-			"forgotten", "topic", p.Topic, "partition", p.Number, "from", at.Offset)
+		c.log.Warn("Postgres crashed or failed over; what was handled since the last flush is looked up, and handled "+
+			"again if it was forgotten", "topic", p.Topic, "partition", p.Number, "from", at.Offset)
 	}
 	c.client.SetOffsets(from)
 	c.resume(begun)

@@ -42,10 +42,16 @@ type records interface {
 type inboxOf[TTx any] interface {
 	records
 	Handle(context.Context, inbox.Message, func(context.Context, TTx) error) (inbox.Result, error)
-	HandleBatch(context.Context, []inbox.Message, func(context.Context, TTx, []inbox.Message) error) ([]inbox.Outcome, error)
+	HandleBatch(
+		context.Context, []inbox.Message, func(context.Context, TTx, []inbox.Message) error,
+	) ([]inbox.Outcome, error)
 	AtMostOnce(context.Context, inbox.Message, func(context.Context) error) (inbox.Result, error)
-	Retry(context.Context, inboxloop.ParkedKey, func(context.Context, TTx, inbox.Message) error) (inboxloop.Retried, error)
-	RetryAtMostOnce(context.Context, inboxloop.ParkedKey, func(context.Context, inbox.Message) error) (inboxloop.Retried, error)
+	Retry(
+		context.Context, inboxloop.ParkedKey, func(context.Context, TTx, inbox.Message) error,
+	) (inboxloop.Retried, error)
+	RetryAtMostOnce(
+		context.Context, inboxloop.ParkedKey, func(context.Context, inbox.Message) error,
+	) (inboxloop.Retried, error)
 }
 
 // both are the two sides of an inbox: what services call, and what a loop needs besides.
@@ -66,7 +72,9 @@ func (h handling[TTx]) handle(ctx context.Context, m inbox.Message, raised *atom
 	if h.handler.once != nil {
 		return h.AtMostOnce(ctx, m, func(ctx context.Context) error { return note(raised, h.handler.once(ctx, m)) })
 	}
-	return h.Handle(ctx, m, func(ctx context.Context, tx TTx) error { return note(raised, h.handler.handleOne(ctx, tx, m)) })
+	return h.Handle(ctx, m, func(ctx context.Context, tx TTx) error {
+		return note(raised, h.handler.handleOne(ctx, tx, m))
+	})
 }
 
 func (h handling[TTx]) handleBatch(

@@ -75,14 +75,16 @@ func (c *Consumer) handle(j *schedule.Job) []schedule.Decision {
 		decisions[n] = c.assess(ctx, i, outcomes[n], took)
 	}
 	if len(late) > 0 {
-		c.log.Warn("a batch was not done in time; its messages are tried one by one", "messages", len(late), "error", late[0].Err)
+		c.log.Warn("a batch was not done in time; its messages are tried one by one", "messages", len(late),
+			"error", late[0].Err)
 	}
 	return decisions
 }
 
 // isLate reports whether a call was not done in time, with nothing else that it is about.
 func isLate(ctx context.Context, o inbox.Outcome) bool {
-	return o.Result == inbox.Failed && errors.Is(o.Err, inbox.ErrTimeout) && !inbox.IsUnavailable(o.Err) && ctx.Err() == nil
+	return o.Result == inbox.Failed && errors.Is(o.Err, inbox.ErrTimeout) && !inbox.IsUnavailable(o.Err) &&
+		ctx.Err() == nil
 }
 
 // untried is the decision on messages that could not even begin.
@@ -124,7 +126,9 @@ func (c *Consumer) handleOne(ctx context.Context, i *schedule.Item, raised *atom
 }
 
 // assess says what follows from an outcome.
-func (c *Consumer) assess(ctx context.Context, i *schedule.Item, o inbox.Outcome, took time.Duration) schedule.Decision {
+func (c *Consumer) assess(
+	ctx context.Context, i *schedule.Item, o inbox.Outcome, took time.Duration,
+) schedule.Decision {
 	switch {
 	case o.Result == inbox.Deferred:
 		return schedule.Decision{}
@@ -179,7 +183,8 @@ func (c *Consumer) failed(i *schedule.Item, err error, took time.Duration) sched
 	wait := c.backoff(i.Attempts)
 	i.Spent += took + wait
 	if i.Parking != nil {
-		c.log.Error("message cannot be parked; it is tried again", "topic", i.Message.Topic, "partition", i.Message.Partition,
+		c.log.Error("message cannot be parked; it is tried again", "topic", i.Message.Topic,
+			"partition", i.Message.Partition,
 			"offset", i.Message.Offset, "wait", wait, "error", err)
 		return schedule.Decision{Wait: wait}
 	}

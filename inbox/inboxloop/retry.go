@@ -123,7 +123,9 @@ func (l *Loop[TTx]) retryHead(
 		}
 		id := identify(head.Message)
 		err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.DropParked, Args: []any{head.row}},
-			inboxdriver.Statement{SQL: l.ledger.SQL.DropStarted, Args: []any{l.ledger.Consumer, id.Source, id.Mark.String()}})
+			inboxdriver.Statement{
+				SQL: l.ledger.SQL.DropStarted, Args: []any{l.ledger.Consumer, id.Source, id.Mark.String()},
+			})
 		return true, failure.OfDatabase(ctx, err)
 	}, l.ledger.HandlerBounds().Set())
 	if err == nil && done.Message.ID != "" {
@@ -143,11 +145,12 @@ type head struct {
 
 // head takes the key, and reads its first message.
 func (l *Loop[TTx]) head(ctx context.Context, tx inboxdriver.Tx, key ParkedKey) (h head, err error) {
-	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.ClaimKey, Args: []any{key.ID}, Each: func(row inboxdriver.Row) error {
+	claimed := func(row inboxdriver.Row) error {
 		h.taken = true
 		var id int64
 		return row.Scan(&id)
-	}})
+	}
+	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.ClaimKey, Args: []any{key.ID}, Each: claimed})
 	if err != nil {
 		return h, fmt.Errorf("take the key: %w", failure.OfStatement(ctx, err))
 	}
@@ -155,7 +158,7 @@ func (l *Loop[TTx]) head(ctx context.Context, tx inboxdriver.Tx, key ParkedKey) 
 		return h, nil
 	}
 	// In a statement after the lock: what another process took out before is gone.
-	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.Head, Args: []any{key.ID}, Each: func(row inboxdriver.Row) error {
+	read := func(row inboxdriver.Row) error {
 		h.found = true
 		var when *time.Time
 		var headers string
@@ -170,7 +173,8 @@ func (l *Loop[TTx]) head(ctx context.Context, tx inboxdriver.Tx, key ParkedKey) 
 		}
 		m.Headers, err = readHeaders(headers)
 		return err
-	}})
+	}
+	err = tx.Send(ctx, inboxdriver.Statement{SQL: l.ledger.SQL.Head, Args: []any{key.ID}, Each: read})
 	if err != nil {
 		return h, fmt.Errorf("read the parked message: %w", failure.OfStatement(ctx, err))
 	}
@@ -273,7 +277,9 @@ func (l *Loop[TTx]) RetryFailed(ctx context.Context, key ParkedKey, why error) e
 			err = tx.Send(ctx,
 				inboxdriver.Statement{SQL: l.ledger.SQL.Failed, Args: []any{key.ID, l.ledger.ErrorText(why)}},
 				inboxdriver.Statement{SQL: l.ledger.SQL.EndRequest, Args: []any{key.ID}},
-				inboxdriver.Statement{SQL: l.ledger.SQL.DropStarted, Args: []any{l.ledger.Consumer, id.Source, id.Mark.String()}})
+				inboxdriver.Statement{
+					SQL: l.ledger.SQL.DropStarted, Args: []any{l.ledger.Consumer, id.Source, id.Mark.String()},
+				})
 			if err != nil {
 				return false, failure.OfDatabase(ctx, err)
 			}
@@ -284,7 +290,8 @@ func (l *Loop[TTx]) RetryFailed(ctx context.Context, key ParkedKey, why error) e
 	if err != nil {
 		return fmt.Errorf("end the retry of key %d: %w", key.ID, err)
 	}
-	l.ledger.Logger.WarnContext(ctx, "retry of a parked key failed", "consumer", l.ledger.Consumer, "topic", key.Topic, "key_id", key.ID,
+	l.ledger.Logger.WarnContext(ctx, "retry of a parked key failed", "consumer", l.ledger.Consumer, "topic", key.Topic,
+		"key_id", key.ID,
 		"error", why)
 	return nil
 }

@@ -72,7 +72,8 @@ func (l *Loop[TTx]) retryClaimed(
 		})
 	})
 	if limited.Err() != nil && ctx.Err() == nil {
-		return inbox.Failed, fmt.Errorf("no second connection in %v; give the pool at least two: %w", l.ledger.AnswerTimeout(), err)
+		return inbox.Failed, fmt.Errorf("no second connection in %v; give the pool at least two: %w",
+			l.ledger.AnswerTimeout(), err)
 	}
 	if err != nil || result == inbox.Audited {
 		return result, err
@@ -84,7 +85,8 @@ func (l *Loop[TTx]) retryClaimed(
 	settling, cancel := l.ledger.Settling(ctx)
 	defer cancel()
 	if failure.SaysNothingHappened(err) {
-		return inbox.Failed, errors.Join(err, l.ledger.Settle(settling, id, func(inboxdriver.Tx, bool, bool) error { return nil }))
+		return inbox.Failed, errors.Join(err, l.ledger.Settle(settling, id,
+			func(inboxdriver.Tx, bool, bool) error { return nil }))
 	}
 	return inbox.Failed, errors.Join(err, l.ledger.NoteFailure(settling, id, err))
 }

@@ -38,7 +38,8 @@ const acceptText = `WITH parked AS MATERIALIZED (
 	INSERT INTO {inbox} (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid) ON CONFLICT DO NOTHING RETURNING 1
 )
 SELECT EXISTS (SELECT FROM mark), (SELECT id FROM parked),
-	set_config('idle_in_transaction_session_timeout', coalesce($6, current_setting('idle_in_transaction_session_timeout')), true),
+	set_config('idle_in_transaction_session_timeout',
+		coalesce($6, current_setting('idle_in_transaction_session_timeout')), true),
 	set_config('statement_timeout', CASE current_setting('statement_timeout') WHEN '0' THEN coalesce($7, '0')
 		ELSE current_setting('statement_timeout') END, true), ` + isInText
 
@@ -55,7 +56,8 @@ FROM (SELECT count(*) AS fresh FROM fresh) AS n`
 // markMany is acceptMany if nothing is seen again: it fails with a unique violation if something
 // is. To write each mark with ON CONFLICT costs a third more, and most batches hold no message
 // twice.
-const markManyText = `INSERT INTO {inbox} (consumer, source, msg_id) SELECT $1, $2, m.id FROM unnest($3::uuid[]) AS m (id)`
+const markManyText = `INSERT INTO {inbox} (consumer, source, msg_id)
+	SELECT $1, $2, m.id FROM unnest($3::uuid[]) AS m (id)`
 
 // anyParked comes after acceptMany, as its own statement: the insert of a mark may have waited for
 // a transaction that parked an earlier message of the same batch, and only a later snapshot sees
@@ -72,7 +74,8 @@ const BoundText = `SELECT set_config('idle_in_transaction_session_timeout', $1, 
 
 // parkedKeys finds the keys of a batch among those that are parked, once it is known that some are.
 const parkedKeysText = `SELECT k.id, k.topic, k.key FROM {inbox_parked_keys} k
-JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key) ON k.topic = m.topic AND sha256(k.key) = sha256(m.key)
+JOIN unnest($2::text::text[], $3::text::bytea[]) AS m (topic, key)
+		ON k.topic = m.topic AND sha256(k.key) = sha256(m.key)
 WHERE k.consumer = $1 FOR KEY SHARE OF k`
 
 // keyTaken orders those who take messages of one key out: it excludes others of its kind, and not
@@ -82,7 +85,8 @@ WHERE id = $1 AND requested_at IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED`
 
 // headText returns the first parked message of a key. Headers come as JSON: every driver reads a
 // text.
-const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time, p.payload, p.cause,
+const headText = `SELECT p.id, k.topic, k.key, p.source, p.msg_id, p.type, p.partition, p."offset", p.record_time,
+		p.payload, p.cause,
 	(SELECT coalesce(json_agg(json_build_array(encode(h.name, 'hex'), encode(h.value, 'hex')) ORDER BY h.place), '[]')
 	 FROM unnest(p.header_names, p.header_values) WITH ORDINALITY AS h (name, value, place))::text
 FROM {inbox_parked} p JOIN {inbox_parked_keys} k ON k.id = p.key_id
@@ -103,7 +107,8 @@ ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, star
 RETURNING source, msg_id::text, starts`
 
 // startedText asks for each message alone, as seenText does.
-const startedText = `SELECT m.place, s.starts FROM unnest($2::text::text[], $3::uuid[]) WITH ORDINALITY AS m (source, id, place)
+const startedText = `SELECT m.place, s.starts
+	FROM unnest($2::text::text[], $3::uuid[]) WITH ORDINALITY AS m (source, id, place)
 CROSS JOIN LATERAL (SELECT starts FROM {inbox_started} s
 	WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id LIMIT 1) AS s`
 
@@ -120,7 +125,8 @@ func New(schema string) *Statements {
 ON CONFLICT DO NOTHING`),
 		AddKey: s(`INSERT INTO {inbox_parked_keys} (consumer, topic, key) VALUES ($1, $2, $3)
 ON CONFLICT (consumer, topic, sha256(key)) DO NOTHING RETURNING id`),
-		FindKey: s(`SELECT id FROM {inbox_parked_keys} WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) FOR KEY SHARE`),
+		FindKey: s(`SELECT id FROM {inbox_parked_keys} 
+			WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) FOR KEY SHARE`),
 		Park: s(`INSERT INTO {inbox_parked} (key_id, source, msg_id, type, partition, "offset", record_time,
 	header_names, header_values, payload, cause, error, attempts)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $11, $12, $13)`),
@@ -131,18 +137,21 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $
 AND NOT EXISTS (SELECT FROM {inbox_parked} p WHERE p.key_id = $1)`),
 		DropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
 		KeyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
-		Requested: s(`SELECT k.id, k.topic, k.key, coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
+		Requested: s(`SELECT k.id, k.topic, k.key,
+			coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
 FROM {inbox_parked_keys} k
 WHERE k.consumer = $1 AND k.requested_at IS NOT NULL AND NOT EXISTS (
 	SELECT FROM {inbox_sessions} s WHERE s.consumer = k.consumer AND s.topic = k.topic AND s.instance <> $3
 	AND s.partition = (SELECT p.partition FROM {inbox_parked} p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1))
 ORDER BY k.requested_at, k.id LIMIT $2`),
-		EndRequest: s(`UPDATE {inbox_parked_keys} SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
+		EndRequest: s(`UPDATE {inbox_parked_keys} 
+			SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
 		Failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1
 WHERE id = (SELECT min(id) FROM {inbox_parked} WHERE key_id = $1)`),
 		Start: s(startText),
 		StartParked: s(`INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
-ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp() RETURNING starts`),
+ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp()
+			RETURNING starts`),
 		DropStarted: s(`DELETE FROM {inbox_started} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		DropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::uuid[]) AS m (source, id)
 WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
@@ -154,17 +163,20 @@ WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
 )
 SELECT instance FROM before`),
 		Flush: s(`UPDATE {inbox_sessions} SET opened_at = opened_at WHERE (consumer, topic, partition) = (
-	SELECT consumer, topic, partition FROM {inbox_sessions} WHERE consumer = $1 AND instance = $2 ORDER BY topic, partition LIMIT 1)
+	SELECT consumer, topic, partition FROM {inbox_sessions} WHERE consumer = $1 AND instance = $2
+				ORDER BY topic, partition LIMIT 1)
 AND instance = $2`),
-		CloseSession: s(`DELETE FROM {inbox_sessions} WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
+		CloseSession: s(`DELETE FROM {inbox_sessions} 
+			WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
 		Claim: s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)
 ON CONFLICT DO NOTHING`),
 		SeeClaim: s(`UPDATE {inbox_claims} SET seen_at = clock_timestamp()
 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid RETURNING instance, claimed_at, error`),
 		EndClaim: s(`DELETE FROM {inbox_claims}
 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid AND instance = $4 RETURNING seen_at IS NOT NULL`),
-		HasMark:     s(`SELECT true FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
-		FailClaim:   s(`UPDATE {inbox_claims} SET error = $4 WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		HasMark: s(`SELECT true FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
+		FailClaim: s(`UPDATE {inbox_claims} SET error = $4
+			WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		SettleClaim: s(`DELETE FROM {inbox_claims} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		DropMark:    s(`DELETE FROM {inbox} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		Audit: s(`INSERT INTO {inbox_audit} (consumer, action, topic, key, source, msg_id, details)

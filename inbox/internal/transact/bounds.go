@@ -48,9 +48,8 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 
 // Set is the statement that sets them for a transaction.
 func (b Bounds) Set() inboxdriver.Statement {
-	return inboxdriver.Statement{SQL: tables.BoundText, Args: []any{b.Idle, b.Statement, b.Keep}, Each: func(row inboxdriver.Row) error {
-		return row.Scan(new(string), new(string))
-	}}
+	ignore := func(row inboxdriver.Row) error { return row.Scan(new(string), new(string)) }
+	return inboxdriver.Statement{SQL: tables.BoundText, Args: []any{b.Idle, b.Statement, b.Keep}, Each: ignore}
 }
 
 // ReadCommitted is for transactions that must see what others commit meanwhile, whatever the

@@ -60,8 +60,8 @@ func (r *Runner[TTx]) Blame(ctx context.Context, err error) error {
 // errLateNil is what a handler's nil means once its context has ended. A statement whose context
 // has ended is never sent, and leaves the transaction well: if the handler swallows that error, a
 // COMMIT would keep half of the effect.
-var errLateNil = errors.New("inbox: the handler returned nil after its context had ended, so parts of its work may have failed; " +
-	"it should return the errors of its statements")
+var errLateNil = errors.New("inbox: the handler returned nil after its context had ended, so parts of its work may " +
+	"have failed; it should return the errors of its statements")
 
 // ended reports whether a context has ended. It looks at the deadline too, because others (the net
 // package for one) do so, and may have failed a moment before the timer of the context fires.

@@ -11,8 +11,8 @@ import (
 // another server was promoted. What was committed since the Incarnation was taken may be gone,
 // effects and marks together. Nothing was done by the call that returns it, and IsUnavailable
 // reports true for it.
-var ErrForgotten = errors.New("inbox: Postgres crashed or failed over, and may have forgotten what was committed since then; " +
-	"take a new Incarnation and handle the messages since the last Flush once more")
+var ErrForgotten = errors.New("inbox: Postgres crashed or failed over, and may have forgotten what was committed " +
+	"since then; take a new Incarnation and handle the messages since the last Flush once more")
 
 // Incarnation is a time during which Postgres forgot nothing that it had committed: it ends with a
 // crash of the server, with a crash of one of its processes, and with the promotion of a standby. A

@@ -52,12 +52,14 @@ func NewRunner[TTx any](driver inboxdriver.Driver[TTx], sql *tables.Statements, 
 // Do runs first and work in a transaction and commits it if keep is true. Rolled back, it leaves
 // nothing. No handler runs in it, so its isolation and its bounds are ours.
 func (r *Runner[TTx]) Do(
-	ctx context.Context, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
+	ctx context.Context, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error),
+	first ...inboxdriver.Statement,
 ) error {
 	var in int64
 	all := append(make([]inboxdriver.Statement, 0, len(first)+3), ReadCommitted, r.OwnBounds().Set())
 	if _, is := r.bound(ctx); is {
-		all = append(all, inboxdriver.Statement{SQL: r.SQL.IsIn, Each: func(row inboxdriver.Row) error { return row.Scan(&in) }})
+		all = append(all, inboxdriver.Statement{SQL: r.SQL.IsIn,
+			Each: func(row inboxdriver.Row) error { return row.Scan(&in) }})
 	}
 	return r.DoIn(ctx, &in, work, append(all, first...)...)
 }
@@ -66,7 +68,8 @@ func (r *Runner[TTx]) Do(
 // transaction is in. If the context is bound to another one nothing is done. A nil in is for
 // retries, which no offset waits for.
 func (r *Runner[TTx]) DoIn(
-	ctx context.Context, in *int64, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
+	ctx context.Context, in *int64, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error),
+	first ...inboxdriver.Statement,
 ) (err error) {
 	tx, native, err := r.Driver.Begin(ctx, r.AnswerTimeout(), first...)
 	if err != nil {
@@ -98,7 +101,8 @@ func (r *Runner[TTx]) DoIn(
 
 // DoHandling is DoIn around a handler: it leaves one connection of the pool to others.
 func (r *Runner[TTx]) DoHandling(
-	ctx context.Context, in *int64, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error), first ...inboxdriver.Statement,
+	ctx context.Context, in *int64, work func(tx inboxdriver.Tx, native TTx) (keep bool, err error),
+	first ...inboxdriver.Statement,
 ) error {
 	if r.room != nil {
 		select {

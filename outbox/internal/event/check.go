@@ -121,7 +121,8 @@ func checkDestination(route string, m *Message) (field, reason string) {
 	}
 	topic := strings.ReplaceAll(route, placeholder, m.AggregateType)
 	if wrong := checkTopic(topic); wrong != "" {
-		return "AggregateType", "makes a topic of the route " + route + " that " + wrong + "; set Topic, or change one of them"
+		return "AggregateType", "makes a topic of the route " + route + " that " + wrong +
+			"; set Topic, or change one of them"
 	}
 	return "", ""
 }

@@ -83,9 +83,10 @@ func (c *Committer) Commit(client *kgo.Client, gone []*schedule.Partition) {
 		}
 		return nil
 	})
-	client.CommitOffsetsSync(ctx, asked, func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
+	answered := func(_ *kgo.Client, req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, err error) {
 		c.committed(marks, answers(req, resp), err)
-	})
+	}
+	client.CommitOffsetsSync(ctx, asked, answered)
 }
 
 // Map is what the client takes as offsets.
@@ -122,7 +123,9 @@ func answers(req *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse) map
 }
 
 // committed takes the answer to a commit.
-func (c *Committer) committed(marks map[*schedule.Partition]schedule.Position, results map[schedule.TopicPartition]error, err error) {
+func (c *Committer) committed(
+	marks map[*schedule.Partition]schedule.Position, results map[schedule.TopicPartition]error, err error,
+) {
 	for p, mark := range marks {
 		failed, answered := results[p.TopicPartition]
 		switch {

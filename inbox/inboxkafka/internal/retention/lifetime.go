@@ -12,7 +12,8 @@ import (
 )
 
 // ErrTooShort is inboxkafka.ErrRetention.
-var ErrTooShort = errors.New("inboxkafka: marks are removed while their messages can still come back, and would be handled twice")
+var ErrTooShort = errors.New("inboxkafka: marks are removed while their messages can still come back, and would be " +
+	"handled twice")
 
 // lifetime is how long a record of a topic may be read.
 type lifetime struct {

@@ -194,7 +194,9 @@ func (k *Keeper) retain(ctx context.Context, keep time.Duration) error {
 	for n, topic := range k.Topics {
 		claimants[n] = k.Group + "/" + topic
 	}
-	return k.Persist(ctx, "set the retention of marks", func(ctx context.Context) error { return k.Store.Retain(ctx, keep, claimants...) })
+	return k.Persist(ctx, "set the retention of marks", func(ctx context.Context) error {
+		return k.Store.Retain(ctx, keep, claimants...)
+	})
 }
 
 func (k *Keeper) sweep(ctx context.Context) {
@@ -213,8 +215,10 @@ func (k *Keeper) sweep(ctx context.Context) {
 		k.Log.Warn("old marks not removed; it is tried again", "error", err)
 		return
 	}
-	k.Log.Info("old marks removed", "weeks", swept.Emptied, "deleted", swept.Deleted, "blocked", swept.Blocked, "took", took)
+	k.Log.Info("old marks removed", "weeks", swept.Emptied, "deleted", swept.Deleted, "blocked", swept.Blocked,
+		"took", took)
 	if swept.AheadFull {
-		k.Log.Warn("the inbox holds too many marks of ids from the future: they are not removed with their week", "table", "inbox_ahead")
+		k.Log.Warn("the inbox holds too many marks of ids from the future: they are not removed with their week", "table",
+			"inbox_ahead")
 	}
 }

@@ -66,7 +66,9 @@ func (s *Scheduler) newPartition(at TopicPartition) *Partition {
 
 // Watermarks are the positions to commit, of all partitions that stay or of those that go; the
 // member that has them; and the incarnation in which all before them was decided.
-func (s *Scheduler) Watermarks(gone []*Partition) (marks map[*Partition]Position, member string, since inboxloop.Incarnation) {
+func (s *Scheduler) Watermarks(
+	gone []*Partition,
+) (marks map[*Partition]Position, member string, since inboxloop.Incarnation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	marks = map[*Partition]Position{}
