@@ -34,7 +34,7 @@ type publisher struct {
 	parked             func(aggregates int)
 	step               func(Step)
 	commits            *commits
-	wanted             chan struct{}   // takes a value if a page could be sent at once
+	wanted             chan struct{}   // takes a value if no batch is under way
 	drain              <-chan struct{} // closed if the lane is to end
 	ended              chan struct{}   // closed when nothing more is begun
 }
@@ -140,9 +140,8 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 	}
 }
 
-// free reports whether a page could be sent at once: no more than one batch before it is being
-// committed.
-func (p *publisher) free() bool { return p.commits.last.Load() >= p.last.seq-1 }
+// free reports whether every batch that was begun has been committed.
+func (p *publisher) free() bool { return p.commits.last.Load() == p.last.seq }
 
 // sendPage publishes what was read from the outbox, in one batch or in several. It reports whether
 // the pipeline ends with it.

@@ -8,15 +8,17 @@ import (
 	"github.com/outbox-relay/relay/internal/position"
 )
 
-// reader follows the outbox. While more is visible than a page takes, it reads a page ahead. If the
-// last page had everything, it reads again only once the next batch can begin: rows that come in
-// meanwhile are in that page, and do not wait behind a smaller one.
+// reader follows the outbox. While more is visible than a page takes, it reads ahead: a page is
+// produced while the batch before it commits, and another one waits. If the last page had
+// everything, it reads again only once that is committed. Rows that come in meanwhile wait for one
+// commit, and not for those of smaller batches before theirs; and the intent of their batch is
+// written while it is produced, which a committer that is busy cannot do.
 type reader struct {
 	outbox               *outboxread.Reader
 	pollMin, pollMax     time.Duration
 	progressed, caughtUp func()
 	step                 func(Step)
-	wanted               <-chan struct{} // gives a value if the next batch can begin
+	wanted               <-chan struct{} // gives a value if no batch is under way
 	drain                <-chan struct{} // closed if the lane is to end
 	ended                <-chan struct{} // closed if the publisher begins nothing more
 }
