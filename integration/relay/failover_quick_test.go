@@ -25,9 +25,9 @@ func TestFailoverIsQuick(t *testing.T) {
 		end   func(*kit.RelayProcess)
 		limit time.Duration
 	}{
-		{"SIGKILL", (*kit.RelayProcess).Kill, 5 * time.Second},
+		{"SIGKILL", (*kit.RelayProcess).Kill, 3 * time.Second},
 		{"freeze", (*kit.RelayProcess).Pause, 15 * time.Second},
-		{"SIGTERM", (*kit.RelayProcess).Terminate, 5 * time.Second},
+		{"SIGTERM", (*kit.RelayProcess).Terminate, 3 * time.Second},
 	} {
 		kit.Eventually(t, time.Minute, "a relay publishes and the group has settled", func() bool {
 			return kit.LaneSeq(t, url) > 20 && settled(t, kit.SettingOf(settings, "RELAY_BROKERS"), url, len(relays))

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -200,12 +199,9 @@ func expectHaltAt(t *testing.T, r *rig, s *started, id int64) {
 			t.Errorf("the reason does not say %q: %s", says, reason)
 		}
 	}
-	deadline := time.Now().Add(patience)
-	for query[string](t, r.conn, `SELECT concat(state, ' ', reason) FROM relay_lanes`) != "halted "+reason {
-		if time.Now().After(deadline) {
-			t.Fatal("relay_lanes does not say that the lane has halted")
-		}
-	}
+	until(t, func() bool {
+		return query[string](t, r.conn, `SELECT concat(state, ' ', reason) FROM relay_lanes`) == "halted "+reason
+	})
 }
 
 func TestARowWithAnIllegalTopicHaltsTheLane(t *testing.T) {
@@ -297,14 +293,11 @@ func TestAnOwnerWhoHasLostTheLockStandsBy(t *testing.T) {
 
 // awaitWaiter returns once a session waits for the lane's lock.
 func awaitWaiter(t *testing.T, r *rig) {
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
-		if query[bool](t, r.conn, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`) {
-			return
-		}
-	}
-	t.Error("nobody waits for the lock")
+	t.Helper()
+	until(t, func() bool {
+		return query[bool](t, r.conn, `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	})
 }
 
 // The session that holds the lane's lock ends: the batch in flight is not committed twice, and the

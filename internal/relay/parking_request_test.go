@@ -112,10 +112,10 @@ func TestARequestThatComesLateIsClosed(t *testing.T) {
 	s.stop()
 }
 
-// until polls a condition.
-func until(t *testing.T, condition func() bool) {
+// until polls a condition, with pauses that leave the processor to others.
+func until(t testing.TB, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("waited in vain")
 		}

@@ -86,15 +86,13 @@ func (r *rig) ask(action, key string, msgID *string) string {
 	r.t.Helper()
 	request := query[int64](r.t, r.conn, `INSERT INTO outbox_parked_audit (lane, action, aggregate_type, aggregate_id, msg_id, reason)
 		VALUES ('outbox', $1, 'order', $2, $3, 'test') RETURNING request`, action, key, msgID)
-	deadline := time.Now().Add(patience)
-	for time.Now().Before(deadline) {
-		if outcome := query[string](r.t, r.conn, `SELECT coalesce(min(outcome || ' ' || events), '') FROM outbox_parked_audit
-			WHERE request = $1 AND done_at IS NOT NULL`, request); outcome != "" {
-			return outcome
-		}
-	}
-	r.t.Fatalf("%s of %s was not done", action, key)
-	return ""
+	var outcome string
+	until(r.t, func() bool {
+		outcome = query[string](r.t, r.conn, `SELECT coalesce(min(outcome || ' ' || events), '') FROM outbox_parked_audit
+			WHERE request = $1 AND done_at IS NOT NULL`, request)
+		return outcome != ""
+	})
+	return outcome
 }
 
 func (r *rig) putEvent(key, value string) { r.t.Helper(); insert(r.t, r.conn, key, value) }
@@ -295,12 +293,9 @@ func TestParkingSurvivesAnEndAtEveryStep(t *testing.T) {
 			r.endAt(cfg, at, 2)
 			put(80, 90)
 			s = r.start(cfg)
-			deadline := time.Now().Add(patience)
-			for query[int](t, r.conn, `SELECT count(*)::int FROM outbox_parked_audit WHERE done_at IS NULL`) > 0 {
-				if time.Now().After(deadline) {
-					t.Fatal("the retry is not done")
-				}
-			}
+			until(t, func() bool {
+				return query[int](t, r.conn, `SELECT count(*)::int FROM outbox_parked_audit WHERE done_at IS NULL`) == 0
+			})
 			put(90, 94)
 			r.putEvent("end", "end2")
 			r.awaitRecord(orders, func(record *kgo.Record) bool { return string(record.Value) == "end2" })
