@@ -187,7 +187,8 @@ func (p *play) run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	defer duplicates.close()
-	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, func(r *kgo.Record, e workload.Entry) { duplicates.see(acting, r, e.Version) })
+	see := func(r *kgo.Record, e workload.Entry) { duplicates.see(acting, r, e.Version) }
+	reader, err := newConsumer(p.stage.broker.Addresses, p.ledger, see)
 	if err != nil {
 		return nil, err
 	}
