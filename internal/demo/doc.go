@@ -13,6 +13,6 @@
 //
 // The files: demo.go runs it all; stage.go holds the servers; writer.go says what is written, with
 // harness/workload, and gate.go paces it; relays.go starts and kills the relay; consumer.go reads;
-// harness/ledger judges; bank.go is the bank, banks.go starts and kills it, echo.go sends messages again,
-// effects.go judges; view.go shows progress and verdict.go the end.
+// harness/ledger judges; bank.go is the bank, banks.go starts and kills it, echo.go sends messages
+// again, effects.go judges; view.go shows progress and verdict.go the end.
 package demo

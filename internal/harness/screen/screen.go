@@ -1,5 +1,5 @@
-// Package screen shows a person how relay demo and relay bench go: lines for what happens, and a line
-// of progress that is redrawn on a terminal.
+// Package screen shows a person how relay demo and relay bench go: lines for what happens, and a
+// line of progress that is redrawn on a terminal.
 package screen
 
 import (
