@@ -112,6 +112,18 @@ const startedText = `SELECT m.place, s.starts
 CROSS JOIN LATERAL (SELECT starts FROM {inbox_started} s
 	WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id LIMIT 1) AS s`
 
+const requestedText = `SELECT k.id, k.topic, k.key,
+	coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
+FROM {inbox_parked_keys} k
+WHERE k.consumer = $1 AND k.requested_at IS NOT NULL AND NOT EXISTS (
+	SELECT FROM {inbox_sessions} s WHERE s.consumer = k.consumer AND s.topic = k.topic AND s.instance <> $3
+	AND s.partition = (SELECT p.partition FROM {inbox_parked} p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1))
+ORDER BY k.requested_at, k.id LIMIT $2`
+
+const startParkedText = `INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
+ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp()
+	RETURNING starts`
+
 // New returns the texts for the tables of a schema, or of the search_path if it is empty.
 func New(schema string) *Statements {
 	s := func(text string) string { return Qualified(schema, text) }
@@ -125,7 +137,7 @@ func New(schema string) *Statements {
 ON CONFLICT DO NOTHING`),
 		AddKey: s(`INSERT INTO {inbox_parked_keys} (consumer, topic, key) VALUES ($1, $2, $3)
 ON CONFLICT (consumer, topic, sha256(key)) DO NOTHING RETURNING id`),
-		FindKey: s(`SELECT id FROM {inbox_parked_keys} 
+		FindKey: s(`SELECT id FROM {inbox_parked_keys}
 			WHERE consumer = $1 AND topic = $2 AND sha256(key) = sha256($3) FOR KEY SHARE`),
 		Park: s(`INSERT INTO {inbox_parked} (key_id, source, msg_id, type, partition, "offset", record_time,
 	header_names, header_values, payload, cause, error, attempts)
@@ -137,21 +149,13 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::bytea[], $9::text::bytea[], $10, $
 AND NOT EXISTS (SELECT FROM {inbox_parked} p WHERE p.key_id = $1)`),
 		DropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
 		KeyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
-		Requested: s(`SELECT k.id, k.topic, k.key,
-			coalesce((SELECT max(p.id) FROM {inbox_parked} p WHERE p.key_id = k.id), 0)
-FROM {inbox_parked_keys} k
-WHERE k.consumer = $1 AND k.requested_at IS NOT NULL AND NOT EXISTS (
-	SELECT FROM {inbox_sessions} s WHERE s.consumer = k.consumer AND s.topic = k.topic AND s.instance <> $3
-	AND s.partition = (SELECT p.partition FROM {inbox_parked} p WHERE p.key_id = k.id ORDER BY p.id LIMIT 1))
-ORDER BY k.requested_at, k.id LIMIT $2`),
-		EndRequest: s(`UPDATE {inbox_parked_keys} 
+		Requested:  s(requestedText),
+		EndRequest: s(`UPDATE {inbox_parked_keys}
 			SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
 		Failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1
 WHERE id = (SELECT min(id) FROM {inbox_parked} WHERE key_id = $1)`),
-		Start: s(startText),
-		StartParked: s(`INSERT INTO {inbox_started} AS s (consumer, source, msg_id) VALUES ($1, $2, $3::text::uuid)
-ON CONFLICT (consumer, source, msg_id) DO UPDATE SET starts = s.starts + 1, started_at = clock_timestamp()
-			RETURNING starts`),
+		Start:       s(startText),
+		StartParked: s(startParkedText),
 		DropStarted: s(`DELETE FROM {inbox_started} WHERE consumer = $1 AND source = $2 AND msg_id = $3::text::uuid`),
 		DropManyStarted: s(`DELETE FROM {inbox_started} s USING unnest($2::text::text[], $3::uuid[]) AS m (source, id)
 WHERE s.consumer = $1 AND s.source = m.source AND s.msg_id = m.id`),
@@ -166,7 +170,7 @@ SELECT instance FROM before`),
 	SELECT consumer, topic, partition FROM {inbox_sessions} WHERE consumer = $1 AND instance = $2
 				ORDER BY topic, partition LIMIT 1)
 AND instance = $2`),
-		CloseSession: s(`DELETE FROM {inbox_sessions} 
+		CloseSession: s(`DELETE FROM {inbox_sessions}
 			WHERE consumer = $1 AND topic = $2 AND partition = $3 AND instance = $4`),
 		Claim: s(`INSERT INTO {inbox_claims} (consumer, source, msg_id, instance) VALUES ($1, $2, $3::text::uuid, $4)
 ON CONFLICT DO NOTHING`),
