@@ -73,14 +73,29 @@ func onServer(t testing.TB, maintenance, name string) string {
 }
 
 func drop(maintenance, name string) error {
+	return once(maintenance, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+}
+
+// once runs a statement in a session by itself, also when the tests have ended.
+func once(databaseURL, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, maintenance)
+	conn, err := pgx.Connect(ctx, databaseURL)
 	if err != nil {
 		return err
 	}
-	_, err = conn.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	_, err = conn.Exec(ctx, statement)
 	return errors.Join(err, conn.Close(ctx))
+}
+
+// RoleEndsWithTheRun drops a role when the tests of the package have ended. It stays on a server
+// that ends with them.
+func RoleEndsWithTheRun(t testing.TB, role string) {
+	t.Helper()
+	if os.Getenv(databaseVariable) != "" {
+		maintenance := MaintenanceURL(t)
+		onStop(func() error { return once(maintenance, "DROP ROLE IF EXISTS "+role) })
+	}
 }
 
 // MaintenanceURL is that of a database of the server of this run, from which tests create their

@@ -23,38 +23,24 @@ func withRoles(t *testing.T, conn *pgx.Conn) {
 	}
 }
 
-// heldRoles are how many tests have a role of a file now, and whether one of them made it.
-var heldRoles = struct {
-	sync.Mutex
-	holders map[string]int
-	made    map[string]bool
-}{holders: map[string]int{}, made: map[string]bool{}}
+// knownRoles are the roles of files that tests of this run have.
+var knownRoles sync.Map
 
 // rolesEndWithTheTest takes back, when the test ends, what a file of roles gives in the database.
-// Roles belong to the whole server, which may be the user's: one that tests have made goes with the
-// last of them, one that was there stays.
+// Roles belong to the whole server, which may be the user's: one that tests have made goes when all
+// have ended, because other tests have it too; one that was there stays.
 func rolesEndWithTheTest(t *testing.T, conn *pgx.Conn, roles ...string) {
 	t.Helper()
-	heldRoles.Lock()
-	defer heldRoles.Unlock()
 	url := conn.Config().ConnString()
 	for _, role := range roles {
-		if heldRoles.holders[role] == 0 {
-			var there bool
-			if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
-				t.Fatal(err)
-			}
-			heldRoles.made[role] = !there
+		var there bool
+		if err := conn.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&there); err != nil {
+			t.Fatal(err)
 		}
-		heldRoles.holders[role]++
-		t.Cleanup(func() {
-			heldRoles.Lock()
-			defer heldRoles.Unlock()
-			kit.Execute(t, url, "DROP OWNED BY "+role)
-			if heldRoles.holders[role]--; heldRoles.holders[role] == 0 && heldRoles.made[role] {
-				kit.Execute(t, url, "DROP ROLE "+role)
-			}
-		})
+		if _, known := knownRoles.LoadOrStore(role, true); !known && !there {
+			kit.RoleEndsWithTheRun(t, role)
+		}
+		t.Cleanup(func() { kit.Execute(t, url, "DROP OWNED BY "+role) })
 	}
 }
 
