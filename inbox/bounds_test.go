@@ -16,7 +16,7 @@ func TestAFrozenProcessHoldsNobodyUpForLong(t *testing.T) {
 	each(t, func(w *world) {
 		x, url := w.throughWire()
 		frozen := w.processAt(url, 2, nil)
-		frozen.SetIdle(300 * time.Millisecond)
+		frozen.SetIdle(600 * time.Millisecond)
 		if _, err := frozen.Open(w.Context(), "orders", 7); err != nil {
 			w.Fatal(err)
 		}
