@@ -25,9 +25,9 @@ func killWithRetentionZero(t *testing.T, url string) {
 	load := kit.StartWorkload(t, url, kit.NumberOf(t, "RELAY_TEST_WRITERS", 5), &kit.Workload{Pause: 10 * time.Millisecond, Open: 50 * time.Millisecond})
 	steps := pipeline.Steps()
 	for kill := range len(steps) {
-		// Far enough that the cleaner has had a few rounds.
-		failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 120+rand.IntN(120))
-		if status := kit.StartRelay(t, append(settings, failpoint), "run").Wait(time.Minute); status != -1 {
+		// Far enough that the cleaner has had a few rounds, which is checked at the end.
+		failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 60+rand.IntN(60))
+		if status := kit.StartRelay(t, append(settings, failpoint), "run").Wait(2 * time.Minute); status != -1 {
 			t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
 		}
 	}
