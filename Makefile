@@ -5,12 +5,13 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-# Two test binaries at a time beside each other: most of them wait for servers.
-TEST_FLAGS ?= -p 2
+# Two test binaries at a time beside each other: most of them wait for servers. They are linked
+# faster without what only a debugger needs.
+TEST_FLAGS ?= -p 2 -ldflags='-s -w'
 PACKAGES = $$(go list ./... | grep -v /integration)
 # The rooms that take longest begin at once, beside the others; go vet has its own target.
 ROOMS = $$(go list ./integration/... | grep -vE '/integration/(relay|security|inbox)$$')
-ROOM_TEST = go test -vet=off -timeout 15m -p 1
+ROOM_TEST = go test -vet=off -ldflags='-s -w' -timeout 15m -p 1
 # The tests with the tag more.
 MORE = $$(sed -n 's/^func \(Test[A-Za-z0-9]*\)(.*/\1$$/p' integration/*/*_more_test.go | paste -sd '|')
 
@@ -33,7 +34,7 @@ test: setup ## every test but those of test-more and test-long, on real servers
 .PHONY: test-more
 test-more: setup ## the packages, relays and consumers with the race detector, and the tests with the tag more
 	RELAY_TEST_RACE=1 go run ./integration/servers \
-	  -- $(ROOM_TEST) -count=1 -tags more -run "KilledAtEveryStep|$(MORE)" ./integration/relay ./integration/inbox \
+	  -- $(ROOM_TEST) -count=1 -tags more -run "KilledAtEveryStep|$(MORE)" ./integration/relay ./integration/inbox ./integration/bench \
 	  -- go test -vet=off -race -timeout 15m $(TEST_FLAGS) $(PACKAGES)
 
 .PHONY: test-long

@@ -1,3 +1,3 @@
-// Package bench tests relay bench on real servers, and, with the tag bench, what docs/measured.md
-// quotes.
+// Package bench tests relay bench on real servers (tag more), and, with the tag bench, what
+// docs/measured.md quotes.
 package bench

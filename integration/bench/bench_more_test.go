@@ -1,3 +1,5 @@
+//go:build more || bench
+
 package bench
 
 import (
