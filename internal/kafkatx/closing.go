@@ -20,7 +20,7 @@ import (
 // has been decided. It runs before the fence, as long as the coordinators still know what they have
 // decided, and again once the last checkpoint is final, which names every batch that was committed.
 type Closing struct {
-	ring    *Pool
+	pool    *Pool
 	client  *kgo.Client
 	ids     []string
 	own     Place              // the lane's partition of the checkpoint topic
@@ -109,7 +109,7 @@ func (r *Pool) CloseOpen(
 	ctx context.Context, client *kgo.Client, last *checkpoint.Record, final bool, topics []string,
 ) (*Closing, error) {
 	c := &Closing{
-		ring: r, client: client, ids: r.o.IDs, own: r.o.Checkpoints,
+		pool: r, client: client, ids: r.o.IDs, own: r.o.Checkpoints,
 		last: last, final: final, topics: make(map[string]bool), decided: make(map[decidedKey]decision),
 		doubts: make(map[decidedKey]int),
 	}
@@ -158,7 +158,7 @@ func (c *Closing) chooseTopics(ctx context.Context) error {
 
 // round looks once, and writes the markers that are missing. It reports whether to look again.
 func (c *Closing) round(ctx context.Context) (again bool, err error) {
-	if c.states, err = c.ring.Markers.coordinators.Ask(ctx, c.ids...); err != nil {
+	if c.states, err = c.pool.Markers.coordinators.Ask(ctx, c.ids...); err != nil {
 		return false, err
 	}
 	for _, state := range c.states {
@@ -218,11 +218,11 @@ func (c *Closing) round(ctx context.Context) (again bool, err error) {
 	return again, nil
 }
 
-func (c *Closing) timeoutMillis() int32 { return int32(c.ring.o.TransactionTimeout.Milliseconds()) }
+func (c *Closing) timeoutMillis() int32 { return int32(c.pool.o.TransactionTimeout.Milliseconds()) }
 
 // look asks the partitions. Only that of the checkpoint must answer.
 func (c *Closing) look(ctx context.Context) (Seen, error) {
-	m := c.ring.Markers
+	m := c.pool.Markers
 	seen, err := m.lookAt(ctx, slices.Collect(maps.Keys(c.topics))...)
 	if err != nil {
 		return seen, err
@@ -277,7 +277,7 @@ func (c *Closing) finish(ctx context.Context, id string, open []Open) error {
 		return o.ProducerID != open[0].ProducerID || (c.fateOf(o, state) == commits) != commit
 	})
 	for _, o := range same {
-		c.ring.o.Logger.Warn("the brokers have left out the marker of a transaction; it is written now",
+		c.pool.o.Logger.Warn("the brokers have left out the marker of a transaction; it is written now",
 			"partition", o.String(), "offset", o.Start, "transactional_id", id, "producer_id", o.ProducerID, "epoch", o.Epoch,
 			"commit", commit)
 	}
@@ -315,7 +315,7 @@ func (c *Closing) halt(id string, o Open, fate fate) error {
 	try := fmt.Sprintf("look at its records with kafka-console-consumer.sh --bootstrap-server %[1]s --topic %[2]s --partition %[3]d "+
 		"--offset %[4]d --isolation-level read_uncommitted; hide them with kafka-transactions.sh --bootstrap-server %[1]s abort --topic %[2]s "+
 		"--partition %[3]d --start-offset %[4]d; rows that are to be published again get a new xact_id (docs/recovery.md)",
-		c.ring.o.Broker, o.Topic, o.Partition, o.Start)
+		c.pool.o.Broker, o.Topic, o.Partition, o.Start)
 	return checkpoint.Contradiction(checkpoint.HangingTransaction, try,
 		"%s holds a transaction of %s open from offset %d (producer id %d, epoch %d), %s", o.Place, id, o.Start, o.ProducerID, o.Epoch, why)
 }
@@ -327,7 +327,7 @@ func (c *Closing) haltDenied(o Open, commit bool, cause error) error {
 	}
 	return checkpoint.Contradiction(checkpoint.HangingTransaction,
 		"allow the relay to write its marker until the lane goes on: kafka-acls.sh --bootstrap-server "+
-			c.ring.o.Broker+" --add --allow-principal User:… --operation Alter --cluster",
+			c.pool.o.Broker+" --add --allow-principal User:… --operation Alter --cluster",
 		"%s holds a transaction open from offset %d (producer id %d, epoch %d) that was %s, and its transactional id has another producer id "+
 			"by now: %v", o.Place, o.Start, o.ProducerID, o.Epoch, what, cause)
 }
@@ -346,7 +346,7 @@ func (c *Closing) Follow() map[int]checkpoint.Transaction {
 		for _, topic := range topics {
 			if cause, ok := c.unseen[topic]; ok {
 				t.Topics, t.EveryTopic = []string{topic}, false
-				c.ring.Markers.remember(t, cause)
+				c.pool.Markers.remember(t, cause)
 			}
 		}
 	}

@@ -57,7 +57,7 @@ func epoch(e int16) Open { return Open{Place: place(1), ProducerID: 7, Epoch: e}
 
 // A checkpoint of a relay that did not list transactions decides nothing.
 func TestAnOpenTransactionThatNobodyCanDecideHaltsTheLane(t *testing.T) {
-	c := &Closing{ring: &Pool{o: PoolOptions{Broker: "b:9092"}}}
+	c := &Closing{pool: &Pool{o: PoolOptions{Broker: "b:9092"}}}
 	err := c.halt("relay.test.outbox.0", epoch(4), undecided)
 	for _, text := range []string{"orders/1", "epoch 4", "kafka-transactions.sh --bootstrap-server b:9092 abort", "read_uncommitted"} {
 		if !strings.Contains(err.Error(), text) {

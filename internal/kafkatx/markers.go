@@ -24,7 +24,8 @@ import (
 // partition ever holds two of them:
 //
 //   - an id is used again only once its last transaction is seen to be closed: its coordinator says
-//     that it is over, and its partitions, asked after that, do not hold it open;
+//     that it is over, and its partitions are stable beyond its records (if it was committed) or,
+//     asked after that, do not hold it open;
 //   - a session writes to a topic only once no partition of it holds an earlier transaction of the
 //     lane open.
 //
@@ -90,10 +91,11 @@ const (
 	askAgain     = 2 * time.Millisecond  // markers follow the end within milliseconds
 	askAgainMost = 200 * time.Millisecond
 	askLimit     = 5 * time.Second
-	lookLimit    = 3 * time.Second // of one question to partitions
-	lookAgain    = time.Second     // at partitions that could not be asked
-	tellAfter    = 2 * time.Second // a marker that takes longer is told of
-	forgetAfter  = time.Hour       // a topic that is gone for so long was deleted
+	lookLimit    = 3 * time.Second        // of one question to partitions
+	stableLimit  = 100 * time.Millisecond // for the partitions, once the coordinators have answered
+	lookAgain    = time.Second            // at partitions that could not be asked
+	tellAfter    = 2 * time.Second        // a marker that takes longer is told of
+	forgetAfter  = time.Hour              // a topic that is gone for so long was deleted
 )
 
 func newMarkers(o PoolOptions) (*Markers, error) {

@@ -30,6 +30,7 @@ func (m *Markers) follow(ctx context.Context) {
 			all := m.following(false)
 			m.mu.Unlock()
 			if len(all) == 0 {
+				m.reports.Unclosed(m.why())
 				break
 			}
 			if m.ask(ctx, all) {
@@ -79,9 +80,17 @@ func (m *Markers) followStuck(ctx context.Context) {
 // What is known of the others, look finds out. It reports whether anything is known that was not
 // before.
 func (m *Markers) ask(ctx context.Context, all []*ended) (progress bool) {
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
 	stable := make(chan map[Place]offset, 1)
-	go func() { stable <- m.stable(ctx, all) }()
+	go func() { stable <- m.stable(limited, all) }()
 	over := m.over(ctx, all)
+	// A broker that does not answer holds up its own partitions only.
+	patience := time.AfterFunc(stableLimit, cancel)
+	defer patience.Stop()
+	if len(over) == 0 {
+		cancel()
+	}
 	passed := <-stable
 	rest := make([]*ended, 0, len(over))
 	for _, e := range over {
@@ -107,8 +116,6 @@ func (m *Markers) stable(ctx context.Context, all []*ended) map[Place]offset {
 			places.merge(e.places)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookLimit)
-	defer cancel()
 	return offsets(ctx, m.client, places, committed)
 }
 
@@ -155,8 +162,7 @@ func (m *Markers) lookAtRest(ctx context.Context, over []*ended) (progress bool)
 		return false
 	}
 	for _, o := range seen.Open {
-		// Its id is not in use: whatever is open of it is what has ended.
-		if slices.ContainsFunc(over, func(e *ended) bool { return e.ProducerID == o.ProducerID }) && m.stillOpen(ctx, o) {
+		if slices.ContainsFunc(over, o.isOf) && m.stillOpen(ctx, o) {
 			m.leftOpen(o)
 			return false
 		}
@@ -215,6 +221,10 @@ func (m *Markers) look(ctx context.Context, places Partitions, ends map[Place]in
 	return Look(ctx, m.client, places, ends)
 }
 
+// isOf reports whether what is open is the transaction that has ended. The id may be in use again if
+// that one only waits for a partition that cannot be asked.
+func (o Open) isOf(e *ended) bool { return o.ProducerID == e.ProducerID && o.Epoch == e.Epoch }
+
 // stillOpen looks again: the first answer may be that of a leader that was replaced meanwhile.
 func (m *Markers) stillOpen(ctx context.Context, o Open) bool {
 	if backoff.Sleep(ctx, askAgainMost) != nil {
@@ -243,7 +253,7 @@ func (m *Markers) note(over []*ended, seen Seen) (progress bool) {
 				stuck[place.Topic] = cannotAsk(place, cause)
 			}
 		}
-		open := unsettled || slices.ContainsFunc(seen.Open, func(o Open) bool { return o.ProducerID == e.ProducerID })
+		open := unsettled || slices.ContainsFunc(seen.Open, func(o Open) bool { return o.isOf(e) })
 		switch {
 		case stuck != nil:
 			progress = progress || e.stuck == nil

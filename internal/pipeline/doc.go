@@ -3,8 +3,8 @@
 //
 // Three goroutines pass a batch on. Each has its own type; channels join them in pipeline.go:
 //
-//	reader     reads the next page, while the batches before it are in flight; a small one only
-//	           once its batch can begin
+//	reader     reads the next page, while the batches before it are in flight; once a page had
+//	           everything that was visible, only after its batch has committed
 //	publisher  begins a transaction, produces the rows and the checkpoint, flushes; one batch at a
 //	           time, so that records of a key keep their order
 //	committer  waits for the batch before, then intent, checks, end; one batch at a time, so that

@@ -28,6 +28,7 @@ type publisher struct {
 	releases           *releases
 	transactions       *transactions
 	last               begun
+	read               int64 // number of the last batch of rows that were read, not parked
 	unsendable         error // the row that ended the pipeline, if one did
 	putBack            func(*outboxread.Page)
 	waiting            func(error)
@@ -76,6 +77,7 @@ func (p *Pipeline) newPublisher(commits *commits, drain <-chan struct{}) *publis
 		releases:     p.newReleases(commits),
 		transactions: &transactions{p.d.LastOf, p.d.Producers.Markers},
 		last:         begun{p.d.Last.Seq, p.d.Last.Position},
+		read:         p.d.Last.Seq,
 		putBack:      p.d.Reader.Put,
 		waiting:      p.lane.Waiting,
 		parked:       p.lane.Parked,
@@ -140,8 +142,9 @@ func (p *publisher) run(ctx context.Context, pages <-chan *outboxread.Page, batc
 	}
 }
 
-// free reports whether every batch that was begun has been committed.
-func (p *publisher) free() bool { return p.commits.last.Load() == p.last.seq }
+// free reports whether every batch of rows that were read has been committed. Batches of parked rows
+// do not count: new rows take turns with them.
+func (p *publisher) free() bool { return p.commits.last.Load() >= p.read }
 
 // sendPage publishes what was read from the outbox, in one batch or in several. It reports whether
 // the pipeline ends with it.
@@ -165,6 +168,7 @@ func (p *publisher) sendPage(
 			return true, nil
 		}
 		done, err := p.send(ctx, page, first, plan, batches)
+		p.read = p.last.seq
 		if err != nil || done.Halted != nil {
 			p.unsendable = done.Halted
 			return true, err
