@@ -25,6 +25,7 @@ type Settings map[string]string
 type Agreed struct {
 	Name, Partitioner, Poison, Route string
 
+	TopicsAllow      []string
 	TopicsCreate     bool
 	TopicsPartitions int32
 	TopicsTimeout    time.Duration
@@ -37,6 +38,7 @@ func (a Agreed) Settings() Settings {
 		"partitioner":       a.Partitioner,
 		"poison":            a.Poison,
 		"route":             a.Route,
+		"topics.allow":      strings.Join(slices.Sorted(slices.Values(a.TopicsAllow)), ","),
 		"topics.create":     fmt.Sprint(a.TopicsCreate),
 		"topics.partitions": fmt.Sprint(a.TopicsPartitions),
 		"topics.patience":   a.TopicsTimeout.String(),

@@ -139,7 +139,7 @@ func (c *Config) workTimeout() time.Duration { return min(pg.StatementTimeout, c
 func (c *Config) Agreed(l Lane) lanestore.Agreed {
 	return lanestore.Agreed{
 		Name: c.Name, Partitioner: l.Partitioner, Poison: string(l.Poison), Route: l.Route,
-		TopicsCreate: c.Topics.Create, TopicsPartitions: c.Topics.Partitions, TopicsTimeout: c.Topics.Timeout,
+		TopicsAllow: l.TopicsAllow, TopicsCreate: c.Topics.Create, TopicsPartitions: c.Topics.Partitions, TopicsTimeout: c.Topics.Timeout,
 	}
 }
 
