@@ -5,7 +5,7 @@
 --   scale_factor 0.05    vacuum once a twentieth of the rows is dead, not a fifth: dead rows lie together at the old end, and
 --                        the space is filled again from there. It is a share and not a fixed number, because each vacuum reads
 --                        both indexes as a whole, whose size follows the rows that are retained.
---   threshold 5000       keeps a table that is almost empty (retention 0) from being vacuumed forevery few rows.
+--   threshold 5000       keeps a table that is almost empty (retention 0) from being vacuumed for every few rows.
 --   insert_threshold -1  no vacuum for inserts alone: it would freeze rows that are deleted soon.
 --   cost_limit 2000      ten times the default pace: a vacuum that falls behind a busy queue never catches up.
 --

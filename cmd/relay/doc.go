@@ -1,7 +1,7 @@
 // Relay publishes the events of a transactional outbox in Postgres to Kafka.
 //
-// The commands are run, migrate, status, demo and version; relay COMMAND --help describes each, and
-// docs/cli.md all of them. The package holds what a person sees (arguments, output, exit status);
+// The commands are run, migrate, status, parked, inbox, recover, acl, bench, demo and version; relay
+// COMMAND --help describes each, and docs/cli.md all of them. The package holds what a person sees (arguments, output, exit status);
 // the work is done by the packages under internal.
 //
 // Every command ends with status 0, with 1 if something failed, or with 2 if the arguments or the

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/term"
 )
 
-// program is the binary with everything that it takes from its surroundings, so that tests can are
-// in for them.
+// program is the binary with everything that it takes from its surroundings, so that tests can
+// stand in for them.
 type program struct {
 	args           []string // without the name of the binary
 	environ        []string

@@ -212,10 +212,10 @@ func (s *inboxStorm) sicken(ctx context.Context) (sick int) {
 	return sick
 }
 
-// retryAll asks forevery parked key.
+// retryAll asks for every parked key.
 const retryAll = "UPDATE inbox_parked_keys SET requested_at = now(), requested_by = 'tester', reason = 'mended' WHERE requested_at IS NULL"
 
-// heal takes all poison away and asks forevery parked key.
+// heal takes all poison away and asks for every parked key.
 func (c *inboxCase) heal() {
 	c.t.Helper()
 	kit.Execute(c.t, c.url, "DELETE FROM poison; "+retryAll)

@@ -72,9 +72,14 @@ func TestRecoverFromATruncatedCheckpointTopic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin.DeleteRecords(t.Context(), ends.Offsets()); err != nil {
-		t.Fatal(err)
-	}
+	// The broker may not have heard of the policy yet.
+	kit.Eventually(t, time.Minute, "the records are deleted", func() bool {
+		deleted, err := admin.DeleteRecords(t.Context(), ends.Offsets())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return deleted.Error() == nil
+	})
 	after := c.write(3)
 	// The policy is refused first, with the command that fixes it.
 	f := c.findings()

@@ -31,7 +31,7 @@ func TestAnEntryIsFilledOnceHoweverManyAskForIt(t *testing.T) {
 				return
 			}
 			if info.Mode().Perm()&0o055 != 0o055 {
-				t.Errorf("mode %v: not forevery user to run", info.Mode())
+				t.Errorf("mode %v: not for every user to run", info.Mode())
 			}
 		})
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	// Clock is told the time of the database with each tail read.
 	Clock *Clock
 	// Foreign makes the error for a row that bears the id of a transaction which has not ended,
-	// although the row is there foreverybody; xmax is that of the snapshot.
+	// although the row is there for everybody; xmax is that of the snapshot.
 	Foreign func(xid, xmax uint64) error
 }
 

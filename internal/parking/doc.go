@@ -8,6 +8,7 @@
 // number (rows.go). A Queue reads parked rows and what people ask for (queue.go).
 //
 // The package writes to outbox_parked and outbox_parked_audit, and sends nothing to Kafka. Whether
-// a row is poison is decided here if the relay can tell (Planner.refuses), and by the pipeline if
-// only a broker can: that calls Planner.MarkPoison.
+// a row is poison is decided here if the relay can tell (Planner.refuses, and the faults that
+// package outboxread notes of a page), and by the pipeline if only a broker can: that calls
+// Planner.MarkPoison.
 package parking

@@ -10,7 +10,8 @@
 //     every transactional id of the pool, the first one first;
 //  5. read fenced: write a sentinel with the first id and read the log up to it. The last
 //     checkpoint is then decided and final;
-//  6. complete: check that both logs agree, and withdraw an intent that never became a commit.
+//  6. complete: check that both logs agree, close what only the last checkpoint decides, write a
+//     first or changed checkpoint, and withdraw an intent that never became a commit.
 //
 // The epoch is raised before the fence and is checked by the last step. So a process that completes
 // has read a log that no other has written to since, because the next writer must have raised

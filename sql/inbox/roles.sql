@@ -10,7 +10,7 @@
 -- rights one by one. What the roles hold on these tables and functions beyond the list below is
 -- taken away.
 --
--- A DATABASE IS ONE DOMAIN OF TRUST: inbox_consumer is forevery consumer in it. A member can
+-- A DATABASE IS ONE DOMAIN OF TRUST: inbox_consumer is for every consumer in it. A member can
 -- remove marks of another consumer, and set its retention. Because the roles are those of the whole
 -- cluster, a member can do so in every database of the cluster that has an inbox and lets it
 -- connect. Services that do not trust each other need a database each, to which only their own
