@@ -12,6 +12,9 @@ PACKAGES = $$(go list ./... | grep -v /integration)
 # The rooms that take longest begin at once, beside the others; go vet has its own target.
 ROOMS = $$(go list ./integration/... | grep -vE '/integration/(relay|security|inbox)$$')
 ROOM_TEST = go test -vet=off -ldflags='-s -w' -timeout 15m -p 1
+# What runs with the race detector: all packages but those that only ask a database, print or
+# measure.
+RACED = $$(go list ./... | grep -vE '/(integration|examples|cmd)|/internal/(bench|operator|schema|sandbox|config|access|prose)$$')
 # The tests with the tag more.
 MORE = $$(sed -n 's/^func \(Test[A-Za-z0-9]*\)(.*/\1$$/p' integration/*/*_more_test.go | paste -sd '|')
 
@@ -35,7 +38,7 @@ test: setup ## every test but those of test-more and test-long, on real servers
 test-more: setup ## the packages, relays and consumers with the race detector, and the tests with the tag more
 	RELAY_TEST_RACE=1 go run ./integration/servers \
 	  -- $(ROOM_TEST) -count=1 -tags more -run "KilledAtEveryStep|$(MORE)" ./integration/relay ./integration/inbox ./integration/bench \
-	  -- go test -vet=off -race -timeout 15m $(TEST_FLAGS) $(PACKAGES)
+	  -- go test -vet=off -race -timeout 15m $(TEST_FLAGS) $(RACED)
 
 .PHONY: test-long
 test-long: setup ## every test, the long ones too: crash loops, clusters of three, large backlogs
