@@ -26,7 +26,7 @@ func killWithRetentionZero(t *testing.T, url string) {
 	steps := pipeline.Steps()
 	for kill := range len(steps) {
 		// Far enough that the cleaner has had a few rounds, which is checked at the end.
-		failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 60+rand.IntN(60))
+		failpoint := fmt.Sprintf("RELAY_FAILPOINT=%s:%d", steps[kill], 20+rand.IntN(40))
 		if status := kit.StartRelay(t, append(settings, failpoint), "run").Wait(2 * time.Minute); status != -1 {
 			t.Fatalf("the relay ended with status %d before it reached %s", status, failpoint)
 		}
