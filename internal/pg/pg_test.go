@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -94,6 +95,51 @@ func other(name, value string) string {
 		"IntervalStyle": "iso_8601", "TimeZone": "Asia/Kathmandu", "bytea_output": "escape", "extra_float_digits": "-3",
 		"client_min_messages": "error", "plan_cache_mode": "force_generic_plan", "constraint_exclusion": "off",
 	}[name]
+}
+
+// promised are the settings of a session, apart from the code that pins them.
+var promised = map[string]string{
+	"default_transaction_isolation":       "read committed",
+	"default_transaction_read_only":       "off",
+	"default_transaction_deferrable":      "off",
+	"row_security":                        "off",
+	"synchronous_commit":                  "on",
+	"statement_timeout":                   "0",
+	"lock_timeout":                        "0",
+	"idle_in_transaction_session_timeout": "0",
+	"idle_session_timeout":                "0",
+	"client_encoding":                     "UTF8",
+	"DateStyle":                           "ISO, MDY",
+	"IntervalStyle":                       "postgres",
+	"TimeZone":                            "UTC",
+	"bytea_output":                        "hex",
+	"extra_float_digits":                  "1",
+	"standard_conforming_strings":         "on",
+	"array_nulls":                         "on",
+	"transform_null_equals":               "off",
+	"client_min_messages":                 "warning",
+	"enable_bitmapscan":                   "on",
+	"enable_hashagg":                      "on",
+	"enable_hashjoin":                     "on",
+	"enable_incremental_sort":             "on",
+	"enable_indexonlyscan":                "on",
+	"enable_indexscan":                    "on",
+	"enable_material":                     "on",
+	"enable_memoize":                      "on",
+	"enable_mergejoin":                    "on",
+	"enable_nestloop":                     "on",
+	"enable_partition_pruning":            "on",
+	"enable_seqscan":                      "on",
+	"enable_sort":                         "on",
+	"enable_tidscan":                      "on",
+	"plan_cache_mode":                     "auto",
+	"constraint_exclusion":                "partition",
+}
+
+func TestEverySettingThatIsPromisedIsPinned(t *testing.T) {
+	if !maps.Equal(pinned, promised) {
+		t.Errorf("a session pins %v, and promised is %v", pinned, promised)
+	}
 }
 
 // Wherever a setting comes from, a session has the pinned value, and nothing else that the user has
