@@ -78,6 +78,41 @@ func TestServersThatAreFitPass(t *testing.T) {
 	}
 }
 
+// Roles belong to the whole server, and one that is dropped elsewhere is no reason not to start.
+func TestRolesThatAreDroppedMeanwhileDoNotMatter(t *testing.T) {
+	conn := admin(t, `CREATE TABLE watched (id bigint, xact_id xid8, created_at timestamptz)`)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	other := testpg.Connect(t, testpg.URL(t))
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := other.Exec(context.Background(), `DO $$ BEGIN
+				FOR n IN 1..50 LOOP EXECUTE format('CREATE ROLE fleeting_%s', n); END LOOP; END $$`); err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := other.Exec(context.Background(), `DO $$ BEGIN
+				FOR n IN 1..50 LOOP EXECUTE format('DROP ROLE fleeting_%s', n); END LOOP; END $$`); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for range 2000 {
+		if _, err := TableWarnings(t.Context(), conn, "watched"); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
 // What endangers the rows of an outbox is a matter for people, and no reason not to start.
 func TestWhatEndangersAnOutboxIsLogged(t *testing.T) {
 	admin(t, `CREATE TABLE careless (id bigint PRIMARY KEY, xact_id xid8, created_at timestamptz); GRANT INSERT ON careless TO PUBLIC`)

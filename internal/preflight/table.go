@@ -10,16 +10,17 @@ import (
 
 // tableQuery looks at what order, visibility and retention rest on: the defaults of three columns,
 // and who may write something else into them. The owner of the table and superusers may do
-// anything, and roles of Postgres itself count as their members.
+// anything, and roles of Postgres itself count as their members. Roles are asked for by oid: a name
+// is an error if the role is dropped meanwhile, in whichever database of the server.
 const tableQuery = `
 WITH t AS (SELECT oid, relowner FROM pg_class WHERE oid = $1::text::regclass),
 writers AS (
     SELECT name, string_agg(col, ', ' ORDER BY col) AS columns, name = 'PUBLIC' AS everybody
       FROM t, unnest(ARRAY['id', 'xact_id', 'created_at']) AS col,
-           (SELECT rolname::text, rolname::text, oid FROM pg_roles WHERE NOT rolsuper AND rolname !~ '^pg_'
-             UNION ALL SELECT 'public', 'PUBLIC', 0) AS roles (role, name, oid)
+           (SELECT rolname::text, oid FROM pg_roles WHERE NOT rolsuper AND rolname !~ '^pg_'
+             UNION ALL SELECT 'PUBLIC', 0) AS roles (name, oid)
      WHERE roles.oid <> t.relowner
-       AND (has_column_privilege(role::name, t.oid, col, 'INSERT') OR has_column_privilege(role::name, t.oid, col, 'UPDATE'))
+       AND (has_column_privilege(roles.oid, t.oid, col, 'INSERT') OR has_column_privilege(roles.oid, t.oid, col, 'UPDATE'))
      GROUP BY name
 )
 SELECT (SELECT attidentity = 'a' FROM pg_attribute WHERE attrelid = t.oid AND attname = 'id'),
