@@ -119,10 +119,15 @@ func (f *fakeInbox) accept(m inbox.Message) (inbox.Result, error) {
 }
 
 func (f *fakeInbox) Handle(ctx context.Context, m inbox.Message, handler func(context.Context, pgx.Tx) error) (inbox.Result, error) {
+	return f.handle(inbox.WithMessage(ctx, m), m, handler)
+}
+
+// handle leaves the context as it is, as a batch does.
+func (f *fakeInbox) handle(ctx context.Context, m inbox.Message, handler func(context.Context, pgx.Tx) error) (inbox.Result, error) {
 	if result, err := f.accept(m); err != nil || result != inbox.Failed {
 		return result, err
 	}
-	if err := handler(inbox.WithMessage(ctx, m), nil); err != nil {
+	if err := handler(ctx, nil); err != nil {
 		if inbox.IsPermanent(err) {
 			return f.Park(ctx, m, inbox.CausePermanent, 1, err)
 		}
@@ -147,7 +152,7 @@ func (f *fakeInbox) HandleBatch(
 			outcomes[n] = inbox.Outcome{Result: inbox.Deferred}
 			continue
 		}
-		result, err := f.Handle(ctx, m, func(ctx context.Context, tx pgx.Tx) error {
+		result, err := f.handle(ctx, m, func(ctx context.Context, tx pgx.Tx) error {
 			return handler(ctx, tx, []inbox.Message{m})
 		})
 		outcomes[n] = inbox.Outcome{Result: result, Err: err}

@@ -1,5 +1,5 @@
-// Package checkpoint owns how far a lane is by its two logs, the checkpoints in Kafka and its row in
-// Postgres, and the comparison of the two.
+// Package checkpoint owns how far a lane is by its two logs, the checkpoints in Kafka and its row
+// in Postgres, and the comparison of the two.
 //
 // A checkpoint rides in every Kafka transaction beside the rows: it is the decision that they are
 // published. Record is that record, Log the partition of the compacted topic that it stands on.

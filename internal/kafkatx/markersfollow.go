@@ -221,8 +221,8 @@ func (m *Markers) look(ctx context.Context, places Partitions, ends map[Place]in
 	return Look(ctx, m.client, places, ends)
 }
 
-// isOf reports whether what is open is the transaction that has ended. The id may be in use again if
-// that one only waits for a partition that cannot be asked.
+// isOf reports whether what is open is the transaction that has ended. The id may be in use again
+// if that one only waits for a partition that cannot be asked.
 func (o Open) isOf(e *ended) bool { return o.ProducerID == e.ProducerID && o.Epoch == e.Epoch }
 
 // stillOpen looks again: the first answer may be that of a leader that was replaced meanwhile.
@@ -297,8 +297,8 @@ func (m *Markers) askAside(ctx context.Context, aside []unseen) {
 	}
 }
 
-// closedEverywhere returns nil if a transaction is seen to be closed on all of its topics, or why it is not.
-// One that is left open is the end of the session.
+// closedEverywhere returns nil if a transaction is seen to be closed on all of its topics, or why
+// it is not. One that is left open is the end of the session.
 func (m *Markers) closedEverywhere(ctx context.Context, u unseen) error {
 	seen, err := m.lookAt(ctx, u.Topics...)
 	if err != nil {

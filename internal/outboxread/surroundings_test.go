@@ -102,10 +102,19 @@ func TestEveryReadNoticesAnotherTable(t *testing.T) {
 	if !whole.at.Open() {
 		t.Fatalf("no window is open at %+v", whole.at)
 	}
+	// A tail that fits in a page, and one that finds nothing.
+	small := follow(t, url, position.Position{From: position.Beginning}, 100, 1<<20)
+	small.reader.o.OID = whole.reader.o.OID
+	small.step(t)
 	outboxtest.Exec(t, conn, `BEGIN; ALTER TABLE outbox RENAME TO outbox3; ALTER TABLE outbox2 RENAME TO outbox; COMMIT`)
 	for name, at := range map[string]position.Position{"tail": {From: position.Beginning}, "drain": whole.at} {
 		if page, err := whole.reader.Next(t.Context(), at); !errors.Is(err, pg.ErrSwapped) {
 			t.Errorf("%s: got %+v, %v", name, page, err)
+		}
+	}
+	for name, at := range map[string]position.Position{"a page": {From: position.Beginning}, "nothing": small.at} {
+		if page, err := small.reader.Next(t.Context(), at); !errors.Is(err, pg.ErrSwapped) {
+			t.Errorf("a tail of %s: got %+v, %v", name, page, err)
 		}
 	}
 	outboxtest.Exec(t, conn, `BEGIN; ALTER TABLE outbox RENAME TO outbox2; ALTER TABLE outbox3 RENAME TO outbox; COMMIT`)

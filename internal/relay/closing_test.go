@@ -20,7 +20,8 @@ type leftOut struct {
 	epoch      int16
 	partition  int32
 	added      bool
-	ended      []bool // commit or abort
+	ended      []bool          // commit or abort
+	taken      map[string]bool // transactional ids that were taken before
 }
 
 func (l *leftOut) on(r *rig, topic string) {
@@ -52,6 +53,18 @@ func (l *leftOut) on(r *rig, topic string) {
 		defer l.mu.Unlock()
 		response := l.unstable(request.(*kmsg.ListOffsetsRequest), topic)
 		return response, nil, response != nil
+	})
+	r.cluster.ControlKey(int16(kmsg.InitProducerID), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if id := request.(*kmsg.InitProducerIDRequest).TransactionalID; l.producerID > 0 && len(l.ended) == 0 && id != nil {
+			if l.taken == nil {
+				l.taken = make(map[string]bool)
+			}
+			l.taken[*id] = true
+		}
+		return nil, nil, false
 	})
 	r.cluster.ControlKey(int16(kmsg.AddPartitionsToTxn), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
@@ -122,6 +135,16 @@ func (l *leftOut) expect(t *testing.T, commit bool) {
 	}
 }
 
+// expectBeforeTheFence checks that the marker was written before any other id was taken.
+func (l *leftOut) expectBeforeTheFence(t *testing.T) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.taken) != 1 {
+		t.Errorf("%d ids were taken while the transaction was open, want that one", len(l.taken))
+	}
+}
+
 // lastBatch reads the last transaction of the first batch from the checkpoint.
 func (r *rig) lastBatch() checkpoint.TransactionRecord {
 	r.t.Helper()
@@ -155,6 +178,7 @@ func TestATakeoverCommitsAgainWhatIsLeftOpen(t *testing.T) {
 	again.stop()
 	r.expect(orders, merge(want, theEnd))
 	missing.expect(t, true)
+	missing.expectBeforeTheFence(t)
 }
 
 // The brokers have left the marker of a committed batch out, and its relay lives and has nothing

@@ -3,9 +3,11 @@ package relay
 import (
 	"bytes"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/outbox-relay/relay/internal/parking"
 )
@@ -109,4 +111,17 @@ func TestALaneUnderAnotherNameIsToldTheOldOne(t *testing.T) {
 		t.Errorf("the reason is %s", reason)
 	}
 	s.stop()
+}
+
+// A lane records every setting that replicas compare.
+func TestEverySettingInWhichReplicasShouldAgreeIsRecorded(t *testing.T) {
+	config := Config{Name: "orders", Topics: Topics{Create: true, Partitions: 12, Timeout: time.Minute}}
+	agreed := reflect.ValueOf(config.Agreed(Lane{
+		Partitioner: "murmur2", Poison: parking.Skip, Route: "events", TopicsAllow: []string{"events.*"},
+	}))
+	for i := range agreed.NumField() {
+		if agreed.Field(i).IsZero() {
+			t.Errorf("%s is not recorded", agreed.Type().Field(i).Name)
+		}
+	}
 }

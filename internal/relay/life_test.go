@@ -25,6 +25,23 @@ func showsLife(t *testing.T, eye *pgx.Conn) bool {
 	return false
 }
 
+// answersLate has the cluster wait before it answers the n-th request of a kind.
+func answersLate(kind kmsg.Key, n int32) func(*testing.T, *rig, *pgx.Conn) (await, release func()) {
+	return func(_ *testing.T, r *rig, _ *pgx.Conn) (await, release func()) {
+		var requests atomic.Int32
+		reached, answer := make(chan struct{}), make(chan struct{})
+		r.cluster.ControlKey(int16(kind), func(kmsg.Request) (kmsg.Response, error, bool) {
+			r.cluster.KeepControl()
+			if requests.Add(1) == n {
+				close(reached)
+				<-answer
+			}
+			return nil, nil, false
+		})
+		return func() { <-reached }, func() { close(answer) }
+	}
+}
+
 // A takeover waits for Postgres and for Kafka, however long they take. Meanwhile the session that
 // holds the lock must not look like that of a frozen process, which the assignee of the lane would
 // end.
@@ -51,19 +68,10 @@ func TestASlowTakeoverShowsThatItsOwnerLives(t *testing.T) {
 			})
 			return func() { awaitBlocked(t, eye) }, func() { exec(t, r.conn, `COMMIT`) }
 		},
-		"while the first checkpoint is written": func(_ *testing.T, r *rig, _ *pgx.Conn) (await, release func()) {
-			var records atomic.Int32
-			reached, answer := make(chan struct{}), make(chan struct{})
-			r.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-				r.cluster.KeepControl()
-				if records.Add(1) == 2 { // behind the sentinel
-					close(reached)
-					<-answer
-				}
-				return nil, nil, false
-			})
-			return func() { <-reached }, func() { close(answer) }
-		},
+		"while the pool is fenced":                     answersLate(kmsg.InitProducerID, 1),
+		"while the sentinel is written":                answersLate(kmsg.Produce, 1),
+		"while the first checkpoint is written":        answersLate(kmsg.Produce, 2),
+		"while what was left open is looked for again": answersLate(kmsg.DescribeTransactions, 2),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
