@@ -49,7 +49,19 @@ type Batch struct {
 	Oldest time.Time
 	// Took is the time from the begin of the transaction to its commit.
 	Took time.Duration
+	// Delays are those of the rows.
+	Delays Delays
 }
+
+// Delays count rows by the time from their created_at, which is when they were inserted, to the
+// moment when the relay knows that their Kafka transaction is committed. Both are by the clock of
+// the database. Rows that had been parked are left out. Rows[i] is how many took at most
+// DelayBounds()[i] and longer than the bound before, and the last one counts those beyond the last
+// bound. Sum is that of all of them.
+type Delays = pipeline.Delays
+
+// DelayBounds returns the bounds of Delays, ascending.
+func DelayBounds() []time.Duration { return pipeline.DelayBounds[:] }
 
 // Removal is one round of retention: what was removed from the outbox.
 type Removal struct {

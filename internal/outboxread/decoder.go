@@ -154,7 +154,7 @@ func (d *Decoder) add(p *Page, values [][]byte) error {
 	}
 	p.Largest = max(p.Largest, size)
 	p.Records = append(p.Records, record)
-	p.IDs = append(p.IDs, id)
+	p.IDs, p.Created = append(p.IDs, id), append(p.Created, created.UnixMicro())
 	if p.Oldest.IsZero() || created.Before(p.Oldest) {
 		p.Oldest = created
 	}

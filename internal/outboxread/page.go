@@ -81,6 +81,7 @@ type Page struct {
 	large   []largeRow
 	fetched int // place of the one large row whose payload is there, and 1; 0 for none
 	Oldest  time.Time
+	Created []int64 // created_at of each row, in microseconds since 1970
 
 	arena   []byte // keys, values and header values; grown by blocks, so that slices into it stay valid
 	headers []kgo.RecordHeader
@@ -172,7 +173,7 @@ func (p *Page) reset() {
 	}
 	p.large, p.fetched = p.large[:0], 0
 	clear(p.headers)
-	p.Places = p.Places[:0]
+	p.Places, p.Created = p.Places[:0], p.Created[:0]
 	p.Records, p.IDs, p.Faults, p.headers, p.arena = p.Records[:0], p.IDs[:0], p.Faults[:0], p.headers[:0], p.arena[:0]
 	p.Window, p.After, p.Bytes, p.Largest, p.Oldest = position.Position{}, position.Position{}, 0, 0, time.Time{}
 }

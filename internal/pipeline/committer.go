@@ -10,7 +10,9 @@ import (
 
 	"github.com/outbox-relay/relay/internal/kafkatx"
 	"github.com/outbox-relay/relay/internal/lanestore"
+	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/parking"
+	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
 )
 
@@ -29,7 +31,10 @@ type committer struct {
 	transactionTimeout time.Duration
 	hold               func(context.Context) error
 	status             func() (state, reason string)
+	published          func(position.Position)
 	committed          func(Batch)
+	clock              *outboxread.Clock
+	creations          *creations
 	step               func(Step)
 
 	state, reason string       // what the row says
@@ -41,7 +46,8 @@ func (p *Pipeline) newCommitter(commits *commits, cleaner *retention.Cleaner) *c
 		lane: p.o.Name, row: p.d.Row, parked: parking.NewRows(p.o.Name, p.o.Table), producers: p.d.Producers,
 		cleaner: cleaner, commits: commits, pace: p.memory.pace,
 		workTimeout: p.o.WorkTimeout, transactionTimeout: p.o.TransactionTimeout,
-		hold: p.lane.Hold, status: p.lane.Status, committed: p.lane.Committed, step: p.o.Step,
+		hold: p.lane.Hold, status: p.lane.Status, published: p.lane.Published, committed: p.lane.Committed,
+		clock: p.d.Reader.Clock(), creations: p.creations, step: p.o.Step,
 		state: lanestore.Running,
 	}
 }
@@ -134,10 +140,13 @@ func (c *committer) finish(ctx context.Context, b *pending) error {
 	}
 	c.cleaner.Published(plan.After)
 	c.row.Committed(b.seq)
+	c.published(plan.After)
 	c.committed(Batch{
 		Lane: c.lane, Seq: b.seq, Rows: plan.Sent, Bytes: plan.Bytes, Oldest: b.oldest, Took: time.Since(b.begun),
 		Parked: len(plan.Parks), Skipped: len(plan.Skips), Released: len(plan.Releases),
+		Delays: delaysOf(b.created, c.clock.Now()),
 	})
+	c.creations.put(b.created)
 	c.commits.add(b.seq)
 	return nil
 }

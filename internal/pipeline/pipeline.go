@@ -13,6 +13,7 @@ import (
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/parking"
+	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
 	"github.com/outbox-relay/relay/internal/topics"
 )
@@ -71,7 +72,8 @@ type Lane struct {
 	Working func()
 	// Parked is how many aggregates are parked.
 	Parked func(aggregates int)
-	// Committed is called after each batch.
+	// Published is told how far the lane has come, and Committed what was published, after each batch.
+	Published func(position.Position)
 	Committed func(Batch)
 	// Hold shows on the session of the lane's row that this process lives.
 	Hold func(context.Context) error
@@ -92,6 +94,8 @@ type Batch struct {
 	Oldest time.Time
 	// Took is the time from the begin of the transaction to its commit.
 	Took time.Duration
+	// Delays are those of the rows.
+	Delays Delays
 }
 
 // Memory is what a lane knows of its rows beyond the pipeline that found it out. One pipeline at a
@@ -117,6 +121,8 @@ type Pipeline struct {
 	lane    Lane
 	memory  *Memory
 	planner *parking.Planner
+
+	creations *creations
 }
 
 // pending is a batch on its way from the publisher to the committer: one Kafka transaction.
@@ -125,6 +131,8 @@ type pending struct {
 	page   *outboxread.Page
 	oldest time.Time
 	begun  time.Time
+	// created are those of the rows that are sent; see creations.
+	created []int64
 	// plan and txn are replaced if the batch is begun again without rows that were refused; they are
 	// final once flushed has its one value. The intent is then written again.
 	plan    atomic.Pointer[parking.Plan]
@@ -134,7 +142,10 @@ type pending struct {
 
 // Open reads what is parked. Meanwhile it pings on the session of the lane's row.
 func Open(ctx context.Context, d Deps, o Options, lane Lane, memory *Memory) (*Pipeline, error) {
-	p := &Pipeline{o: o, d: d, lane: lane, memory: memory, planner: parking.New(o.Parking, d.Topics, memory.poison)}
+	p := &Pipeline{
+		o: o, d: d, lane: lane, memory: memory, planner: parking.New(o.Parking, d.Topics, memory.poison),
+		creations: newCreations(),
+	}
 	err := d.Row.PingWhile(ctx, func(ctx context.Context) error {
 		return parking.Load(ctx, d.Reader.Conn(), o.Name, p.planner, d.Reader.Routed)
 	})

@@ -26,6 +26,7 @@ type publisher struct {
 	limits             *limits
 	isolation          *isolation
 	releases           *releases
+	creations          *creations
 	transactions       *transactions
 	last               begun
 	read               int64 // number of the last batch of rows that were read, not parked
@@ -75,6 +76,7 @@ func (p *Pipeline) newPublisher(commits *commits, drain <-chan struct{}) *publis
 		limits:       limits,
 		isolation:    &isolation{p.d.Topics, limits, p.planner, p.o.TransactionTimeout, p.o.Logger},
 		releases:     p.newReleases(commits),
+		creations:    p.creations,
 		transactions: &transactions{p.d.LastOf, p.d.Producers.Markers},
 		last:         begun{p.d.Last.Seq, p.d.Last.Position},
 		read:         p.d.Last.Seq,
@@ -351,6 +353,7 @@ func (p *publisher) produce(ctx context.Context, b *pending) error {
 	defer cancel()
 	records, given := b.txn.Deadline(ctx)
 	defer given()
+	b.created = p.creations.of(b.page, plan, b.created)
 	p.step(BeforeProduce)
 	for i := range b.page.Records {
 		if plan.Drop == nil || !plan.Drop[i] {

@@ -80,8 +80,8 @@ func (l *lane) calls(row *lanestore.Row) pipeline.Lane {
 		Progressed: l.state.progressed, CaughtUp: l.state.caughtUp,
 		Waiting: func(err error) { l.state.failed(Waiting, err) }, Working: l.state.running,
 		Parked:    func(aggregates int) { l.state.parked.Store(int64(aggregates)) },
-		Committed: l.state.committed,
-		Hold:      func(ctx context.Context) error { return l.hold(ctx, row) },
+		Published: l.state.published, Committed: l.state.committed,
+		Hold: func(ctx context.Context) error { return l.hold(ctx, row) },
 		Status: func() (state, reason string) {
 			status := l.state.status()
 			return string(status.State), status.Reason

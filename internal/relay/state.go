@@ -8,6 +8,7 @@ import (
 
 	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/pipeline"
+	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -20,6 +21,8 @@ type laneState struct {
 
 	batches atomic.Int64 // committed by this process
 	parked  atomic.Int64 // aggregates
+
+	position atomic.Pointer[position.Position] // up to which all is published; nil if another process knows
 
 	mu       sync.Mutex
 	current  LaneStatus
@@ -139,3 +142,6 @@ func (s *laneState) committed(b pipeline.Batch) {
 	s.running()
 	s.hooks.committed(b)
 }
+
+// published is told how far the lane has come.
+func (s *laneState) published(at position.Position) { s.position.Store(&at) }
