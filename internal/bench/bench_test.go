@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/bench/load"
 	"github.com/outbox-relay/relay/internal/harness/testpg"
 	"github.com/outbox-relay/relay/internal/hint"
 )
@@ -59,7 +60,7 @@ func TestFilledRowsAndRecordsHoldTheSamePayloads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.fill(t.Context(), 20, size, func(int) {}); err != nil {
+		if _, err := (load.Backlog{Rows: 20, Size: size}).Insert(t.Context(), p.conn); err != nil {
 			t.Fatal(err)
 		}
 		made := records(20, size, 5)
@@ -71,7 +72,7 @@ func TestFilledRowsAndRecordsHoldTheSamePayloads(t *testing.T) {
 		var key string
 		var value []byte
 		_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
-			if size <= 8+32*hashes && !bytes.Equal(value, made[i].Value) || len(value) != size || len(made[i].Value) != size || key != string(made[i].Key) {
+			if size <= 8+32*load.Hashes && !bytes.Equal(value, made[i].Value) || len(value) != size || len(made[i].Value) != size || key != string(made[i].Key) {
 				t.Errorf("row %d of %d bytes: %s %x, and the record is %s %x", i, size, key, value, made[i].Key, made[i].Value)
 			}
 			i++
@@ -133,18 +134,6 @@ func TestEveryFaultOfAConfigIsNamed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name+": ") {
 			t.Errorf("%s is not named by: %v", name, err)
 		}
-	}
-}
-
-func TestLatencyIsThatOfTheEventsAfterTheWarmUp(t *testing.T) {
-	times := newTimes(1100)
-	start := time.Now()
-	for i := range times.committed {
-		times.committed[i] = start
-		times.arrived[i] = start.Add(time.Duration(i-99) * time.Millisecond) // 1 ms to 1,000 ms from number 100 on
-	}
-	if got, want := times.latency(100), (Latency{P50: 500, P99: 990, P999: 999, Max: 1000}); got != want {
-		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 

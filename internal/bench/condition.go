@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/outbox-relay/relay/internal/bench/load"
 )
 
 // condition is a state of the world under which the drain is measured once more in each round, on
@@ -47,7 +49,7 @@ func park(ctx context.Context, b *bench, p *place) error {
 INSERT INTO outbox_parked (lane, id, msg_id, aggregate_type, aggregate_id, type, created_at, seq, cause, error)
 SELECT 'outbox', -i, gen_random_uuid(), $1, (i * ($2::int / $3))::text, $4, now(), 0, 'refused', 'parked by the bench'
 FROM generate_series(0, $3::int - 1) i`,
-		aggregateType, aggregates, b.cfg.ParkedKeys, eventType)
+		load.AggregateType, load.Aggregates, b.cfg.ParkedKeys, load.EventType)
 	if err != nil {
 		return fmt.Errorf("park aggregates: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/outbox-relay/relay"
+	"github.com/outbox-relay/relay/internal/bench/load"
 )
 
 // Config says what Run measures, and on which servers. The zero value of every field but
@@ -136,7 +137,7 @@ func (c Config) Validate() error {
 	between("rounds", c.Rounds, 1, 100)
 	between("partitions", int(c.Partitions), 1, 10_000)
 	between("retained", c.Retained, 0, 1_000_000_000)
-	between("parked-keys", c.ParkedKeys, 0, aggregates)
+	between("parked-keys", c.ParkedKeys, 0, load.Aggregates)
 	for _, rate := range c.Rates {
 		between("rate", rate, 1, 100_000)
 	}

@@ -8,7 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outbox-relay/relay/internal/bench/load"
 	"github.com/outbox-relay/relay/internal/harness/child"
+	"github.com/outbox-relay/relay/internal/harness/usage"
 )
 
 // drainLimit bounds a drain: half a minute, and a millisecond a row.
@@ -25,7 +27,9 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 		return Drain{}, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	xid, err := p.fill(ctx, rows, b.cfg.Size, func(done int) { b.progress("%s: %s of %s rows inserted", what, grouped(done), grouped(rows)) })
+	xid, err := load.Backlog{Rows: rows, Size: b.cfg.Size, Tell: func(done int) {
+		b.progress("%s: %s of %s rows inserted", what, grouped(done), grouped(rows))
+	}}.Insert(ctx, p.conn)
 	if err != nil {
 		return Drain{}, err
 	}
@@ -37,7 +41,7 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 		return Drain{}, err
 	}
 	began := time.Now()
-	start, err := usageOf(c.ID())
+	start, err := usage.Of(c.ID())
 	if err == nil {
 		err = b.awaitPublished(ctx, c, p, xid, topic, rows, what)
 	}
@@ -45,13 +49,13 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 	if err != nil {
 		return Drain{}, errors.Join(err, c.Stop(context.Background()))
 	}
-	end, err := usageOf(c.ID())
+	end, err := usage.Of(c.ID())
 	if err = errors.Join(err, c.Stop(context.Background())); err != nil {
 		return Drain{}, err
 	}
-	d := Drain{RowsPerSecond: round(float64(rows)/took.Seconds(), 0), PeakRSSMB: end.megabytes(end.peak)}
-	if end.known {
-		d.CPUSecondsPerMillion = number((end.processor-start.processor).Seconds()*1e6/float64(rows), 2)
+	d := Drain{RowsPerSecond: round(float64(rows)/took.Seconds(), 0), PeakRSSMB: megabytes(end, end.Peak)}
+	if end.Known {
+		d.CPUSecondsPerMillion = number((end.Processor-start.Processor).Seconds()*1e6/float64(rows), 2)
 	}
 	return d, nil
 }

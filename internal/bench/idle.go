@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/harness/child"
+	"github.com/outbox-relay/relay/internal/harness/usage"
 )
 
 // settleTime is how long a relay that has published its last row is left alone before it counts as
@@ -35,10 +36,10 @@ func (b *bench) idle(ctx context.Context, c *child.Child, p *place) (*Idle, erro
 	const own = 1 // the bench's own sample between the two
 	result := &Idle{
 		QueriesPerSecond: round(float64(max(0, after.transactions-before.transactions-own))/took, 1),
-		RSSMB:            after.usage.megabytes(after.usage.resident),
+		RSSMB:            megabytes(after.usage, after.usage.Resident),
 	}
-	if after.usage.known {
-		result.CPUPercent = number(100*(after.usage.processor-before.usage.processor).Seconds()/took, 2)
+	if after.usage.Known {
+		result.CPUPercent = number(100*(after.usage.Processor-before.usage.Processor).Seconds()/took, 2)
 	}
 	return result, nil
 }
@@ -46,14 +47,14 @@ func (b *bench) idle(ctx context.Context, c *child.Child, p *place) (*Idle, erro
 type idleSample struct {
 	at           time.Time
 	transactions int64
-	usage        usage
+	usage        usage.Usage
 }
 
 func (b *bench) idleSample(ctx context.Context, c *child.Child, p *place) (s idleSample, err error) {
 	if err := lives(c); err != nil {
 		return s, err
 	}
-	if s.usage, err = usageOf(c.ID()); err != nil {
+	if s.usage, err = usage.Of(c.ID()); err != nil {
 		return s, err
 	}
 	err = p.conn.QueryRow(ctx, "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()").

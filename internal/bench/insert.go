@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/outbox-relay/relay/internal/bench/load"
 	"github.com/outbox-relay/relay/outbox"
 )
 
@@ -119,8 +120,8 @@ func RunInsert(ctx context.Context, cfg InsertConfig) (result *InsertResult, err
 		return nil, orCause(ctx, err)
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	b := &inserts{cfg: cfg, event: payload(1, cfg.Size)}
-	defer func() { closeAll(b.connections) }()
+	b := &inserts{cfg: cfg, event: load.Payload(1, cfg.Size)}
+	defer func() { load.CloseAll(b.connections) }()
 	if result, err = b.run(ctx, s); err != nil {
 		return nil, orCause(ctx, err)
 	}
@@ -185,14 +186,14 @@ func (b *inserts) sizePlainRow(ctx context.Context, conn *pgx.Conn, r *InsertRes
 	if !errors.Is(err, errUndo) {
 		return fmt.Errorf("compare the size of rows: %w", err)
 	}
-	b.plainRow = payload(1, max(0, r.RowBytes-bare))
+	b.plainRow = load.Payload(1, max(0, r.RowBytes-bare))
 	return nil
 }
 
 // measure gives each form its turns with so many writers. The order changes from round to round.
 func (b *inserts) measure(ctx context.Context, p *place, writers int) (InsertLine, error) {
 	if missing := writers - len(b.connections); missing > 0 {
-		more, err := connections(ctx, p.url, missing)
+		more, err := load.Connect(ctx, p.url, missing)
 		if err != nil {
 			return InsertLine{}, err
 		}
@@ -271,7 +272,7 @@ func (b *inserts) write(ctx context.Context, tx pgx.Tx, f form, account int) err
 		return err
 	case event:
 		_, err := outbox.Insert(ctx, tx, outbox.Message{
-			AggregateType: aggregateType, AggregateID: fmt.Sprintf("%06d", account), Type: eventType, Payload: b.event,
+			AggregateType: load.AggregateType, AggregateID: fmt.Sprintf("%06d", account), Type: load.EventType, Payload: b.event,
 		})
 		return err
 	}

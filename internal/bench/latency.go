@@ -9,41 +9,18 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/outbox-relay/relay/internal/bench/load"
 )
 
 const (
-	// latencyWriters is how many connections insert at a steady rate.
-	latencyWriters = 16
 	// latencyWarmUp is how long inserts go on before they count.
 	latencyWarmUp = 3 * time.Second
 	// arrivalLimit is how long events may take to arrive after the last insert.
 	arrivalLimit = 30 * time.Second
-	// latencyAggregates is how many keys the events have.
-	latencyAggregates = 1000
 )
-
-// times are when events were committed and when they arrived, by their number.
-type times struct {
-	committed, arrived []time.Time
-}
-
-func newTimes(n int) *times {
-	return &times{make([]time.Time, n), make([]time.Time, n)}
-}
-
-// latency of the events from number skip on.
-func (t *times) latency(skip int) Latency {
-	all := make([]time.Duration, 0, len(t.arrived))
-	for i := skip; i < len(t.arrived); i++ {
-		all = append(all, t.arrived[i].Sub(t.committed[i]))
-	}
-	slices.Sort(all)
-	at := func(p float64) float64 { return milliseconds(all[int(p*float64(len(all)-1))]) }
-	return Latency{P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1)}
-}
 
 // steady inserts events, one a transaction, at the rate, while a relay runs, and measures from the
 // return of the commit to the arrival at a read_committed consumer.
@@ -55,103 +32,25 @@ func (b *bench) steady(ctx context.Context, p *place, rate int) (_ Rate, err err
 	defer func() { err = errors.Join(err, remove()) }()
 	n := int(float64(rate) * (b.cfg.Duration + latencyWarmUp).Seconds())
 	skip := int(float64(rate) * latencyWarmUp.Seconds())
-	consumer, err := b.consumer(topic)
+	consumer, err := load.Consumer(b.cfg.Brokers, topic, b.cfg.KafkaOptions...)
 	if err != nil {
 		return Rate{}, err
 	}
 	defer consumer.Close()
-	connections, err := connections(ctx, p.url, latencyWriters)
-	if err != nil {
-		return Rate{}, err
-	}
-	defer closeAll(connections)
-	t := newTimes(n)
 	b.progress("latency at %s inserts/s: %.0f s", grouped(rate), (b.cfg.Duration + latencyWarmUp).Seconds())
-	group, working := errgroup.WithContext(ctx)
-	began := time.Now()
-	for w, conn := range connections {
-		group.Go(func() error {
-			w := steadyWriter{conn: conn, number: w, began: began, rate: rate, topic: topic, size: b.cfg.Size}
-			return w.insert(working, t.committed)
-		})
+	events := load.NewEvents(n)
+	err = load.Steady{URL: p.url, Topic: topic, Rate: rate, Size: b.cfg.Size}.Measure(ctx, events, consumer, arrivalLimit)
+	if err == nil {
+		err = events.Complete()
 	}
-	group.Go(func() error {
-		return arrivals(working, consumer, t.arrived, b.cfg.Duration+latencyWarmUp+arrivalLimit)
-	})
-	if err := group.Wait(); err != nil {
-		return Rate{}, err
-	}
-	last := slices.MaxFunc(t.committed, time.Time.Compare)
-	return Rate{
-		Rate: rate, Achieved: round(float64(n)/last.Sub(began).Seconds(), 0), Events: n - skip, Latency: t.latency(skip),
-	}, nil
-}
-
-// steadyWriter inserts every latencyWriters-th event.
-type steadyWriter struct {
-	conn   *pgx.Conn
-	number int
-	began  time.Time
-	rate   int
-	topic  string
-	size   int
-}
-
-// insert inserts the events, each at its time or as soon after it as the server lets it.
-func (w steadyWriter) insert(ctx context.Context, committed []time.Time) error {
-	const insert = "INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload) VALUES ('" +
-		aggregateType + "', $1, '" + eventType + "', $2, $3)"
-	value := payload(0, w.size)
-	for i := w.number; i < len(committed); i += latencyWriters {
-		if err := pause(ctx, time.Until(w.began.Add(time.Duration(i)*time.Second/time.Duration(w.rate)))); err != nil {
-			return err
-		}
-		binary.BigEndian.PutUint64(value, uint64(i))
-		if _, err := w.conn.Exec(ctx, insert, strconv.Itoa(i%latencyAggregates), w.topic, value); err != nil {
-			return fmt.Errorf("insert an event: %w", err)
-		}
-		committed[i] = time.Now()
-	}
-	return nil
-}
-
-func (b *bench) consumer(topic string) (*kgo.Client, error) {
-	client, err := kgo.NewClient(append([]kgo.Opt{
-		kgo.SeedBrokers(b.cfg.Brokers...), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(100 * time.Millisecond),
-	}, b.cfg.KafkaOptions...)...)
 	if err != nil {
-		return nil, fmt.Errorf("create a consumer: %w", err)
+		return Rate{}, fmt.Errorf("at %s inserts/s: %w", grouped(rate), err)
 	}
-	return client, nil
-}
-
-// arrivals reads records and notes when each arrived, until all have.
-func arrivals(ctx context.Context, client *kgo.Client, arrived []time.Time, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	for count := 0; count < len(arrived); {
-		fetches := client.PollFetches(ctx)
-		now := time.Now()
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return fmt.Errorf("%d of %d events arrived within %v", count, len(arrived), limit)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := fetches.Err(); err != nil {
-			return fmt.Errorf("consume: %w", err)
-		}
-		for record := range fetches.RecordsAll() {
-			number := binary.BigEndian.Uint64(record.Value)
-			if number >= uint64(len(arrived)) || !arrived[number].IsZero() {
-				return fmt.Errorf("event %d arrived twice, or was never written", number)
-			}
-			arrived[number] = now
-			count++
-		}
-	}
-	return nil
+	first, last := slices.MinFunc(events.Began, time.Time.Compare), slices.MaxFunc(events.Committed, time.Time.Compare)
+	return Rate{
+		Rate: rate, Achieved: round(float64(n)/last.Sub(first).Seconds(), 0), Events: n - skip,
+		Latency: load.LatencyOf(events.Since(events.Committed, skip)),
+	}, nil
 }
 
 // How many Kafka transactions of one record are measured, and the time from one to the next: enough
@@ -164,73 +63,73 @@ const (
 	barePace   = 25 * time.Millisecond
 )
 
-// bare measures Kafka transactions of one record on their own topic, from before the begin to the
-// arrival at a read_committed consumer: the least that any relay could take.
+// bare measures bare transactions on their own topic.
 func (b *bench) bare(ctx context.Context) (_ Latency, err error) {
 	topic, remove, err := b.site.newTopic(ctx, b.cfg.Partitions)
 	if err != nil {
 		return Latency{}, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
-	producer, err := newRawProducer(ctx, b.cfg, 1, topic)
+	b.progress("latency of a bare Kafka transaction")
+	events, err := Bare(ctx, b.cfg, topic)
 	if err != nil {
 		return Latency{}, err
+	}
+	return load.LatencyOf(events), nil
+}
+
+// Bare measures Kafka transactions of one record on a topic, which nothing else may write to, from
+// before the begin to the arrival at a read_committed consumer: the least that any relay could take.
+// It returns the times in ascending order. Of the configuration it needs Brokers and KafkaOptions.
+func Bare(ctx context.Context, cfg Config, topic string) ([]time.Duration, error) {
+	cfg = cfg.WithDefaults()
+	producer, err := newRawProducer(ctx, cfg, 1, topic)
+	if err != nil {
+		return nil, err
 	}
 	defer producer.close()
-	consumer, err := b.consumer(topic)
+	consumer, err := load.Consumer(cfg.Brokers, topic, cfg.KafkaOptions...)
 	if err != nil {
-		return Latency{}, err
+		return nil, err
 	}
 	defer consumer.Close()
-	b.progress("latency of a bare Kafka transaction")
-	n := bareWarmUp + min(mostBare, max(fewestBare, int(b.cfg.Duration/barePace)))
-	t := newTimes(n)
+	events := load.NewEvents(bareWarmUp + min(mostBare, max(fewestBare, int(cfg.Duration/barePace))))
 	group, working := errgroup.WithContext(ctx)
+	produced := make(chan struct{})
 	group.Go(func() error {
-		value := payload(0, b.cfg.Size)
-		began := time.Now()
-		for i := range t.committed {
-			if err := pause(working, time.Until(began.Add(time.Duration(i)*barePace))); err != nil {
-				return err
-			}
-			binary.BigEndian.PutUint64(value, uint64(i))
-			t.committed[i] = time.Now()
-			record := []kgo.Record{{Key: strconv.AppendInt(nil, int64(i%latencyAggregates), 10), Value: value}}
-			if err := producer.batchOf(working, producer.clients[0], record, 0, 1); err != nil {
-				return fmt.Errorf("bare transaction: %w", err)
-			}
-			if err := commit(working, producer.clients[0]); err != nil {
-				return fmt.Errorf("bare transaction: %w", err)
-			}
+		defer close(produced)
+		if err := bareTransactions(working, producer, events, cfg.Size); err != nil {
+			return fmt.Errorf("bare transaction: %w", err)
 		}
 		return nil
 	})
-	group.Go(func() error {
-		return arrivals(working, consumer, t.arrived, time.Duration(n)*barePace+arrivalLimit)
-	})
+	group.Go(func() error { return events.Consume(working, consumer, produced, arrivalLimit) })
 	if err := group.Wait(); err != nil {
-		return Latency{}, err
+		return nil, err
 	}
-	return t.latency(bareWarmUp), nil
+	if err := events.Complete(); err != nil {
+		return nil, fmt.Errorf("bare transactions: %w", err)
+	}
+	return events.Since(events.Began, bareWarmUp), nil
 }
 
-func connections(ctx context.Context, url string, n int) ([]*pgx.Conn, error) {
-	var all []*pgx.Conn
-	for range n {
-		conn, err := pgx.Connect(ctx, url)
-		if err != nil {
-			closeAll(all)
-			return nil, fmt.Errorf("connect to Postgres: %w", err)
+func bareTransactions(ctx context.Context, producer *rawProducer, events *load.Events, size int) error {
+	value := load.Payload(0, size)
+	began := time.Now()
+	for i := range events.Began {
+		if err := pause(ctx, time.Until(began.Add(time.Duration(i)*barePace))); err != nil {
+			return err
 		}
-		all = append(all, conn)
+		binary.BigEndian.PutUint64(value, uint64(i))
+		record := []kgo.Record{{Key: strconv.AppendInt(nil, int64(i%load.SteadyAggregates), 10), Value: value}}
+		sent := time.Now()
+		if err := producer.batchOf(ctx, producer.clients[0], record, 0, 1); err != nil {
+			return err
+		}
+		if err := commit(ctx, producer.clients[0]); err != nil {
+			return err
+		}
+		events.Sent(i, sent)
 	}
-	return all, nil
-}
-
-func closeAll(connections []*pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	for _, conn := range connections {
-		_ = conn.Close(ctx) // nothing was left undone on it
-	}
+	return nil
 }

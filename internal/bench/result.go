@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/outbox-relay/relay/internal/bench/load"
 )
 
 // Result is what Run found. Its JSON form is documented in docs/performance.md. What the system
@@ -49,12 +51,7 @@ type Result struct {
 }
 
 // Latency is a distribution of times in milliseconds.
-type Latency struct {
-	P50  float64 `json:"p50_ms"`
-	P99  float64 `json:"p99_ms"`
-	P999 float64 `json:"p999_ms"`
-	Max  float64 `json:"max_ms"`
-}
+type Latency = load.Latency
 
 // Rate is the latency at a rate of inserts.
 type Rate struct {

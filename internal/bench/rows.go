@@ -2,8 +2,6 @@ package bench
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -11,75 +9,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outbox-relay/relay/internal/bench/load"
 )
-
-// What rows and records look like. Payloads are hashes, which no codec compresses, up to hashes ×
-// 32 bytes, and repeat beyond.
-const (
-	aggregates    = 10_000
-	aggregateType = "account"
-	eventType     = "Changed"
-	contentType   = "application/json"
-	hashes        = 32
-)
-
-// fillStep is how many rows one transaction inserts.
-const fillStep = 250_000
-
-// fill inserts rows and returns the id of the last transaction that did.
-func (p *place) fill(ctx context.Context, rows, size int, tell func(done int)) (xid string, err error) {
-	query := `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload)
-SELECT '` + aggregateType + `', (i % ` + strconv.Itoa(aggregates) + `)::text, '` + eventType + `', ` + payloadExpression(size) + `
-FROM generate_series($1::bigint, $2::bigint) i`
-	for from := 0; from < rows; from += fillStep {
-		to := min(from+fillStep, rows)
-		err := pgx.BeginFunc(ctx, p.conn, func(tx pgx.Tx) error {
-			// What counts is the backlog, not how it came about.
-			if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = off"); err != nil {
-				return err
-			}
-			if _, err := tx.Exec(ctx, query, from, to-1); err != nil {
-				return err
-			}
-			return tx.QueryRow(ctx, "SELECT pg_current_xact_id()::text").Scan(&xid)
-		})
-		if err != nil {
-			return "", fmt.Errorf("insert rows: %w", err)
-		}
-		tell(to)
-	}
-	return xid, nil
-}
-
-// payloadExpression is the SQL of a payload of size bytes that begins with the number i, as payload
-// makes it.
-func payloadExpression(size int) string {
-	parts := []string{"int8send(i)"}
-	for j := 0; 32*j < size-8 && j < hashes; j++ {
-		parts = append(parts, fmt.Sprintf("sha256(int8send(i + %d))", j))
-	}
-	text := strings.Join(parts, " || ")
-	if size > 8+32*hashes {
-		text = fmt.Sprintf("decode(repeat(encode(%s, 'hex'), %d), 'hex')", text, size/(8+32*hashes)+1)
-	}
-	return fmt.Sprintf("substr(%s, 1, %d)", text, size)
-}
-
-// payload is a payload of size bytes that begins with the number i.
-func payload(i, size int) []byte {
-	value := binary.BigEndian.AppendUint64(make([]byte, 0, size+32), uint64(i))
-	for j := 0; len(value) < size && j < hashes; j++ {
-		sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i+j)))
-		value = append(value, sum[:]...)
-	}
-	for len(value) < size {
-		value = append(value, value[:min(len(value), size-len(value))]...)
-	}
-	return value[:size]
-}
 
 // checkpoint has the server write its dirty pages, so that it does not do so during what is
 // measured. A role that may not ask for that goes without.
@@ -115,10 +49,10 @@ func records(rows, size, batch int) []kgo.Record {
 	source := []byte("relay_bench_" + strings.Repeat("x", 12)) // as long as the name of a place
 	created := []byte(time.Now().UTC().Format(time.RFC3339Nano))
 	for i := range made {
-		made[i] = kgo.Record{Key: strconv.AppendInt(nil, int64(i%aggregates), 10), Value: payload(i, size), Headers: []kgo.RecordHeader{
+		made[i] = kgo.Record{Key: strconv.AppendInt(nil, int64(i%load.Aggregates), 10), Value: load.Payload(i, size), Headers: []kgo.RecordHeader{
 			{Key: "msg_id", Value: []byte(uuid.NewString())}, {Key: "source", Value: source},
-			{Key: "type", Value: []byte(eventType)}, {Key: "aggregate_type", Value: []byte(aggregateType)},
-			{Key: "content-type", Value: []byte(contentType)}, {Key: "created_at", Value: created},
+			{Key: "type", Value: []byte(load.EventType)}, {Key: "aggregate_type", Value: []byte(load.AggregateType)},
+			{Key: "content-type", Value: []byte(load.ContentType)}, {Key: "created_at", Value: created},
 		}}
 	}
 	return made
