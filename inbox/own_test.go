@@ -23,23 +23,32 @@ func TestAnOwnStatementThatFailsBlamesNoMessage(t *testing.T) {
 				"ALTER TABLE away RENAME TO inbox; ALTER TABLE away_keys RENAME TO inbox_parked_keys", "relay inbox migrate up",
 			},
 		} {
-			conn, err := w.eye.Acquire(w.Context())
-			if err != nil {
-				w.Fatal(err)
-			}
-			w.changed.Store(true)
-			if _, err := conn.Conn().PgConn().Exec(w.Context(), fault.begin).ReadAll(); err != nil {
-				w.Fatal(err)
-			}
-			w.wantOwn(hasty, fault.name, fault.hint, key)
-			if _, err := conn.Conn().PgConn().Exec(w.Context(), fault.end).ReadAll(); err != nil {
-				w.Fatal(err)
-			}
-			conn.Release()
+			w.during(fault.begin, fault.end, func() { w.wantOwn(hasty, fault.name, fault.hint, key) })
 		}
 		w.want(inbox.Processed, hasty, message("1", "k"), effect("1"))
 		w.wantQueue("0 attempts")
 	})
+}
+
+// during runs a step between two statements of one session. The second also runs if the step fails
+// the test, which would wait for the table otherwise.
+func (w *world) during(begin, end string, step func()) {
+	w.Helper()
+	conn, err := w.eye.Acquire(w.Context())
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer conn.Release()
+	w.changed.Store(true)
+	if _, err := conn.Conn().PgConn().Exec(w.Context(), begin).ReadAll(); err != nil {
+		w.Fatal(err)
+	}
+	defer func() {
+		if _, err := conn.Conn().PgConn().Exec(w.Context(), end).ReadAll(); err != nil {
+			w.Error(err)
+		}
+	}()
+	step()
 }
 
 // wantOwn fails the test unless every call says that a statement of the inbox itself failed.

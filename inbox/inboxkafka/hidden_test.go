@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -50,7 +51,9 @@ func TestABrokerThatHidesSettingsRefusesARetentionThatNobodyCanCheck(t *testing.
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "the broker does not say its segment.ms") ||
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := c.Run(ctx); err == nil || !strings.Contains(err.Error(), "the broker does not say its segment.ms") ||
 		!strings.Contains(err.Error(), "KeepForever") {
 		t.Errorf("Run returned %v", err)
 	}
