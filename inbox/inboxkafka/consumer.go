@@ -129,7 +129,11 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("create client: %w", err)
 	}
-	ends := &offsets.Ends{Sched: c.sched, Admin: admin, Topics: c.cfg.Topics, Interval: c.cfg.CommitInterval, Log: c.log}
+	ends := &offsets.Ends{
+		Sched: c.sched, Admin: admin, Topics: c.cfg.Topics, Interval: c.cfg.CommitInterval, Log: c.log,
+		Buffered: c.client.BufferedFetchRecords,
+		Deleted:  func(at schedule.TopicPartition, from, gone int64) { c.reportDeleted(at.Topic, at.Number, from, gone) },
+	}
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	var beside, workers sync.WaitGroup

@@ -105,6 +105,34 @@ func TestRecordsThatWereDeletedUnreadAreTold(t *testing.T) {
 	r.checkEffects()
 }
 
+// No record comes any more: the topic is quiet, and what was there is gone.
+func TestRecordsThatWereDeletedUnreadAreToldWithoutANextOne(t *testing.T) {
+	r := newRig(t, 1)
+	told := &fetchErrors{}
+	cfg := r.config()
+	cfg.Hooks = told.hooks()
+	r.sendMany(10, 0, "a")
+	first := r.start(cfg)
+	r.awaitEffects()
+	if err := first.end(); err != nil {
+		t.Fatal(err)
+	}
+	r.sendMany(7, 0, "b")
+	delete(r.want, "b")
+	r.deleteUpTo(17)
+	second := r.start(cfg)
+	eventually(t, "they are told", func() bool { return second.Stats().Deleted > 0 })
+	r.sendMany(3, 0, "a")
+	eventually(t, "what comes later", func() bool { return r.inbox.count() == 13 })
+	if strings.TrimSpace(told.text()) != "7 offsets from 10 on were deleted before this group read them" {
+		t.Errorf("told %q", told.text())
+	}
+	if n := second.Stats().Deleted; n != 7 {
+		t.Errorf("Deleted is %d, want 7", n)
+	}
+	r.checkEffects()
+}
+
 // A batch of some KiB that decompresses to hundreds of MiB neither fills the memory nor stops the
 // partition.
 func TestABatchThatDecompressesToTooMuchIsParkedUnread(t *testing.T) {

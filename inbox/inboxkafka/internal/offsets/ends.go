@@ -14,13 +14,20 @@ import (
 // partitions.
 const asksEvery = 10
 
-// Ends asks the brokers where partitions end, so that the lag is known.
+// Ends asks the brokers where partitions begin and end, so that the lag is known, and what was
+// deleted before it was read.
 type Ends struct {
 	Sched    *schedule.Scheduler
 	Admin    *kadm.Client
 	Topics   []string
 	Interval time.Duration // of commits
 	Log      *slog.Logger
+
+	// Buffered is how many records the client holds that were not polled yet.
+	Buffered func() int64
+
+	// Deleted is told of offsets that were deleted before they were read.
+	Deleted func(at schedule.TopicPartition, from, gone int64)
 }
 
 // Run asks the brokers where the partitions end until ctx ends. What is fetched says so too,
@@ -30,8 +37,8 @@ func (e *Ends) Run(ctx context.Context) {
 	ticker := time.NewTicker(e.Interval)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
-		if n%asksEvery == 0 || e.Sched.EndMissing() {
-			e.read(ctx)
+		if regular := n%asksEvery == 0; regular || e.Sched.EndMissing() {
+			e.read(ctx, regular)
 		}
 		select {
 		case <-ticker.C:
@@ -41,16 +48,23 @@ func (e *Ends) Run(ctx context.Context) {
 	}
 }
 
-// read asks once. If there is no answer, what is known stays.
-func (e *Ends) read(ctx context.Context) {
+// read asks once. If there is no answer, what is known stays. A regular question looks for what was
+// deleted, too.
+func (e *Ends) read(ctx context.Context, regular bool) {
 	limited, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	starts, err := e.Admin.ListStartOffsets(limited, e.Topics...)
 	if err == nil {
 		var ends kadm.ListedOffsets
 		if ends, err = e.Admin.ListCommittedOffsets(limited, e.Topics...); err == nil {
+			nothingHeld := e.Buffered() == 0
 			for _, p := range e.Sched.Assigned() {
 				e.Sched.SetEnds(p, listed(starts, p), listed(ends, p))
+				if regular && nothingHeld {
+					if from, gone := e.Sched.Unreadable(p); gone > 0 {
+						e.Deleted(p, from, gone)
+					}
+				}
 			}
 		}
 	}

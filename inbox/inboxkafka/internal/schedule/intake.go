@@ -89,6 +89,27 @@ func (s *Scheduler) deleted(at TopicPartition, items []*Item, start int64) (from
 	return next, start - next
 }
 
+// Unreadable returns what deleted does, for a partition from which nothing comes any more: its log
+// begins behind the offset that is read next. It is called now and then, when the client holds no
+// records, and answers at the second look that finds the same: at the first one the records may be
+// on their way.
+func (s *Scheduler) Unreadable(at TopicPartition) (from, gone int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.partitions[at]
+	next, known := s.next[at]
+	if p == nil || p.closed || !known || p.start <= next {
+		return 0, 0
+	}
+	if p.behind != next {
+		p.behind = next
+		return 0, 0
+	}
+	s.next[at] = p.start
+	s.counts.Deleted += p.start - next
+	return next, p.start - next
+}
+
 // Arrivals takes up to most records that have come in.
 func (s *Scheduler) Arrivals(p *Partition, most int) []*Item {
 	s.mu.Lock()

@@ -93,13 +93,14 @@ type Partition struct {
 	committed Position
 	start     int64 // where its log begins, and
 	stable    int64 // its last stable offset, when they were heard of last; -1 before that
+	behind    int64 // what is read next, when start was seen behind it; -1 before that
 }
 
 func newPartition(parent context.Context, at TopicPartition) *Partition {
 	p := &Partition{
 		TopicPartition: at, Arrived: make(chan struct{}, 1), IntakeDone: make(chan struct{}), Drained: make(chan struct{}),
 		queues: map[*queue]struct{}{}, byKey: map[string]*queue{},
-		checking: true, committed: Position{Offset: -1}, start: -1, stable: -1,
+		checking: true, committed: Position{Offset: -1}, start: -1, stable: -1, behind: -1,
 	}
 	p.handling, p.Stop = context.WithCancel(parent)
 	p.Intake, p.stopIntake = context.WithCancel(p.handling)
