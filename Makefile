@@ -66,6 +66,11 @@ bench-inbox: setup ## what the inbox costs beside bare writes, with up to 50 mil
 bench-retention: setup ## millions of rows through both layouts with a short retention: sizes, dead rows, log a row; 15 minutes
 	go test -count=1 -timeout 60m -tags bench -run 'TestRetention|TestDrainWithRetention' -v ./integration/bench
 
+.PHONY: bench-peers
+bench-peers: setup ## the relay beside Debezium on Kafka Connect and a home-made poller: bench-peers/peers.jsonl; 30 minutes
+	RELAY_TEST_PEERS_OUT=$${RELAY_TEST_PEERS_OUT:-$(CURDIR)/bench-peers} \
+	  go test -count=1 -timeout 120m -tags bench -run TestBenchPeers -v ./integration/bench/peers
+
 .PHONY: test-unit
 test-unit: ## the tests outside of integration/: no Kafka is started
 	go test -timeout 10m $(TEST_FLAGS) $(PACKAGES)

@@ -251,7 +251,7 @@ func (c *Cluster) ToolInput(ctx context.Context, input io.Reader, class string, 
 func javaArguments(jars, heap, class string, more ...string) []string {
 	return append(more, []string{
 		"-Xmx" + heap, "-Xms" + heap, "-Djava.awt.headless=true", "-XX:-UsePerfData",
-		"-Dlog4j2.configurationFile=" + filepath.Join(jars, "logging.properties"),
+		"-Dlog4j2.configurationFile=" + filepath.Join(jars, loggingFile),
 		"-cp", filepath.Join(jars, "*"), class,
 	}...)
 }

@@ -4,16 +4,12 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 
-	"github.com/outbox-relay/relay/internal/cache"
-	"github.com/outbox-relay/relay/internal/pinned"
+	"github.com/outbox-relay/relay/integration/maven"
 )
 
 // Version is the release of Apache Kafka that is started.
@@ -31,54 +27,15 @@ var jarDigests string
 //go:embed logging.properties
 var logging []byte
 
-// jars returns the folder that holds Kafka's jars and the settings of its log. They are fetched
-// with Maven once, and compared with the digests in jars.sha256.
+// jars returns the folder that holds Kafka's jars and the settings of its log.
 func jars(ctx context.Context) (string, error) {
-	digests, err := pinned.Parse(jarDigests)
-	if err != nil {
-		return "", err
-	}
-	// The name changes with the digests, so what is in the cache was compared with these.
-	return cache.Folder(ctx, "kafka-"+Version+"-"+digests.Of(), func(ctx context.Context, dir string) error {
-		return fetchPinned(ctx, dir, digests)
-	})
+	return maven.Artifacts{
+		Name: "kafka", Version: Version, POM: pom, Digests: jarDigests, Files: map[string][]byte{loggingFile: logging},
+	}.Folder(ctx)
 }
 
-// fetchPinned fetches the jars and compares them.
-func fetchPinned(ctx context.Context, dir string, digests pinned.Digests) error {
-	if err := fetch(ctx, dir); err != nil {
-		return err
-	}
-	if err := digests.Folder(dir, ".jar"); err != nil {
-		return fmt.Errorf("fetch Kafka %s: %w; after a change of pom.xml, go run ./integration/pins writes the digests again", Version, err)
-	}
-	return nil
-}
-
-func fetch(ctx context.Context, dir string) error {
-	maven, err := maven(ctx)
-	if err != nil {
-		return err
-	}
-	project := filepath.Join(dir, "pom.xml")
-	err = errors.Join(
-		os.WriteFile(project, pom, 0o644),
-		os.WriteFile(filepath.Join(dir, "logging.properties"), logging, 0o644))
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, maven, "--batch-mode", "--quiet", "--file", project,
-		"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir)
-	if home, err := os.UserHomeDir(); err == nil {
-		// Java takes the home folder from the account, not from HOME, and an account may have none.
-		cmd.Env = append(os.Environ(), "MAVEN_OPTS="+os.Getenv("MAVEN_OPTS")+" -Duser.home="+home)
-	}
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("fetch Kafka %s with Maven: %w\n%s\nallow this machine to reach Maven Central, or name a mirror "+
-			"in Maven's settings.xml", Version, err, output)
-	}
-	return nil
-}
+// loggingFile is the name of the settings of the log, beside the jars.
+const loggingFile = "logging.properties"
 
 var javaVersion = regexp.MustCompile(`version "(\d+)`)
 

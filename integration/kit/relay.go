@@ -20,6 +20,7 @@ import (
 var (
 	sharedRelay  = built(programs.Relay)
 	sharedVictim = built(programs.Victim)
+	sharedPoller = built(programs.Poller)
 )
 
 // RelayBinary is the path of the command, with the failpoints in it. It is built once a run.
@@ -32,6 +33,12 @@ func RelayBinary(t testing.TB) string {
 func VictimBinary(t testing.TB) string {
 	t.Helper()
 	return path(t, sharedVictim)
+}
+
+// PollerBinary is the path of the relay that people write themselves. It is built once a run.
+func PollerBinary(t testing.TB) string {
+	t.Helper()
+	return path(t, sharedPoller)
 }
 
 func path(t testing.TB, program func() (string, error)) string {

@@ -1,6 +1,6 @@
-// Command pins fetches every archive of Postgres and every jar of Kafka that the demo and the tests
+// Command pins fetches every archive of Postgres and every jar of Kafka and Kafka Connect that the demo and the tests
 // may fetch, with Maven, and writes their digests into internal/sandbox/postgres.sha256 and
-// integration/cluster/jars.sha256. Run it in the root of the repository after a change of versions,
+// integration/{cluster,connect}/jars.sha256. Run it in the root of the repository after a change of versions,
 // and look at what has changed: a digest of a release that was there before must stay the same.
 //
 // An archive that cannot be had keeps the digest that it has, and is named.
@@ -20,14 +20,15 @@ import (
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 
+	"github.com/outbox-relay/relay/integration/maven"
 	"github.com/outbox-relay/relay/internal/pinned"
 )
 
-const (
-	postgresList = "internal/sandbox/postgres.sha256"
-	kafkaList    = "integration/cluster/jars.sha256"
-	kafkaProject = "integration/cluster/pom.xml"
-)
+const postgresList = "internal/sandbox/postgres.sha256"
+
+// projects are the folders with a pom.xml, whose dependencies are fetched, and the list of their
+// digests.
+var projects = []string{"integration/cluster", "integration/connect"}
 
 // platforms are those for which Postgres is fetched, in the words of the archives' makers.
 var platforms = []string{"linux-amd64", "linux-arm64v8", "linux-amd64-alpine", "darwin-amd64", "darwin-arm64v8"}
@@ -52,38 +53,51 @@ func pin(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	jars, err := kafka(ctx, filepath.Join(folder, "kafka"))
-	if err != nil {
+	lists := map[string]pinned.Digests{}
+	for _, project := range projects {
+		lists[project+"/jars.sha256"], err = artifacts(ctx, project, filepath.Join(folder, filepath.Base(project)))
+		if err != nil {
+			return err
+		}
+	}
+	if lists[postgresList], err = postgres(ctx, folder); err != nil {
 		return err
 	}
-	archives, err := postgres(ctx, folder)
-	if err != nil {
-		return err
+	for name, list := range lists {
+		err = errors.Join(err, os.WriteFile(name, []byte(list.String()), 0o644))
 	}
-	return errors.Join(os.WriteFile(kafkaList, []byte(jars.String()), 0o644), os.WriteFile(postgresList, []byte(archives.String()), 0o644))
+	return err
 }
 
-// kafka returns the digests of the jars of Kafka.
-func kafka(ctx context.Context, folder string) (pinned.Digests, error) {
-	err := maven(ctx, "--file", kafkaProject, "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+folder)
+// artifacts returns the digests of what the dependencies of a project come to.
+func artifacts(ctx context.Context, project, folder string) (pinned.Digests, error) {
+	pom, err := os.ReadFile(filepath.Join(project, "pom.xml"))
+	if err == nil {
+		err = maven.Fetch(ctx, pom, folder)
+	}
 	if err != nil {
 		return nil, err
 	}
-	jars, err := filepath.Glob(filepath.Join(folder, "*.jar"))
-	if err != nil || len(jars) == 0 {
-		return nil, errors.Join(errors.New("no jar was fetched"), err)
-	}
 	digests := pinned.Digests{}
-	for _, jar := range jars {
-		file, err := os.Open(jar)
+	for _, suffix := range maven.Suffixes {
+		files, err := filepath.Glob(filepath.Join(folder, "*"+suffix))
 		if err != nil {
 			return nil, err
 		}
-		digest, err := pinned.Sum(file)
-		if err := errors.Join(err, file.Close()); err != nil {
-			return nil, err
+		for _, name := range files {
+			file, err := os.Open(name)
+			if err != nil {
+				return nil, err
+			}
+			digest, err := pinned.Sum(file)
+			if err := errors.Join(err, file.Close()); err != nil {
+				return nil, err
+			}
+			digests[filepath.Base(name)] = digest
 		}
-		digests[filepath.Base(jar)] = digest
+	}
+	if len(digests) == 0 {
+		return nil, fmt.Errorf("nothing was fetched for %s", project)
 	}
 	return digests, nil
 }
@@ -102,7 +116,7 @@ func postgres(ctx context.Context, folder string) (pinned.Digests, error) {
 			artifact := "embedded-postgres-binaries-" + platform
 			archive := fmt.Sprintf("%s-%s.txz", artifact, release)
 			coordinates := fmt.Sprintf("io.zonky.test.postgres:%s:%s:jar", artifact, release)
-			err := maven(ctx, "dependency:copy", "-Dartifact="+coordinates, "-DoutputDirectory="+folder)
+			err := copyArtifact(ctx, "dependency:copy", "-Dartifact="+coordinates, "-DoutputDirectory="+folder)
 			if err == nil {
 				digests[archive], err = digestIn(filepath.Join(folder, fmt.Sprintf("%s-%s.jar", artifact, release)))
 			}
@@ -148,7 +162,7 @@ func digestIn(jar string) (digest string, err error) {
 	return "", fmt.Errorf("%s holds no archive", jar)
 }
 
-func maven(ctx context.Context, args ...string) error {
+func copyArtifact(ctx context.Context, args ...string) error {
 	output, err := exec.CommandContext(ctx, "mvn", append([]string{"--batch-mode", "--quiet"}, args...)...).CombinedOutput()
 	if err != nil {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")

@@ -18,13 +18,15 @@ type Program struct {
 	arguments []string // of go build
 }
 
-// The programs. Relay has its failpoints; Victim is a consumer with an inbox and failpoints.
+// The programs. Relay has its failpoints; Victim is a consumer with an inbox and failpoints; Poller
+// is what people write instead of a relay.
 var (
 	Relay  = Program{"relay", []string{"-tags", "failpoint", "github.com/outbox-relay/relay/cmd/relay"}}
 	Victim = Program{"victim", []string{"github.com/outbox-relay/relay/integration/victim/process"}}
+	Poller = Program{"poller", []string{"github.com/outbox-relay/relay/integration/bench/poller"}}
 )
 
-// All is every program.
+// All is every program that tests without the tag bench start.
 var All = []Program{Relay, Victim}
 
 // Build builds the program into a folder and returns its path. RELAY_TEST_RACE=1 builds it with the

@@ -132,7 +132,7 @@ func (b *bench) latencies(ctx context.Context, p *place, r *Result) (err error) 
 	if err != nil {
 		return err
 	}
-	c, err := startRelay(ctx, b.cfg, p, topic)
+	c, err := StartRelay(ctx, b.cfg, p.url, p.name, topic)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (b *bench) drain(ctx context.Context, p *place, rows int, what string) (_ D
 	if err := p.checkpoint(ctx); err != nil {
 		return Drain{}, err
 	}
-	c, err := startRelay(ctx, b.cfg, p, topic)
+	c, err := StartRelay(ctx, b.cfg, p.url, p.name, topic)
 	if err != nil {
 		return Drain{}, err
 	}

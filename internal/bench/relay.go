@@ -16,12 +16,14 @@ import (
 // takenOver is what a relay logs when it begins to publish.
 const takenOver = "lane taken over"
 
-// startRelay runs a relay on the place that publishes to the topic, and returns once it has taken
-// its lane over. It dies with this process, whatever becomes of that.
-func startRelay(ctx context.Context, cfg Config, p *place, topic string) (*child.Child, error) {
+// StartRelay runs a relay of a deployment on a database, as cfg says how, and returns once it has
+// taken its lane over. Rows that name no topic go to topic; those that do may name any that begins
+// with relay-bench-. It dies with this process, whatever becomes of that.
+func StartRelay(ctx context.Context, cfg Config, databaseURL, deployment, topic string) (*child.Child, error) {
+	cfg = cfg.WithDefaults()
 	cmd := exec.Command(cfg.Relay[0], cfg.Relay[1:]...)
 	cmd.Env = slices.Concat(cfg.Environ, []string{
-		"RELAY_DATABASE_URL=" + p.url, "RELAY_BROKERS=" + strings.Join(cfg.Brokers, ","), "RELAY_NAME=" + p.name,
+		"RELAY_DATABASE_URL=" + databaseURL, "RELAY_BROKERS=" + strings.Join(cfg.Brokers, ","), "RELAY_NAME=" + deployment,
 		"RELAY_ROUTE=" + topic, "RELAY_BATCH_ROWS=" + strconv.Itoa(cfg.Batch),
 		"RELAY_COMPRESSION=" + cfg.Compression, "RELAY_PARTITIONER=" + cfg.Partitioner,
 		"RELAY_ADMIN=off", "RELAY_LOG_FORMAT=json",

@@ -49,7 +49,8 @@ func records(rows, size, batch int) []kgo.Record {
 	source := []byte("relay_bench_" + strings.Repeat("x", 12)) // as long as the name of a place
 	created := []byte(time.Now().UTC().Format(time.RFC3339Nano))
 	for i := range made {
-		made[i] = kgo.Record{Key: strconv.AppendInt(nil, int64(i%load.Aggregates), 10), Value: load.Payload(i, size), Headers: []kgo.RecordHeader{
+		key := strconv.AppendInt(nil, int64(i%load.Aggregates), 10)
+		made[i] = kgo.Record{Key: key, Value: load.Payload(i, size), Headers: []kgo.RecordHeader{
 			{Key: "msg_id", Value: []byte(uuid.NewString())}, {Key: "source", Value: source},
 			{Key: "type", Value: []byte(load.EventType)}, {Key: "aggregate_type", Value: []byte(load.AggregateType)},
 			{Key: "content-type", Value: []byte(load.ContentType)}, {Key: "created_at", Value: created},

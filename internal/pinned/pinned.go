@@ -75,9 +75,9 @@ func (d Digests) File(path string) error {
 	return nil
 }
 
-// Folder returns an error unless the files of a folder whose names end with suffix are those of the
-// list, each with its digest.
-func (d Digests) Folder(dir, suffix string) error {
+// Folder returns an error unless the files of a folder whose names end with one of the suffixes are
+// those of the list, each with its digest.
+func (d Digests) Folder(dir string, suffixes ...string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("compare digests: %w", err)
@@ -85,7 +85,7 @@ func (d Digests) Folder(dir, suffix string) error {
 	var faults []error
 	found := map[string]bool{}
 	for _, entry := range entries {
-		if strings.HasSuffix(entry.Name(), suffix) {
+		if slices.ContainsFunc(suffixes, func(suffix string) bool { return strings.HasSuffix(entry.Name(), suffix) }) {
 			found[entry.Name()] = true
 			faults = append(faults, d.File(filepath.Join(dir, entry.Name())))
 		}

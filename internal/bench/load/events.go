@@ -22,9 +22,10 @@ type Events struct {
 	// of their aggregate, and those that were never written.
 	Doubled, Reordered, Invented int
 
-	committed atomic.Int64  // how many events
-	read      int64         // how many distinct events
-	highest   map[int64]int // number of the latest event read, by aggregate
+	committed, read atomic.Int64  // how many events
+	newest          atomic.Int64  // number of the newest event that was read, and 1 more
+	sent            atomic.Int64  // number of the newest event that was committed, and 1 more
+	highest         map[int64]int // number of the latest event read, by aggregate
 }
 
 // NewEvents makes room for n events.
@@ -43,12 +44,23 @@ func (e *Events) Inserted(first, end int) {
 		e.Began[i], e.Committed[i] = now, now
 	}
 	e.committed.Add(int64(end - first))
+	raise(&e.sent, end)
+}
+
+// raise makes of a number the higher one.
+func raise(number *atomic.Int64, to int) {
+	for now := number.Load(); now < int64(to); now = number.Load() {
+		if number.CompareAndSwap(now, int64(to)) {
+			return
+		}
+	}
 }
 
 // Sent notes that an event was sent at a moment and is committed by now.
 func (e *Events) Sent(number int, at time.Time) {
 	e.Began[number], e.Committed[number] = at, time.Now()
 	e.committed.Add(1)
+	raise(&e.sent, number+1)
 }
 
 // note notes one record that was read.
@@ -68,7 +80,8 @@ func (e *Events) note(record *kgo.Record, now time.Time) {
 		return
 	}
 	e.Arrived[number] = now
-	e.read++
+	e.read.Add(1)
+	raise(&e.newest, int(number)+1)
 	if highest, seen := e.highest[aggregate]; seen && highest > int(number) {
 		e.Reordered++
 		return
@@ -86,17 +99,22 @@ func (e *Events) Lost() (n int) {
 	return n
 }
 
-// Read is how many distinct events were read.
-func (e *Events) Read() int { return int(e.read) }
+// Counts are how many events are committed, and how many distinct ones were read. Any goroutine may
+// ask.
+func (e *Events) Counts() (committed, read int) { return int(e.committed.Load()), int(e.read.Load()) }
+
+// Newest is one more than the highest number of an event that is committed, and of one that was
+// read. Any goroutine may ask.
+func (e *Events) Newest() (committed, read int) { return int(e.sent.Load()), int(e.newest.Load()) }
 
 // all reports whether every event that is committed was read.
-func (e *Events) all() bool { return e.read >= e.committed.Load() }
+func (e *Events) all() bool { return e.read.Load() >= e.committed.Load() }
 
 // Complete is an error unless each event was read once and in order.
 func (e *Events) Complete() error {
 	if lost := e.Lost(); lost+e.Doubled+e.Reordered+e.Invented > 0 {
 		return fmt.Errorf("of %d events %d were read in time; %d never, %d records again, %d out of order, %d were never written",
-			e.committed.Load(), e.read, lost, e.Doubled, e.Reordered, e.Invented)
+			e.committed.Load(), e.read.Load(), lost, e.Doubled, e.Reordered, e.Invented)
 	}
 	return nil
 }

@@ -24,8 +24,14 @@ func TestEventsThatAreLostDoubledReorderedOrInventedAreCounted(t *testing.T) {
 	} {
 		e.note(r, now)
 	}
-	if e.Lost() != 1 || e.Doubled != 1 || e.Reordered != 1 || e.Invented != 3 || e.Read() != 4 {
-		t.Errorf("lost %d, doubled %d, reordered %d, invented %d, read %d", e.Lost(), e.Doubled, e.Reordered, e.Invented, e.Read())
+	if e.Lost() != 1 || e.Doubled != 1 || e.Reordered != 1 || e.Invented != 3 {
+		t.Errorf("lost %d, doubled %d, reordered %d, invented %d", e.Lost(), e.Doubled, e.Reordered, e.Invented)
+	}
+	if committed, read := e.Counts(); committed != 5 || read != 4 {
+		t.Errorf("%d committed, %d read", committed, read)
+	}
+	if committed, read := e.Newest(); committed != 5 || read != 4 {
+		t.Errorf("the newest are %d and %d", committed, read)
 	}
 	if err := e.Complete(); err == nil || !strings.Contains(err.Error(), "of 5 events 4 were read") {
 		t.Errorf("the error is %v", err)

@@ -1,4 +1,4 @@
-package cluster
+package maven
 
 import (
 	"archive/tar"
@@ -34,9 +34,9 @@ const RepositoryVariable = "RELAY_TEST_MAVEN_REPOSITORY"
 // mavenArchive is where that release is in a repository.
 const mavenArchive = "/org/apache/maven/apache-maven/" + mavenVersion + "/apache-maven-" + mavenVersion + "-bin.tar.gz"
 
-// maven returns the path of the program mvn: an installed one, so that its settings hold, or one
+// program returns the path of the program mvn: an installed one, so that its settings hold, or one
 // that is fetched once.
-func maven(ctx context.Context) (string, error) {
+func program(ctx context.Context) (string, error) {
 	if installed, err := exec.LookPath("mvn"); err == nil {
 		return installed, nil
 	}
@@ -49,7 +49,7 @@ func maven(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		return unpack(bytes.NewReader(archive), dir)
+		return Unpack(bytes.NewReader(archive), dir)
 	})
 	if err != nil {
 		return "", fmt.Errorf("fetch Maven: %w; install Maven (for example: apt-get install maven)", err)
@@ -80,8 +80,8 @@ func download(ctx context.Context, address, want string) (content []byte, err er
 	return content, nil
 }
 
-// unpack writes the files of a compressed tar archive below dir.
-func unpack(archive io.Reader, dir string) error {
+// Unpack writes the files of a compressed tar archive below dir.
+func Unpack(archive io.Reader, dir string) error {
 	plain, err := gzip.NewReader(archive)
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
