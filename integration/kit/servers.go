@@ -125,16 +125,17 @@ func startPostgres() (url string, stop func() error, err error) {
 
 // PostgresOptions are those of the servers of tests.
 func PostgresOptions() sandbox.PostgresOptions {
-	parameters := map[string]string{"max_connections": "300", "max_prepared_transactions": "20"}
-	if !measured {
-		// Tests kill processes, not the machine: what was written is there when the server comes back.
-		parameters["fsync"] = "off"
-	}
-	return sandbox.PostgresOptions{
+	options := sandbox.PostgresOptions{
 		Version:    os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
-		Parameters: parameters,
+		Parameters: map[string]string{"max_connections": "300", "max_prepared_transactions": "20"},
 		Notice:     func(line string) { fmt.Fprintln(os.Stderr, line) },
 	}
+	if !measured {
+		// Tests kill processes, not the machine: what was written is there when the server comes back.
+		options.Parameters["fsync"] = "off"
+		options.Folder = sandbox.MemoryFolder()
+	}
+	return options
 }
 
 func startKafka() (*cluster.Cluster, func() error, error) {

@@ -16,8 +16,8 @@ func ownerOfServers() (owner, error) { return owner{}, nil }
 
 func (owner) attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
-func (owner) makeFolder() (*scratch.Folder, error) {
-	folder, err := scratch.New("", folderPrefix)
+func (owner) makeFolder(parent string) (*scratch.Folder, error) {
+	folder, err := scratch.New(parent, folderPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("make folder for Postgres: %w", err)
 	}

@@ -47,13 +47,17 @@ func (o owner) attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: o.credential}
 }
 
-// makeFolder makes a temporary folder that the owner can reach and owns.
-func (o owner) makeFolder() (*scratch.Folder, error) {
+// makeFolder makes a folder in parent that the owner can reach and owns; by default in one for
+// temporary files.
+func (o owner) makeFolder(parent string) (*scratch.Folder, error) {
+	if parent == "" {
+		parent = o.temporary()
+	}
 	var users []int
 	if o.credential != nil {
 		users = append(users, int(o.credential.Uid))
 	}
-	folder, err := scratch.New(o.temporary(), folderPrefix, users...)
+	folder, err := scratch.New(parent, folderPrefix, users...)
 	if err != nil {
 		return nil, fmt.Errorf("make folder for Postgres: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,9 @@ type PostgresOptions struct {
 	// Certificate and Key, in PEM, turn TLS on; connections without it are still answered. Default to
 	// none: no TLS.
 	Certificate, Key []byte
+
+	// Folder is where the folder of the server is made. Defaults to the one for temporary files.
+	Folder string
 
 	// StartTimeout is how long a start may take before it is an error. Defaults to 60 s.
 	StartTimeout time.Duration
@@ -83,7 +87,7 @@ func StartPostgres(ctx context.Context, options PostgresOptions) (*Postgres, err
 	if err != nil {
 		return nil, err
 	}
-	folder, err := owner.makeFolder()
+	folder, err := owner.makeFolder(options.Folder)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +133,10 @@ func (p *Postgres) databaseURL(database string) string {
 }
 
 // initialise makes the data folder with initdb. Other users of the machine can reach the port, so
-// there is a password.
+// there is a password. initdb is given what the server keeps of it, see verifier.
 func (p *Postgres) initialise(ctx context.Context) error {
 	passwordFile := filepath.Join(p.folder.Path, "password")
-	if err := os.WriteFile(passwordFile, []byte(p.password), 0o600); err != nil {
+	if err := os.WriteFile(passwordFile, []byte(verifier(p.password)), 0o600); err != nil {
 		return fmt.Errorf("write password: %w", err)
 	}
 	if err := p.owner.own(passwordFile); err != nil {
@@ -193,10 +197,19 @@ func (p *Postgres) CreateDatabase(ctx context.Context, name string) (string, err
 }
 
 // CopyDatabase makes a database with what is in another one, which must have no sessions, and
-// returns its URL.
+// returns its URL. It copies files, where Postgres would write every page to the log as well: that
+// costs half the time, and the first session finds the cache of the catalog.
 func (p *Postgres) CopyDatabase(ctx context.Context, name, from string) (string, error) {
+	conn, err := pgx.Connect(ctx, p.URL)
+	if err != nil {
+		return "", fmt.Errorf("copy database %s: %w", from, err)
+	}
 	statement := fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", pgx.Identifier{name}.Sanitize(), pgx.Identifier{from}.Sanitize())
-	if err := p.execute(ctx, statement); err != nil {
+	if !strings.HasPrefix(conn.PgConn().ParameterStatus("server_version"), "14.") { // which knows no other way
+		statement += " STRATEGY file_copy"
+	}
+	_, err = conn.Exec(ctx, statement)
+	if err := errors.Join(err, conn.Close(ctx)); err != nil {
 		return "", fmt.Errorf("copy database %s: %w", from, err)
 	}
 	return p.databaseURL(name), nil

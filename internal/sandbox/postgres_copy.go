@@ -64,7 +64,7 @@ func (p *Postgres) Restore(ctx context.Context, backup string, recovery Recovery
 // Copy starts another server, on its own port, on the files of a Backup of p. The caller ends it
 // with Stop.
 func (p *Postgres) Copy(ctx context.Context, backup string, recovery Recovery) (*Postgres, error) {
-	folder, err := p.owner.makeFolder()
+	folder, err := p.owner.makeFolder(p.options.Folder)
 	if err != nil {
 		return nil, err
 	}

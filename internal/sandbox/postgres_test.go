@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outbox-relay/relay/internal/sandbox"
 )
@@ -54,6 +55,15 @@ func TestPostgresKeepsCommittedRowsOverACrash(t *testing.T) {
 	url, err := server.CreateDatabase(t.Context(), `a "quoted" name`)
 	if err != nil {
 		t.Fatal(err)
+	}
+	guess, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	guess.Password = "a guess"
+	var refused *pgconn.PgError
+	if _, err := pgx.ConnectConfig(t.Context(), guess); !errors.As(err, &refused) || refused.Code != "28P01" {
+		t.Errorf("another password than the server's: %v", err)
 	}
 	if got := query[string](t, url, "SHOW max_connections"); got != "42" {
 		t.Errorf("max_connections is %s", got)

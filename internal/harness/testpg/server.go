@@ -89,13 +89,14 @@ func start() (*sandbox.Postgres, error) {
 	if server.postgres == nil && server.err == nil {
 		parameters := map[string]string{
 			// The server is killed with its processes, never with the machine.
-			"fsync": "off", "full_page_writes": "off",
+			"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB",
 			"max_prepared_transactions": "20", "max_connections": "300",
 		}
 		maps.Copy(parameters, server.parameters)
 		server.postgres, server.err = sandbox.StartPostgres(context.Background(), sandbox.PostgresOptions{
 			Version:    os.Getenv("RELAY_TEST_POSTGRES_VERSION"),
 			Parameters: parameters,
+			Folder:     sandbox.MemoryFolder(),
 			Notice:     func(line string) { fmt.Fprintln(os.Stderr, line) },
 		})
 	}
