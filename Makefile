@@ -49,6 +49,10 @@ test-long: setup ## every test, the long ones too: crash loops, clusters of thre
 test-examples: setup ## the examples in Go, Java and Python on real servers; needs a JDK, and Python with pip
 	go test -count=1 -timeout 20m -tags examples -v ./integration/examples
 
+.PHONY: test-alerts
+test-alerts: ## the cases of the alert rules in deploy/prometheus; needs promtool, or fetches Debian's
+	deploy/prometheus/test.sh
+
 .PHONY: bench
 bench: setup ## what relay bench and relay bench insert measure, on its own servers, and the hot paths
 	go test -count=1 -timeout 30m -tags bench -run 'TestBenchBeside|TestBenchInsert' -v ./integration/bench

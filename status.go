@@ -48,11 +48,72 @@ type LaneStatus struct {
 	// State is not Standby, the lane is stuck. A lane that does not run here has the time at which
 	// Run began.
 	Progress time.Time
+	// Impairments are what impairs the lane, each as one of a few words, for metrics and alerts; the
+	// Reason says it in sentences. None if nothing does.
+	Impairments []Impairment
+	// Holds is whether this process has the lane: it has found the lane's lock free, and keeps it
+	// while it takes over, publishes, waits or has halted. What else a LaneStatus says of the lane is
+	// old if it does not.
+	Holds bool
+	// Backlog is what the lane had yet to publish when it was counted last, a few seconds ago. Nil
+	// unless this process has the lane.
+	Backlog *Backlog
+}
+
+// Backlog is what a lane had yet to publish at one moment.
+type Backlog struct {
+	// Rows that were committed and not published. If there are many, their number is an estimate,
+	// and Estimated is set.
+	Rows      int64
+	Estimated bool
+	// Age of the oldest of them, by its created_at and the clock of the database; 0 if there is none.
+	Age time.Duration
+	// Read is when it was counted, by the clock of this host.
+	Read time.Time
+}
+
+// Impairment is what impairs a lane.
+type Impairment string
+
+// The impairments.
+const (
+	// ImpairedByHalt: the lane has halted.
+	ImpairedByHalt Impairment = Impairment(engine.CauseHalted)
+	// ImpairedByKafka: brokers do not answer, or refuse.
+	ImpairedByKafka Impairment = Impairment(engine.CauseKafka)
+	// ImpairedByPostgres: Postgres does not answer, or refuses.
+	ImpairedByPostgres Impairment = Impairment(engine.CausePostgres)
+	// ImpairedByTopic: the lane waits for a topic, or parks what goes there.
+	ImpairedByTopic Impairment = Impairment(engine.CauseTopic)
+	// ImpairedByTable: a session of another program keeps readers off the outbox.
+	ImpairedByTable Impairment = Impairment(engine.CauseTable)
+	// ImpairedByTransaction: the end of a Kafka transaction is not written everywhere, so
+	// read_committed consumers may wait.
+	ImpairedByTransaction Impairment = Impairment(engine.CauseTransaction)
+	// ImpairedByParking: so much is parked that nothing new is published.
+	ImpairedByParking Impairment = Impairment(engine.CauseParking)
+	// ImpairedByLock: a session that is not a relay's holds the lock of the lane.
+	ImpairedByLock Impairment = Impairment(engine.CauseLock)
+	// ImpairedBySettings: this process has other settings than the owner of the lane.
+	ImpairedBySettings Impairment = Impairment(engine.CauseSettings)
+	// ImpairedByOther: anything else.
+	ImpairedByOther Impairment = Impairment(engine.CauseOther)
+)
+
+// Impairments returns every Impairment.
+func Impairments() []Impairment {
+	return []Impairment{ImpairedByHalt, ImpairedByKafka, ImpairedByPostgres, ImpairedByTopic, ImpairedByTable,
+		ImpairedByTransaction, ImpairedByParking, ImpairedByLock, ImpairedBySettings, ImpairedByOther}
 }
 
 func laneStatus(s engine.LaneStatus) LaneStatus {
+	var impairments []Impairment
+	for _, cause := range s.Causes {
+		impairments = append(impairments, Impairment(cause))
+	}
 	return LaneStatus{
 		Lane: s.Lane, State: State(s.State), Reason: s.Reason, Err: publicError(s.Err), Since: s.Since, Seq: s.Seq,
 		ParkedAggregates: s.ParkedAggregates, Progress: s.Progress,
+		Impairments: impairments, Holds: s.Holds, Backlog: (*Backlog)(s.Backlog),
 	}
 }

@@ -50,6 +50,14 @@ Examples:
 	}
 }
 
+func laneNames(lanes []relay.Lane) []string {
+	names := make([]string, len(lanes))
+	for i, lane := range lanes {
+		names[i] = lane.Name
+	}
+	return names
+}
+
 func (p program) getenv(name string) string {
 	for _, entry := range p.environ {
 		if value, ok := strings.CutPrefix(entry, name+"="); ok {
@@ -63,7 +71,8 @@ func (p program) getenv(name string) string {
 func (p program) runRelay(ctx context.Context, cfg config.Config) error {
 	logger := p.logger(cfg)
 	b := readBuild()
-	metrics := telemetry.New(telemetry.Build{Version: b.Version, Revision: b.Revision, GoVersion: b.Go})
+	metrics := telemetry.New(telemetry.Build{Version: b.Version, Revision: b.Revision, GoVersion: b.Go},
+		laneNames(cfg.Relay.WithDefaults().Lanes)...)
 	cfg.Relay.Logger, cfg.Relay.Hooks = logger, metrics.Hooks()
 	publisher, err := relay.New(&cfg.Relay)
 	if err != nil {

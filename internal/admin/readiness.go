@@ -71,5 +71,9 @@ func notReady(l relay.LaneStatus, within time.Duration, now time.Time) string {
 	case l.Progress.IsZero():
 		return "no progress yet"
 	}
-	return fmt.Sprintf("no progress for %v", idle.Round(time.Second))
+	reason := fmt.Sprintf("no progress for %v", idle.Round(time.Second))
+	if l.Reason != "" {
+		reason += ": " + l.Reason
+	}
+	return reason
 }

@@ -54,9 +54,9 @@ func TestReadinessIsProgress(t *testing.T) {
 		"running without a topic that is unavailable": {
 			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is unavailable", Progress: ago(time.Second)}},
 			remark: "topic late is unavailable"},
-		"stuck, and without a topic that is unavailable": {
-			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "topic late is unavailable", Progress: ago(time.Minute)}},
-			reason: "no progress for 1m0s"},
+		"stuck, and with something to say": {
+			lanes:  []relay.LaneStatus{{State: relay.Running, Reason: "table outbox is locked", Progress: ago(time.Minute)}},
+			reason: "no progress for 1m0s: table outbox is locked"},
 		"running and stuck": {
 			lanes:  []relay.LaneStatus{{State: relay.Running, Progress: ago(42 * time.Second)}},
 			reason: "no progress for 42s"},

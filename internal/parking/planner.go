@@ -1,6 +1,7 @@
 package parking
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -233,10 +234,20 @@ func (k *Planner) remove(key string) {
 // later rows.
 func (k *Planner) Full() bool { return k.partial || k.bytes > k.o.Bytes }
 
-// ErrFull says so.
+// ErrFull says so; IsFull knows the error.
 func (k *Planner) ErrFull() error {
-	return fmt.Errorf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it "+
-		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.keys))
+	return fullError(fmt.Sprintf("%d aggregates or more are parked, and memory is for no more: nothing new is published, because it "+
+		"might overtake them; retry or discard parked aggregates (relay parked list), or mend the topics that they wait for", len(k.keys)))
+}
+
+type fullError string
+
+func (e fullError) Error() string { return string(e) }
+
+// IsFull reports whether an error is one of ErrFull.
+func IsFull(err error) bool {
+	_, ok := errors.AsType[fullError](err)
+	return ok
 }
 
 // Parked is how many aggregates are parked, as far as memory holds them.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/backlog"
 	"github.com/outbox-relay/relay/internal/backoff"
 	"github.com/outbox-relay/relay/internal/checkpoint"
 	"github.com/outbox-relay/relay/internal/election"
@@ -60,7 +61,7 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			l.state.change(Standby, "")
+			l.state.change(Standby)
 			continue
 		}
 		// It has said so, and another process may have the lane meanwhile.
@@ -87,16 +88,17 @@ func (l *lane) run(ctx context.Context) {
 func (l *lane) round(ctx context.Context) error {
 	row, err := lanestore.Open(ctx, l.cfg.rowOptions(l.Lane, l.owner))
 	if err != nil {
-		return err
+		return ofPostgres(err)
 	}
 	defer row.Close()
 	if l.partition, err = row.Register(ctx, laneNames(l.cfg.Lanes)); err != nil {
-		return err
+		return ofPostgres(err)
 	}
 	standIn, err := l.awaitLock(ctx, row)
 	if err != nil {
-		return err
+		return ofPostgres(err)
 	}
+	defer l.hasLane(ctx)()
 	yield, release := l.yielding(ctx, standIn)
 	defer release()
 	pause := l.cfg.RetryMin
@@ -108,7 +110,7 @@ func (l *lane) round(ctx context.Context) error {
 		}
 		fault := (*checkpoint.HaltError)(nil)
 		if halted := errors.As(err, &fault); !halted && row.Conn().IsClosed() {
-			return err
+			return ofPostgres(err)
 		}
 		if l.state.batches.Load() > batches {
 			pause = l.cfg.RetryMin
@@ -126,7 +128,7 @@ func (l *lane) round(ctx context.Context) error {
 		// The lock is kept while the session lives: a lane that waits or has halted is not handed
 		// round.
 		if err := l.rest(ctx, row, yield, wait); err != nil {
-			return err
+			return ofPostgres(err)
 		}
 		select {
 		case <-yield:
@@ -142,7 +144,7 @@ func (l *lane) round(ctx context.Context) error {
 func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struct{}) error {
 	began := time.Now()
 	if !l.state.is(Halted) {
-		l.state.change(TakingOver, "")
+		l.state.change(TakingOver)
 	}
 	owned, err := l.takeOver(ctx, row)
 	var p *pipeline.Pipeline
@@ -156,6 +158,7 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 	}
 	l.log.Info("lane taken over", "seq", owned.Last.Seq, "owner_epoch", row.Epoch(), "took", time.Since(began))
 	l.state.resumed(owned.Last.Seq)
+	l.state.published(owned.Last.Position)
 	if !l.state.is(Halted) { // a lane that halted for a row runs again once that row is past
 		l.state.running()
 	}
@@ -187,7 +190,33 @@ func (l *lane) serve(ctx context.Context, row *lanestore.Row, yield <-chan struc
 	err = p.Run(runCtx, drain)
 	close(finished)
 	group.Wait()
+	if owned.Reader.Conn().IsClosed() {
+		err = ofPostgres(err)
+	}
 	return err
+}
+
+// hasLane says that this process has the lane, and counts what is to be published meanwhile, also
+// while the lane waits. It returns what ends that.
+func (l *lane) hasLane(ctx context.Context) (stop func()) {
+	l.state.holds.Store(true)
+	ctx, cancel := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		backlog.Watch(ctx, backlog.Options{
+			Lane: l.Name, Table: l.Table, Database: l.cfg.sessions(), Position: l.state.position.Load,
+			Told:   func(found backlog.Backlog) { l.state.backlog.Store(&found) },
+			Locked: l.state.setLocked, Logger: l.log,
+		})
+	})
+	return func() {
+		cancel()
+		watch.Wait()
+		l.state.holds.Store(false)
+		l.state.backlog.Store(nil)
+		l.state.position.Store(nil)
+		l.state.setLocked("")
+	}
 }
 
 // takeOver makes this process the lane's owner.

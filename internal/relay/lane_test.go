@@ -23,7 +23,7 @@ func TestAStateIsToldOnceEachTimeItChanges(t *testing.T) {
 		state  State
 		reason string
 	}{{Waiting, "a"}, {Waiting, "a"}, {Waiting, "b"}, {Running, ""}, {Running, ""}, {Waiting, "b"}} {
-		l.state.change(s.state, s.reason)
+		l.state.changeTo(s.state, s.reason, nil, nil)
 	}
 	var told []string
 	for _, s := range seen.states {

@@ -3,6 +3,7 @@ package relay
 import (
 	"time"
 
+	"github.com/outbox-relay/relay/internal/backlog"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/retention"
@@ -40,6 +41,14 @@ type LaneStatus struct {
 	// Progress is when the lane last completed a read of the outbox or a commit: readiness is judged
 	// by it.
 	Progress time.Time
+	// Causes are what impairs the lane, for metrics; none if nothing does.
+	Causes []Cause
+	// Holds is whether this process has the lane: it has found the lane's lock free, and keeps it
+	// while it takes over, publishes, waits or has halted.
+	Holds bool
+	// Backlog is what the lane had yet to publish when it was counted last; nil unless this process
+	// has the lane.
+	Backlog *backlog.Backlog
 }
 
 // Hooks are told what lanes do. Each may be nil.

@@ -32,7 +32,7 @@ func (l *lane) takeoverOptions(leftOpen []string) takeover.Options {
 			LeftOpen: leftOpen, Logger: l.log,
 			MayWriteTo: func(topic string) bool { return topicname.MayGoTo(topic, l.cfg.Topics.Allow, l.cfg.Route) },
 			Reports: kafkatx.Reports{
-				Waiting:  func(reason string) { l.state.change(Waiting, reason) },
+				Waiting:  l.state.waits,
 				Working:  l.state.running,
 				Unclosed: l.state.setUnclosed,
 				LeftOpen: l.open.add,

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +28,9 @@ func TestATopicThatIsAwayHoldsItsAggregatesOnly(t *testing.T) {
 	onto("c", "late", "1")
 	r.putEvent("b", "2")
 	s.awaitRows(t, 2)
-	if status := s.state(); status.State != Running || !strings.Contains(status.Reason, "topic late is unavailable") {
-		t.Errorf("the lane says %s: %s", status.State, status.Reason)
+	if status := s.state(); status.State != Running || !strings.Contains(status.Reason, "topic late is unavailable") ||
+		!slices.Equal(status.Causes, []Cause{CauseTopic}) {
+		t.Errorf("the lane says %s: %s, %v", status.State, status.Reason, status.Causes)
 	}
 	s.stop()
 	r.expect(orders, map[string][]string{"b": {"1", "2"}})

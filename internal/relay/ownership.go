@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/outbox-relay/relay/internal/backoff"
-	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/lanestore"
 )
 
@@ -47,9 +46,9 @@ func (l *lane) awaitLock(ctx context.Context, row *lanestore.Row) (standIn bool,
 			if err := l.compare(ctx, row, &differs); err != nil {
 				return false, err
 			}
-			l.state.change(Standby, brief.Join(reason, differs.Text))
+			l.state.impaired(Standby, note{CauseLock, reason}, note{CauseSettings, differs.Text})
 		case h.Taken && reason == "":
-			l.state.change(Standby, "") // it was taken a moment ago, perhaps by a relay that is about to say so
+			l.state.change(Standby) // it was taken a moment ago, perhaps by a relay that is about to say so
 		case assigned || seenFree:
 			if taken, err := row.Take(ctx, h, reason); err != nil || taken {
 				return !assigned, err

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/backlog"
 	"github.com/outbox-relay/relay/internal/brief"
 	"github.com/outbox-relay/relay/internal/pipeline"
 	"github.com/outbox-relay/relay/internal/position"
@@ -22,12 +23,15 @@ type laneState struct {
 	batches atomic.Int64 // committed by this process
 	parked  atomic.Int64 // aggregates
 
+	holds    atomic.Bool                       // whether this process has the lane
+	backlog  atomic.Pointer[backlog.Backlog]   // nil unless this process has the lane
 	position atomic.Pointer[position.Position] // up to which all is published; nil if another process knows
 
 	mu       sync.Mutex
 	current  LaneStatus
 	unclosed string // why transactions of the lane are not closed yet
 	stranger string // what there is to say of a stranger that has the lane's lock
+	locked   string // who keeps readers off the outbox
 }
 
 func newLaneState(lane string, hooks Hooks, outages *topics.Unavailable, log *slog.Logger) *laneState {
@@ -41,7 +45,7 @@ func (s *laneState) status() LaneStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	status := s.current
-	status.ParkedAggregates = int(s.parked.Load())
+	status.ParkedAggregates, status.Backlog, status.Holds = int(s.parked.Load()), s.backlog.Load(), s.holds.Load()
 	return status
 }
 
@@ -52,9 +56,28 @@ func (s *laneState) is(state State) bool { return s.status().State == state }
 // or its lock.
 func (s *laneState) running() {
 	s.mu.Lock()
-	unclosed, stranger := s.unclosed, s.stranger
+	unclosed, stranger, locked := s.unclosed, s.stranger, s.locked
 	s.mu.Unlock()
-	s.change(Running, brief.Join(s.outages.Reason(), unclosed, stranger))
+	s.impaired(Running, note{CauseTopic, s.outages.Reason()}, note{CauseTransaction, unclosed}, note{CauseLock, stranger},
+		note{CauseTable, locked})
+}
+
+// note is what there is to say of a lane that works or stands by, and what it is about.
+type note struct {
+	cause Cause
+	text  string // empty for nothing
+}
+
+// impaired is change with what there is to say.
+func (s *laneState) impaired(state State, notes ...note) {
+	var texts []string
+	var causes []Cause
+	for _, n := range notes {
+		if n.text != "" {
+			texts, causes = append(texts, n.text), append(causes, n.cause)
+		}
+	}
+	s.changeTo(state, brief.Join(texts...), causes, nil)
 }
 
 // setUnclosed is told why transactions are not closed yet; empty when all are, or nothing is known
@@ -89,25 +112,55 @@ func (s *laneState) setStranger(reason string) (before string) {
 	return before
 }
 
+// setLocked is told who keeps readers off the outbox; empty if no session does.
+func (s *laneState) setLocked(reason string) {
+	s.mu.Lock()
+	before := s.locked
+	s.locked = reason
+	state := s.current.State
+	s.mu.Unlock()
+	switch {
+	case reason != "" && before == "":
+		s.log.Warn("nothing can be read", "reason", reason)
+	case reason == "" && before != "":
+		s.log.Info("the table is not locked any more")
+	}
+	if reason != before && state == Running {
+		s.running()
+	}
+}
+
 // change sets the state and tells the hook if it differs.
-func (s *laneState) change(state State, reason string) { s.changeTo(state, reason, nil) }
+func (s *laneState) change(state State) { s.changeTo(state, "", nil, nil) }
+
+// waits is change for a lane that waits for the ends of transactions.
+func (s *laneState) waits(reason string) { s.changeTo(Waiting, reason, []Cause{CauseTransaction}, nil) }
 
 // failed is change for a state that an error explains.
-func (s *laneState) failed(state State, err error) { s.changeTo(state, err.Error(), err) }
+func (s *laneState) failed(state State, err error) {
+	causes := []Cause{causeOf(err)}
+	s.mu.Lock()
+	if s.locked != "" {
+		causes = append(causes, CauseTable)
+	}
+	s.mu.Unlock()
+	s.changeTo(state, err.Error(), causes, err)
+}
 
-func (s *laneState) changeTo(state State, reason string, err error) {
+func (s *laneState) changeTo(state State, reason string, causes []Cause, err error) {
 	if state != Halted { // a diagnosis names what to do at its end
 		reason = brief.Cut(reason, brief.Longest)
 	}
 	if state == Standby {
 		s.parked.Store(0) // it is the owner's to know
+		s.position.Store(nil)
 	}
 	s.mu.Lock()
 	if s.current.State == state && s.current.Reason == reason {
 		s.mu.Unlock()
 		return
 	}
-	s.current.State, s.current.Reason, s.current.Err = state, reason, err
+	s.current.State, s.current.Reason, s.current.Causes, s.current.Err = state, reason, causes, err
 	s.current.Since = time.Now()
 	status := s.current
 	s.mu.Unlock()

@@ -2,10 +2,6 @@ package telemetry
 
 import (
 	"errors"
-	"maps"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,177 +14,212 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// observed returns Metrics that has seen one of everything.
-func observed(t *testing.T) *Metrics {
+var now = time.Unix(1000, 0)
+
+// watched returns Metrics of lanes whose status may change.
+func watched(t *testing.T, lanes ...*relay.LaneStatus) *Metrics {
 	t.Helper()
-	m := New(Build{Version: "v1.2.3", Revision: "abc", GoVersion: "go1.26"})
-	now := time.Unix(1000, 0)
+	var names []string
+	for _, l := range lanes {
+		names = append(names, l.Lane)
+	}
+	m := New(Build{Version: "v1.2.3", Revision: "abc", GoVersion: "go1.26"}, names...)
 	m.now = func() time.Time { return now }
 	err := m.Watch(func() []relay.LaneStatus {
-		return []relay.LaneStatus{
-			{Lane: "outbox", State: relay.Running, Reason: "topic late is unavailable", ParkedAggregates: 4, Seq: 7, Progress: time.Unix(999, 500_000_000)},
-			{Lane: "billing", State: relay.Standby, ParkedAggregates: 3}, // what it knew when it ran the lane
+		var all []relay.LaneStatus
+		for _, l := range lanes {
+			all = append(all, *l)
 		}
+		return all
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 3, Bytes: 300, Parked: 5, Skipped: 1, Oldest: now.Add(-2 * time.Second), Took: time.Millisecond})
-	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 2, Bytes: 50, Parked: 1, Released: 2, Oldest: now.Add(-time.Second), Took: time.Millisecond})
-	m.Hooks().TookOver("outbox", time.Second, errors.New("no"))
-	m.Hooks().TookOver("outbox", time.Second, nil)
-	m.Hooks().Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
-	m.Hooks().ClockRead("outbox", -90*time.Second)
-	m.Hooks().Removed(relay.Removal{Lane: "outbox", Rows: 9, Added: 1, Emptied: 3, Dropped: 2})
-	m.Hooks().Removed(relay.Removal{Lane: "outbox", Rows: 1, Err: errors.New("no")})
 	return m
 }
 
-func TestBatchesTakeoversAndStatesAreCounted(t *testing.T) {
-	const want = `
-# HELP relay_batches_total Kafka transactions committed.
-# TYPE relay_batches_total counter
-relay_batches_total{lane="outbox"} 2
-# HELP relay_bytes_total Bytes of keys, values and headers committed to Kafka.
-# TYPE relay_bytes_total counter
-relay_bytes_total{lane="outbox"} 350
-# HELP relay_build_info Always 1; the labels describe the binary.
-# TYPE relay_build_info gauge
-relay_build_info{goversion="go1.26",revision="abc",version="v1.2.3"} 1
-# HELP relay_clock_deviation_seconds How far the clock of this host is ahead of that of the database.
-# TYPE relay_clock_deviation_seconds gauge
-relay_clock_deviation_seconds{lane="outbox"} -90
-# HELP relay_lag_seconds Age of the oldest row of the last batch when it was committed.
-# TYPE relay_lag_seconds gauge
-relay_lag_seconds{lane="outbox"} 1
-# HELP relay_lane_changes_total Changes of a lane to a state, or of its reason for being in it.
-# TYPE relay_lane_changes_total counter
-relay_lane_changes_total{lane="outbox",state="waiting"} 1
-# HELP relay_lane_impaired 1 while the lane gives a reason: it waits, has halted, runs without topics or its lock, or stands by with other settings than its owner.
-# TYPE relay_lane_impaired gauge
-relay_lane_impaired{lane="billing"} 0
-relay_lane_impaired{lane="outbox"} 1
-# HELP relay_lane_seq Sequence number of the last batch that this process knows to be committed.
-# TYPE relay_lane_seq gauge
-relay_lane_seq{lane="billing"} 0
-relay_lane_seq{lane="outbox"} 7
-# HELP relay_lane_state 1 for the state that the lane is in as this process knows it, 0 for the others.
-# TYPE relay_lane_state gauge
-relay_lane_state{lane="billing",state="halted"} 0
-relay_lane_state{lane="billing",state="running"} 0
-relay_lane_state{lane="billing",state="standby"} 1
-relay_lane_state{lane="billing",state="taking-over"} 0
-relay_lane_state{lane="billing",state="waiting"} 0
-relay_lane_state{lane="outbox",state="halted"} 0
-relay_lane_state{lane="outbox",state="running"} 1
-relay_lane_state{lane="outbox",state="standby"} 0
-relay_lane_state{lane="outbox",state="taking-over"} 0
-relay_lane_state{lane="outbox",state="waiting"} 0
-# HELP relay_last_progress_timestamp_seconds Unix time of the last completed read or commit of a lane that this process has run.
-# TYPE relay_last_progress_timestamp_seconds gauge
-relay_last_progress_timestamp_seconds{lane="outbox"} 999.5
-# HELP relay_parked_aggregates Aggregates that are parked, as the owner of the lane knows; 0 in other processes.
-# TYPE relay_parked_aggregates gauge
-relay_parked_aggregates{lane="billing"} 0
-relay_parked_aggregates{lane="outbox"} 4
-# HELP relay_rows_parked_total Outbox rows that were parked in place of being published.
-# TYPE relay_rows_parked_total counter
-relay_rows_parked_total{lane="outbox"} 6
-# HELP relay_retention_failures_total Rounds of retention that ended early.
-# TYPE relay_retention_failures_total counter
-relay_retention_failures_total{lane="outbox"} 1
-# HELP relay_retention_last_success_timestamp_seconds Unix time of the last round of retention that removed all that was due.
-# TYPE relay_retention_last_success_timestamp_seconds gauge
-relay_retention_last_success_timestamp_seconds{lane="outbox"} 1000
-# HELP relay_retention_partitions_total Partitions of the outbox added, emptied and dropped.
-# TYPE relay_retention_partitions_total counter
-relay_retention_partitions_total{change="added",lane="outbox"} 1
-relay_retention_partitions_total{change="dropped",lane="outbox"} 2
-relay_retention_partitions_total{change="emptied",lane="outbox"} 3
-# HELP relay_retention_rows_total Published outbox rows deleted one by one.
-# TYPE relay_retention_rows_total counter
-relay_retention_rows_total{lane="outbox"} 10
-# HELP relay_rows_published_total Outbox rows committed to Kafka.
-# TYPE relay_rows_published_total counter
-relay_rows_published_total{lane="outbox"} 5
-# HELP relay_rows_released_total Parked rows that were published or discarded.
-# TYPE relay_rows_released_total counter
-relay_rows_released_total{lane="outbox"} 2
-# HELP relay_rows_skipped_total Outbox rows that were left out for good, under the policy skip.
-# TYPE relay_rows_skipped_total counter
-relay_rows_skipped_total{lane="outbox"} 1
-# HELP relay_takeovers_total Attempts of this process to take a lane over, by result.
-# TYPE relay_takeovers_total counter
-relay_takeovers_total{lane="outbox",result="failed"} 1
-relay_takeovers_total{lane="outbox",result="ok"} 1
-`
-	err := testutil.GatherAndCompare(observed(t).Gatherer(), strings.NewReader(want), namesIn(want)...)
+// expect compares the series of some metrics.
+func expect(t *testing.T, m *Metrics, want string, names ...string) {
+	t.Helper()
+	families, err := m.Gatherer().Gather()
 	if err != nil {
+		t.Fatal(err)
+	}
+	header := ""
+	for _, f := range families {
+		for _, name := range names {
+			if f.GetName() == name {
+				header += "# HELP " + name + " " + f.GetHelp() + "\n# TYPE " + name + " " + strings.ToLower(f.GetType().String()) + "\n"
+				for _, line := range strings.Split(want, "\n") {
+					if line = strings.TrimSpace(line); strings.HasPrefix(line, name+"{") || strings.HasPrefix(line, name+"_") {
+						header += line + "\n"
+					}
+				}
+			}
+		}
+	}
+	if err := testutil.GatherAndCompare(m.Gatherer(), strings.NewReader(header), names...); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestALagIsNeverNegative(t *testing.T) {
-	m := New(Build{})
-	m.now = func() time.Time { return time.Unix(1000, 0) }
-	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 1, Oldest: time.Unix(1001, 0)})
-	if got := testutil.ToFloat64(m.lag); got != 0 {
-		t.Errorf("a row from a clock that is ahead has the lag %v, want 0", got)
+func running() *relay.LaneStatus {
+	return &relay.LaneStatus{
+		Lane: "outbox", State: relay.Running, ParkedAggregates: 4, Seq: 7, Progress: now.Add(-500 * time.Millisecond), Holds: true,
+		Impairments: []relay.Impairment{relay.ImpairedByTopic},
+		Backlog:     &relay.Backlog{Rows: 12, Estimated: true, Age: 2500 * time.Millisecond, Read: now.Add(-time.Second)},
 	}
 }
 
-func TestNamesFollowTheConventionsOfPrometheus(t *testing.T) {
-	problems, err := testutil.GatherAndLint(observed(t).Gatherer(), slices.Sorted(maps.Keys(relayMetrics(t)))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		t.Errorf("%s: %s", p.Metric, p.Text)
-	}
+func TestWhatHappensIsCounted(t *testing.T) {
+	m := watched(t, running())
+	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 3, Bytes: 300, Parked: 5, Skipped: 1, Took: time.Millisecond})
+	m.Hooks().Committed(relay.Batch{Lane: "outbox", Rows: 2, Bytes: 50, Parked: 1, Released: 2, Took: time.Millisecond})
+	m.Hooks().TookOver("outbox", time.Second, errors.New("no"))
+	m.Hooks().TookOver("outbox", time.Second, nil)
+	m.Hooks().Changed(relay.LaneStatus{Lane: "outbox", State: relay.Waiting})
+	m.Hooks().Removed(relay.Removal{Lane: "outbox", Rows: 9, Added: 1, Emptied: 3, Dropped: 2})
+	m.Hooks().Removed(relay.Removal{Lane: "outbox", Rows: 1, Err: errors.New("no")})
+	expect(t, m, `
+		relay_batches_total{lane="outbox"} 2
+		relay_published_bytes_total{lane="outbox"} 350
+		relay_rows_parked_total{lane="outbox"} 6
+		relay_rows_published_total{lane="outbox"} 5
+		relay_rows_released_total{lane="outbox"} 2
+		relay_rows_skipped_total{lane="outbox"} 1
+		relay_takeovers_total{lane="outbox",result="failed"} 1
+		relay_takeovers_total{lane="outbox",result="ok"} 1
+		relay_lane_changes_total{lane="outbox",state="halted"} 0
+		relay_lane_changes_total{lane="outbox",state="running"} 0
+		relay_lane_changes_total{lane="outbox",state="standby"} 0
+		relay_lane_changes_total{lane="outbox",state="taking-over"} 0
+		relay_lane_changes_total{lane="outbox",state="waiting"} 1
+		relay_retention_partitions_total{change="added",lane="outbox"} 1
+		relay_retention_partitions_total{change="dropped",lane="outbox"} 2
+		relay_retention_partitions_total{change="emptied",lane="outbox"} 3
+		relay_retention_rows_total{lane="outbox"} 10
+		relay_retention_rounds_total{lane="outbox",result="failed"} 1
+		relay_retention_rounds_total{lane="outbox",result="ok"} 1
+		relay_build_info{goversion="go1.26",revision="abc",version="v1.2.3"} 1`,
+		"relay_batches_total", "relay_published_bytes_total", "relay_rows_parked_total", "relay_rows_published_total",
+		"relay_rows_released_total", "relay_rows_skipped_total", "relay_takeovers_total", "relay_lane_changes_total",
+		"relay_retention_partitions_total", "relay_retention_rows_total", "relay_retention_rounds_total", "relay_build_info")
 }
 
-func TestEveryMetricIsDocumentedAndNoOther(t *testing.T) {
-	page, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
+func TestDelaysAreAHistogramOfRows(t *testing.T) {
+	m := watched(t, running())
+	for range 2 {
+		batch := relay.Batch{Lane: "outbox", Rows: 4}
+		batch.Delays.Rows[0], batch.Delays.Rows[9], batch.Delays.Rows[len(batch.Delays.Rows)-1] = 1, 2, 1
+		batch.Delays.Sum = 4 * time.Second
+		m.Hooks().Committed(batch)
 	}
-	documented := map[string]bool{}
-	for _, match := range regexp.MustCompile("(?m)^\\| `(relay_[a-z_]+)`").FindAllSubmatch(page, -1) {
-		documented[string(match[1])] = true
+	want := `
+		relay_publish_delay_seconds_sum{lane="outbox"} 8
+		relay_publish_delay_seconds_count{lane="outbox"} 8`
+	for _, bucket := range []string{"0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5"} {
+		want += "\nrelay_publish_delay_seconds_bucket{lane=\"outbox\",le=\"" + bucket + "\"} 2"
 	}
-	served := relayMetrics(t)
-	for name := range served {
-		if !documented[name] {
-			t.Errorf("docs/metrics.md does not document %s", name)
+	for _, bucket := range []string{"1", "2", "5", "10", "30", "60", "300", "1800", "7200"} {
+		want += "\nrelay_publish_delay_seconds_bucket{lane=\"outbox\",le=\"" + bucket + "\"} 6"
+	}
+	expect(t, m, want+"\nrelay_publish_delay_seconds_bucket{lane=\"outbox\",le=\"+Inf\"} 8", "relay_publish_delay_seconds")
+}
+
+// A rule cannot see that something happened for the first time if its series was not there before.
+func TestEverySeriesIsThereFromTheStartAtZero(t *testing.T) {
+	m := watched(t, &relay.LaneStatus{Lane: "outbox", State: relay.Standby, Progress: now})
+	count := func() (n int) {
+		families, err := m.Gatherer().Gather()
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for name := range documented {
-		if !served[name] {
-			t.Errorf("docs/metrics.md documents %s, which does not exist", name)
+		for _, f := range families {
+			if !strings.HasPrefix(f.GetName(), "relay_") || f.GetName() == "relay_build_info" {
+				continue
+			}
+			for _, series := range f.GetMetric() {
+				n++
+				if c := series.GetCounter(); c != nil && c.GetValue() != 0 {
+					t.Errorf("%s begins at %v", f.GetName(), c.GetValue())
+				}
+			}
 		}
+		return n
 	}
-}
-
-// relayMetrics returns the names of our own metrics.
-func relayMetrics(t *testing.T) map[string]bool {
-	t.Helper()
-	families, err := observed(t).Gatherer().Gather()
+	before := count()
+	m.Hooks().Committed(relay.Batch{Lane: "outbox"})
+	m.Hooks().TookOver("outbox", time.Second, nil)
+	m.Hooks().Changed(relay.LaneStatus{Lane: "outbox", State: relay.Halted})
+	m.Hooks().Removed(relay.Removal{Lane: "outbox"})
+	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := map[string]bool{}
+	after := 0
 	for _, f := range families {
-		if strings.HasPrefix(f.GetName(), "relay_") {
-			names[f.GetName()] = true
+		if strings.HasPrefix(f.GetName(), "relay_") && f.GetName() != "relay_build_info" {
+			after += len(f.GetMetric())
 		}
 	}
-	return names
+	if after != before {
+		t.Errorf("%d series are there before anything has happened, and %d after", before, after)
+	}
 }
 
-func namesIn(text string) []string {
-	var names []string
-	for _, match := range regexp.MustCompile(`# TYPE (\S+)`).FindAllStringSubmatch(text, -1) {
-		names = append(names, match[1])
-	}
-	return names
+const ownersGauges = `
+		relay_lane_seq{lane="outbox"} 7
+		relay_parked_aggregates{lane="outbox"} 4
+		relay_clock_deviation_seconds{lane="outbox"} -90
+		relay_retention_last_success_timestamp_seconds{lane="outbox"} 1000
+		relay_last_progress_timestamp_seconds{lane="outbox"} 999.5
+		relay_backlog_rows{lane="outbox"} 12
+		relay_backlog_estimated{lane="outbox"} 1
+		relay_backlog_age_seconds{lane="outbox"} 2.5
+		relay_backlog_read_timestamp_seconds{lane="outbox"} 999`
+
+var ownersNames = []string{"relay_lane_seq", "relay_parked_aggregates", "relay_clock_deviation_seconds",
+	"relay_retention_last_success_timestamp_seconds", "relay_last_progress_timestamp_seconds", "relay_backlog_rows",
+	"relay_backlog_estimated", "relay_backlog_age_seconds", "relay_backlog_read_timestamp_seconds"}
+
+// What a process knew of a lane that another one runs by now would never be corrected.
+func TestWhatOnlyTheOwnerKnowsVanishesWithTheLane(t *testing.T) {
+	l := running()
+	m := watched(t, l)
+	m.Hooks().ClockRead("outbox", -90*time.Second)
+	m.Hooks().Removed(relay.Removal{Lane: "outbox"})
+	expect(t, m, ownersGauges, ownersNames...)
+	l.State, l.Holds, l.Backlog, l.Impairments = relay.Standby, false, nil, nil
+	expect(t, m, "", ownersNames...)
+	// When it comes back, nothing of before is served until it is known again.
+	l.State, l.Holds = relay.Running, true
+	expect(t, m, `
+		relay_lane_seq{lane="outbox"} 7
+		relay_parked_aggregates{lane="outbox"} 4
+		relay_last_progress_timestamp_seconds{lane="outbox"} 999.5`, ownersNames...)
+}
+
+// A process that cannot reach Postgres does not have the lane, but is not content either.
+func TestAProcessThatWaitsForPostgresShowsThatItMakesNoProgress(t *testing.T) {
+	l := &relay.LaneStatus{Lane: "outbox", State: relay.Waiting, Progress: now, Impairments: []relay.Impairment{relay.ImpairedByPostgres}}
+	expect(t, watched(t, l), `relay_last_progress_timestamp_seconds{lane="outbox"} 1000`, ownersNames...)
+}
+
+func TestStatesAndImpairmentsHaveAllTheirValues(t *testing.T) {
+	expect(t, watched(t, running()), `
+		relay_lane_state{lane="outbox",state="halted"} 0
+		relay_lane_state{lane="outbox",state="running"} 1
+		relay_lane_state{lane="outbox",state="standby"} 0
+		relay_lane_state{lane="outbox",state="taking-over"} 0
+		relay_lane_state{lane="outbox",state="waiting"} 0
+		relay_lane_impaired{lane="outbox",reason="halted"} 0
+		relay_lane_impaired{lane="outbox",reason="kafka"} 0
+		relay_lane_impaired{lane="outbox",reason="lock"} 0
+		relay_lane_impaired{lane="outbox",reason="other"} 0
+		relay_lane_impaired{lane="outbox",reason="parking"} 0
+		relay_lane_impaired{lane="outbox",reason="postgres"} 0
+		relay_lane_impaired{lane="outbox",reason="settings"} 0
+		relay_lane_impaired{lane="outbox",reason="table"} 0
+		relay_lane_impaired{lane="outbox",reason="topic"} 1
+		relay_lane_impaired{lane="outbox",reason="transaction"} 0`, "relay_lane_state", "relay_lane_impaired")
 }

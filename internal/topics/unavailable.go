@@ -213,7 +213,7 @@ func (u *Unavailable) AnySuspended() bool {
 	return u.suspended > 0
 }
 
-// Waiting returns the topics that are unavailable and not suspended.
+// Waiting returns the topics that are unavailable and not suspended; IsWaiting knows the error.
 func (u *Unavailable) Waiting(topics []string) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -226,7 +226,17 @@ func (u *Unavailable) Waiting(topics []string) error {
 	if len(causes) == 0 {
 		return nil
 	}
-	return errors.New(brief.Some(causes, "; "))
+	return waitingError(brief.Some(causes, "; "))
+}
+
+type waitingError string
+
+func (e waitingError) Error() string { return string(e) }
+
+// IsWaiting reports whether an error is one of Waiting.
+func IsWaiting(err error) bool {
+	_, ok := errors.AsType[waitingError](err)
+	return ok
 }
 
 // Due returns suspended topics that are to be tried again.
