@@ -8,7 +8,6 @@ import (
 
 	"github.com/outbox-relay/relay/inbox/inboxdriver"
 	"github.com/outbox-relay/relay/inbox/internal/failure"
-	"github.com/outbox-relay/relay/inbox/internal/tables"
 	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
@@ -44,27 +43,11 @@ type Swept struct {
 // longer than the topic keeps the message, and for as long as somebody may set a consumer back to
 // an older offset. Package inboxkafka compares.
 func (i *Inbox[TTx]) Retain(ctx context.Context, retention time.Duration, claimants ...string) error {
-	var seconds any
-	switch {
-	case retention < 0:
+	if retention < 0 {
 		return fmt.Errorf("inbox: retention of marks: %v is negative; 0 keeps them forever", retention)
-	case retention > 0:
-		seconds = retention.Seconds()
 	}
-	if len(claimants) == 0 {
-		claimants = []string{""}
-	}
-	err := i.ledger.Rerun(ctx, func() error {
-		return i.ledger.Do(ctx, func(tx inboxdriver.Tx, _ TTx) (bool, error) {
-			return true, failure.OfDatabase(ctx, tx.Send(ctx, inboxdriver.Statement{
-				SQL: i.ledger.SQL.Retain, Args: []any{i.cfg.Consumer, seconds, tables.TextArray(claimants)},
-			}))
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("set the retention of marks: %w", err)
-	}
-	return nil
+	_, err := i.ledger.Retain(ctx, retention, claimants...)
+	return err
 }
 
 // Sweep removes marks of all consumers that are older than the retention of their consumer, and

@@ -323,11 +323,11 @@ func (f *fakeInbox) RetryFailed(_ context.Context, key inboxloop.ParkedKey, why 
 	return nil
 }
 
-func (f *fakeInbox) Retain(_ context.Context, keep time.Duration, _ ...string) error {
+func (f *fakeInbox) Claim(_ context.Context, keep time.Duration, _ ...string) ([]inboxloop.OtherClaim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.retained = append(f.retained, keep)
-	return f.away
+	return nil, f.away
 }
 
 // kept is the retention that was set last.

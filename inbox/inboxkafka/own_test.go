@@ -142,3 +142,34 @@ func TestTwoConsumersOfOneNameKeepMarksForTheLongerTime(t *testing.T) {
 		t.Errorf("marks are kept for %d h, want 20000 h", h)
 	}
 }
+
+// Two groups read one topic with inboxes of one name: each message has its effect in one of them
+// only, so both say so.
+func TestTwoGroupsOfOneNameThatReadOneTopicAreTold(t *testing.T) {
+	s := newService(t)
+	in, err := inbox.New(s.pool, &inbox.Config{Consumer: "billing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(group string) *lines {
+		log := &lines{}
+		_, _ = s.runOn(in, inboxkafka.Handle(record), inboxkafka.Config{
+			Group: group, SweepInterval: 100 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		}, 20*time.Millisecond)
+		return log
+	}
+	told := func(log *lines, other string) func() bool {
+		return func() bool {
+			return log.has("level=WARN", "an inbox of the same name", "other_group="+other+" ", "topic=transfers")
+		}
+	}
+	first := run("first")
+	s.await("the claim of the first", func() bool { return s.scalar("SELECT count(*) FROM inbox_retentions") == 1 })
+	again, second := run("first"), run("second")
+	s.await("a warning of the second group", told(second, "first"))
+	s.await("a warning of the first group", told(first, "second"))
+	s.await("a warning of its other process", told(again, "second"))
+	if first.has("other_group=first ") || again.has("other_group=first ") {
+		t.Error("a process is taken for another group")
+	}
+}

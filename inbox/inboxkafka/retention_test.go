@@ -78,7 +78,7 @@ func TestRetentionOfARunningConsumer(t *testing.T) {
 	}
 	eventually(t, "the derived retention", derived(10*time.Hour+2*time.Minute))
 	// Another process of the group, with other settings, comes and goes.
-	if err := r.inbox.Retain(t.Context(), time.Hour); err != nil {
+	if _, err := r.inbox.Claim(t.Context(), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the derived retention once more", func() bool { return r.inbox.kept() == 10*time.Hour+2*time.Minute })

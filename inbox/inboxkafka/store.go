@@ -33,7 +33,7 @@ type records interface {
 	Close(ctx context.Context, topic string, partition int32) error
 	Requested(ctx context.Context, limit int) ([]inboxloop.ParkedKey, error)
 	RetryFailed(ctx context.Context, key inboxloop.ParkedKey, why error) error
-	Retain(ctx context.Context, keep time.Duration, claimants ...string) error
+	Claim(ctx context.Context, keep time.Duration, claimants ...string) ([]inboxloop.OtherClaim, error)
 	Sweep(context.Context) (inbox.Swept, error)
 }
 

@@ -10,6 +10,8 @@
 //   - Open before the first message. If it reports a crash, a message that the process before was
 //     handling may have ended it: Started tells how often each message was begun, and Start records
 //     a beginning.
+//   - Claim, before the first message and now and then, so that marks are kept for as long as their
+//     messages may come again.
 //   - Seen to skip messages of a replay, many at a time.
 //   - Flush before it commits an offset, so that the offset never speaks for an effect that a crash
 //     could still take away.

@@ -2,14 +2,17 @@ package relay
 
 import (
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// refuseLarger makes the broker refuse batches of one partition that are larger than it says.
-func (r *rig) refuseLarger(bytes int) {
+// refuseLarger makes the broker refuse batches of one partition that are larger than it says. It
+// counts what is refused.
+func (r *rig) refuseLarger(bytes int) (refused *atomic.Int64) {
+	refused = new(atomic.Int64)
 	r.cluster.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		r.cluster.KeepControl()
 		produce := request.(*kmsg.ProduceRequest)
@@ -28,8 +31,12 @@ func (r *rig) refuseLarger(bytes int) {
 			}
 			response.Topics = append(response.Topics, answer)
 		}
+		if bad {
+			refused.Add(1)
+		}
 		return response, nil, bad
 	})
+	return refused
 }
 
 // A topic takes smaller batches than it says. Rows that it takes one by one are sent, however large
@@ -37,7 +44,7 @@ func (r *rig) refuseLarger(bytes int) {
 func TestRowsThatATopicTakesOneByOneAreNotRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.refuseLarger(700_000)
+	refused := r.refuseLarger(700_000)
 	cfg := r.config()
 	cfg.Compression = "none"
 	s := r.start(cfg)
@@ -58,5 +65,8 @@ func TestRowsThatATopicTakesOneByOneAreNotRefused(t *testing.T) {
 	s.stop()
 	for key, rows := range r.parkedRows() {
 		t.Errorf("%d rows of %s are parked, which the topic takes", len(rows), key)
+	}
+	if n := refused.Load(); n > 4 || len(s.takeovers) != 1 {
+		t.Errorf("batches were refused %d times, in %d sessions", n, len(s.takeovers))
 	}
 }

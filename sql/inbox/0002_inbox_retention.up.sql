@@ -114,7 +114,11 @@ $$;
 -- claim. A claim that is not repeated ends once every mark that was written while it was made is
 -- older than it asks for; one without an end does not end. A retention that was written to
 -- inbox_consumers by hand counts as the claim of ''.
-CREATE FUNCTION inbox_retain(consumer text, retention interval, claimants text[] DEFAULT '{""}') RETURNS void
+--
+-- Returns the claims of others under the same name, with their age: a group that claims for a topic
+-- of another one shares its marks.
+CREATE FUNCTION inbox_retain(consumer text, retention interval, claimants text[] DEFAULT '{""}')
+    RETURNS TABLE (claimant text, age interval)
     LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$
 #variable_conflict use_column
@@ -144,6 +148,8 @@ BEGIN
     IF FOUND THEN
         UPDATE "{schema}".inbox_sweeps SET next_at = NULL; -- what is due when was said by another retention
     END IF;
+    RETURN QUERY SELECT r.claimant, now() - r.claimed_at FROM "{schema}".inbox_retentions r
+     WHERE r.consumer = inbox_retain.consumer AND r.claimant <> ALL (claimants) AND r.claimant <> '';
 END
 $$;
 

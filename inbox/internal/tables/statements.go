@@ -189,7 +189,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7::text::jsonb)`),
 		Started: s(startedText),
 		Missing: `SELECT name FROM unnest($1::text::text[]) AS name WHERE to_regclass($2 || name) IS NULL ORDER BY name`,
 
-		Retain:        s(`SELECT {inbox_retain}($1, make_interval(secs => $2), $3::text::text[])`),
+		Retain: s(`SELECT claimant, extract(epoch FROM age)::float8
+FROM {inbox_retain}($1, make_interval(secs => $2), $3::text::text[])`),
 		AddWeeks:      s(`SELECT {inbox_add_weeks}()`),
 		EmptyWeek:     s(`SELECT {inbox_empty_week}()`),
 		DeleteMarks:   s(`SELECT partition, deleted FROM {inbox_delete_marks}()`),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/outbox-relay/relay/inbox"
+	"github.com/outbox-relay/relay/inbox/inboxloop"
 	"github.com/outbox-relay/relay/inbox/internal/transact"
 )
 
@@ -44,7 +46,7 @@ type Options struct {
 
 // Store is what a Keeper asks of an inbox.
 type Store interface {
-	Retain(ctx context.Context, keep time.Duration, claimants ...string) error
+	Claim(ctx context.Context, keep time.Duration, claimants ...string) ([]inboxloop.OtherClaim, error)
 	Sweep(context.Context) (inbox.Swept, error)
 }
 
@@ -56,6 +58,8 @@ type Keeper struct {
 	// keep is how long marks are kept, 0 being forever, unless that is unsettled.
 	keep      time.Duration
 	unsettled bool
+
+	claimed time.Time // when it was claimed last; zero before that
 }
 
 // lifetimes reads the settings of the topics. Topics that do not exist yet have no records, and are
@@ -194,9 +198,39 @@ func (k *Keeper) retain(ctx context.Context, keep time.Duration) error {
 	for n, topic := range k.Topics {
 		claimants[n] = k.Group + "/" + topic
 	}
-	return k.Persist(ctx, "set the retention of marks", func(ctx context.Context) error {
-		return k.Store.Retain(ctx, keep, claimants...)
+	var others []inboxloop.OtherClaim
+	now := time.Now()
+	err := k.Persist(ctx, "set the retention of marks", func(ctx context.Context) (err error) {
+		now = time.Now()
+		others, err = k.Store.Claim(ctx, keep, claimants...)
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	k.warnOf(others, now)
+	k.claimed = now
+	return nil
+}
+
+// warnOf tells of another group that reads a topic of this one under the same name of an inbox, and
+// so shares its marks. At the start that may be a group that has just been given up, because claims
+// are repeated at each SweepInterval; later only a claim that was repeated meanwhile counts.
+func (k *Keeper) warnOf(others []inboxloop.OtherClaim, now time.Time) {
+	recent := 2 * k.SweepInterval
+	if !k.claimed.IsZero() {
+		recent = now.Sub(k.claimed)
+	}
+	for _, other := range others {
+		slash := strings.LastIndex(other.Claimant, "/") // no name of a topic has one
+		if slash < 0 || other.Age > recent || !slices.Contains(k.Topics, other.Claimant[slash+1:]) {
+			continue
+		}
+		k.Log.Warn("another group reads this topic with an inbox of the same name: the two share their marks, so each "+
+			"message has its effect in one of them only, and each takes the other's sessions for crashed ones. Give each "+
+			"group its own name of an inbox, unless the other one has ended",
+			"other_group", other.Claimant[:slash], "topic", other.Claimant[slash+1:], "claimed_ago", other.Age)
+	}
 }
 
 func (k *Keeper) sweep(ctx context.Context) {
