@@ -23,3 +23,6 @@ var Titles = map[string]string{
 	Poller:          "home-made poller, one",
 	Pollers:         "home-made poller, four",
 }
+
+// recoveryRate is how many rows come a second while a contender is killed.
+const recoveryRate = 500

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/outbox-relay/relay/integration/kit"
 	"github.com/outbox-relay/relay/internal/bench/load"
@@ -61,12 +62,17 @@ func (r *run) drain(c contender, at outbox, head Head, rows, kills int) Drain {
 		r.t.Fatal(err)
 	}
 	first, last := w.ends()
-	d := Drain{Head: head, Rows: rows, Kills: kills, StartSeconds: rounded(first.at.Sub(began).Seconds(), 3), Faults: faults(events), Load: after.load(before)}
+	d := Drain{
+		Head: head, Rows: rows, Kills: kills, StartSeconds: rounded(first.at.Sub(began).Seconds(), 3), Faults: faults(events),
+	}
 	// Offsets count markers too, evenly enough.
 	d.RowsPerSecond = rounded(float64(rows)*(1-float64(first.offset)/float64(last.offset))/last.at.Sub(first.at).Seconds(), 0)
 	d.Kind = "drain"
 	if kills > 0 {
 		d.While = "killed"
+	} else {
+		spent := after.load(before)
+		d.Load = &spent
 	}
 	if err := c.suspend(ctx); err != nil {
 		r.t.Fatal(err)
@@ -129,6 +135,9 @@ func (w *watcher) look(ctx context.Context) error {
 	ends, err := w.admin.ListCommittedOffsets(ctx, w.topic)
 	if err == nil {
 		err = ends.Error()
+	}
+	if kerr.IsRetriable(err) {
+		return nil // a broker that is too busy loses its leaders for a moment
 	}
 	if err != nil {
 		return fmt.Errorf("list the committed end of topic %s: %w", w.topic, err)

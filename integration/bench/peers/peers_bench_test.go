@@ -4,9 +4,14 @@ package peers
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,13 +29,14 @@ func TestBenchPeers(t *testing.T) {
 	r := newRun(t, p)
 	r.describe()
 	for round := 1; round <= p.rounds; round++ {
-		r.report.Bares = append(r.report.Bares, r.bare(round))
+		note(r, &r.report.Bares, r.bare(round))
 		for i := range p.contenders {
 			// Each round begins with another one, so that none has always the quietest machine.
 			r.turn(p.contenders[(i+round-1)%len(p.contenders)], round)
 			r.write()
 		}
 	}
+	t.Logf("\n%s", r.report.Text())
 }
 
 // turn measures one contender once.
@@ -53,28 +59,46 @@ func (r *run) turn(name string, round int) {
 	}
 	head := Head{Contender: name, Round: round}
 	r.drain(c, at, head, r.plan.rows/5, 0) // for Java, which compiles what it uses
-	r.drained(r.drain(c, at, head, r.plan.rows, 0))
+	note(r, &r.report.Drains, r.drain(c, at, head, r.plan.rows, 0))
+	note(r, &r.report.Drains, r.coming(c, at, head, r.plan.rows/2))
 	if err := c.start(ctx); err != nil {
 		r.t.Fatal(err)
 	}
 	r.rates(c, at, head, "loaded")
+	if r.plan.rest > 0 && (name == Relay || name == Debezium) {
+		note(r, &r.report.Idles, r.idle(c, head))
+		r.rates(c, at, head, "rested")
+	}
+	note(r, &r.report.Recoveries, r.recovery(c, at, head))
+	if err := c.suspend(ctx); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.plan.kills > 0 {
+		note(r, &r.report.Drains, r.drain(c, at, head, r.plan.rows/5, r.plan.kills))
+	}
 	r.t.Logf("round %d: %s took %.0f s", round, name, time.Since(began).Seconds())
 }
 
-func (r *run) drained(d Drain) {
-	r.report.Drains = append(r.report.Drains, d)
-	r.t.Logf("round %d: %s: %+v", d.Round, d.Contender, d)
-}
-
-func (r *run) rates(c contender, at outbox, head Head, state string) {
-	r.t.Helper()
-	if err := pause(r.t.Context(), afterLoad); err != nil {
+// note keeps what was measured, and shows it.
+func note[T any](r *run, in *[]T, line T) {
+	*in = append(*in, line)
+	text, err := json.Marshal(line)
+	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.t.Logf("%s", text)
+}
+
+// rates measures the latency of a contender that runs at each rate.
+func (r *run) rates(c contender, at outbox, head Head, state string) {
+	r.t.Helper()
+	if state == "loaded" {
+		if err := pause(r.t.Context(), afterLoad); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 	for _, rate := range r.plan.rates {
-		l := r.latency(c, at, head, state, rate)
-		r.report.Latencies = append(r.report.Latencies, l)
-		r.t.Logf("round %d: %s: %+v", l.Round, l.Contender, l)
+		note(r, &r.report.Latencies, r.latency(c, at, head, state, rate))
 	}
 }
 
@@ -95,15 +119,6 @@ func (r *run) contender(name string, at outbox) contender {
 	return nil
 }
 
-// describe notes what is run, and where.
-func (r *run) describe() {
-	run := &r.report.Run
-	run.Kind = "run"
-	run.Rounds, run.Rows, run.Coming, run.Size, run.Partitions = r.plan.rounds, r.plan.rows, r.plan.coming, r.plan.size, r.plan.partitions
-	run.Rates, run.Seconds, run.Rest, run.Contenders = r.plan.rates, r.plan.seconds, r.plan.rest, r.plan.contenders
-	run.CPUs, run.Kafka, run.Debezium = runtime.NumCPU(), cluster.Version, connect.DebeziumVersion
-}
-
 // write writes what was found so far.
 func (r *run) write() {
 	r.t.Helper()
@@ -114,14 +129,43 @@ func (r *run) write() {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		r.t.Fatal(err)
 	}
-	lines, err := os.Create(filepath.Join(folder, "peers.jsonl"))
+	for name, write := range map[string]func(io.Writer) error{"peers.jsonl": r.report.WriteLines, "peers.html": r.report.WritePage} {
+		file, err := os.Create(filepath.Join(folder, name))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if err := errors.Join(write(file), file.Close()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// describe notes what is run, and where.
+func (r *run) describe() {
+	run := &r.report.Run
+	run.Kind = "run"
+	run.Rounds, run.Rows, run.Coming, run.Size, run.Partitions = r.plan.rounds, r.plan.rows, r.plan.coming, r.plan.size, r.plan.partitions
+	run.Rates, run.Seconds, run.Rest, run.Contenders = r.plan.rates, r.plan.seconds, r.plan.rest, r.plan.contenders
+	run.CPUs, run.Kafka, run.Debezium = runtime.NumCPU(), cluster.Version, connect.DebeziumVersion
+	run.Processor = lineOf(r.t, "/proc/cpuinfo", "model name")
+	kilobytes, err := strconv.Atoi(strings.TrimSuffix(lineOf(r.t, "/proc/meminfo", "MemTotal"), " kB"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.report.WriteLines(lines); err != nil {
-		r.t.Fatal(err)
+	run.Memory = rounded(float64(kilobytes)/(1<<20), 1)
+}
+
+// lineOf is what a file of /proc says under a name; "unknown" if it says nothing.
+func lineOf(t testing.TB, file, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := lines.Close(); err != nil {
-		r.t.Fatal(err)
+	for line := range strings.Lines(string(content)) {
+		if key, value, found := strings.Cut(line, ":"); found && strings.TrimSpace(key) == name {
+			return strings.TrimSpace(value)
+		}
 	}
+	return "unknown"
 }

@@ -29,10 +29,10 @@ type plan struct {
 // The plan of `make bench-peers`, and a short one to try it.
 func planOf(t testing.TB) plan {
 	t.Helper()
-	p := plan{rounds: 3, rows: 500_000, coming: 2000, rates: []int{50, 500, 2000, 5000}, seconds: 8, rest: 60, kills: 2,
+	p := plan{rounds: 3, rows: 500_000, coming: 2000, rates: []int{50, 500, 2000, 5000}, seconds: 8, rest: 60, kills: 1,
 		size: 200, partitions: 12, contenders: All}
 	if os.Getenv("RELAY_TEST_PEERS_SHORT") != "" {
-		p.rounds, p.rows, p.rates, p.seconds, p.rest, p.kills = 1, 50_000, []int{500}, 3, 0, 1
+		p.rounds, p.rows, p.rates, p.seconds, p.rest = 1, 50_000, []int{500}, 3, 0
 	}
 	p.rounds = kit.NumberOf(t, "RELAY_TEST_PEERS_ROUNDS", p.rounds)
 	p.rows = kit.NumberOf(t, "RELAY_TEST_PEERS_ROWS", p.rows)

@@ -79,7 +79,7 @@ type Drain struct {
 	StartSeconds float64 `json:"start_s"`
 	Kills        int     `json:"kills,omitempty"`
 	Faults
-	Load
+	*Load // nil if processes were killed, with what they had used
 }
 
 // Latency is that at a steady rate, in milliseconds from before the INSERT until a read_committed

@@ -106,11 +106,20 @@ type sample struct {
 
 func (r *run) sample(c contender) sample {
 	r.t.Helper()
+	s, err := r.trySample(c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// trySample is sample for other goroutines than the test's.
+func (r *run) trySample(c contender) (sample, error) {
 	s := sample{cpu: map[int]time.Duration{}}
 	for _, id := range c.ids() {
 		u, err := usage.Of(id)
 		if err != nil {
-			r.t.Fatal(err)
+			return s, err
 		}
 		s.cpu[id] = u.Processor
 		s.peak += u.Peak
@@ -118,16 +127,13 @@ func (r *run) sample(c contender) sample {
 	}
 	family, err := usage.Family(r.master)
 	if err != nil {
-		r.t.Fatal(err)
+		return s, err
 	}
 	s.postgres = family.Processor
 	err = kit.Ask(r.t, r.server.URL, `SELECT pg_current_wal_lsn() - '0/0'::pg_lsn, (SELECT sum(xact_commit + xact_rollback)::bigint FROM pg_stat_database)`,
 		nil, &s.wal, &s.commits)
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	s.at = time.Now()
-	return s
+	return s, err
 }
 
 // processor is what the processes of the contender have used since another sample, those that are
