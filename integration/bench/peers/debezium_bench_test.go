@@ -4,6 +4,7 @@ package peers
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,6 +23,7 @@ type debeziumContender struct {
 	outbox
 	worker    map[string]string // settings beyond those that must be
 	connector map[string]string
+	password  string // of its role, which has its name
 	running   *connect.Worker
 }
 
@@ -46,15 +48,14 @@ func (d *debeziumContender) settings() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	password, _ := u.User.Password()
 	settings := map[string]string{
 		"connector.class":                             "io.debezium.connector.postgresql.PostgresConnector",
 		"tasks.max":                                   "1",
 		"exactly.once.support":                        "required",
 		"database.hostname":                           u.Hostname(),
 		"database.port":                               u.Port(),
-		"database.user":                               u.User.Username(),
-		"database.password":                           password,
+		"database.user":                               d.name,
+		"database.password":                           d.password,
 		"database.dbname":                             u.Path[1:],
 		"topic.prefix":                                d.name,
 		"plugin.name":                                 "pgoutput",
@@ -85,6 +86,12 @@ func (d *debeziumContender) settings() (map[string]string, error) {
 // prepare starts a worker, and the connector, whose slot holds from then on what is inserted.
 func (d *debeziumContender) prepare(ctx context.Context) (err error) {
 	d.running, err = connect.Start(ctx, connect.Options{Bootstrap: d.brokers, Name: d.name, Properties: d.worker})
+	if err != nil {
+		return err
+	}
+	// The role of the tests has a password that not every client takes.
+	d.password = rand.Text()
+	err = execute(ctx, d.url, "CREATE ROLE "+d.name+" LOGIN SUPERUSER PASSWORD '"+d.password+"'")
 	if err != nil {
 		return err
 	}

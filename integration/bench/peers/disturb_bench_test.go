@@ -32,7 +32,7 @@ func (r *run) coming(c contender, at outbox, head Head, rows int) Drain {
 	ctx := r.t.Context()
 	topic, remove := r.topic()
 	defer remove()
-	r.fill(at, topic, rows)
+	r.fill(at, load.Backlog{Rows: rows, Topic: topic})
 	events := load.NewEvents(rows + r.plan.coming*int(comingLimit.Seconds()))
 	events.Inserted(0, rows)
 	var began, first, caught time.Time

@@ -29,12 +29,13 @@ const (
 // drain inserts a backlog while the contender is suspended, starts it and measures how fast the
 // backlog becomes readable. With kills, all its processes are killed so often on the way, and
 // started again. The contender is suspended afterwards.
-func (r *run) drain(c contender, at outbox, head Head, rows, kills int) Drain {
+func (r *run) drain(c contender, at outbox, head Head, backlog load.Backlog, kills int) Drain {
 	r.t.Helper()
-	ctx := r.t.Context()
+	ctx, rows := r.t.Context(), backlog.Rows
 	topic, remove := r.topic()
 	defer remove()
-	r.fill(at, topic, rows)
+	backlog.Topic = topic
+	r.fill(at, backlog)
 	before := r.sample(c)
 	w, err := r.watch(topic)
 	if err != nil {
@@ -68,10 +69,13 @@ func (r *run) drain(c contender, at outbox, head Head, rows, kills int) Drain {
 	// Offsets count markers too, evenly enough.
 	d.RowsPerSecond = rounded(float64(rows)*(1-float64(first.offset)/float64(last.offset))/last.at.Sub(first.at).Seconds(), 0)
 	d.Kind = "drain"
-	if kills > 0 {
+	spent := after.load(before)
+	switch {
+	case kills > 0:
 		d.While = "killed"
-	} else {
-		spent := after.load(before)
+	case backlog.Keys > 0:
+		d.While, d.Load = "busy", &spent
+	default:
 		d.Load = &spent
 	}
 	if err := c.suspend(ctx); err != nil {
@@ -81,10 +85,11 @@ func (r *run) drain(c contender, at outbox, head Head, rows, kills int) Drain {
 }
 
 // fill inserts a backlog and has the server write its dirty pages.
-func (r *run) fill(at outbox, topic string, rows int) {
+func (r *run) fill(at outbox, backlog load.Backlog) {
 	r.t.Helper()
 	conn := kit.Connect(r.t, at.url)
-	if _, err := (load.Backlog{Rows: rows, Size: r.plan.size, Topic: topic}).Insert(r.t.Context(), conn); err != nil {
+	backlog.Size = r.plan.size
+	if _, err := backlog.Insert(r.t.Context(), conn); err != nil {
 		r.t.Fatal(err)
 	}
 	if _, err := conn.Exec(r.t.Context(), "CHECKPOINT"); err != nil {

@@ -18,7 +18,12 @@ import (
 	"github.com/outbox-relay/relay/integration/cluster"
 	"github.com/outbox-relay/relay/integration/connect"
 	"github.com/outbox-relay/relay/integration/kit"
+	"github.com/outbox-relay/relay/internal/bench/load"
 )
+
+// busyKeys is how many aggregates a backlog of busy ones has: their events come so close to each
+// other that a batch has several of each, and the next batch too.
+const busyKeys = 100
 
 func TestMain(m *testing.M) { kit.Main(m) }
 
@@ -30,9 +35,8 @@ func TestBenchPeers(t *testing.T) {
 	r.describe()
 	for round := 1; round <= p.rounds; round++ {
 		note(r, &r.report.Bares, r.bare(round))
-		for i := range p.contenders {
-			// Each round begins with another one, so that none has always the quietest machine.
-			r.turn(p.contenders[(i+round-1)%len(p.contenders)], round)
+		for _, name := range p.of(round) {
+			r.turn(name, round)
 			r.write()
 		}
 	}
@@ -58,8 +62,9 @@ func (r *run) turn(name string, round int) {
 		r.t.Fatal(err)
 	}
 	head := Head{Contender: name, Round: round}
-	r.drain(c, at, head, r.plan.rows/5, 0) // for Java, which compiles what it uses
-	note(r, &r.report.Drains, r.drain(c, at, head, r.plan.rows, 0))
+	fifth := load.Backlog{Rows: r.plan.rows / 5}
+	r.drain(c, at, head, fifth, 0) // for Java, which compiles what it uses
+	note(r, &r.report.Drains, r.drain(c, at, head, load.Backlog{Rows: r.plan.rows}, 0))
 	note(r, &r.report.Drains, r.coming(c, at, head, r.plan.rows/2))
 	if err := c.start(ctx); err != nil {
 		r.t.Fatal(err)
@@ -73,8 +78,10 @@ func (r *run) turn(name string, round int) {
 	if err := c.suspend(ctx); err != nil {
 		r.t.Fatal(err)
 	}
+	fifth.Keys = busyKeys
+	note(r, &r.report.Drains, r.drain(c, at, head, fifth, 0))
 	if r.plan.kills > 0 {
-		note(r, &r.report.Drains, r.drain(c, at, head, r.plan.rows/5, r.plan.kills))
+		note(r, &r.report.Drains, r.drain(c, at, head, fifth, r.plan.kills))
 	}
 	r.t.Logf("round %d: %s took %.0f s", round, name, time.Since(began).Seconds())
 }
@@ -144,7 +151,7 @@ func (r *run) write() {
 func (r *run) describe() {
 	run := &r.report.Run
 	run.Kind = "run"
-	run.Rounds, run.Rows, run.Coming, run.Size, run.Partitions = r.plan.rounds, r.plan.rows, r.plan.coming, r.plan.size, r.plan.partitions
+	run.Rounds, run.Others, run.Rows, run.Coming, run.Size, run.Partitions = r.plan.rounds, r.plan.others, r.plan.rows, r.plan.coming, r.plan.size, r.plan.partitions
 	run.Rates, run.Seconds, run.Rest, run.Contenders = r.plan.rates, r.plan.seconds, r.plan.rest, r.plan.contenders
 	run.CPUs, run.Kafka, run.Debezium = runtime.NumCPU(), cluster.Version, connect.DebeziumVersion
 	run.Processor = lineOf(r.t, "/proc/cpuinfo", "model name")

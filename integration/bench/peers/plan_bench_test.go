@@ -14,7 +14,8 @@ import (
 
 // plan says what is measured. Each field has a variable of the environment.
 type plan struct {
-	rounds     int   // turns of each contender
+	rounds     int   // turns of the relay and of tuned Debezium
+	others     int   // turns of the others
 	rows       int   // of a backlog
 	coming     int   // rows a second that come while a backlog is drained
 	rates      []int // inserts a second at which latency is measured
@@ -26,15 +27,28 @@ type plan struct {
 	contenders []string
 }
 
+// of returns the contenders of a round. Each round begins with another one, so that none has always
+// the same predecessor.
+func (p plan) of(round int) (names []string) {
+	for i := range p.contenders {
+		name := p.contenders[(i+round-1)%len(p.contenders)]
+		if round <= p.others || name == Relay || name == Debezium {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 // The plan of `make bench-peers`, and a short one to try it.
 func planOf(t testing.TB) plan {
 	t.Helper()
-	p := plan{rounds: 3, rows: 500_000, coming: 2000, rates: []int{50, 500, 2000, 5000}, seconds: 8, rest: 60, kills: 1,
+	p := plan{rounds: 3, others: 1, rows: 400_000, coming: 2000, rates: []int{50, 500, 2000, 5000}, seconds: 8, rest: 60, kills: 1,
 		size: 200, partitions: 12, contenders: All}
 	if os.Getenv("RELAY_TEST_PEERS_SHORT") != "" {
 		p.rounds, p.rows, p.rates, p.seconds, p.rest = 1, 50_000, []int{500}, 3, 0
 	}
 	p.rounds = kit.NumberOf(t, "RELAY_TEST_PEERS_ROUNDS", p.rounds)
+	p.others = kit.NumberOf(t, "RELAY_TEST_PEERS_OTHERS", p.others)
 	p.rows = kit.NumberOf(t, "RELAY_TEST_PEERS_ROWS", p.rows)
 	p.coming = kit.NumberOf(t, "RELAY_TEST_PEERS_COMING", p.coming)
 	p.seconds = kit.NumberOf(t, "RELAY_TEST_PEERS_SECONDS", p.seconds)
@@ -58,7 +72,7 @@ func planOf(t testing.TB) plan {
 			}
 		}
 	}
-	if p.rounds < 1 || p.rows < 1000 || p.coming < 1 || p.seconds < 1 || p.rest < 0 || p.kills < 0 {
+	if p.rounds < 1 || p.others < 0 || p.rows < 1000 || p.coming < 1 || p.seconds < 1 || p.rest < 0 || p.kills < 0 {
 		t.Fatalf("a number of the plan is too small: %+v", p)
 	}
 	return p

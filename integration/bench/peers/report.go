@@ -28,6 +28,7 @@ type Head struct {
 type Run struct {
 	Head
 	Rounds     int      `json:"rounds"`
+	Others     int      `json:"other_rounds"` // of the contenders but the relay and tuned Debezium
 	Rows       int      `json:"rows"`
 	Coming     int      `json:"coming_per_s"`
 	Size       int      `json:"size"`
@@ -70,8 +71,8 @@ type Load struct {
 // the last.
 type Drain struct {
 	Head
-	// While is "" for a backlog alone, "coming" if rows come meanwhile, and "killed" if the contender
-	// is killed in the middle.
+	// While is "" for a backlog alone, "coming" if rows come meanwhile, "busy" if the rows belong to few
+	// aggregates, and "killed" if besides the contender is killed in the middle.
 	While         string  `json:"while,omitempty"`
 	Rows          int     `json:"rows"`
 	RowsPerSecond float64 `json:"rows_per_s"`

@@ -22,6 +22,7 @@ func example() *Report {
 			r.Drains = append(r.Drains,
 				Drain{Head: head("drain", c), Rows: 500_000, RowsPerSecond: 100_000 * n, Load: &Load{CPU: 1.5, PeakRSS: 70, WAL: 5_000_000}},
 				Drain{Head: head("drain", c), While: "coming", Rows: 260_000, RowsPerSecond: 90_000, Load: &Load{}},
+				Drain{Head: head("drain", c), While: "busy", Rows: 100_000, RowsPerSecond: 80_000, Faults: Faults{Reordered: 5}, Load: &Load{}},
 				Drain{Head: head("drain", c), While: "killed", Rows: 100_000, RowsPerSecond: 80_000, Kills: 1, Faults: Faults{Doubled: 1000}})
 			for _, rate := range r.Run.Rates {
 				r.Latencies = append(r.Latencies, Latency{Head: head("latency", c), State: "loaded", Rate: rate, Achieved: 500, Events: 4000,
@@ -43,7 +44,7 @@ func TestLinesAreReadAsTheyWereWritten(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, example()) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if strings.Count(text.String(), "\n") != 1+2*(1+2*(3+2+1)+1) {
+	if strings.Count(text.String(), "\n") != 1+2*(1+2*(4+2+1)+1) {
 		t.Errorf("lines:\n%s", text.String())
 	}
 	for _, broken := range []string{`{"kind":"other"}`, `{"kind":`, `{"kind":"drain","rows":"many"}`} {
@@ -59,7 +60,7 @@ func TestTheTextHasMediansAndFaults(t *testing.T) {
 		"Drain of 500,000 rows of 200 bytes; medians of 2 rounds", "| relay | 150,000 | 90,000 |",
 		"| relay | 6.00 / 30.0 | 6.00 / 30.0 |", "| a bare transaction of one record | 1.50 / 4.50 |  |",
 		"| relay | 1.00 | 0.00 | 20.0 | 45.0 | 1.50 |", "| home-made poller, one |  |  |  |  | 1.50 |",
-		"| relay | 0 / 0 / 8 / 0 | 2 / 2,000 / 0 / 0 |", // 4 latencies; 2 recoveries and 2 drains
+		"| relay | 0 / 0 / 8 / 0 | 0 / 0 / 10 / 0 | 2 / 2,000 / 0 / 0 |", // 4 latencies; 2 recoveries and 2 drains
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in:\n%s", want, text)

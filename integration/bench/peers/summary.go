@@ -56,31 +56,40 @@ func peak(d Drain) float64             { return d.PeakRSS }
 func p50(l Latency) float64 { return l.P50 }
 func p99(l Latency) float64 { return l.P99 }
 
-// Faults are those of all measurements of a contender: without a kill, and with.
-func (r *Report) faults(contender string) (undisturbed, killed Faults) {
-	add := func(to *Faults, f Faults) {
+// The conditions for which faults are counted apart.
+const (
+	undisturbed = iota
+	busy        // rows of few aggregates
+	killed
+	conditions
+)
+
+// faults are those of all measurements of a contender, by condition.
+func (r *Report) faults(contender string) (sums [conditions]Faults) {
+	add := func(condition int, of string, f Faults) {
+		if of != contender {
+			return
+		}
+		to := &sums[condition]
 		to.Lost, to.Doubled, to.Reordered, to.Invented = to.Lost+f.Lost, to.Doubled+f.Doubled, to.Reordered+f.Reordered, to.Invented+f.Invented
 	}
 	for _, d := range r.Drains {
-		switch {
-		case d.Contender != contender:
-		case d.Kills > 0:
-			add(&killed, d.Faults)
+		switch d.While {
+		case "killed":
+			add(killed, d.Contender, d.Faults)
+		case "busy":
+			add(busy, d.Contender, d.Faults)
 		default:
-			add(&undisturbed, d.Faults)
+			add(undisturbed, d.Contender, d.Faults)
 		}
 	}
 	for _, l := range r.Latencies {
-		if l.Contender == contender {
-			add(&undisturbed, l.Faults)
-		}
+		add(undisturbed, l.Contender, l.Faults)
 	}
 	for _, v := range r.Recoveries {
-		if v.Contender == contender {
-			add(&killed, v.Faults)
-		}
+		add(killed, v.Contender, v.Faults)
 	}
-	return undisturbed, killed
+	return sums
 }
 
 // contenders are those of the run, in the order of All.
@@ -173,14 +182,14 @@ func (r *Report) idleTable() table {
 func (r *Report) faultTable() table {
 	t := table{
 		Title: "What arrived beside what was committed, all rounds: lost / doubled / reordered / invented",
-		Head:  []string{"", "undisturbed", "with kills"},
+		Head:  []string{"", "undisturbed", "few busy aggregates", "with kills"},
 	}
 	text := func(f Faults) string {
 		return fmt.Sprintf("%s / %s / %s / %s", grouped(f.Lost), grouped(f.Doubled), grouped(f.Reordered), grouped(f.Invented))
 	}
 	for _, c := range r.contenders() {
-		undisturbed, killed := r.faults(c)
-		t.Rows = append(t.Rows, []string{Titles[c], text(undisturbed), text(killed)})
+		of := r.faults(c)
+		t.Rows = append(t.Rows, []string{Titles[c], text(of[undisturbed]), text(of[busy]), text(of[killed])})
 	}
 	return t
 }

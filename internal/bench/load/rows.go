@@ -32,6 +32,8 @@ type Backlog struct {
 	Rows int
 	// Size is how many bytes a payload has, at least 8.
 	Size int
+	// Keys is how many aggregates the rows belong to, in turn. Defaults to Aggregates.
+	Keys int
 	// Topic is that which the rows name. Defaults to none: where they go is left to who publishes.
 	Topic string
 	// Tell is told how many rows have been inserted. Defaults to nothing.
@@ -40,8 +42,11 @@ type Backlog struct {
 
 // Insert inserts the rows and returns the id of the last transaction that did.
 func (b Backlog) Insert(ctx context.Context, conn *pgx.Conn) (xid string, err error) {
+	if b.Keys == 0 {
+		b.Keys = Aggregates
+	}
 	query := `INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload)
-SELECT '` + AggregateType + `', (i % ` + strconv.Itoa(Aggregates) + `)::text, '` + EventType + `', nullif($3::text, ''), ` +
+SELECT '` + AggregateType + `', (i % ` + strconv.Itoa(b.Keys) + `)::text, '` + EventType + `', nullif($3::text, ''), ` +
 		payloadExpression(b.Size) + ` FROM generate_series($1::bigint, $2::bigint) i`
 	for from := 0; from < b.Rows; from += fillStep {
 		to := min(from+fillStep, b.Rows)
