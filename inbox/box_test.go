@@ -45,6 +45,7 @@ type either interface {
 	Open(ctx context.Context, topic string, partition int32) (bool, error)
 	Close(ctx context.Context, topic string, partition int32) error
 	Requested(ctx context.Context, limit int) ([]inboxloop.ParkedKey, error)
+	Parked(context.Context) (keys int64, oldest time.Duration, err error)
 	RetryFailed(context.Context, inboxloop.ParkedKey, error) error
 	Check(context.Context) error
 	Incarnation(context.Context) (inboxloop.Incarnation, error)

@@ -215,6 +215,27 @@ func TestRequestedNamesTheKeysOfThisConsumerTheOldestRequestFirst(t *testing.T) 
 	})
 }
 
+func TestParkedKeysOfThisConsumerAreCountedWithTheAgeOfTheFirst(t *testing.T) {
+	each(t, func(w *world) {
+		if keys, oldest, err := w.Parked(w.Context()); keys != 0 || oldest != 0 || err != nil {
+			w.Fatalf("nothing is parked, and Parked gave %d, %v, %v", keys, oldest, err)
+		}
+		for _, k := range []string{"a", "b"} {
+			w.park(message(k, k))
+		}
+		w.park(message("a2", "a"))
+		other := w.process(func(c *inbox.Config) { c.Consumer = "mailing" })
+		if _, err := other.Park(w.Context(), message("x", "x"), inbox.CauseAttempts, 1, nil); err != nil {
+			w.Fatal(err)
+		}
+		w.do("UPDATE inbox_parked_keys SET parked_at = now() - interval '1 h' WHERE key = 'b'")
+		keys, oldest, err := w.Parked(w.Context())
+		if keys != 2 || oldest < time.Hour || oldest > time.Hour+time.Minute || err != nil {
+			w.Fatalf("Parked gave %d, %v, %v; want 2 keys of an hour", keys, oldest, err)
+		}
+	})
+}
+
 // What is parked for its size has no payload: a handler that got it would take it for a tombstone.
 func TestWhatWasNotReadIsNotRetried(t *testing.T) {
 	each(t, func(w *world) {

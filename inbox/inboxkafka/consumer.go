@@ -45,6 +45,9 @@ type Consumer struct {
 	ran       atomic.Bool
 
 	failures, retries, retriesFailed atomic.Int64 // see Stats
+	commitsDone, commitsFailed       atomic.Int64
+	pauses                           atomic.Int64
+	parked                           atomic.Pointer[parkedKeys] // as they were counted last
 }
 
 // New returns a consumer that handles the messages of its topics with the handler, under the
@@ -84,12 +87,22 @@ func newConsumer(in store, name string, config *Config) (*Consumer, error) {
 	c.handling, c.end = context.WithCancel(context.Background())
 	c.sched = schedule.New(c.schedule())
 	c.commits = &offsets.Committer{
-		Sched: c.sched, Interval: cfg.CommitInterval, Log: c.log, Flush: in.Flush, Told: c.hooks.committed,
+		Sched: c.sched, Interval: cfg.CommitInterval, Log: c.log, Flush: in.Flush, Told: c.committed,
 	}
 	if err := c.checkOptions(); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// committed is told of each offset that was committed, or was not.
+func (c *Consumer) committed(at schedule.TopicPartition, offset int64, err error) {
+	if err != nil {
+		c.commitsFailed.Add(1)
+	} else {
+		c.commitsDone.Add(1)
+	}
+	c.hooks.committed(at, offset, err)
 }
 
 // schedule are the options of the scheduler.
@@ -140,6 +153,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	beside.Go(func() { c.fetch(background) })
 	beside.Go(func() { c.commits.Run(background, c.client) })
 	beside.Go(func() { c.retryLoop(background) })
+	beside.Go(func() { c.countParked(background) })
 	beside.Go(func() { keeper.Run(background) })
 	beside.Go(func() { ends.Run(background) })
 	for range c.cfg.Workers {

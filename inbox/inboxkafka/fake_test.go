@@ -247,6 +247,16 @@ func (f *fakeInbox) Close(_ context.Context, topic string, partition int32) erro
 	return f.away
 }
 
+func (f *fakeInbox) Parked(context.Context) (keys int64, oldest time.Duration, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	parked := map[string]bool{}
+	for _, p := range f.parked {
+		parked[keyOf(p.Topic, p.Key)] = true
+	}
+	return int64(len(parked)), time.Minute, f.away
+}
+
 func (f *fakeInbox) Requested(_ context.Context, limit int) ([]inboxloop.ParkedKey, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

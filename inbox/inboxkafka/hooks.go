@@ -18,6 +18,10 @@ type Hooks struct {
 	// for a duplicate that was only looked up).
 	Handled func(ctx context.Context, m inbox.Message, result inbox.Result, failures int, took time.Duration)
 
+	// Transaction is told of each call of the inbox for one message or a batch, whatever came of it:
+	// for how many messages it was, and how long it took, with the handler.
+	Transaction func(ctx context.Context, messages int, took time.Duration)
+
 	// Failed receives each message that failed and is tried again: with how often it has failed by
 	// now, and how long its key waits.
 	Failed func(ctx context.Context, m inbox.Message, failures int, wait time.Duration, err error)
@@ -71,6 +75,12 @@ func (h *hooks) resumed(after time.Duration) {
 func (h *hooks) handled(m inbox.Message, result inbox.Result, failures int, took time.Duration) {
 	if h.Handled != nil {
 		h.Handled(h.ctx, m, result, failures, took)
+	}
+}
+
+func (h *hooks) transaction(messages int, took time.Duration) {
+	if h.Transaction != nil {
+		h.Transaction(h.ctx, messages, took)
 	}
 }
 

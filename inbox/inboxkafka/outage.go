@@ -18,6 +18,9 @@ func (c *Consumer) unavailable(err error) {
 		return
 	}
 	first := c.sched.Trip(c.cfg.BackoffMin, c.cfg.BackoffMax)
+	if first {
+		c.pauses.Add(1)
+	}
 	switch {
 	case first && errors.Is(err, inbox.ErrOwnStatement):
 		c.log.Error("paused: the inbox cannot work with its tables; nothing is lost or parked, and it tries again",

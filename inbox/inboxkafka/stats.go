@@ -4,6 +4,9 @@ import "time"
 
 // Stats is a snapshot of what a Consumer does and has done since it was made, for metrics.
 type Stats struct {
+	// Group is the consumer group.
+	Group string
+
 	// Processed, Duplicates, Parked and Audited count messages that are done, by their result.
 	// Skipped are duplicates that were looked up before they were handled; they are not among
 	// Duplicates.
@@ -27,7 +30,17 @@ type Stats struct {
 	// InFlight is how many transactions run right now.
 	InFlight int
 
-	// PausedSince is since when the consumer pauses; zero if it does not.
+	// Commits and CommitsFailed count offsets that were committed, or were not.
+	Commits, CommitsFailed int64
+
+	// ParkedKeys are keys with parked messages, of all processes and topics of this consumer, as they
+	// were counted at ParkedRead, some seconds ago; 10,000 of them at most are counted. ParkedSince
+	// is when the first of them was parked. ParkedRead is zero before the first count.
+	ParkedKeys              int64
+	ParkedSince, ParkedRead time.Time
+
+	// Pauses counts how often the consumer has paused. PausedSince is since when the consumer pauses; zero if it does not.
+	Pauses      int64
 	PausedSince time.Time
 
 	// Partitions are those that this process works on.
@@ -53,9 +66,20 @@ type PartitionStats struct {
 	// they are passed.
 	Lag int64
 
+	// Progress is when Watermark moved last; before that, when the partition was assigned.
+	Progress time.Time
+
 	// Held is how many of its records are in this process. Waiting is how many keys wait after a
-	// failure.
+	// failure, or for a retry of what is parked before.
 	Held, Waiting int
+
+	// Blocked is how many keys have a first message that has failed and is not done yet, and
+	// BlockedSince when the first of them failed first; zero if there is none.
+	Blocked      int
+	BlockedSince time.Time
+
+	// Oldest is the time of the oldest record in this process; zero if there is none.
+	Oldest time.Time
 
 	// Paused is whether nothing is fetched, since enough is held.
 	Paused bool
@@ -65,9 +89,13 @@ type PartitionStats struct {
 func (c *Consumer) Stats() Stats {
 	s := c.sched.Snapshot()
 	stats := Stats{
+		Group: c.cfg.Group, Commits: c.commitsDone.Load(), CommitsFailed: c.commitsFailed.Load(), Pauses: c.pauses.Load(),
 		Processed: s.Processed, Duplicates: s.Duplicates, Parked: s.Parked, Audited: s.Audited, Skipped: s.Skipped,
 		Failures: c.failures.Load(), Retried: c.retries.Load(), RetriesFailed: c.retriesFailed.Load(), Deleted: s.Deleted,
 		Held: s.Held, HeldBytes: s.HeldBytes, InFlight: s.InFlight, PausedSince: s.PausedSince,
+	}
+	if parked := c.parked.Load(); parked != nil {
+		stats.ParkedKeys, stats.ParkedSince, stats.ParkedRead = parked.keys, parked.since, parked.read
 	}
 	for _, p := range s.Partitions {
 		stats.Partitions = append(stats.Partitions, PartitionStats(p))

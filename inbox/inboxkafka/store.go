@@ -32,6 +32,7 @@ type records interface {
 	Open(ctx context.Context, topic string, partition int32) (crashed bool, err error)
 	Close(ctx context.Context, topic string, partition int32) error
 	Requested(ctx context.Context, limit int) ([]inboxloop.ParkedKey, error)
+	Parked(context.Context) (keys int64, oldest time.Duration, err error)
 	RetryFailed(ctx context.Context, key inboxloop.ParkedKey, why error) error
 	Claim(ctx context.Context, keep time.Duration, claimants ...string) ([]inboxloop.OtherClaim, error)
 	Sweep(context.Context) (inbox.Swept, error)

@@ -49,6 +49,7 @@ func (c *Consumer) handle(j *schedule.Job) []schedule.Decision {
 		outcomes, err = c.store.handleBatch(ctx, messages, &raised)
 	}
 	took := time.Since(began)
+	c.hooks.transaction(len(j.Items), took)
 	if raised.Load() && inbox.IsUnavailable(err) {
 		// One of them may be why, and then it would take the others along forever.
 		for _, i := range j.Items {

@@ -36,7 +36,10 @@ func must(metrics []Metric, err error) func(t *testing.T) []Metric {
 
 // tables are those of docs/metrics.md, by the comment before each.
 func tables(t *testing.T) map[string][]Metric {
-	return map[string][]Metric{"<!-- metrics of relays -->": must(RelayMetrics())(t)}
+	return map[string][]Metric{
+		"<!-- metrics of relays -->":    must(RelayMetrics())(t),
+		"<!-- metrics of consumers -->": must(InboxMetrics())(t),
+	}
 }
 
 // The tables are made from what is registered.
@@ -85,7 +88,7 @@ func TestNamesFollowTheConventionsOfPrometheus(t *testing.T) {
 
 // notMetrics are other names in pages that look like metrics: tables, functions and roles.
 var notMetrics = []string{"relay_lanes", "relay_bindings", "relay_recoveries", "relay_operator", "relay_migrations", "inbox_consumer",
-	"inbox_operator"}
+	"inbox_operator", "inbox_parked", "inbox_audit"}
 
 // files are what people and programs read of metrics.
 func files(t *testing.T) []string {

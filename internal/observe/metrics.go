@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/outbox-relay/relay"
+	"github.com/outbox-relay/relay/inbox/inboxkafka"
+	"github.com/outbox-relay/relay/inbox/inboxprom"
 	"github.com/outbox-relay/relay/internal/telemetry"
 )
 
@@ -77,8 +79,33 @@ func list(from prometheus.Gatherer, prefix string) ([]Metric, error) {
 	return all, nil
 }
 
+// consumer is one that has a partition.
+type consumer struct{}
+
+func (consumer) Stats() inboxkafka.Stats {
+	return inboxkafka.Stats{Group: "group", ParkedRead: time.Now(), Partitions: []inboxkafka.PartitionStats{{Topic: "topic"}}}
+}
+
+// InboxMetrics returns those of consumers, in the order of their names.
+func InboxMetrics() ([]Metric, error) {
+	m := inboxprom.New()
+	m.Watch(consumer{})
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(m); err != nil {
+		return nil, fmt.Errorf("register the metrics of a consumer: %w", err)
+	}
+	return list(registry, "inbox_")
+}
+
 // All returns the metrics of relays and of consumers.
-func All() ([]Metric, error) { return RelayMetrics() }
+func All() ([]Metric, error) {
+	ofRelays, err := RelayMetrics()
+	if err != nil {
+		return nil, err
+	}
+	ofConsumers, err := InboxMetrics()
+	return append(ofRelays, ofConsumers...), err
+}
 
 // named finds what looks like the name of a metric of ours.
 var named = regexp.MustCompile(`\b(?:relay|inbox)_[a-z_]+\b`)

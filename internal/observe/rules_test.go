@@ -42,7 +42,7 @@ func rules(t *testing.T, name string) []rule {
 }
 
 // ruleFiles are the names of the files of rules.
-var ruleFiles = []string{"relay"}
+var ruleFiles = []string{"relay", "inbox"}
 
 func TestEachAlertHasARunbookAndACase(t *testing.T) {
 	const page = "https://github.com/outbox-relay/relay/blob/main/"

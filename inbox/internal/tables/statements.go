@@ -13,6 +13,7 @@ type Statements struct {
 	Mark, Park, AddKey, FindKey                          string
 	Head, ClaimKey, LockKey, DropKey, DropParked, Failed string
 	KeyState, Requested, EndRequest, DropStarted         string
+	CountParked                                          string
 	Start, StartParked, DropManyStarted                  string
 	OpenSession, CloseSession, Flush                     string
 	Claim, SeeClaim, FailClaim, SettleClaim, DropMark    string
@@ -150,6 +151,8 @@ AND NOT EXISTS (SELECT FROM {inbox_parked} p WHERE p.key_id = $1)`),
 		DropParked: s(`DELETE FROM {inbox_parked} WHERE id = $1`),
 		KeyState:   s(`SELECT requested_at IS NOT NULL FROM {inbox_parked_keys} WHERE id = $1`),
 		Requested:  s(requestedText),
+		CountParked: s(`SELECT count(*), greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(parked_at)), 0))::float8
+FROM (SELECT parked_at FROM {inbox_parked_keys} WHERE consumer = $1 LIMIT $2) k`),
 		EndRequest: s(`UPDATE {inbox_parked_keys}
 			SET requested_at = NULL, requested_by = NULL, reason = NULL WHERE id = $1`),
 		Failed: s(`UPDATE {inbox_parked} SET error = $2, attempts = attempts + 1

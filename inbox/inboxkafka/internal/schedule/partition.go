@@ -35,6 +35,7 @@ type queue struct {
 	taken    int // the first ones, in flight
 	state    queueState
 	stopWait func() bool // while a timer runs
+	failing  time.Time   // when its first message failed first; zero if it has not
 
 	// wait and front are gathered from the decisions of a job.
 	wait  time.Duration
@@ -89,6 +90,7 @@ type Partition struct {
 	results  int
 	doubles  int
 
+	assigned  time.Time
 	moved     time.Time // when its watermark did so last, or became one
 	committed Position
 	start     int64 // where its log begins, and
@@ -100,7 +102,7 @@ func newPartition(parent context.Context, at TopicPartition) *Partition {
 	p := &Partition{
 		TopicPartition: at, Arrived: make(chan struct{}, 1), IntakeDone: make(chan struct{}), Drained: make(chan struct{}),
 		queues: map[*queue]struct{}{}, byKey: map[string]*queue{},
-		checking: true, committed: Position{Offset: -1}, start: -1, stable: -1, behind: -1,
+		assigned: time.Now(), checking: true, committed: Position{Offset: -1}, start: -1, stable: -1, behind: -1,
 	}
 	p.handling, p.Stop = context.WithCancel(parent)
 	p.Intake, p.stopIntake = context.WithCancel(p.handling)

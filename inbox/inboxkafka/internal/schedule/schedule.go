@@ -343,6 +343,9 @@ func (s *Scheduler) putBack(q *queue) {
 		p.forget(q)
 	case wait > 0:
 		q.state = waiting
+		if q.failing.IsZero() {
+			q.failing = time.Now()
+		}
 		q.stopWait = s.options.After(wait, func() { s.endWait(q) })
 	default:
 		s.enqueue(q, front)
@@ -360,6 +363,7 @@ func (s *Scheduler) endWait(q *queue) {
 // drop takes a message out of its key.
 func (q *queue) drop(i *Item) {
 	if q.items[0] == i { // nearly always
+		q.failing = time.Time{}
 		q.items[0] = nil
 		q.items = q.items[1:]
 		return

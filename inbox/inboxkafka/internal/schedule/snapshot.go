@@ -32,7 +32,11 @@ type PartitionState struct {
 	Watermark, Committed int64
 	Stable               int64
 	Lag                  int64
+	Progress             time.Time
 	Held, Waiting        int
+	Blocked              int
+	BlockedSince         time.Time
+	Oldest               time.Time
 	Paused               bool
 }
 
@@ -65,7 +69,10 @@ func (s *Scheduler) Snapshot() Snapshot {
 func (s *Scheduler) stateOf(p *Partition) PartitionState {
 	state := PartitionState{
 		Topic: p.Topic, Partition: p.Number, Watermark: s.reached(p), Committed: p.committed.Offset,
-		Stable: p.stable, Lag: -1, Held: p.held, Paused: p.paused,
+		Stable: p.stable, Lag: -1, Held: p.held, Paused: p.paused, Progress: p.assigned,
+	}
+	if p.moved.After(p.assigned) {
+		state.Progress = p.moved
 	}
 	if state.Watermark >= 0 && state.Stable >= 0 {
 		state.Lag = max(0, state.Stable-state.Watermark)
@@ -74,6 +81,24 @@ func (s *Scheduler) stateOf(p *Partition) PartitionState {
 		if q.state == waiting {
 			state.Waiting++
 		}
+		if !q.failing.IsZero() {
+			state.Blocked++
+			state.BlockedSince = earlier(state.BlockedSince, q.failing)
+		}
+		if len(q.items) > 0 {
+			state.Oldest = earlier(state.Oldest, q.items[0].Message.Time)
+		}
+	}
+	if len(p.incoming) > 0 {
+		state.Oldest = earlier(state.Oldest, p.incoming[0].Message.Time)
 	}
 	return state
+}
+
+// earlier returns the earlier of two times; a zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
