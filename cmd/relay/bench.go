@@ -59,6 +59,7 @@ func benchFlags() []cli.Flag {
 		&cli.IntFlag{Name: "seconds", Value: 15, Usage: "measure latency for `N` seconds at each rate; unset, 15"},
 		&cli.IntFlag{Name: "parked-keys", Usage: "drain also with `N` of the 10,000 aggregates of the backlog parked"},
 		&cli.IntFlag{Name: "retained", Usage: "drain also with `N` published rows behind the backlog in the table"},
+		&cli.BoolFlag{Name: "trace", Usage: "say where the time of the events went, at each rate, step by step"},
 		&cli.BoolFlag{Name: "open-transaction", Usage: "drain also while another transaction stays open"},
 	}
 }
@@ -104,8 +105,8 @@ func (p program) bench(c *cli.Context) error {
 		Partitions: int32(c.Int("partitions")),
 		Rates:      rates, Duration: time.Duration(c.Int("seconds")) * time.Second,
 		Retained: c.Int("retained"), OpenTransaction: c.Bool("open-transaction"),
-		ParkedKeys: c.Int("parked-keys"),
-		Environ:    p.benchEnviron(loaded),
+		ParkedKeys: c.Int("parked-keys"), Trace: c.Bool("trace"),
+		Environ: p.benchEnviron(loaded),
 	}
 	self, err := os.Executable()
 	if err != nil {

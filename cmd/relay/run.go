@@ -34,7 +34,7 @@ Examples:
    relay run --database-url postgres://relay@db:5432/app --brokers kafka:9092
    relay run --config /etc/relay/relay.yaml --log-level debug
    RELAY_BROKERS=a:9092,b:9092 relay run --database-url "host=db dbname=app user=relay"`,
-		Flags: append(settingFlags(), profileFlag(true)),
+		Flags: append(settingFlags(), profileFlag(true), traceFlag()),
 		Action: func(c *cli.Context) error {
 			cfg, err := p.load(c, config.Everything)
 			if err != nil {
@@ -45,7 +45,9 @@ Examples:
 				return err
 			}
 			p.boundMemory(cfg.Relay)
-			return profiled(c.String("profile"), func() error { return p.runRelay(ctx, cfg) })
+			return profiled(c.String("profile"), func() error {
+				return traced(ctx, c.String("trace"), func(ctx context.Context) error { return p.runRelay(ctx, cfg) })
+			})
 		},
 	}
 }

@@ -132,17 +132,23 @@ func (b *bench) latencies(ctx context.Context, p *place, r *Result) (err error) 
 	if err != nil {
 		return err
 	}
-	c, err := StartRelay(ctx, b.cfg, p.url, p.name, topic)
+	traces, err := b.traces()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Stop(context.Background())) }()
+	defer func() { err = errors.Join(err, traces.remove()) }()
+	c, err := StartRelay(ctx, traces.asked(b.cfg), p.url, p.name, topic)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Stop(context.Background()), traces.read(err, r.Rates)) }()
 	for _, rate := range b.cfg.Rates {
-		found, err := b.steady(ctx, p, rate)
+		found, events, err := b.steady(ctx, p, rate)
 		if err != nil {
 			return err
 		}
 		r.Rates = append(r.Rates, found)
+		traces.events = append(traces.events, events)
 		b.event("at %s inserts/s: p50 %.1f ms, p99 %.1f ms, max %.1f ms", grouped(rate), found.P50, found.P99, found.Max)
 	}
 	r.Latency = r.Rates[0].Latency

@@ -73,6 +73,10 @@ type Config struct {
 	// too. Defaults to 0: no such drain.
 	ParkedKeys int
 
+	// Trace says at each rate where the time of the events went, for which the relay writes when each
+	// step of each batch was done. The relay must know run --trace. Defaults to false.
+	Trace bool
+
 	// StartTimeout bounds the wait for Postgres, and for the relay to take its lane over. Defaults to
 	// 30 s.
 	StartTimeout time.Duration

@@ -24,17 +24,17 @@ const (
 
 // steady inserts events, one a transaction, at the rate, while a relay runs, and measures from the
 // return of the commit to the arrival at a read_committed consumer.
-func (b *bench) steady(ctx context.Context, p *place, rate int) (_ Rate, err error) {
+func (b *bench) steady(ctx context.Context, p *place, rate int) (_ Rate, _ *load.Events, err error) {
 	topic, remove, err := b.site.newTopic(ctx, b.cfg.Partitions)
 	if err != nil {
-		return Rate{}, err
+		return Rate{}, nil, err
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	n := int(float64(rate) * (b.cfg.Duration + latencyWarmUp).Seconds())
-	skip := int(float64(rate) * latencyWarmUp.Seconds())
+	skip := warmedUp(rate)
 	consumer, err := load.Consumer(b.cfg.Brokers, topic, b.cfg.KafkaOptions...)
 	if err != nil {
-		return Rate{}, err
+		return Rate{}, nil, err
 	}
 	defer consumer.Close()
 	b.progress("latency at %s inserts/s: %.0f s", grouped(rate), (b.cfg.Duration + latencyWarmUp).Seconds())
@@ -44,14 +44,17 @@ func (b *bench) steady(ctx context.Context, p *place, rate int) (_ Rate, err err
 		err = events.Complete()
 	}
 	if err != nil {
-		return Rate{}, fmt.Errorf("at %s inserts/s: %w", grouped(rate), err)
+		return Rate{}, nil, fmt.Errorf("at %s inserts/s: %w", grouped(rate), err)
 	}
 	first, last := slices.MinFunc(events.Began, time.Time.Compare), slices.MaxFunc(events.Committed, time.Time.Compare)
 	return Rate{
 		Rate: rate, Achieved: round(float64(n)/last.Sub(first).Seconds(), 0), Events: n - skip,
 		Latency: load.LatencyOf(events.Since(events.Committed, skip)),
-	}, nil
+	}, events, nil
 }
+
+// warmedUp is how many events at a rate do not count.
+func warmedUp(rate int) int { return int(float64(rate) * latencyWarmUp.Seconds()) }
 
 // How many Kafka transactions of one record are measured, and the time from one to the next: enough
 // for the markers of the last to be written, as a broker otherwise makes the next one of the same

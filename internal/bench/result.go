@@ -60,6 +60,8 @@ type Rate struct {
 	Achieved float64 `json:"achieved_per_s"`
 	Events   int     `json:"events"`
 	Latency
+	// Trace is null if none was asked for.
+	Trace *Trace `json:"trace"`
 }
 
 // Drain is what one drain of a backlog took.
@@ -119,6 +121,11 @@ func (r *Result) Text() string {
 		fmt.Fprintf(&t, line, grouped(rate.Rate)+" inserts/s", rate.P50, rate.P99, rate.Max, remark)
 	}
 	fmt.Fprintf(&t, line, "a bare transaction of one record", r.BareP50, r.BareP99, r.BareMax, "")
+	for _, rate := range r.Rates {
+		if rate.Trace != nil {
+			t.WriteString(rate.Trace.text(rate.Rate))
+		}
+	}
 	if r.Idle != nil {
 		cpu := "unknown"
 		if r.Idle.CPUPercent != nil {

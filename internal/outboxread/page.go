@@ -81,7 +81,9 @@ type Page struct {
 	large   []largeRow
 	fetched int // place of the one large row whose payload is there, and 1; 0 for none
 	Oldest  time.Time
-	Created []int64 // created_at of each row, in microseconds since 1970
+	Created []int64   // created_at of each row, in microseconds since 1970
+	Asked   time.Time // when the read was sent
+	Read    time.Time // when all rows were there
 
 	arena   []byte // keys, values and header values; grown by blocks, so that slices into it stay valid
 	headers []kgo.RecordHeader
@@ -175,7 +177,8 @@ func (p *Page) reset() {
 	clear(p.headers)
 	p.Places, p.Created = p.Places[:0], p.Created[:0]
 	p.Records, p.IDs, p.Faults, p.headers, p.arena = p.Records[:0], p.IDs[:0], p.Faults[:0], p.headers[:0], p.arena[:0]
-	p.Window, p.After, p.Bytes, p.Largest, p.Oldest = position.Position{}, position.Position{}, 0, 0, time.Time{}
+	p.Window, p.After, p.Bytes, p.Largest = position.Position{}, position.Position{}, 0, 0
+	p.Oldest, p.Asked, p.Read = time.Time{}, time.Time{}, time.Time{}
 }
 
 // keep copies b into the page. A nil b stays nil.

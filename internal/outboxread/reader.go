@@ -111,10 +111,17 @@ func (r *Reader) Next(ctx context.Context, p position.Position) (*Page, error) {
 	if r.o.RowsNow != nil {
 		r.maxRows = r.o.RowsNow()
 	}
+	read := r.tail
 	if p.Open() {
-		return r.drain(ctx, p)
+		read = r.drain
 	}
-	return r.tail(ctx, p)
+	asked := time.Now()
+	page, err := read(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	page.Asked, page.Read = asked, time.Now()
+	return page, nil
 }
 
 // tail reads everything since p.From. Where that is more than a page it opens a window up to the

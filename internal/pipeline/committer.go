@@ -14,6 +14,7 @@ import (
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
+	"github.com/outbox-relay/relay/internal/timeline"
 )
 
 // committer ends the transactions in their order. It takes a batch only after the one before it has
@@ -36,6 +37,7 @@ type committer struct {
 	clock              *outboxread.Clock
 	creations          *creations
 	step               func(Step)
+	trace              func(timeline.Batch) // nil for none
 
 	state, reason string       // what the row says
 	ping          *time.Ticker // while it runs
@@ -47,7 +49,7 @@ func (p *Pipeline) newCommitter(commits *commits, cleaner *retention.Cleaner) *c
 		cleaner: cleaner, commits: commits, pace: p.memory.pace,
 		workTimeout: p.o.WorkTimeout, transactionTimeout: p.o.TransactionTimeout,
 		hold: p.lane.Hold, status: p.lane.Status, published: p.lane.Published, committed: p.lane.Committed,
-		clock: p.d.Reader.Clock(), creations: p.creations, step: p.o.Step,
+		clock: p.d.Reader.Clock(), creations: p.creations, step: p.o.Step, trace: p.o.Trace,
 		state: lanestore.Running,
 	}
 }
@@ -115,6 +117,7 @@ func (c *committer) finish(ctx context.Context, b *pending) error {
 	if err := c.paced(intended, func() error { return c.intent(ctx, b.seq, intended, false) }); err != nil {
 		return err
 	}
+	b.times.Intended = time.Now()
 	c.step(AfterIntent)
 	failed, _, err := await(ctx, c, b.flushed)
 	if err = errors.Join(failed, err); err != nil {
@@ -126,12 +129,14 @@ func (c *committer) finish(ctx context.Context, b *pending) error {
 			return err
 		}
 	}
+	b.times.Ending = time.Now()
 	c.step(BeforeEnd)
 	limit := time.AfterFunc(c.transactionTimeout+time.Second, c.producers.Close)
 	defer limit.Stop()
 	if err := c.end(ctx, b.txn); err != nil {
 		return err
 	}
+	b.times.Ended = time.Now()
 	c.step(AfterEnd)
 	if plan.Works() {
 		if err := c.paced(plan, func() error { return c.row.Settle(ctx, b.seq) }); err != nil {
@@ -142,12 +147,15 @@ func (c *committer) finish(ctx context.Context, b *pending) error {
 	c.row.Committed(b.seq)
 	c.published(plan.After)
 	c.committed(Batch{
-		Lane: c.lane, Seq: b.seq, Rows: plan.Sent, Bytes: plan.Bytes, Oldest: b.oldest, Took: time.Since(b.begun),
+		Lane: c.lane, Seq: b.seq, Rows: plan.Sent, Bytes: plan.Bytes, Oldest: b.oldest, Took: time.Since(b.times.Begun),
 		Parked: len(plan.Parks), Skipped: len(plan.Skips), Released: len(plan.Releases),
 		Delays: delaysOf(b.created, c.clock.Now()),
 	})
 	c.creations.put(b.created)
 	c.commits.add(b.seq)
+	if c.trace != nil {
+		c.trace(timeline.Batch{Lane: c.lane, Seq: b.seq, IDs: b.ids, Times: b.times})
+	}
 	return nil
 }
 

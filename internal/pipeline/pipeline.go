@@ -15,6 +15,7 @@ import (
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
 	"github.com/outbox-relay/relay/internal/retention"
+	"github.com/outbox-relay/relay/internal/timeline"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -58,7 +59,9 @@ type Options struct {
 	// Retention says what is removed once it is published; nil for nothing.
 	Retention *retention.Options
 	// Step is called at each step of a batch, on the goroutine that takes it.
-	Step   func(Step)
+	Step func(Step)
+	// Trace is called after each commit; nil for nothing.
+	Trace  func(timeline.Batch)
 	Logger *slog.Logger
 }
 
@@ -129,10 +132,11 @@ type Pipeline struct {
 type pending struct {
 	seq    int64
 	page   *outboxread.Page
+	ids    []int64 // of the page, if the batch is traced
 	oldest time.Time
-	begun  time.Time
 	// created are those of the rows that are sent; see creations.
 	created []int64
+	times   timeline.Times // each is set by the goroutine that takes the step
 	// plan and txn are replaced if the batch is begun again without rows that were refused; they are
 	// final once flushed has its one value. The intent is then written again.
 	plan    atomic.Pointer[parking.Plan]

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/outbox-relay/relay/internal/checkpoint"
@@ -10,6 +11,7 @@ import (
 	"github.com/outbox-relay/relay/internal/outboxread"
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/position"
+	"github.com/outbox-relay/relay/internal/timeline"
 	"github.com/outbox-relay/relay/internal/topics"
 )
 
@@ -35,6 +37,7 @@ type publisher struct {
 	waiting            func(error)
 	parked             func(aggregates int)
 	step               func(Step)
+	traced             bool
 	commits            *commits
 	wanted             chan struct{}   // takes a value if no batch is under way
 	drain              <-chan struct{} // closed if the lane is to end
@@ -84,6 +87,7 @@ func (p *Pipeline) newPublisher(commits *commits, drain <-chan struct{}) *publis
 		waiting:      p.lane.Waiting,
 		parked:       p.lane.Parked,
 		step:         p.o.Step,
+		traced:       p.o.Trace != nil,
 		commits:      commits,
 		wanted:       make(chan struct{}),
 		drain:        drain,
@@ -262,7 +266,11 @@ func (p *publisher) send(
 	}
 	p.last.seq++
 	b := &pending{
-		seq: p.last.seq, page: page, oldest: page.Oldest, begun: txn.Begun, txn: txn, flushed: make(chan error, 1),
+		seq: p.last.seq, page: page, oldest: page.Oldest, txn: txn, flushed: make(chan error, 1),
+		times: timeline.Times{Asked: page.Asked, Read: page.Read, Begun: txn.Begun},
+	}
+	if p.traced {
+		b.ids = slices.Clone(page.IDs)
 	}
 	b.plan.Store(first)
 	// The committer may write the intent while this goroutine produces.
@@ -361,11 +369,13 @@ func (p *publisher) produce(ctx context.Context, b *pending) error {
 		}
 	}
 	b.txn.Produce(records, p.log.Message(value))
+	b.times.Produced = time.Now()
 	p.step(AfterProduce)
 	p.step(BeforeFlush)
 	if err := b.txn.Flush(ctx); err != nil {
 		return err
 	}
+	b.times.Acknowledged = time.Now()
 	p.step(AfterFlush)
 	return nil
 }

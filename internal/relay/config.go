@@ -12,11 +12,12 @@ import (
 	"github.com/outbox-relay/relay/internal/parking"
 	"github.com/outbox-relay/relay/internal/pg"
 	"github.com/outbox-relay/relay/internal/pipeline"
+	"github.com/outbox-relay/relay/internal/timeline"
 )
 
 // Config is what package relay at the root of the module hands to the engine. The fields are
 // documented there. Each is set: that package fills in the defaults and reports faults. Only the
-// hooks, DatabaseURLFunc, Check and Step may be nil.
+// hooks, DatabaseURLFunc, Check, Step and Trace may be nil.
 type Config struct {
 	DatabaseURL     string
 	DatabaseURLFunc func() (string, error)
@@ -48,6 +49,9 @@ type Config struct {
 	// Step, where set, is called at each step of a batch, on the goroutine that takes it. Tests use
 	// it to kill the process there.
 	Step func(pipeline.Step)
+
+	// Trace is called after each commit of a batch; nil for nothing.
+	Trace func(timeline.Batch)
 
 	// parkedBytes bounds the memory for the names of parked aggregates of a lane. Tests set it;
 	// otherwise it is 64 MiB.
@@ -114,6 +118,14 @@ type stepKey struct{}
 // tests and for binaries with failpoints, which have no other way through the public package.
 func WithStep(ctx context.Context, step func(pipeline.Step)) context.Context {
 	return context.WithValue(ctx, stepKey{}, step)
+}
+
+type traceKey struct{}
+
+// WithTrace has a Relay that runs under the context call trace after each commit of a batch. It is
+// for measurements of where time goes.
+func WithTrace(ctx context.Context, trace func(timeline.Batch)) context.Context {
+	return context.WithValue(ctx, traceKey{}, trace)
 }
 
 // withInternals returns a copy with what the engine shares among its lanes.

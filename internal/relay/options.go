@@ -70,7 +70,7 @@ func (l *lane) pipelineOptions(row *lanestore.Row) pipeline.Options {
 			Table: l.Table, Policy: l.cfg.Poison, Check: l.cfg.Check, Bytes: l.cfg.parkedBytes,
 			Logger: l.cfg.Logger,
 		},
-		Retention: l.cleanerOptions(row), Step: l.cfg.Step, Logger: l.log,
+		Retention: l.cleanerOptions(row), Step: l.cfg.Step, Trace: l.cfg.Trace, Logger: l.log,
 	}
 }
 

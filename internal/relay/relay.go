@@ -9,6 +9,7 @@ import (
 	"github.com/outbox-relay/relay/internal/election"
 	"github.com/outbox-relay/relay/internal/lanestore"
 	"github.com/outbox-relay/relay/internal/pipeline"
+	"github.com/outbox-relay/relay/internal/timeline"
 )
 
 // Relay publishes the outbox tables of one database to one Kafka cluster.
@@ -29,6 +30,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	cfg := r.cfg
 	if step, ok := ctx.Value(stepKey{}).(func(pipeline.Step)); ok {
 		cfg.Step = step
+	}
+	if trace, ok := ctx.Value(traceKey{}).(func(timeline.Batch)); ok {
+		cfg.Trace = trace
 	}
 	members := election.NewMember()
 	owner := lanestore.NewOwner()

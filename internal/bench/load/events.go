@@ -17,6 +17,8 @@ type Events struct {
 	// Began is when the INSERT was sent, Committed when its COMMIT had returned, Arrived when a
 	// consumer had read the event for the first time. Zero: not yet, or never.
 	Began, Committed, Arrived []time.Time
+	// IDs are those of the rows that were inserted at a steady rate; 0 otherwise.
+	IDs []int64
 
 	// Doubled, Reordered and Invented count records: those read again, those read after a later event
 	// of their aggregate, and those that were never written.
@@ -32,6 +34,7 @@ type Events struct {
 func NewEvents(n int) *Events {
 	return &Events{
 		Began: make([]time.Time, n), Committed: make([]time.Time, n), Arrived: make([]time.Time, n),
+		IDs:     make([]int64, n),
 		highest: map[int64]int{},
 	}
 }

@@ -68,7 +68,7 @@ func (s Steady) Insert(ctx context.Context, events *Events) error {
 // writer inserts every Writers-th event.
 func (s Steady) writer(ctx context.Context, conn *pgx.Conn, number int, began time.Time, events *Events) error {
 	const insert = "INSERT INTO outbox (aggregate_type, aggregate_id, type, topic, payload) VALUES ('" +
-		AggregateType + "', $1, '" + EventType + "', $2, $3)"
+		AggregateType + "', $1, '" + EventType + "', $2, $3) RETURNING id"
 	value := Payload(0, s.Size)
 	for i := number; s.First+i < len(events.Began); i += Writers {
 		select {
@@ -81,7 +81,8 @@ func (s Steady) writer(ctx context.Context, conn *pgx.Conn, number int, began ti
 		event := s.First + i
 		binary.BigEndian.PutUint64(value, uint64(event))
 		sent := time.Now()
-		if _, err := conn.Exec(ctx, insert, strconv.Itoa(event%SteadyAggregates), s.Topic, value); err != nil {
+		err := conn.QueryRow(ctx, insert, strconv.Itoa(event%SteadyAggregates), s.Topic, value).Scan(&events.IDs[event])
+		if err != nil {
 			return fmt.Errorf("insert an event: %w", err)
 		}
 		events.Sent(event, sent)
