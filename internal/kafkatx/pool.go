@@ -62,6 +62,12 @@ type Reports struct {
 	LeftOpen func(topic string)
 }
 
+// gathering is how long the client waits for more records before it sends the first ones. Each batch
+// is flushed as soon as it has been handed over, which ends the wait. Without it the first request
+// has whichever records were there when the client looked, and the rest of a batch goes behind it in
+// a second one, which the broker begins only once it has answered the first.
+const gathering = 5 * time.Millisecond
+
 // NewPool makes the producers. They connect when they are used.
 func NewPool(o PoolOptions) (*Pool, error) {
 	following, err := newMarkers(o)
@@ -76,7 +82,7 @@ func NewPool(o PoolOptions) (*Pool, error) {
 			kgo.RecordPartitioner(o.Partitioner),
 			kgo.ProducerBatchCompression(o.Compression, kgo.NoCompression()),
 			kgo.ProducerBatchMaxBytesFn(o.BatchMaxBytes),
-			kgo.ProducerLinger(0),
+			kgo.ProducerLinger(gathering),
 			kgo.MaxBufferedRecords(o.MaxBufferedRecords),
 			// No RecordDeliveryTimeout: it compares the clock of this host with the timestamps of
 			// records, which are the database's. See Txn.Deadline.
