@@ -60,7 +60,7 @@ type Config struct {
 	// order once. Defaults to "murmur2", the rule of Java clients.
 	Partitioner string
 
-	// Compression of record batches: "none", "gzip", "snappy", "lz4" or "zstd". Defaults to "lz4".
+	// Compression of record batches: "none", "gzip", "snappy", "lz4" or "zstd". Defaults to "snappy".
 	Compression string
 
 	// ContentType is the header "content-type" of a row that has none in its headers. Defaults to
@@ -225,7 +225,7 @@ func (c *Config) WithDefaults() *Config {
 	d.Route = cmp.Or(d.Route, "outbox.event.{aggregate_type}")
 	d.Topics.Timeout = cmp.Or(d.Topics.Timeout, 10*time.Second)
 	d.Partitioner = cmp.Or(d.Partitioner, "murmur2")
-	d.Compression = cmp.Or(d.Compression, "lz4")
+	d.Compression = cmp.Or(d.Compression, "snappy")
 	d.ContentType = cmp.Or(d.ContentType, "application/json")
 	d.Poison = cmp.Or(d.Poison, Park)
 	d.BatchRows = cmp.Or(d.BatchRows, 5000)

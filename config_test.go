@@ -16,7 +16,7 @@ func TestConfigDefaults(t *testing.T) {
 		"Topics":             {c.Topics, Topics{Timeout: 10 * time.Second}},
 		"Poison":             {c.Poison, Park},
 		"Partitioner":        {c.Partitioner, "murmur2"},
-		"Compression":        {c.Compression, "lz4"},
+		"Compression":        {c.Compression, "snappy"},
 		"ContentType":        {c.ContentType, "application/json"},
 		"BatchRows":          {c.BatchRows, 5000},
 		"BatchBytes":         {c.BatchBytes, 8 << 20},

@@ -19,7 +19,7 @@ func (c Config) WithDefaults() Config {
 	}
 	c.Route = cmp.Or(c.Route, "outbox.event.{aggregate_type}")
 	c.Partitioner = cmp.Or(c.Partitioner, "murmur2")
-	c.Compression = cmp.Or(c.Compression, "lz4")
+	c.Compression = cmp.Or(c.Compression, "snappy")
 	c.ContentType = cmp.Or(c.ContentType, "application/json")
 	c.Poison = cmp.Or(c.Poison, parking.Park)
 	c.Topics.Timeout = cmp.Or(c.Topics.Timeout, 10*time.Second)
