@@ -91,7 +91,7 @@ type Config struct {
 	// never does. Defaults to 24 h.
 	Retention time.Duration
 
-	// PollMin is the pause after the first read that finds no row. Further pauses are a quarter of
+	// PollMin is the pause after the first read that finds no row. Further pauses are an eighth of
 	// the time since the last row was found, up to PollMax. A shorter pause costs Postgres more
 	// queries. At least 100 µs. Defaults to 2 ms.
 	PollMin time.Duration

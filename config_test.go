@@ -224,8 +224,8 @@ func TestEveryFieldReachesTheEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Those are settings of lanes, and set below; tests reach Step through the context.
-	perLane := []string{"Step", "Topics.Allow", "Route", "Partitioner", "Compression", "ContentType", "Poison",
+	// Those are settings of lanes, and set below; Step and Trace come through the context.
+	perLane := []string{"Step", "Trace", "Topics.Allow", "Route", "Partitioner", "Compression", "ContentType", "Poison",
 		"BatchRows", "BatchBytes", "Retention", "PollMin", "PollMax"}
 	for _, name := range unset(reflect.ValueOf(got), "") {
 		if !slices.Contains(perLane, name) {

@@ -60,6 +60,7 @@ func benchFlags() []cli.Flag {
 		&cli.IntFlag{Name: "parked-keys", Usage: "drain also with `N` of the 10,000 aggregates of the backlog parked"},
 		&cli.IntFlag{Name: "retained", Usage: "drain also with `N` published rows behind the backlog in the table"},
 		&cli.BoolFlag{Name: "trace", Usage: "say where the time of the events went, at each rate, step by step"},
+		&cli.StringFlag{Name: "picture", Usage: "draw what --trace has found as SVG, into `FILE`; it implies --trace"},
 		&cli.BoolFlag{Name: "open-transaction", Usage: "drain also while another transaction stays open"},
 	}
 }
@@ -105,7 +106,7 @@ func (p program) bench(c *cli.Context) error {
 		Partitions: int32(c.Int("partitions")),
 		Rates:      rates, Duration: time.Duration(c.Int("seconds")) * time.Second,
 		Retained: c.Int("retained"), OpenTransaction: c.Bool("open-transaction"),
-		ParkedKeys: c.Int("parked-keys"), Trace: c.Bool("trace"),
+		ParkedKeys: c.Int("parked-keys"), Trace: c.Bool("trace") || c.String("picture") != "",
 		Environ: p.benchEnviron(loaded),
 	}
 	self, err := os.Executable()
@@ -121,8 +122,23 @@ func (p program) bench(c *cli.Context) error {
 	}
 	return p.measure(c.Context, form, func(ctx context.Context, view bench.View) (benchResult, error) {
 		cfg.View = view
-		return bench.Run(ctx, cfg)
+		result, err := bench.Run(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		return result, draw(c.String("picture"), result)
 	})
+}
+
+// draw writes the picture of a result to a file, if one is named.
+func draw(path string, result *bench.Result) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.WriteFile(path, []byte(result.Picture()), 0o666); err != nil {
+		return fmt.Errorf("write the picture: %w", err)
+	}
+	return nil
 }
 
 // benchEnviron is our environment without what would configure a relay, and with the settings of

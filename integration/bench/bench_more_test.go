@@ -51,7 +51,7 @@ func runBench(t testing.TB, cfg bench.Config) *bench.Result {
 func TestABenchMeasuresAndLeavesNothingBehind(t *testing.T) {
 	cfg := benchConfig(t)
 	cfg.Rows, cfg.Rounds, cfg.Duration, cfg.Idle = 20_000, 1, time.Second, time.Second
-	cfg.Rates, cfg.Retained, cfg.OpenTransaction, cfg.ParkedKeys = []int{200}, 10_000, true, 100
+	cfg.Trace, cfg.Rates, cfg.Retained, cfg.OpenTransaction, cfg.ParkedKeys = true, []int{200}, 10_000, true, 100
 	conn, admin := kit.Connect(t, cfg.DatabaseURL), kadm.NewClient(kit.KafkaClient(t, cfg.Brokers))
 	r := runBench(t, cfg)
 	for name, value := range map[string]float64{
@@ -67,6 +67,11 @@ func TestABenchMeasuresAndLeavesNothingBehind(t *testing.T) {
 	}
 	if r.Rates[0].Events != 200 {
 		t.Errorf("%d events at a rate of 200 for a second", r.Rates[0].Events)
+	}
+	if trace := r.Rates[0].Trace; trace == nil || trace.Batches == 0 || len(trace.Stages) != 7 {
+		t.Errorf("the trace is %+v", trace)
+	} else if sum := meanOf(trace); sum <= 0 || sum > r.Rates[0].Max {
+		t.Errorf("the stages take %.1f ms together, the events %+v", sum, r.Rates[0].Latency)
 	}
 	nothingLeft(t, conn, admin)
 
@@ -118,4 +123,13 @@ func nothingLeft(t testing.TB, conn *pgx.Conn, admin *kadm.Client) {
 	if names := strings.Join(groups.Groups(), " "); strings.Contains(names, "relay.relay_bench_") {
 		t.Errorf("groups are left: %s", names)
 	}
+}
+
+// meanOf is the mean of all stages together.
+func meanOf(trace *bench.Trace) float64 {
+	sum := 0.0
+	for _, s := range trace.Stages {
+		sum += s.Mean
+	}
+	return sum
 }

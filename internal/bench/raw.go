@@ -34,7 +34,7 @@ func newRawProducer(ctx context.Context, cfg Config, ids int, topic string) (*ra
 	for range ids {
 		client, err := kgo.NewClient(append([]kgo.Opt{
 			kgo.SeedBrokers(cfg.Brokers...), kgo.TransactionalID("relay-bench-" + uuid.NewString()),
-			kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(5*time.Millisecond), kgo.MaxBufferedRecords(cfg.Batch + 1),
+			kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(5 * time.Millisecond), kgo.MaxBufferedRecords(cfg.Batch + 1),
 			kgo.MetadataMinAge(100 * time.Millisecond),
 			kgo.ProducerBatchCompression(compressions[cfg.Compression], kgo.NoCompression()),
 			kgo.RecordPartitioner(kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int {

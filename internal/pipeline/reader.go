@@ -33,7 +33,7 @@ func (p *Pipeline) newReader(publisher *publisher) *reader {
 
 // pollShare is which part of the time without a row a pause after an empty read lasts: a row that
 // comes after some time waits for a small part of that.
-const pollShare = 4
+const pollShare = 8
 
 // run reads one page after the other from a position on. An empty read moves the position in memory
 // only.
