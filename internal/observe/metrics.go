@@ -49,7 +49,9 @@ func (m Metric) Series() []string {
 func RelayMetrics() ([]Metric, error) {
 	m := telemetry.New(telemetry.Build{}, "outbox")
 	err := m.Watch(func() []relay.LaneStatus {
-		return []relay.LaneStatus{{Lane: "outbox", State: relay.Running, Holds: true, Progress: time.Now(), Backlog: &relay.Backlog{}}}
+		return []relay.LaneStatus{{
+			Lane: "outbox", State: relay.Running, Holds: true, Progress: time.Now(), Backlog: &relay.Backlog{},
+		}}
 	})
 	if err != nil {
 		return nil, err
@@ -83,7 +85,9 @@ func list(from prometheus.Gatherer, prefix string) ([]Metric, error) {
 type consumer struct{}
 
 func (consumer) Stats() inboxkafka.Stats {
-	return inboxkafka.Stats{Group: "group", ParkedRead: time.Now(), Partitions: []inboxkafka.PartitionStats{{Topic: "topic"}}}
+	return inboxkafka.Stats{
+		Group: "group", ParkedRead: time.Now(), Partitions: []inboxkafka.PartitionStats{{Topic: "topic"}},
+	}
 }
 
 // InboxMetrics returns those of consumers, in the order of their names.
