@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -36,11 +37,19 @@ func TestBenchPeers(t *testing.T) {
 	for round := 1; round <= p.rounds; round++ {
 		note(r, &r.report.Bares, r.bare(round))
 		for _, name := range p.of(round) {
-			r.turn(name, round)
+			// By itself, so that the others are measured if one fails.
+			t.Run(fmt.Sprintf("%d-%s", round, name), func(t *testing.T) {
+				turn := *r
+				turn.t = t
+				turn.turn(name, round)
+			})
 			r.write()
 		}
 	}
 	t.Logf("\n%s", r.report.Text())
+	if wrong := r.report.wrong(Relay); wrong != "" {
+		t.Errorf("what the relay published has faults%s", wrong)
+	}
 }
 
 // turn measures one contender once.

@@ -11,27 +11,31 @@ import (
 // The measures of a plot, in pixels.
 const (
 	labelWidth = 190
-	plotWidth  = 620
-	valueWidth = 90
+	plotWidth  = 560
+	valueWidth = 250
 	rowHeight  = 24
 	axisHeight = 22
 )
 
-// bars draws one horizontal bar for each contender: the median of its values, and a ring for each.
-func (r *Report) bars(unit string, of func(contender string) []float64) template.HTML {
+// bars draws one horizontal bar for each contender that has values: their median, and a ring for
+// each. What was wrong with a contender stands beside it.
+func (r *Report) bars(unit string, of func(contender string) []float64, wrong func(contender string) string) template.HTML {
 	top := 0.0
+	var shown []string
 	for _, c := range r.contenders() {
-		for _, value := range of(c) {
-			top = max(top, value)
+		found := of(c)
+		if len(found) == 0 {
+			continue
 		}
+		shown = append(shown, c)
+		top = max(top, slices.Max(found))
 	}
 	if top == 0 {
 		return ""
 	}
 	var svg strings.Builder
-	height := rowHeight * len(r.contenders())
-	fmt.Fprintf(&svg, `<svg width="%d" height="%d" role="img">`, labelWidth+plotWidth+valueWidth, height)
-	for i, c := range r.contenders() {
+	fmt.Fprintf(&svg, `<svg width="%d" height="%d" role="img">`, labelWidth+plotWidth+valueWidth, rowHeight*len(shown))
+	for i, c := range shown {
 		y := i * rowHeight
 		middle := median(of(c))
 		width := middle / top * plotWidth
@@ -43,7 +47,8 @@ func (r *Report) bars(unit string, of func(contender string) []float64) template
 			most = max(most, x)
 			fmt.Fprintf(&svg, `<circle class="round" cx="%.1f" cy="%d" r="3"/>`, labelWidth+x, y+rowHeight/2)
 		}
-		fmt.Fprintf(&svg, `<text x="%.1f" y="%d">%s %s</text>`, labelWidth+most+8, y+16, number(middle), unit)
+		fmt.Fprintf(&svg, `<text x="%.1f" y="%d">%s %s%s</text>`, labelWidth+most+8, y+16, number(middle), unit,
+			template.HTMLEscapeString(wrong(c)))
 	}
 	svg.WriteString("</svg>")
 	return template.HTML(svg.String()) //nolint:gosec // made of numbers and of names of this package

@@ -53,8 +53,9 @@ type Faults struct {
 	Invented  int `json:"invented"`
 }
 
-// Sum is how many there are of all kinds.
-func (f Faults) Sum() int { return f.Lost + f.Doubled + f.Reordered + f.Invented }
+func (f *Faults) add(g Faults) {
+	f.Lost, f.Doubled, f.Reordered, f.Invented = f.Lost+g.Lost, f.Doubled+g.Doubled, f.Reordered+g.Reordered, f.Invented+g.Invented
+}
 
 // Load is what a measurement cost: the contender's processes, and the server of Postgres, for whose
 // share the inserts of the measurement count too.

@@ -98,7 +98,7 @@ func TestThePageNeedsNothingElseAndItsPlotsAreWellFormed(t *testing.T) {
 			t.Errorf("a plot has a value that is none: %s", plot)
 		}
 	}
-	for _, want := range []string{"home-made poller, one", "6.00 / 30.0", "150,000 rows/s", "a processor"} {
+	for _, want := range []string{"home-made poller, one", "6.00 / 30.0", "150,000 rows/s", "a processor", "150,000 rows/s, 2 lost, 2,000 doubled, 18 reordered"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is not on the page", want)
 		}

@@ -70,8 +70,7 @@ func (r *Report) faults(contender string) (sums [conditions]Faults) {
 		if of != contender {
 			return
 		}
-		to := &sums[condition]
-		to.Lost, to.Doubled, to.Reordered, to.Invented = to.Lost+f.Lost, to.Doubled+f.Doubled, to.Reordered+f.Reordered, to.Invented+f.Invented
+		sums[condition].add(f)
 	}
 	for _, d := range r.Drains {
 		switch d.While {
@@ -92,9 +91,29 @@ func (r *Report) faults(contender string) (sums [conditions]Faults) {
 	return sums
 }
 
-// contenders are those of the run, in the order of All.
+// wrong says which faults a contender had in all its measurements, and nothing if it had none.
+func (r *Report) wrong(contender string) string {
+	var sum Faults
+	for _, f := range r.faults(contender) {
+		sum.add(f)
+	}
+	text := ""
+	for _, fault := range []struct {
+		count int
+		name  string
+	}{{sum.Lost, "lost"}, {sum.Doubled, "doubled"}, {sum.Reordered, "reordered"}, {sum.Invented, "never written"}} {
+		if fault.count > 0 {
+			text += ", " + grouped(fault.count) + " " + fault.name
+		}
+	}
+	return text
+}
+
+// contenders are those that were measured, in the order of All.
 func (r *Report) contenders() []string {
-	return slices.DeleteFunc(slices.Clone(All), func(name string) bool { return !slices.Contains(r.Run.Contenders, name) })
+	return slices.DeleteFunc(slices.Clone(All), func(name string) bool {
+		return !slices.ContainsFunc(r.Drains, func(d Drain) bool { return d.Contender == name })
+	})
 }
 
 // States are those in which latency is measured, and what tables call them.
