@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/outbox-relay/relay/internal/sandbox"
 	"github.com/outbox-relay/relay/internal/scratch"
 )
 
@@ -34,7 +35,7 @@ type Options struct {
 	Listeners []Listener
 
 	// Dir is where data and logs lie; it is kept by Stop. Defaults to a temporary folder that Stop
-	// removes.
+	// removes; in memory, unless Measured, if sandbox.MemoryFolder has room.
 	Dir string
 
 	// Measured starts brokers as Kafka's own scripts do, for measurements of throughput. Defaults to
@@ -126,7 +127,11 @@ func start(ctx context.Context, options Options, base *Cluster) (*Cluster, error
 	}
 	var err error
 	if c.dir == "" {
-		if c.scratch, err = scratch.New("", "relay-kafka-"); err != nil {
+		parent := ""
+		if !options.Measured {
+			parent = sandbox.MemoryFolder()
+		}
+		if c.scratch, err = scratch.New(parent, "relay-kafka-"); err != nil {
 			return nil, fmt.Errorf("make folder for Kafka: %w", err)
 		}
 		c.dir = c.scratch.Path

@@ -284,9 +284,11 @@ func TestRolesThatMayWriteTheColumnsThatOrderRestsOnAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	execute(t, conn, string(roles)+`
-CREATE ROLE writers_plain; CREATE ROLE writers_group; CREATE ROLE writers_member IN ROLE writers_group; CREATE ROLE writers_boss SUPERUSER;
-GRANT outbox_writer TO writers_plain`)
+	execute(t, conn, string(roles))
+	createRole(t, conn, "writers_plain", "IN ROLE outbox_writer")
+	createRole(t, conn, "writers_group", "")
+	createRole(t, conn, "writers_member", "IN ROLE writers_group")
+	createRole(t, conn, "writers_boss", "SUPERUSER")
 	for _, step := range []struct {
 		statement string
 		want      []string // in a warning each

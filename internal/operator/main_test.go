@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"testing"
@@ -28,13 +29,26 @@ func database(t *testing.T) (string, *pgx.Conn) {
 func relayOperator(t *testing.T, databaseURL string, owner *pgx.Conn, login string) *pgx.Conn {
 	t.Helper()
 	execute(t, owner, "BEGIN;"+migrations.Roles+"COMMIT")
-	execute(t, owner, fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD 'secret' IN ROLE relay_operator", login))
+	createRole(t, owner, login, "LOGIN PASSWORD 'secret' IN ROLE relay_operator")
 	address, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	address.User = url.UserPassword(login, "secret")
 	return testpg.Connect(t, address.String())
+}
+
+// createRole makes a role that goes with the test: roles belong to the server, and outlive the
+// database of a test.
+func createRole(t *testing.T, owner *pgx.Conn, name, attributes string) {
+	t.Helper()
+	execute(t, owner, fmt.Sprintf("CREATE ROLE %s %s", name, attributes))
+	t.Cleanup(func() {
+		drop := fmt.Sprintf("DROP OWNED BY %[1]s; DROP ROLE %[1]s", name)
+		if _, err := owner.PgConn().Exec(context.Background(), drop).ReadAll(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func execute(t *testing.T, conn *pgx.Conn, statements string) {

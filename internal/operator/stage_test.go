@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"testing"
 
@@ -31,7 +30,7 @@ func newStage(t *testing.T, name string) *stage {
 	databaseURL := testpg.Database(t, migrations.Inbox())
 	s := &stage{t: t, url: databaseURL, owner: testpg.Connect(t, databaseURL)}
 	s.execute("BEGIN;" + migrations.InboxRoles + "COMMIT")
-	s.execute(fmt.Sprintf("CREATE ROLE ada_%[1]s LOGIN PASSWORD 'secret' IN ROLE inbox_operator", name))
+	createRole(t, s.owner, "ada_"+name, "LOGIN PASSWORD 'secret' IN ROLE inbox_operator")
 	address, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
