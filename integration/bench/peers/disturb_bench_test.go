@@ -66,10 +66,14 @@ func (r *run) coming(c contender, at outbox, head Head, rows int) Drain {
 	if err = errors.Join(err, c.suspend(ctx)); err != nil {
 		r.t.Fatal(err)
 	}
+	waited := first.Sub(began)
+	if firstRead == read { // all at once
+		first, firstRead = began, 0
+	}
 	head.Kind = "drain"
 	spent := after.load(before)
 	return Drain{
-		Head: head, While: "coming", Rows: read, StartSeconds: rounded(first.Sub(began).Seconds(), 3),
+		Head: head, While: "coming", Rows: read, StartSeconds: rounded(waited.Seconds(), 3),
 		RowsPerSecond: rounded(float64(read-firstRead)/caught.Sub(first).Seconds(), 0), Faults: faults(events), Load: &spent,
 	}
 }

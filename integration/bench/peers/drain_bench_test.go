@@ -62,12 +62,10 @@ func (r *run) drain(c contender, at outbox, head Head, backlog load.Backlog, kil
 	if err := r.read(events, topic); err != nil {
 		r.t.Fatal(err)
 	}
-	first, last := w.ends()
 	d := Drain{
-		Head: head, Rows: rows, Kills: kills, StartSeconds: rounded(first.at.Sub(began).Seconds(), 3), Faults: faults(events),
+		Head: head, Rows: rows, Kills: kills, StartSeconds: rounded(w.first.at.Sub(began).Seconds(), 3), Faults: faults(events),
 	}
-	// Offsets count markers too, evenly enough.
-	d.RowsPerSecond = rounded(float64(rows)*(1-float64(first.offset)/float64(last.offset))/last.at.Sub(first.at).Seconds(), 0)
+	d.RowsPerSecond = rounded(w.speed(rows, began), 0)
 	d.Kind = "drain"
 	spent := after.load(before)
 	switch {
@@ -176,4 +174,12 @@ func (w *watcher) await(ctx context.Context, records int, quiet time.Duration) e
 	return nil
 }
 
-func (w *watcher) ends() (first, last end) { return w.first, w.last }
+// speed is how many rows a second became readable after the first that were seen. If all were seen
+// at once, it is how many did since the contender was started.
+func (w *watcher) speed(rows int, began time.Time) float64 {
+	if w.first == w.last {
+		return float64(rows) / w.last.at.Sub(began).Seconds()
+	}
+	// Offsets count markers too, evenly enough.
+	return float64(rows) * (1 - float64(w.first.offset)/float64(w.last.offset)) / w.last.at.Sub(w.first.at).Seconds()
+}
