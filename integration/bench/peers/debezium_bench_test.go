@@ -37,6 +37,10 @@ func (d *debeziumContender) tuned() *debeziumContender {
 		"poll.interval.ms": "10", "max.batch.size": "20000", "max.queue.size": "80000",
 		"producer.override.linger.ms": "0", "producer.override.batch.size": "1048576",
 		"producer.override.buffer.memory": "134217728", "producer.override.compression.type": "lz4",
+		// A worker that starts again reads its offsets, and waits for the transaction that a killed one
+		// has left open.
+		"producer.override.transaction.timeout.ms": "10000",
+		"statistics.metrics.enabled":               "false",
 	}
 	return d
 }

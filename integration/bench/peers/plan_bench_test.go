@@ -46,6 +46,7 @@ func planOf(t testing.TB) plan {
 		size: 200, partitions: 12, contenders: All}
 	if os.Getenv("RELAY_TEST_PEERS_SHORT") != "" {
 		p.rounds, p.rows, p.rates, p.seconds, p.rest = 1, 50_000, []int{500}, 3, 0
+		p.contenders = []string{Relay, Debezium, Poller, Pollers}
 	}
 	p.rounds = kit.NumberOf(t, "RELAY_TEST_PEERS_ROUNDS", p.rounds)
 	p.others = kit.NumberOf(t, "RELAY_TEST_PEERS_OTHERS", p.others)
