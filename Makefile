@@ -50,7 +50,7 @@ test-examples: setup ## the examples in Go, Java and Python on real servers; nee
 	go test -count=1 -timeout 20m -tags examples -v ./integration/examples
 
 .PHONY: test-alerts
-test-alerts: ## the cases of the alert rules in deploy/prometheus; needs promtool, or fetches Debian's
+test-alerts: setup ## the cases of the alert rules, and a real Prometheus over a real run; fetches Debian's if there is none
 	deploy/prometheus/test.sh
 
 .PHONY: bench
@@ -82,7 +82,7 @@ test-unit: ## the tests outside of integration/: no Kafka is started
 .PHONY: vet
 vet: ## go vet, with every build tag
 	go vet ./...
-	go vet -tags failpoint,long,more,bench,examples ./...
+	go vet -tags failpoint,long,more,bench,examples,alerts ./...
 	go vet -tags release ./cmd/relay
 
 .PHONY: lint
