@@ -46,8 +46,8 @@ func (l *Loop[TTx]) Incarnation(ctx context.Context) (Incarnation, error) {
 
 // ErrNoSession is what Flush returns if this process has no session any more: another process has
 // opened its partitions.
-var ErrNoSession = errors.New("inbox: another process has opened the partitions of this one: they went to it, or it is of " +
-	"another group, whose inbox must have another name")
+var ErrNoSession = errors.New("inbox: another process has opened the partitions of this one: they went to it, or " +
+	"it is of another group, whose inbox must have another name")
 
 // Flush returns nil once all is on disk, and on the synchronous standbys, that was committed since
 // the Incarnation was taken and before the call. With synchronous_commit = off a crash of Postgres
