@@ -56,5 +56,6 @@ var (
 		"failed first; 0 if no key is blocked.")
 	oldestAge = ofPartition("inbox_partition_oldest_age_seconds", "Age of the oldest message in the process, by the time of its record; "+
 		"0 if there is none.")
-	fetchPaused = ofPartition("inbox_partition_fetch_paused", "1 while nothing is fetched, because the process holds enough of the partition.")
+	fetchPaused = ofPartition("inbox_partition_fetch_paused",
+		"1 while nothing is fetched, because the process holds enough of the partition.")
 )

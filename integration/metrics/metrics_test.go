@@ -68,7 +68,7 @@ func consume(t *testing.T, topic string) (address string) {
 	}
 	metrics.Watch(consumer)
 	served := registry.NewRegistry()
-	served.MustRegister(metrics, registry.NewGoCollector())
+	served.MustRegister(metrics)
 	server := httptest.NewServer(promhttp.HandlerFor(served, promhttp.HandlerOpts{}))
 	t.Cleanup(server.Close)
 	ctx, cancel := context.WithCancel(t.Context())

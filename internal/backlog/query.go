@@ -63,7 +63,8 @@ SELECT coalesce(confirmed_from, snapshot_from)::text, CASE WHEN confirmed_from I
 
 // holderQuery names the session whose lock on the table keeps readers out.
 const holderQuery = `
-SELECT l.pid, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8
+SELECT l.pid, coalesce(a.usename, ''), coalesce(a.application_name, ''),
+       coalesce(extract(epoch FROM clock_timestamp() - a.xact_start), 0)::float8
   FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
  WHERE l.locktype = 'relation' AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
    AND l.relation = to_regclass($1) AND l.granted AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid() LIMIT 1`
