@@ -99,7 +99,7 @@ func TestDashboardsAndRulesOfARealRun(t *testing.T) {
 		settings := kit.RelaySettings(t, database, kit.Brokers(t), route, "RELAY_ADMIN="+address, "RELAY_RETENTION=1s")
 		relays = append(relays, kit.StartRelay(t, settings, "run"))
 	}
-	p := startPrometheus(t, map[string][]string{"relay": addresses, "billing": {consume(t, topic)}})
+	p := startPrometheus(t, "1s", map[string][]string{"relay": addresses, "billing": {consume(t, topic)}})
 	conn := kit.Connect(t, database)
 	insert := func() {
 		if _, err := conn.Exec(t.Context(), `INSERT INTO outbox (aggregate_type, aggregate_id, type, payload)

@@ -16,15 +16,16 @@ import (
 	"github.com/outbox-relay/relay/integration/kit"
 )
 
-// prometheus is a server that scrapes every second and evaluates the rules of deploy/prometheus.
+// prometheus is a server that scrapes, and evaluates the rules of deploy/prometheus.
 type prometheus struct {
 	t       *testing.T
 	address string
 	process *kit.RelayProcess
 }
 
-// startPrometheus starts one that scrapes targets, by their jobs. PROMETHEUS names the program.
-func startPrometheus(t *testing.T, targets map[string][]string) *prometheus {
+// startPrometheus starts one that scrapes targets, by their jobs, at an interval such as 1s. PROMETHEUS
+// names the program.
+func startPrometheus(t *testing.T, interval string, targets map[string][]string) *prometheus {
 	t.Helper()
 	program := os.Getenv("PROMETHEUS")
 	if program == "" {
@@ -34,7 +35,7 @@ func startPrometheus(t *testing.T, targets map[string][]string) *prometheus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := "global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: ['" + rules + "/*.rules.yml']\nscrape_configs:\n"
+	config := "global: {scrape_interval: " + interval + ", evaluation_interval: 1s}\nrule_files: ['" + rules + "/*.rules.yml']\nscrape_configs:\n"
 	for job, addresses := range targets {
 		config += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: ['%s']}]}\n", job, strings.Join(addresses, "', '"))
 	}
