@@ -3,6 +3,7 @@ package inboxkafka_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -91,27 +92,45 @@ func TestWhatACrashOfPostgresForgetsIsHandledAgainInOrder(t *testing.T) {
 			produce(s.brokers, messages(0, 100, "a", "b", "c", "d", "e")...)
 			s.await("the first effects", s.effects(100))
 			committed.await(t)
-			produce(s.brokers, messages(100, 100, "a", "b", "c", "d", "e")...)
-			s.await("the effects to forget", s.effects(200))
+			before := s.forgettable(committed)
 			test.crash(s)
-			produce(s.brokers, messages(200, test.later, "a", "b", "c", "d", "e")...)
+			produce(s.brokers, messages(before, test.later, "a", "b", "c", "d", "e")...)
 			s.await("the last effects", func() bool {
 				var last int
-				err := s.pool.QueryRow(context.Background(), "SELECT count(*) FROM effects WHERE msg >= 'm-0200'").Scan(&last)
+				err := s.pool.QueryRow(context.Background(), "SELECT count(*) FROM effects WHERE msg >= $1",
+					fmt.Sprintf("m-%04d", before)).Scan(&last)
 				return err == nil && last == test.later
 			})
 			committed.drain()
 			committed.await(t)
 			stop()
 			s.checkOrder()
-			if n := s.scalar("SELECT count(*) FROM effects"); n != int64(200+test.later) {
-				t.Errorf("%d effects are there after the offsets were committed, want %d", n, 200+test.later)
+			if n := s.scalar("SELECT count(*) FROM effects"); n != int64(before+test.later) {
+				t.Errorf("%d effects are there after the offsets were committed, want %d", n, before+test.later)
 			}
 			if n := s.scalar("SELECT count(*) FROM inbox_parked"); n != 0 {
 				t.Errorf("%d messages are parked", n)
 			}
 		})
 	}
+}
+
+// forgettable produces messages behind the first hundred until some have had their effect and no
+// offset was committed since, so that a crash takes them away. It returns how many there are.
+func (s *service) forgettable(committed commits) (all int) {
+	s.t.Helper()
+	all = 100
+	for range 20 {
+		committed.drain()
+		produce(s.brokers, messages(all, 100, "a", "b", "c", "d", "e")...)
+		all += 100
+		s.await("the effects to forget", s.effects(int64(all)))
+		if len(committed) == 0 {
+			return all
+		}
+	}
+	s.t.Fatal("each time an offset was committed before the effects could be forgotten")
+	return 0
 }
 
 // commits are told of each offset that was committed.
