@@ -12,9 +12,9 @@ PACKAGES = $$(go list ./... | grep -v /integration)
 # The rooms that take longest begin at once, beside the others; go vet has its own target.
 ROOMS = $$(go list ./integration/... | grep -vE '/integration/(relay|security|inbox)$$')
 ROOM_TEST = go test -vet=off -ldflags='-s -w' -timeout 15m -p 1
-# What runs with the race detector: all packages but those that only ask a database, print or
-# measure.
-RACED = $$(go list ./... | grep -vE '/(integration|examples|cmd)|/internal/(bench|operator|schema|sandbox|config|access|prose)$$')
+# What runs with the race detector: all packages but the demo and those that only ask servers,
+# print or measure.
+RACED = $$(go list ./... | grep -vE '/(integration|examples|cmd)|/internal/(bench|demo|preflight|operator|schema|sandbox|config|access|prose)$$')
 # The tests with the tag more.
 MORE = $$(sed -n 's/^func \(Test[A-Za-z0-9]*\)(.*/\1$$/p' integration/*/*_more_test.go | paste -sd '|')
 
